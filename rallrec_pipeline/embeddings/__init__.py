@@ -1,0 +1,1 @@
+"""Item vectors: reduced text, LightGCN, the aligned projection, and their mixture."""

@@ -1,0 +1,21 @@
+"""Errors a user can cause. Each message is one line: what, where, how to mend."""
+
+
+class RallrecError(Exception):
+    """Base of every error that is shown to the user as one line, without a traceback."""
+
+
+class DataError(RallrecError):
+    """Raw files or tables are missing, truncated, malformed or break their schema."""
+
+
+class ConfigError(RallrecError):
+    """A setting, profile, dataset name or TOML file is wrong."""
+
+
+class StaleArtefactError(RallrecError):
+    """An upstream artefact is missing or was made from other inputs than those at hand."""
+
+
+class ModelError(RallrecError):
+    """Model weights or a tokenizer are missing, unreadable or do not fit the task."""

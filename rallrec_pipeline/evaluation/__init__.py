@@ -1,0 +1,1 @@
+"""Metrics, their errors, and the report: JSON, plots, HTML page and console table."""

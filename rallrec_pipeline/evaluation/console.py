@@ -1,0 +1,53 @@
+"""The evaluation report as a table in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rallrec_pipeline.evaluation.metrics import METRICS
+from rallrec_pipeline.evaluation.report import MAIN
+from rallrec_pipeline.evaluation.wording import (
+    Report,
+    duration,
+    headline,
+    number,
+    paper_main,
+    ranked,
+    verdict,
+    with_error,
+)
+
+
+def print_report(report: Report, console: Console, paths: Mapping[str, Path] | None = None) -> None:
+    """Print methods, verdict and, from `paths` (what it is -> path), where the files lie."""
+    console.print(_table(report))
+    console.print(Text(headline(report)))
+    console.print(Text(verdict(report)))
+    if published := paper_main(report):
+        figures = ", ".join(f"{m.replace('_', ' ')} {number(published[m], 4)}" for m in METRICS)
+        figures = figures.replace("auc", "AUC")
+        console.print(
+            Text(f"RALLRec in its paper, on {report['paper']['title']} (their own data, split and model): {figures}")
+        )
+    for name, path in (paths or {}).items():
+        console.print(Text(f"{name}: {path}"), soft_wrap=True)
+
+
+def _table(report: Report) -> Table:
+    caption = (
+        f"n = {report['n_test']:,} test rows, the same for all; ± standard error, {report['resamples']:,} resamples"
+    )
+    table = Table(title=Text(f"{report['dataset_title']} ({report['profile']})"), caption=caption)
+    table.add_column("Method", overflow="fold")
+    for name in ("AUC", "Log loss", "Accuracy", "n", "Time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, figures in ranked(report):
+        cells = [with_error(figures[m], figures[f"{m}_se"]) for m in METRICS]
+        cells += [f"{figures['n']:,}", duration(figures["seconds"])]
+        table.add_row(Text(figures["title"]), *cells, style="bold" if name == MAIN else None)
+    return table

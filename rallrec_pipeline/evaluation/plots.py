@@ -1,0 +1,160 @@
+"""Plots of the evaluation report as PNG bytes, below 100 KB each, in the colour-blind-safe palette of Okabe and Ito."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from rallrec_pipeline.evaluation.calibration import reliability_curve
+from rallrec_pipeline.evaluation.report import MAIN, align_predictions
+from rallrec_pipeline.evaluation.wording import Report, highlighted, number, paper_main, ranked
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, SKY, ORANGE, GREEN, VERMILION, PURPLE = "#0072B2", "#56B4E9", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
+INK, GRID = "#333333", "#DDDDDD"
+_LINES = ((BLUE, "-"), (ORANGE, "-"), (GREEN, "--"), (PURPLE, "-."), (VERMILION, ":"), (SKY, "--"))
+
+
+def methods_plot(report: Report) -> bytes:
+    """AUC of every method as a bar from 0.5 (chance) with its 95% interval, and RALLRec's published AUC as a line."""
+    methods = ranked(report)[::-1]
+    figure, axes = _canvas(8.0, 1.3 + 0.42 * len(methods))
+    auc = np.array([figures["auc"] for _, figures in methods])
+    low, high = np.array([_interval(figures) for _, figures in methods]).T
+    colours = [_bar_colour(name, figures) for name, figures in methods]
+    rows = np.arange(len(methods))
+    axes.barh(rows, auc - 0.5, left=0.5, height=0.68, color=colours, zorder=2)
+    axes.errorbar(
+        auc,
+        rows,
+        xerr=np.maximum(0, [auc - low, high - auc]),
+        fmt="none",
+        ecolor=INK,
+        elinewidth=1.2,
+        capsize=3,
+        zorder=3,
+    )
+    for row, value, right in zip(range(len(methods)), auc, high, strict=True):
+        axes.text(max(right, value, 0.5) + 0.004, row, number(value), va="center", fontsize=9, color=INK)
+    axes.set_yticks(rows, [_plain(figures["title"]) for _, figures in methods])
+    axes.set_xlabel("AUC on the same test rows (bars start at 0.5, chance; whiskers: 95% interval)")
+    published = paper_main(report)
+    right = max(0.6, float(high.max()), published["auc"] if published else 0.0)
+    axes.set_xlim(min(0.5, float(low.min())) - 0.005, right + 0.045)
+    axes.axvline(0.5, color=INK, linewidth=0.8)
+    axes.grid(axis="x", color=GRID, linewidth=0.7, zorder=0)
+    _methods_legend(axes, report, published)
+    return _png(figure)
+
+
+def roc_plot(report: Report, predictions: Mapping[str, pl.DataFrame]) -> bytes:
+    """ROC curves of the highlighted methods. `predictions` as in `build_report`."""
+    from sklearn.metrics import roc_curve
+
+    _, labels, scores = align_predictions(predictions)
+    figure, axes = _canvas(5.6, 5.2)
+    axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.9, linestyle=(0, (2, 3)))
+    for (colour, style), name in zip(_LINES, _shown(report, scores), strict=False):
+        wrong, right, _ = roc_curve(labels, scores[name])
+        figures = report["methods"][name]
+        label = f"{_plain(figures['title'])} ({number(figures['auc'])})"
+        axes.plot(wrong, right, color=colour, linestyle=style, linewidth=1.7, label=label)
+    axes.set(xlabel="share of disliked items ranked as liked", ylabel="share of liked items found")
+    _square(axes)
+    return _png(figure)
+
+
+def reliability_plot(report: Report, predictions: Mapping[str, pl.DataFrame]) -> bytes:
+    """Share of liked items against predicted P(yes), in ten bins of equally many rows, of the highlighted methods."""
+    _, labels, scores = align_predictions(predictions)
+    figure, axes = _canvas(5.6, 5.2)
+    axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.9, linestyle=(0, (2, 3)))
+    for (colour, style), name in zip(_LINES, _shown(report, scores), strict=False):
+        curve = reliability_curve(labels, scores[name])
+        figures = report["methods"][name]
+        label = f"{_plain(figures['title'])} ({number(figures['log_loss'])})"
+        axes.plot(
+            curve.predicted, curve.observed, color=colour, linestyle=style, linewidth=1.5, marker="o", ms=4, label=label
+        )
+    axes.set(xlabel="predicted P(yes), mean of a tenth of the rows", ylabel="share of these rows that are liked")
+    _square(axes)
+    return _png(figure)
+
+
+def report_plots(report: Report, predictions: Mapping[str, pl.DataFrame]) -> dict[str, bytes]:
+    """All plots: caption -> PNG."""
+    return {
+        "AUC of every method": methods_plot(report),
+        "ROC curves (AUC in brackets)": roc_plot(report, predictions),
+        "Reliability (log loss in brackets); the dotted line is perfect": reliability_plot(report, predictions),
+    }
+
+
+def _interval(figures: Mapping[str, Any]) -> tuple[float, float]:
+    low, high = figures["auc_ci"]
+    return (figures["auc"], figures["auc"]) if low is None or high is None else (low, high)
+
+
+def _bar_colour(name: str, figures: Mapping[str, Any]) -> str:
+    if figures["kind"] == "baseline":
+        return ORANGE
+    return BLUE if name == MAIN else SKY
+
+
+def _methods_legend(axes: Axes, report: Report, published: Mapping[str, Any] | None) -> None:
+    from matplotlib.artist import Artist
+    from matplotlib.patches import Patch
+
+    handles: list[Artist] = []
+    colours = {_bar_colour(name, figures) for name, figures in ranked(report)}
+    for colour, label in ((BLUE, "RALLRec"), (SKY, "other LLM methods"), (ORANGE, "without an LLM")):
+        if colour in colours:
+            handles.append(Patch(color=colour, label=label))
+    if published:
+        label = f"RALLRec in its paper, on {report['paper']['title']}: {number(published['auc'])}"
+        handles.append(axes.axvline(published["auc"], color=VERMILION, linewidth=1.6, linestyle="--", label=label))
+    axes.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.35, 1.0), ncols=4, frameon=False, fontsize=8.5)
+
+
+def _shown(report: Report, scores: Mapping[str, Any]) -> list[str]:
+    return [name for name in highlighted(report) if name in scores]
+
+
+def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure outside pyplot's global state, so that plots may be made from any thread."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(length=0, labelsize=9, colors=INK)
+    axes.xaxis.label.set(size=9, color=INK)
+    axes.yaxis.label.set(size=9, color=INK)
+    return figure, axes
+
+
+def _square(axes: Axes) -> None:
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.grid(color=GRID, linewidth=0.7)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False, fontsize=8.5)
+
+
+def _plain(text: str) -> str:
+    """Text from data, with dollar signs kept from starting a formula."""
+    return text.replace("$", r"\$")
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()

@@ -1,0 +1,40 @@
+"""The LLM methods of the evaluation report: prompt form, answer form, adapter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rallrec_pipeline.settings import AnswerForm, PromptForm, Settings
+
+
+@dataclass(frozen=True)
+class Method:
+    """`adapter` names the LoRA adapter laid over the model; None is zero-shot."""
+
+    name: str
+    title: str
+    prompt_form: PromptForm
+    answer_form: AnswerForm
+    adapter: str | None = None
+
+
+ADAPTERS: dict[str, tuple[PromptForm, ...]] = {"recent": ("recent",), "rallrec": ()}
+"""Prompt forms that each adapter is tuned on; `rallrec` takes the forms of `prompts.augmentation`."""
+
+
+def methods(settings: Settings) -> list[Method]:
+    """All LLM methods, the zero-shot ones in both answer forms."""
+    tuned = settings.prompts.answer_form
+    return [
+        Method("zero_shot_yes_no_recent", "zero-shot, yes/no, recent history", "recent", "yes_no"),
+        Method("zero_shot_yes_no", "zero-shot, yes/no, retrieved history", "reranked", "yes_no"),
+        Method("zero_shot_rating_recent", "zero-shot, rating list, recent history", "recent", "rating"),
+        Method("zero_shot_rating", "zero-shot, rating list, retrieved history", "reranked", "rating"),
+        Method("recent", "tuned, recent history (no retrieval)", "recent", tuned, "recent"),
+        Method("rallrec", "RALLRec: tuned, retrieved and reranked", "reranked", tuned, "rallrec"),
+    ]
+
+
+def tuning_forms(adapter: str, settings: Settings) -> tuple[PromptForm, ...]:
+    """Prompt forms that a training sample enters in, for one adapter."""
+    return ADAPTERS[adapter] or settings.prompts.augmentation

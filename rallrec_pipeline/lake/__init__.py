@@ -1,0 +1,1 @@
+"""The lake: where every artefact lies, its schema, atomic writes, and what each was made from."""

@@ -1,0 +1,62 @@
+"""Schema-checked Parquet: what a table declares is enforced by its writer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from rallrec_pipeline.errors import DataError, StaleArtefactError
+from rallrec_pipeline.lake.files import atomic_path
+from rallrec_pipeline.lake.tables import Table
+
+
+def write_table(frame: pl.DataFrame, table: Table, lake: Path, dataset: str) -> Path:
+    """Check `frame` against `table` (columns, dtypes, unique key) and write it atomically.
+
+    Raises DataError that says found and expected.
+    """
+    checked = check_schema(frame, table, dataset)
+    path = table.file(lake, dataset)
+    with atomic_path(path) as temporary:
+        checked.write_parquet(temporary, compression="zstd")
+    return path
+
+
+def read_table(table: Table, lake: Path, dataset: str) -> pl.DataFrame:
+    """The whole table. Raises StaleArtefactError when it was never made."""
+    return scan_table(table, lake, dataset).collect()
+
+
+def scan_table(table: Table, lake: Path, dataset: str) -> pl.LazyFrame:
+    """The table, lazily. Raises StaleArtefactError when it was never made."""
+    path = table.file(lake, dataset)
+    if not path.exists():
+        raise StaleArtefactError(
+            f"{table.name} of {dataset!r} is missing ({path}): run `rallrec run {dataset} --select {table.name}` first"
+        )
+    return pl.scan_parquet(path)
+
+
+def check_schema(frame: pl.DataFrame, table: Table, dataset: str) -> pl.DataFrame:
+    """`frame` with the table's column order. Raises DataError on a wrong column, dtype or key."""
+    where = f"table {table.name} of {dataset!r}"
+    missing = [name for name in table.columns if name not in frame.columns]
+    extra = [name for name in frame.columns if name not in table.columns]
+    if missing or (extra and not table.open_fields):
+        raise DataError(f"{where}: missing columns {missing}, unexpected columns {extra}")
+    for name, dtype in table.columns.items():
+        found = frame.schema[name]
+        if not _same(found, dtype):
+            raise DataError(f"{where}: column {name!r} is {found}, expected {dtype}")
+    if wrong := [name for name in extra if frame.schema[name] != pl.String]:
+        raise DataError(f"{where}: item and user fields must be text, these are not: {wrong}")
+    if table.key and (repeated := frame.height - frame.select(table.key).unique().height):
+        raise DataError(f"{where}: {repeated} rows repeat the key {table.key}")
+    return frame.select(*table.columns, *extra)
+
+
+def _same(found: pl.DataType, expected: pl.DataType | type[pl.DataType]) -> bool:
+    if isinstance(expected, pl.Array):  # the width of a vector is the model's, not the table's
+        return isinstance(found, pl.Array) and found.inner == expected.inner
+    return found == expected

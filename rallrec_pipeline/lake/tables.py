@@ -1,0 +1,151 @@
+"""Every table of the lake, once: columns, dtypes, key, grain and path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+TEXT, FLOAT = pl.String, pl.Float32
+TEXTS, FLOATS = pl.List(pl.String), pl.List(pl.Float32)
+
+PROVENANCE: dict[str, pl.DataType | type[pl.DataType]] = {
+    "input_hash": TEXT,
+    "template_version": TEXT,
+    "model_fingerprint": TEXT,
+    "data_version": TEXT,
+    "run_id": TEXT,
+    "created_at": TEXT,
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: `{dataset}` in `path` is the partition; `open_fields` allows more text columns."""
+
+    name: str
+    grain: str
+    path: str
+    key: tuple[str, ...]
+    columns: Mapping[str, pl.DataType | type[pl.DataType]] = field(default_factory=dict)
+    open_fields: bool = False
+
+    def file(self, lake: Path, dataset: str) -> Path:
+        """Where the table of `dataset` lies in `lake`."""
+        return lake / self.path.format(dataset=dataset)
+
+
+_INTERACTION = {"user_id": TEXT, "item_id": TEXT, "rating": FLOAT, "timestamp": pl.Int64}
+_SAMPLE = {"sample_id": pl.Int64, "user_id": TEXT, "item_id": TEXT, "split": TEXT, "rating": FLOAT, "label": pl.Int8}
+
+
+def _table(
+    name: str,
+    grain: str,
+    key: tuple[str, ...],
+    columns: Mapping[str, pl.DataType | type[pl.DataType]],
+    path: str | None = None,
+    open_fields: bool = False,
+) -> Table:
+    return Table(name, grain, path or f"tables/{name}/{{dataset}}.parquet", key, columns, open_fields)
+
+
+INTERACTIONS = _table("interactions", "one rating of an item by a user", ("user_id", "item_id"), _INTERACTION)
+ITEMS = _table("items", "one catalogue item", ("item_id",), {"item_id": TEXT, "title": TEXT}, open_fields=True)
+USERS = _table("users", "one user", ("user_id",), {"user_id": TEXT}, open_fields=True)
+REJECTED_ROWS = _table(
+    "rejected_rows", "one refused raw row", (), {"file": TEXT, "line": pl.Int64, "reason": TEXT, "text": TEXT}
+)
+CORE_INTERACTIONS = _table(
+    "core_interactions", "one rating within the k-core, in global time order", ("user_id", "item_id"), _INTERACTION
+)
+CORE_ITEMS = _table(
+    "core_items", "one item of the k-core", ("item_id",), {"item_id": TEXT, "title": TEXT}, open_fields=True
+)
+SAMPLES = _table(
+    "samples",
+    "one rating to predict; its history is the user's first `history_length` core interactions",
+    ("sample_id",),
+    _SAMPLE | {"timestamp": pl.Int64, "history_length": pl.Int32},
+)
+ITEM_DESCRIPTIONS = _table(
+    "item_descriptions",
+    "one item of the k-core",
+    ("item_id",),
+    {"item_id": TEXT, "description": TEXT, "status": TEXT, "attempts": pl.Int8, **PROVENANCE},
+)
+RETRIEVED_HISTORIES = _table(
+    "retrieved_histories",
+    "one sample that a prompt is made of",
+    ("sample_id",),
+    _SAMPLE
+    | {
+        "recent": TEXTS,
+        "recent_ratings": FLOATS,
+        "relevant": TEXTS,
+        "relevant_ratings": FLOATS,
+        "relevant_scores": FLOATS,
+        "sequential": TEXTS,
+        "sequential_ratings": FLOATS,
+        "reranked": TEXTS,
+        "reranked_ratings": FLOATS,
+    },
+)
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        INTERACTIONS,
+        ITEMS,
+        USERS,
+        REJECTED_ROWS,
+        CORE_INTERACTIONS,
+        CORE_ITEMS,
+        SAMPLES,
+        ITEM_DESCRIPTIONS,
+        RETRIEVED_HISTORIES,
+    )
+}
+
+PROMPT_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
+    **_SAMPLE,
+    "prompt_form": TEXT,
+    "answer_form": TEXT,
+    "prompt": TEXT,
+    "answer": TEXT,
+    "answer_offsets": pl.List(pl.Int32),
+}
+
+
+def prompts_table(split: str) -> Table:
+    """Prompts of `split` (`tuning` or `evaluation`)."""
+    return _table(
+        f"{split}_prompts",
+        "one rendered prompt",
+        ("sample_id", "prompt_form", "answer_form"),
+        PROMPT_COLUMNS,
+        f"prompts/{split}/{{dataset}}.parquet",
+    )
+
+
+def embeddings_table(kind: str) -> Table:
+    """Item vectors of `kind` (`title`, `description`, `text`, `collaborative`, `aligned`, `item`)."""
+    return _table(
+        f"{kind}_embeddings",
+        "one item",
+        ("item_id",),
+        {"item_id": TEXT, "vector": pl.Array(pl.Float32, 0), **PROVENANCE},
+        f"embeddings/{kind}/{{dataset}}.parquet",
+    )
+
+
+def predictions_table(method: str) -> Table:
+    """P(yes) of `method` on validation and test rows; `probabilities` is over the answers."""
+    return _table(
+        f"predictions_{method}",
+        "one scored sample",
+        ("sample_id",),
+        {"sample_id": pl.Int64, "split": TEXT, "label": pl.Int8, "p_yes": pl.Float64, "probabilities": pl.List(FLOAT)},
+        f"predictions/{method}/{{dataset}}.parquet",
+    )

@@ -1,0 +1,15 @@
+"""Cleaning of untrusted text (titles, profiles, LLM output) before it enters a prompt or a sentence."""
+
+from __future__ import annotations
+
+import re
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
+_SPECIAL = re.compile(r"<(?=[|/a-zA-Z_｜])|\[(?=/?INST\])")
+
+
+def clean_text(text: str, max_characters: int = 160) -> str:
+    """`text` on one line, without control characters or chat-template markers, cut to a length."""
+    flat = _CONTROL.sub(" ", text)
+    flat = re.sub(r"\s+", " ", _SPECIAL.sub("(", flat)).strip()
+    return flat if len(flat) <= max_characters else flat[: max_characters - 1].rstrip() + "…"

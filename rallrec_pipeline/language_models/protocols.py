@@ -1,0 +1,46 @@
+"""What the stages ask of a language model, whatever engine runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total) as work goes on."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How text is sampled."""
+
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    seed: int
+
+
+class TextGenerator(Protocol):
+    """Writes texts."""
+
+    def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
+        """One text per chat prompt, in order."""
+
+
+class TextEncoder(Protocol):
+    """Turns texts into vectors."""
+
+    def encode(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
+        """Mean-pooled last hidden states, shape (n, hidden), float32."""
+
+
+class AnswerScorer(Protocol):
+    """Reads answers off a prompt without generating."""
+
+    def score(
+        self, prompts: Sequence[str], answers: Sequence[str], chat: bool, progress: Progress | None = None
+    ) -> NDArray[np.float64]:
+        """P(answer | prompt) among `answers`, shape (n, len(answers)), rows sum to one."""

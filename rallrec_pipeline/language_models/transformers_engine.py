@@ -1,0 +1,230 @@
+"""The three uses of an LLM on plain transformers: CPU or one GPU, nothing else to install."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from rallrec_pipeline.errors import ModelError
+from rallrec_pipeline.language_models.answers import AnswerTrie, answer_trie
+from rallrec_pipeline.language_models.batching import padded, token_batches
+from rallrec_pipeline.language_models.memory import keep_freed_memory
+from rallrec_pipeline.language_models.protocols import Progress, Sampling
+from rallrec_pipeline.settings import ModelSettings
+
+
+class TransformersEngine:
+    """One causal LM with its tokenizer; optionally with a LoRA adapter laid over it."""
+
+    def __init__(self, model: Any, tokenizer: Any, tokens_per_batch: int) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.tokens_per_batch = tokens_per_batch
+        self.device = next(model.parameters()).device
+
+    @classmethod
+    def load(cls, folder: Path, settings: ModelSettings, adapter: Path | None = None) -> TransformersEngine:
+        """Load safetensors weights from `folder`, with the adapter of `adapter` if given.
+
+        Remote code stays off. Raises ModelError when the folder holds no usable model.
+        """
+        keep_freed_memory()
+        if not (folder / "config.json").exists():
+            raise ModelError(f"no model in {folder}: run `rallrec run DATASET --select base_model` first")
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_pretrained(folder, **_load_options(settings))
+            if adapter is not None:
+                from peft import PeftModel
+
+                model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"cannot load the model in {adapter or folder}: {reason}") from error
+        return cls(model, tokenizer, settings.tokens_per_batch)
+
+    @property
+    def backbone(self) -> Any:
+        """The decoder without its output head, under any adapter wrapping."""
+        model = self.model
+        return model.get_base_model().model if hasattr(model, "get_base_model") else model.model
+
+    @property
+    def context_tokens(self) -> int:
+        """Longest sequence that the model was made for."""
+        return int(self.model.config.max_position_embeddings)
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of `text` with nothing added."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def prompt_tokens(self, prompt: str, chat: bool) -> list[int]:
+        """Token ids of a prompt; a chat prompt goes through the model's own template."""
+        return self.tokenize(self.chat_text(prompt) if chat else prompt)
+
+    def chat_text(self, prompt: str) -> str:
+        """`prompt` as the user's turn, up to where the assistant begins."""
+        if self.tokenizer.chat_template is None:
+            return prompt + "\n"
+        turn = [{"role": "user", "content": prompt}]
+        return str(self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+
+    def trie(self, answers: Sequence[str]) -> AnswerTrie:
+        """Token paths of `answers`."""
+        return answer_trie(answers, self.tokenize)
+
+    def encode(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
+        """Mean of the last hidden state over each text's tokens, shape (n, hidden), float32."""
+        sequences = [self.tokenize(text)[: self.context_tokens] or [self._fill] for text in texts]
+        vectors = np.zeros((len(texts), self.model.config.hidden_size), dtype=np.float32)
+
+        def pool(rows: NDArray[np.int64], hidden: torch.Tensor) -> None:
+            lengths = torch.tensor([len(sequences[r]) for r in rows], device=hidden.device)
+            mask = torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None]  # (b, t)
+            summed = (hidden.float() * mask[..., None]).sum(1)  # (b, t, d) -> (b, d)
+            vectors[rows] = (summed / lengths[:, None]).cpu().numpy()
+
+        self._forward(sequences, pool, progress)
+        return vectors
+
+    def score(
+        self, prompts: Sequence[str], answers: Sequence[str], chat: bool, progress: Progress | None = None
+    ) -> NDArray[np.float64]:
+        """P(answer | prompt) among `answers`: one prefill per prompt, only the answers' logits.
+
+        Returns shape (n, len(answers)), float64, rows sum to one.
+        """
+        trie = self.trie(answers)
+        log_choices: list[NDArray[np.float64]] = [np.empty(0)] * len(trie.choices)
+        tokens = [self.prompt_tokens(prompt, chat) for prompt in prompts]
+        self.check_context(tokens)
+        for chain in trie.chains:
+            for index, values in self._choice_log_probabilities(tokens, chain, trie, progress).items():
+                log_choices[index] = values
+        logs = [sum(log_choices[node][:, child] for node, child in path) for path in trie.paths]
+        return np.asarray(np.exp(np.stack(logs, axis=1)))
+
+    def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
+        """One sampled text per chat prompt, decoded together in one batch."""
+        torch.manual_seed(sampling.seed)
+        self.tokenizer.padding_side = "left"
+        texts = [self.chat_text(prompt) for prompt in prompts]
+        batch = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(self.device)
+        with torch.inference_mode():
+            output = self.model.generate(
+                **batch,
+                do_sample=True,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=64,
+                max_new_tokens=sampling.max_new_tokens,
+                pad_token_id=self._fill,
+            )
+        new_tokens = output[:, batch["input_ids"].shape[1] :]
+        return [str(t) for t in self.tokenizer.batch_decode(new_tokens, skip_special_tokens=True)]
+
+    def check_context(self, sequences: Sequence[Sequence[int]]) -> None:
+        """Raise ModelError if a sequence is longer than the model's context."""
+        longest = max(map(len, sequences), default=0)
+        if longest > self.context_tokens:
+            raise ModelError(
+                f"a prompt of {longest} tokens exceeds the model's context of {self.context_tokens}: "
+                "lower retrieval.history_length or prompts.max_title_tokens"
+            )
+
+    @property
+    def _fill(self) -> int:
+        for token in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
+            if token is not None:
+                return int(token)
+        return 0
+
+    def _choice_log_probabilities(
+        self,
+        tokens: Sequence[list[int]],
+        chain: tuple[int, ...],
+        trie: AnswerTrie,
+        progress: Progress | None,
+    ) -> dict[int, NDArray[np.float64]]:
+        """Log-probabilities of the children of each node that `chain` passes, by index of choice."""
+        sequences = [[*prompt, *chain] for prompt in tokens]
+        nodes = {i: c for i, c in enumerate(trie.choices) if chain[: len(c.prefix)] == c.prefix}
+        found = {i: np.zeros((len(tokens), len(c.children))) for i, c in nodes.items()}
+        head = self.model.get_output_embeddings().weight
+
+        def read(rows: NDArray[np.int64], hidden: torch.Tensor) -> None:
+            picks = torch.arange(len(rows), device=hidden.device)
+            ends = torch.tensor([len(tokens[r]) - 1 for r in rows], device=hidden.device)
+            for index, node in nodes.items():
+                state = hidden[picks, ends + len(node.prefix)]  # (b, t, d) -> (b, d)
+                logits = state.float() @ head[list(node.children)].float().T  # (b, children)
+                found[index][rows] = torch.log_softmax(logits, -1).cpu().numpy()
+
+        self._forward(sequences, read, progress)
+        return found
+
+    def _forward(
+        self,
+        sequences: Sequence[Sequence[int]],
+        use: Callable[[NDArray[np.int64], torch.Tensor], None],
+        progress: Progress | None,
+    ) -> None:
+        """Run all sequences through the backbone; `use` gets row numbers and hidden states (b, t, d).
+
+        Padding is on the right and attention is causal, so no mask is needed: no token sees a pad.
+        """
+        done = 0
+        for rows in token_batches([len(s) for s in sequences], self.tokens_per_batch):
+            ids = torch.from_numpy(padded([sequences[r] for r in rows], self._fill)).to(self.device)
+            with torch.inference_mode():
+                use(rows, self.backbone(input_ids=ids, use_cache=False).last_hidden_state)
+            done += len(rows)
+            if progress is not None:
+                progress(done, len(sequences))
+
+
+def _load_options(settings: ModelSettings) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "dtype": resolve_dtype(settings.dtype),
+        "trust_remote_code": False,
+        "use_safetensors": True,
+        "attn_implementation": "sdpa",
+    }
+    if torch.cuda.is_available():
+        options["device_map"] = {"": 0}
+    if settings.load_in_8bit:
+        from transformers import BitsAndBytesConfig
+
+        options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
+    return options
+
+
+@functools.cache
+def resolve_dtype(name: str) -> torch.dtype:
+    """The torch dtype of a setting; `auto` is bfloat16 only where its matrix product is the faster one.
+
+    On a CPU without bfloat16 instructions, bfloat16 was measured at a fifth of the speed of float32.
+    """
+    if name != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return min((torch.float32, torch.bfloat16), key=_matmul_seconds)
+
+
+def _matmul_seconds(dtype: torch.dtype) -> float:
+    left, right = torch.ones(256, 576, dtype=dtype), torch.ones(576, 1536, dtype=dtype)
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        left @ right
+        times.append(time.perf_counter() - start)
+    return min(times)

@@ -1,0 +1,1 @@
+"""The Dagster skin: assets, checks, jobs, sensors. All computing is done by the packages beside this one."""

@@ -1,0 +1,1 @@
+"""What each stage does, by group: read, call the domain code, write."""

@@ -1,0 +1,147 @@
+"""Group `embeddings`: text, collaborative and aligned item vectors, and their mixture."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from rallrec_pipeline.datasets.histories import training_interactions
+from rallrec_pipeline.datasets.sequences import UserSequences
+from rallrec_pipeline.descriptions import template_text
+from rallrec_pipeline.embeddings.alignment import train_projector
+from rallrec_pipeline.embeddings.lightgcn import train_lightgcn
+from rallrec_pipeline.embeddings.mixture import mix
+from rallrec_pipeline.embeddings.text import embed_texts, embeddings_frame, text_vectors, vectors_of
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.provenance import stable_hash
+from rallrec_pipeline.language_models.models import model_fingerprint, model_folder
+from rallrec_pipeline.orchestration.assets.engine import load_engine
+from rallrec_pipeline.orchestration.run import Made, StageRun
+from rallrec_pipeline.retrieval.neighbours import MixtureChoice, Rows, search_mixture
+from rallrec_pipeline.settings import RelevanceKind
+
+
+def title_embeddings(run: StageRun) -> Made:
+    items = run.read(tables.CORE_ITEMS)
+    return _encode(run, "title", items, [template_text(row, run.spec) for row in items.iter_rows(named=True)])
+
+
+def description_embeddings(run: StageRun) -> Made:
+    items, written = run.read(tables.CORE_ITEMS), run.read(tables.ITEM_DESCRIPTIONS)
+    texts = items.select("item_id").join(written, on="item_id", maintain_order="left")["description"]
+    return _encode(run, "description", items, texts.to_list())
+
+
+def text_embeddings(run: StageRun) -> Made:
+    title, description = read_vectors(run, "title"), read_vectors(run, "description")
+    return _write(run, "text", text_vectors(title, description, run.settings.text, run.seed), ("title", "description"))
+
+
+def collaborative_embeddings(run: StageRun) -> Made:
+    core, item_ids = run.read(tables.CORE_INTERACTIONS), run.read(tables.CORE_ITEMS)["item_id"]
+    training = training_interactions(core, run.read(tables.SAMPLES))
+    sequences = UserSequences.from_interactions(core, item_ids.to_list())
+    start = time.perf_counter()
+    result = train_lightgcn(
+        sequences.user_codes(training["user_id"]),
+        sequences.item_codes(training["item_id"]),
+        training["rating"].to_numpy().astype(np.float32),
+        len(sequences.user_ids),
+        len(item_ids),
+        run.settings.collaborative,
+        run.seed,
+        lambda done, total, _: run.progress("LightGCN epochs")(done, total),
+    )
+    return _write(
+        run,
+        "collaborative",
+        result.item_vectors,
+        (),
+        training_interactions=training.height,
+        epochs=len(result.losses),
+        recall_at_20=[round(float(value), 4) for value in result.recall],
+        seconds_per_epoch=round((time.perf_counter() - start) / max(1, len(result.losses)), 3),
+    )
+
+
+def aligned_embeddings(run: StageRun) -> Made:
+    result = train_projector(
+        read_vectors(run, "text"), read_vectors(run, "collaborative"), run.settings.alignment, run.seed
+    )
+    losses = [float(loss) for loss in result.losses]
+    return _write(run, "aligned", result.vectors, ("text", "collaborative"), loss_first=losses[0], loss_last=losses[-1])
+
+
+def item_embeddings(run: StageRun) -> Made:
+    """Eq. 7; where asked for, the weights are those with the best neighbour AUC on validation samples."""
+    kinds: tuple[RelevanceKind, ...] = ("text", "collaborative", "aligned")
+    parts = {kind: read_vectors(run, kind) for kind in kinds}
+    mixture = run.settings.mixture
+    weights: dict[RelevanceKind, float] = {kind: float(getattr(mixture, kind)) for kind in kinds}
+    tried: list[dict[str, float]] = []
+    if mixture.search:
+        choice = _searched(run, parts)
+        weights, tried = choice.weights, choice.tried
+    return _write(run, "item", mix(parts, weights), kinds, weights=weights, neighbour_auc=tried)
+
+
+def read_vectors(run: StageRun, kind: str) -> NDArray[np.float32]:
+    """The vectors of one kind, rows in the order of `core_items`."""
+    return vectors_of(run.read(tables.embeddings_table(kind)))
+
+
+def validation_rows(run: StageRun, sequences: UserSequences) -> Rows:
+    """All validation samples, as `retrieval/neighbours.py` wants them."""
+    valid = run.read(tables.SAMPLES).filter(pl.col("split") == "valid")
+    return Rows(
+        sequences.user_codes(valid["user_id"]),
+        valid["history_length"].to_numpy().astype(np.int32),
+        sequences.item_codes(valid["item_id"]),
+        valid["label"].to_numpy(),
+    )
+
+
+def _searched(run: StageRun, parts: dict[RelevanceKind, NDArray[np.float32]]) -> MixtureChoice:
+    sequences = read_sequences(run)
+    return search_mixture(sequences, validation_rows(run, sequences), parts, run.settings.retrieval.history_length)
+
+
+def read_sequences(run: StageRun) -> UserSequences:
+    """All core interactions by user."""
+    item_ids = run.read(tables.CORE_ITEMS)["item_id"].to_list()
+    return UserSequences.from_interactions(run.read(tables.CORE_INTERACTIONS), item_ids)
+
+
+def _encode(run: StageRun, kind: str, items: pl.DataFrame, texts: Sequence[str]) -> Made:
+    table = tables.embeddings_table(kind)
+    previous = run.read(table) if table.file(run.lake, run.dataset).exists() else None
+    fingerprint = model_fingerprint(model_folder(run.lake, run.settings.model))
+    start = time.perf_counter()
+    engine = load_engine(run)
+    frame, encoded = embed_texts(
+        items["item_id"].to_list(), texts, engine, previous, fingerprint, run.run_id, run.progress(f"{kind} embeddings")
+    )
+    tokens = sum(len(engine.tokenize(text)) for text in texts) if encoded == len(texts) else 0
+    speed = round(tokens / (time.perf_counter() - start), 1) if tokens else None
+    return run.write(frame, table, encoded=encoded, reused=len(texts) - encoded, tokens_per_second=speed)
+
+
+def _write(
+    run: StageRun, kind: str, vectors: NDArray[np.float32], inputs: Sequence[str], **metadata: object
+) -> Made:
+    """Write vectors that are made from whole tables: every row shares one input hash per input row version."""
+    items = run.read(tables.CORE_ITEMS)
+    versions = [run.read(tables.embeddings_table(name))["data_version"] for name in inputs]
+    hashes = [stable_hash(kind, *row) for row in zip(*versions, strict=True)] or [stable_hash(kind, i) for i in items["item_id"]]
+    frame = embeddings_frame(items["item_id"].to_list(), vectors, hashes, "1", "", run.run_id)
+    return run.write(frame, tables.embeddings_table(kind), dimensions=vectors.shape[1], **metadata)
+
+
+def embedding_file(run: StageRun, kind: str) -> Path:
+    """Where the vectors of one kind lie."""
+    return tables.embeddings_table(kind).file(run.lake, run.dataset)

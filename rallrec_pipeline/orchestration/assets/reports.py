@@ -1,0 +1,108 @@
+"""Group `reports`: the evaluation report as JSON, HTML and pictures."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from rallrec_pipeline.baselines.common_sense import COMMON_SENSE
+from rallrec_pipeline.evaluation.html import render_html
+from rallrec_pipeline.evaluation.plots import report_plots
+from rallrec_pipeline.evaluation.report import ReportContext, build_report
+from rallrec_pipeline.inference.methods import methods
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.files import atomic_path, write_json
+from rallrec_pipeline.lake.provenance import read_sidecar
+from rallrec_pipeline.orchestration.run import SHARED, Made, Markdown, StageRun
+
+PICTURES_IN_UI = 1  # pictures are stored in Dagster's database several times over: one is enough
+
+
+def evaluation_report(run: StageRun) -> Made:
+    llm = [method.name for method in methods(run.settings)]
+    scored = {name: _test_predictions(run, name) for name in (*llm, *COMMON_SENSE)}
+    titles = {method.name: method.title for method in methods(run.settings)}
+    report = build_report(
+        _context(run),
+        scored,
+        _seconds(run),
+        titles,
+        run.settings.scoring.bootstrap,
+    )
+    plots = report_plots(report, scored)
+    json_file, html_file = report_files(run.lake, run.dataset)
+    write_json(json_file, report)
+    with atomic_path(html_file) as temporary:
+        temporary.write_text(render_html(report, plots), encoding="utf-8")
+    pictures = "\n\n".join(_picture(name, png) for name, png in list(plots.items())[:PICTURES_IN_UI])
+    shown = {"auc": _aucs(report), "methods": Markdown(_summary(report)), "picture": Markdown(pictures)}
+    return Made([json_file, html_file], shown)
+
+
+def report_files(lake: Path, dataset: str) -> tuple[Path, Path]:
+    """JSON and HTML of the evaluation report."""
+    folder = lake / "reports" / dataset
+    return folder / "evaluation.json", folder / "evaluation.html"
+
+
+def _test_predictions(run: StageRun, method: str) -> pl.DataFrame:
+    return run.read(tables.predictions_table(method)).filter(pl.col("split") == "test")
+
+
+def _context(run: StageRun) -> ReportContext:
+    prompts = run.read(tables.prompts_table("tuning"))
+    stages = ("base_model", "collaborative_embeddings", "item_embeddings", "retrieved_histories", "lora_adapter")
+    return ReportContext(
+        dataset=run.dataset,
+        title=run.spec.title,
+        profile=run.settings.profile,
+        seed=run.seed,
+        n_train=prompts["sample_id"].n_unique(),
+        paper_dataset=run.spec.paper_dataset,
+        provenance={"run_id": run.run_id, "settings": run.settings.model_dump(mode="json")}
+        | {"stages": {stage: _origin(run, stage) for stage in stages}},
+    )
+
+
+def _origin(run: StageRun, stage: str) -> dict[str, Any]:
+    record = read_sidecar(run.lake, stage, SHARED if stage == "base_model" else run.dataset)
+    if record is None:
+        return {}
+    return {
+        "data_version": record.data_version,
+        "fingerprint": record.fingerprint,
+        "run_id": record.run_id,
+        "created_at": record.created_at,
+        "seconds": record.seconds,
+        "reported": {k: v for k, v in record.metadata.items() if not isinstance(v, dict) or "markdown" not in v},
+    }
+
+
+def _seconds(run: StageRun) -> dict[str, float]:
+    """Seconds that each method took to score, by the records of the stages."""
+    seconds: dict[str, float] = {}
+    for stage in ("predictions", "baseline_predictions"):
+        record = read_sidecar(run.lake, stage, run.dataset)
+        seconds |= dict(record.metadata["seconds"]) if record else {}
+    return seconds
+
+
+def _aucs(report: dict[str, Any]) -> dict[str, float]:
+    return {name: round(figures["auc"], 4) for name, figures in report["methods"].items()}
+
+
+def _summary(report: dict[str, Any]) -> str:
+    lines = ["| method | AUC | ± | log loss | accuracy | n |", "|---|---|---|---|---|---|"]
+    ranked = sorted(report["methods"].items(), key=lambda pair: -pair[1]["auc"])
+    for name, f in ranked:
+        lines.append(
+            f"| {name} | {f['auc']:.4f} | {f['auc_se']:.4f} | {f['log_loss']:.4f} | {f['accuracy']:.4f} | {f['n']} |"
+        )
+    return "\n".join(lines)
+
+
+def _picture(name: str, png: bytes) -> str:
+    return f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})"

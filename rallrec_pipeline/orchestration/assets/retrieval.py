@@ -1,0 +1,52 @@
+"""Group `retrieval`: the FAISS index over items and the histories that prompts will show."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.orchestration.assets.embeddings import read_sequences, read_vectors, validation_rows
+from rallrec_pipeline.orchestration.run import Made, Markdown, StageRun
+from rallrec_pipeline.prompts.sampling import choose_samples
+from rallrec_pipeline.retrieval.histories import retrieve_histories
+from rallrec_pipeline.retrieval.index import build_index, nearest_items, write_index
+from rallrec_pipeline.retrieval.neighbours import search_alpha
+
+EXAMPLES, NEIGHBOURS = 3, 5
+
+
+def item_index(run: StageRun) -> Made:
+    vectors, items = read_vectors(run, "item"), run.read(tables.CORE_ITEMS)
+    index = build_index(vectors)
+    files = write_index(index, items["item_id"].to_list(), run.lake / "index" / f"{run.dataset}.faiss")
+    shown = np.random.default_rng(run.seed).choice(items.height, min(EXAMPLES, items.height), replace=False)
+    positions, scores = nearest_items(index, vectors[shown], NEIGHBOURS, exclude=shown)
+    titles = items["title"].to_list()
+    lines = [
+        f"- `{_code(titles[i])}`: "
+        + ", ".join(f"`{_code(titles[p])}` {s:.2f}" for p, s in zip(row, score, strict=True) if p >= 0)
+        for i, row, score in zip(shown, positions, scores, strict=True)
+    ]
+    return Made(files, {"rows": items.height, "dimensions": vectors.shape[1], "nearest": Markdown("\n".join(lines))})
+
+
+def retrieved_histories(run: StageRun) -> Made:
+    settings, sequences, vectors = run.settings.retrieval, read_sequences(run), read_vectors(run, "item")
+    tried: list[dict[str, float]] = []
+    alpha = settings.alpha
+    if alpha is None:
+        rows = validation_rows(run, sequences)
+        alpha, tried = search_alpha(sequences, rows, vectors, settings.history_length, settings.beta)
+    chosen = choose_samples(run.read(tables.SAMPLES), run.settings.prompts, run.seed)
+    frame = retrieve_histories(chosen, sequences, vectors, settings, alpha)
+    return run.write(
+        frame,
+        tables.RETRIEVED_HISTORIES,
+        alpha=alpha,
+        alpha_search=tried,
+        splits=dict(frame["split"].value_counts().iter_rows()),
+    )
+
+
+def _code(text: str) -> str:
+    return text.replace("`", "'").replace("\n", " ")

@@ -1,0 +1,239 @@
+"""Asset checks: what must hold of the lake, proven from the files and not from the code that wrote them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from rallrec_pipeline.errors import RallrecError
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.files import read_json
+from rallrec_pipeline.language_models.models import model_folder
+from rallrec_pipeline.orchestration.assets.embeddings import read_vectors
+from rallrec_pipeline.orchestration.assets.model import checkpoint
+from rallrec_pipeline.orchestration.resources import Project, stage_run
+from rallrec_pipeline.orchestration.run import StageRun
+from rallrec_pipeline.retrieval.index import max_disagreement_with_brute_force, read_index
+
+LIKED_BOUNDS = (0.1, 0.9)  # share of liked samples in each split
+MAX_REJECTED = 0.01  # share of refused raw rows
+INDEX_QUERIES, INDEX_NEIGHBOURS, INDEX_TOLERANCE = 64, 10, 1e-4
+EMBEDDINGS = ("title", "description", "text", "collaborative", "aligned", "item")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a check holds, and the figures it rests on."""
+
+    passed: bool
+    figures: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check of one asset; a blocking one holds back everything downstream."""
+
+    asset: str
+    name: str
+    description: str
+    judge: Callable[[StageRun], Verdict]
+    blocking: bool = True
+
+
+def few_rejected_rows(run: StageRun) -> Verdict:
+    rejected, kept = run.read(tables.REJECTED_ROWS).height, run.read(tables.INTERACTIONS).height
+    share = rejected / max(1, rejected + kept)
+    return Verdict(share <= MAX_REJECTED, {"rejected": rejected, "share": share})
+
+
+def k_core_holds(run: StageRun) -> Verdict:
+    core, rules = run.read(tables.CORE_INTERACTIONS), run.spec.protocol
+    fewest = {key: _fewest(core, key) for key in ("user_id", "item_id")}
+    # An item limit cuts after the fixed point, as the published code does: then only items are bounded.
+    users_hold = rules.item_limit is not None or fewest["user_id"] >= rules.user_core
+    return Verdict(users_hold and fewest["item_id"] >= min(rules.item_core, fewest["item_id"] if rules.item_limit else rules.item_core), fewest)
+
+
+def no_future_in_training(run: StageRun) -> Verdict:
+    """Every interaction up to the last training sample is earlier in time than every validation and test sample."""
+    core, samples = run.read(tables.CORE_INTERACTIONS), run.read(tables.SAMPLES)
+    held_out = samples.filter(pl.col("split") != "train").select("user_id", "item_id")
+    from rallrec_pipeline.datasets.histories import training_interactions
+
+    training = training_interactions(core, samples)
+    leaked = training.join(held_out, on=["user_id", "item_id"], how="semi").height
+    recorded = _recorded(run, "collaborative_embeddings").get("training_interactions", training.height)
+    return Verdict(
+        leaked == 0 and recorded == training.height,
+        {"training_interactions": training.height, "held_out": held_out.height, "leaked": leaked},
+    )
+
+
+def labels_balanced(run: StageRun) -> Verdict:
+    shares = dict(run.read(tables.SAMPLES).group_by("split").agg(pl.col("label").mean()).iter_rows())
+    low, high = LIKED_BOUNDS
+    return Verdict(set(shares) >= {"train", "test"} and all(low <= v <= high for v in shares.values()), shares)
+
+
+def tuning_rows_are_training_rows(run: StageRun) -> Verdict:
+    """No tuning prompt asks about, or shows, a validation or test interaction."""
+    prompts = run.read(tables.prompts_table("tuning"))
+    splits = run.read(tables.SAMPLES).select("sample_id", "split")
+    true_split = prompts.select("sample_id").join(splits, on="sample_id", how="left")["split"]
+    histories = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") == "train")
+    held_out = run.read(tables.SAMPLES).filter(pl.col("split") != "train").select("user_id", "item_id")
+    shown = pl.concat(
+        [
+            histories.select("user_id", pl.col(column).alias("item_id")).explode("item_id").drop_nulls()
+            for column in ("recent", "relevant", "reranked")
+        ]
+    )
+    leaked = shown.join(held_out, on=["user_id", "item_id"], how="semi").height
+    wrong = int((true_split != "train").sum())
+    return Verdict(wrong == 0 and leaked == 0, {"wrong_split": wrong, "leaked_history_items": leaked})
+
+
+def finite_vectors(kind: str) -> Callable[[StageRun], Verdict]:
+    """Every kept item has one finite vector of one size."""
+
+    def judge(run: StageRun) -> Verdict:
+        table, items = run.read(tables.embeddings_table(kind)), run.read(tables.CORE_ITEMS)
+        vectors = read_vectors(run, kind)
+        same_items = table["item_id"].to_list() == items["item_id"].to_list()
+        zero = int((np.abs(vectors).max(axis=1) == 0).sum()) if vectors.size else 0
+        figures = {"rows": len(vectors), "dimensions": int(vectors.shape[1]), "zero_vectors": zero}
+        return Verdict(same_items and bool(np.isfinite(vectors).all()) and len(vectors) > 0, figures)
+
+    return judge
+
+
+def every_item_described(run: StageRun) -> Verdict:
+    described = run.read(tables.ITEM_DESCRIPTIONS)
+    words = described["description"].str.split(" ").list.len()
+    items = run.read(tables.CORE_ITEMS)
+    missing = items.join(described, on="item_id", how="anti").height
+    empty = int((described["description"].str.strip_chars() == "").sum())
+    written = described.filter(pl.col("status") != "template")["description"].str.split(" ").list.len()
+    longest = int(written.max() or 0)  # type: ignore[arg-type]
+    limit = run.settings.descriptions.max_words
+    share = described.filter(pl.col("status") == "template").height / max(1, described.height)
+    passed = missing == 0 and empty == 0 and longest <= limit
+    return Verdict(passed, {"missing": missing, "longest": longest, "template_share": share, "words": words.mean()})
+
+
+def index_equals_brute_force(run: StageRun) -> Verdict:
+    index, _ = read_index(run.lake / "index" / f"{run.dataset}.faiss")
+    vectors = read_vectors(run, "item")
+    rng = np.random.default_rng(run.seed)
+    queries = vectors[rng.choice(len(vectors), min(INDEX_QUERIES, len(vectors)), replace=False)]
+    worst = max_disagreement_with_brute_force(index, vectors, queries, min(INDEX_NEIGHBOURS, len(vectors)))
+    return Verdict(worst <= INDEX_TOLERANCE, {"largest_difference": worst, "queries": len(queries)})
+
+
+def prompts_fit_context(split: str) -> Callable[[StageRun], Verdict]:
+    """Every prompt, in tokens of the base model, leaves room for the chat template and the answer."""
+
+    def judge(run: StageRun) -> Verdict:
+        from tokenizers import Tokenizer  # a second faster to load than transformers
+
+        folder = model_folder(run.lake, run.settings.model)
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        room = int(read_json(folder / "config.json")["max_position_embeddings"]) - 128
+        prompts = run.read(tables.prompts_table(split))["prompt"].to_list()
+        longest = max((len(e.ids) for e in tokenizer.encode_batch(prompts)), default=0)
+        return Verdict(longest <= room, {"longest": longest, "room": room, "prompts": len(prompts)})
+
+    return judge
+
+
+def adapter_is_whole(run: StageRun) -> Verdict:
+    """Each adapter has its weights as safetensors and a provenance that names the current base model."""
+    found = {}
+    for adapter in ("recent", "rallrec"):
+        folder = checkpoint(run, adapter)
+        auc = max(e["validation_auc"] for e in read_json(folder / "provenance.json")["tuning"]["epochs"])
+        found[adapter] = auc if (folder / "adapter_model.safetensors").exists() else None
+    return Verdict(None not in found.values(), {"validation_auc": found})
+
+
+def probabilities_valid(run: StageRun) -> Verdict:
+    """All methods scored the same test rows, with finite probabilities."""
+    wanted = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") == "test")["sample_id"].sort().to_list()
+    methods = list(_recorded(run, "predictions")["seconds"])
+    bad = []
+    for method in methods:
+        rows = run.read(tables.predictions_table(method)).filter(pl.col("split") == "test")
+        inside = rows.filter(pl.col("p_yes").is_between(0, 1)).height == rows.height
+        if rows["sample_id"].sort().to_list() != wanted or not inside:
+            bad.append(method)
+    return Verdict(not bad, {"methods": len(methods), "bad": bad, "rows": len(wanted)})
+
+
+CHECKS: tuple[Check, ...] = (
+    Check("rejected_rows", "few_rejected_rows", "At most 1% of the raw rows are refused.", few_rejected_rows),
+    Check("core_interactions", "k_core_holds", "Every user and item has enough ratings.", k_core_holds),
+    Check("samples", "labels_balanced", "Between 10% and 90% of each split is liked.", labels_balanced),
+    Check("samples", "no_future_in_training", "Training interactions hold no held-out one.", no_future_in_training),
+    Check("item_descriptions", "every_item_described", "Each item has a text within bounds.", every_item_described),
+    *(
+        Check(f"{kind}_embeddings", f"finite_{kind}_vectors", "One finite vector per item.", finite_vectors(kind))
+        for kind in EMBEDDINGS
+    ),
+    Check(
+        "collaborative_embeddings", "fitted_on_training_only", "LightGCN saw no held-out rating.", no_future_in_training
+    ),
+    Check("item_index", "index_equals_brute_force", "FAISS finds what brute force finds.", index_equals_brute_force),
+    Check("tuning_prompts", "tuning_prompts_fit", "Prompts fit the model's context.", prompts_fit_context("tuning")),
+    Check(
+        "tuning_prompts", "tuned_on_training_only", "No held-out interaction in tuning.", tuning_rows_are_training_rows
+    ),
+    Check(
+        "evaluation_prompts",
+        "evaluation_prompts_fit",
+        "Prompts fit the model's context.",
+        prompts_fit_context("evaluation"),
+    ),
+    Check("lora_adapter", "adapter_is_whole", "Weights and provenance are there.", adapter_is_whole),
+    Check("predictions", "probabilities_valid", "Same rows for all methods, finite.", probabilities_valid),
+)
+
+
+def build_checks(partitions: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
+    """All checks as Dagster asset checks, partitioned like their assets."""
+    return [_asset_check(check, partitions) for check in CHECKS]
+
+
+def _asset_check(check: Check, partitions: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=check.asset,
+        name=check.name,
+        description=check.description,
+        blocking=check.blocking,
+        partitions_def=partitions,
+    )
+    def evaluate(context: dg.AssetCheckExecutionContext, project: Project) -> dg.AssetCheckResult:
+        try:
+            verdict = check.judge(stage_run(context, project, context.partition_key))
+        except RallrecError as error:
+            return dg.AssetCheckResult(passed=False, metadata={"error": str(error)})
+        return dg.AssetCheckResult(passed=verdict.passed, metadata={k: _shown(v) for k, v in verdict.figures.items()})
+
+    return evaluate
+
+
+def _shown(value: Any) -> Any:
+    return dg.MetadataValue.json(value) if isinstance(value, dict | list) else value
+
+
+def _fewest(core: pl.DataFrame, key: str) -> int:
+    return int(core.group_by(key).len()["len"].min() or 0)  # type: ignore[arg-type]
+
+
+def _recorded(run: StageRun, artefact: str) -> dict[str, Any]:
+    from rallrec_pipeline.lake.provenance import read_sidecar
+
+    record = read_sidecar(run.lake, artefact, run.dataset)
+    return dict(record.metadata) if record else {}

@@ -1,0 +1,213 @@
+"""The whole asset graph on one page: every stage, its inputs, and the settings that it depends on."""
+
+from __future__ import annotations
+
+from rallrec_pipeline.orchestration.assets import data, descriptions, embeddings, model, prompts, reports, retrieval
+from rallrec_pipeline.orchestration.stage import Stage
+
+GRAPH: tuple[Stage, ...] = (
+    # raw and data
+    Stage(
+        "raw_files",
+        "raw",
+        (),
+        "The dataset's files as published, checked against pinned SHA-256 sums.",
+        data.raw_files,
+        lambda s, d: {"source": d.source},
+    ),
+    Stage(
+        "interactions",
+        "data",
+        ("raw_files",),
+        "Ratings in canonical columns: user_id, item_id, rating, timestamp.",
+        data.interactions,
+        lambda s, d: {"reader": d.reader, "label": d.label},
+    ),
+    Stage(
+        "items",
+        "data",
+        ("raw_files",),
+        "The item catalogue: title and the dataset's own fields.",
+        data.items,
+        lambda s, d: {"reader": d.reader, "fields": d.item_fields},
+    ),
+    Stage(
+        "users",
+        "data",
+        ("raw_files",),
+        "User profiles.",
+        data.users,
+        lambda s, d: {"reader": d.reader, "fields": d.user_fields},
+    ),
+    Stage(
+        "rejected_rows",
+        "data",
+        ("raw_files",),
+        "Raw rows that no table took, each with file, line and reason.",
+        data.rejected_rows,
+        lambda s, d: {"reader": d.reader, "label": d.label},
+    ),
+    Stage(
+        "core_interactions",
+        "data",
+        ("interactions",),
+        "The k-core: every user and every item keeps enough ratings.",
+        data.core_interactions,
+        lambda s, d: {"protocol": d.protocol},
+    ),
+    Stage("core_items", "data", ("core_interactions", "items"), "Items of the k-core.", data.core_items),
+    Stage(
+        "samples",
+        "data",
+        ("core_interactions",),
+        "One row per rating to predict, with the length of its history and its split in global time.",
+        data.samples,
+        lambda s, d: {"protocol": d.protocol, "label": d.label},
+    ),
+    # descriptions
+    Stage(
+        "base_model",
+        "descriptions",
+        (),
+        "The LLM as safetensors with its tokenizer; shared by all datasets.",
+        descriptions.base_model,
+        lambda s, d: {"source": s.model.source, "name": s.model.name},
+        partitioned=False,
+    ),
+    Stage(
+        "item_descriptions",
+        "descriptions",
+        ("core_items", "base_model"),
+        "What the LLM writes about each item from its fields.",
+        descriptions.item_descriptions,
+        lambda s, d: {"descriptions": s.descriptions, "words": d.words, "fields": d.item_fields, "seed": s.seed},
+        uses_llm=True,
+    ),
+    # embeddings
+    Stage(
+        "title_embeddings",
+        "embeddings",
+        ("core_items", "base_model"),
+        "Mean-pooled last hidden states of title and basic fields (e_title).",
+        embeddings.title_embeddings,
+        lambda s, d: {"words": d.words, "fields": d.item_fields},
+        uses_llm=True,
+    ),
+    Stage(
+        "description_embeddings",
+        "embeddings",
+        ("core_items", "item_descriptions", "base_model"),
+        "Mean-pooled last hidden states of the descriptions (e_desc).",
+        embeddings.description_embeddings,
+        uses_llm=True,
+    ),
+    Stage(
+        "text_embeddings",
+        "embeddings",
+        ("core_items", "title_embeddings", "description_embeddings"),
+        "e_text = [e_title || e_desc], each reduced by PCA (eq. 3).",
+        embeddings.text_embeddings,
+        lambda s, d: {"text": s.text, "seed": s.seed},
+    ),
+    Stage(
+        "collaborative_embeddings",
+        "embeddings",
+        ("core_interactions", "core_items", "samples"),
+        "LightGCN item vectors of the training interactions only (eq. 4).",
+        embeddings.collaborative_embeddings,
+        lambda s, d: {"collaborative": s.collaborative, "seed": s.seed},
+    ),
+    Stage(
+        "aligned_embeddings",
+        "embeddings",
+        ("core_items", "text_embeddings", "collaborative_embeddings"),
+        "e_ssl: text vectors projected to the collaborative space by symmetric InfoNCE (eq. 5, 6).",
+        embeddings.aligned_embeddings,
+        lambda s, d: {"alignment": s.alignment, "seed": s.seed},
+    ),
+    Stage(
+        "item_embeddings",
+        "embeddings",
+        ("core_items", "text_embeddings", "collaborative_embeddings", "aligned_embeddings", "core_interactions", "samples"),
+        "The mixture of the three parts, each normalised per row (eq. 7).",
+        embeddings.item_embeddings,
+        lambda s, d: {"mixture": s.mixture, "k": s.retrieval.history_length if s.mixture.search else None},
+    ),
+    # retrieval
+    Stage(
+        "item_index",
+        "retrieval",
+        ("core_items", "item_embeddings"),
+        "FAISS inner-product index over the item embeddings.",
+        retrieval.item_index,
+        lambda s, d: {"seed": s.seed},
+    ),
+    Stage(
+        "retrieved_histories",
+        "retrieval",
+        ("core_interactions", "core_items", "samples", "item_embeddings"),
+        "For each chosen sample: recent, relevant, sequential and reranked history (eq. 8).",
+        retrieval.retrieved_histories,
+        lambda s, d: {
+            "retrieval": s.retrieval,
+            "samples": (s.prompts.train_samples, s.prompts.validation_samples, s.prompts.test_samples),
+            "seed": s.seed,
+        },
+    ),
+    # prompts
+    Stage(
+        "tuning_prompts",
+        "prompts",
+        ("retrieved_histories", "core_interactions", "core_items", "samples", "users"),
+        "Few-shot training prompts, each sample in several prompt forms.",
+        prompts.tuning_prompts,
+        lambda s, d: {"prompts": s.prompts, "words": d.words, "label": d.label, "fields": d.user_fields},
+    ),
+    Stage(
+        "evaluation_prompts",
+        "prompts",
+        ("retrieved_histories", "core_interactions", "core_items", "samples", "users"),
+        "Validation and test prompts in both answer forms.",
+        prompts.evaluation_prompts,
+        lambda s, d: {"prompts": s.prompts, "words": d.words, "label": d.label, "fields": d.user_fields},
+    ),
+    # model
+    Stage(
+        "lora_adapter",
+        "model",
+        ("tuning_prompts", "evaluation_prompts", "base_model"),
+        "LoRA adapters: one tuned on recent histories, one on retrieved ones.",
+        model.lora_adapter,
+        lambda s, d: {"tuning": s.tuning, "answer_form": s.prompts.answer_form, "seed": s.seed},
+        uses_llm=True,
+    ),
+    Stage(
+        "predictions",
+        "model",
+        ("evaluation_prompts", "lora_adapter", "base_model"),
+        "P(yes) of every LLM method on the same rows.",
+        model.predictions,
+        lambda s, d: {"calibration": s.scoring.calibration},
+        uses_llm=True,
+    ),
+    Stage(
+        "baseline_predictions",
+        "model",
+        ("core_interactions", "samples", "retrieved_histories"),
+        "P(yes) of the common-sense baselines on the same rows.",
+        model.baseline_predictions,
+        lambda s, d: {"label": d.label, "seed": s.seed},
+    ),
+    # reports
+    Stage(
+        "evaluation_report",
+        "reports",
+        ("predictions", "baseline_predictions", "item_embeddings", "lora_adapter", "item_descriptions"),
+        "AUC, log loss and accuracy of all methods with intervals, beside the papers' figures.",
+        reports.evaluation_report,
+        lambda s, d: {"bootstrap": s.scoring.bootstrap, "profile": s.profile, "seed": s.seed},
+    ),
+)
+
+STAGES: dict[str, Stage] = {stage.name: stage for stage in GRAPH}
+UNPARTITIONED: frozenset[str] = frozenset(stage.name for stage in GRAPH if not stage.partitioned)

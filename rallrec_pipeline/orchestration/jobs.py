@@ -1,0 +1,90 @@
+"""One dataset materialized in this process, for the command line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from rallrec_pipeline.errors import ConfigError
+from rallrec_pipeline.orchestration.build import FULL_JOB, build_definitions
+from rallrec_pipeline.orchestration.graph import STAGES
+
+
+@dataclass
+class RunSummary:
+    """Which stages ran and whether each did work; `error` is the first failure, in one line."""
+
+    run_id: str = ""
+    worked: dict[str, bool] = field(default_factory=dict)
+    error: str | None = None
+
+
+def materialize_dataset(dataset: str, names: Sequence[str] = ()) -> RunSummary:
+    """Run the stages `names` (default: all) of `dataset` in this process.
+
+    The run goes into the instance of DAGSTER_HOME where that is set. Raises ConfigError for an unknown asset.
+    """
+    unknown = [name for name in names if name not in STAGES]
+    if unknown:
+        raise ConfigError(f"unknown assets {', '.join(unknown)}: choose from {', '.join(STAGES)}")
+    job = build_definitions({"console": plain_console}).resolve_job_def(FULL_JOB)
+    with _instance() as instance:
+        result = job.execute_in_process(
+            instance=instance,
+            partition_key=dataset,
+            asset_selection=[dg.AssetKey(name) for name in names] or None,
+            run_config={"loggers": {"console": {}}},
+            raise_on_error=False,
+        )
+        return _summary(result)
+
+
+@dg.logger(description="The stages' own lines on the terminal, without Dagster's events.")
+def plain_console(_: dg.InitLoggerContext) -> logging.Logger:
+    """A logger that prints what stages say, and nothing else."""
+    logger = logging.Logger("rallrec", logging.INFO)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_is_own_line)
+    handler.setFormatter(_OwnLine("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger.addHandler(handler)
+    return logger
+
+
+class _OwnLine(logging.Formatter):
+    """Takes the message that a stage logged out of Dagster's decoration."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.msg, record.args = record.dagster_meta["orig_message"], ()  # type: ignore[attr-defined]
+        record.exc_info = record.exc_text = None
+        return super().format(record)
+
+
+def _is_own_line(record: logging.LogRecord) -> bool:
+    meta = getattr(record, "dagster_meta", {})
+    return bool(meta.get("orig_message")) and not meta.get("dagster_event")
+
+
+def _instance():  # type: ignore[no-untyped-def]
+    if os.environ.get("DAGSTER_HOME"):
+        return dg.DagsterInstance.get()
+    return nullcontext(dg.DagsterInstance.ephemeral())
+
+
+def _summary(result: dg.ExecuteInProcessResult) -> RunSummary:
+    summary = RunSummary(run_id=result.run_id)
+    for event in result.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            failure = event.step_failure_data.user_failure_data
+            summary.error = summary.error or (failure.description if failure else None) or str(error.message if error else event.message)
+        if event.event_type_value == "ASSET_MATERIALIZATION":
+            materialization = event.step_materialization_data.materialization
+            worked = materialization.metadata.get("worked")
+            summary.worked[materialization.asset_key.path[-1]] = bool(worked.value) if worked else True
+    return summary

@@ -1,0 +1,44 @@
+"""The project as a Dagster resource: which lake, which profile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+
+from rallrec_pipeline.orchestration.progress import Reporter
+from rallrec_pipeline.orchestration.run import StageRun
+from rallrec_pipeline.settings import Settings, lake_root, load_settings
+
+
+class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Empty fields mean the environment: RALLREC_LAKE, RALLREC_PROFILE, RALLREC_SETTINGS."""
+
+    lake: str = ""
+    profile: str = ""
+
+    def root(self) -> Path:
+        """The lake's folder."""
+        return Path(self.lake).resolve() if self.lake else lake_root()
+
+    def settings(self) -> Settings:
+        """Settings of the profile."""
+        return load_settings(self.profile or None)
+
+
+def stage_run(
+    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, project: Project, dataset: str
+) -> StageRun:
+    """What a stage or a check of `dataset` is given."""
+
+    def log(message: str) -> None:
+        context.log.info(message)
+
+    return StageRun(
+        lake=project.root(),
+        dataset=dataset,
+        settings=project.settings(),
+        run_id=context.op_execution_context.run_id,
+        log=log,
+        progress=lambda what: Reporter(what, log),
+    )

@@ -1,0 +1,110 @@
+"""A stage does work only when what it depends on has changed.
+
+Dagster alone cannot stop a run that selects everything from redoing all of it, so the gate is here: the fingerprint of
+a stage is the hash of its inputs' data versions, its settings and its code version. It is stored beside the lake's
+artefacts, so the command line, the UI and another instance agree about what is fresh.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from rallrec_pipeline.datasets.catalog import DatasetSpec
+from rallrec_pipeline.errors import StaleArtefactError
+from rallrec_pipeline.lake.provenance import Sidecar, content_version, now, read_sidecar, stable_hash, write_sidecar
+from rallrec_pipeline.orchestration.run import SHARED, Compute, Made, Markdown, StageRun
+from rallrec_pipeline.settings import Settings
+
+SettingsOf = Callable[[Settings, DatasetSpec], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One asset: what it needs, which settings it depends on, how it is computed.
+
+    Raise `code_version` when the computing changes its output: that makes the stage stale.
+    """
+
+    name: str
+    group: str
+    inputs: tuple[str, ...]
+    description: str
+    compute: Compute
+    depends_on: SettingsOf = lambda settings, spec: {}
+    code_version: str = "1"
+    uses_llm: bool = False
+    partitioned: bool = True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The record of a stage after a run; `worked` is False when it was up to date."""
+
+    record: Sidecar
+    worked: bool
+
+
+def run_stage(stage: Stage, run: StageRun, shared: frozenset[str]) -> Outcome:
+    """Compute `stage` unless its fingerprint is that of the stored artefact.
+
+    `shared` names the unpartitioned assets. Raises StaleArtefactError when an input was never made.
+    """
+    dataset = run.dataset if stage.partitioned else SHARED
+    inputs = {name: _input_version(name, run, shared) for name in stage.inputs}
+    settings = _as_json(stage.depends_on(run.settings, run.spec) if stage.partitioned else _shared(stage, run))
+    fingerprint = stable_hash(stage.name, stage.code_version, inputs, settings)
+    previous = read_sidecar(run.lake, stage.name, dataset)
+    if previous is not None and previous.fingerprint == fingerprint:
+        run.log(f"{stage.name}: up to date")
+        return Outcome(previous, worked=False)
+    start = time.perf_counter()
+    made = stage.compute(run)
+    record = Sidecar(
+        artefact=stage.name,
+        dataset=dataset,
+        fingerprint=fingerprint,
+        data_version=content_version(made.files),
+        inputs=inputs,
+        settings=settings,
+        code_version=stage.code_version,
+        run_id=run.run_id,
+        created_at=now(),
+        seconds=round(time.perf_counter() - start, 3),
+        files=[_within(file, run.lake) for file in made.files],
+        metadata=_plain_metadata(made),
+    )
+    write_sidecar(run.lake, record)
+    run.log(f"{stage.name}: done in {record.seconds:.1f} s")
+    return Outcome(record, worked=True)
+
+
+def _shared(stage: Stage, run: StageRun) -> Mapping[str, Any]:
+    return stage.depends_on(run.settings, None)  # type: ignore[arg-type]  # an unpartitioned stage has no dataset
+
+
+def _input_version(name: str, run: StageRun, shared: frozenset[str]) -> str:
+    dataset = SHARED if name in shared else run.dataset
+    record = read_sidecar(run.lake, name, dataset)
+    if record is None:
+        raise StaleArtefactError(
+            f"{name} of {run.dataset!r} was never made: run `rallrec run {run.dataset} --select {name}` first"
+        )
+    return record.data_version
+
+
+def _within(path: Path, lake: Path) -> str:
+    return path.relative_to(lake).as_posix()
+
+
+def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v.model_dump(mode="json") if isinstance(v, BaseModel) else v for k, v in settings.items()}
+
+
+def _plain_metadata(made: Made) -> dict[str, Any]:
+    return {k: {"markdown": v.text} if isinstance(v, Markdown) else v for k, v in made.metadata.items()}

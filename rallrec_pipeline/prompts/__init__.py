@@ -1,0 +1,1 @@
+"""Prompts: which samples, which history lines, which words."""

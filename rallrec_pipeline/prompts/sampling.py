@@ -1,0 +1,36 @@
+"""Which samples prompts are made of: few-shot training samples, validation rows, test rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.settings import PromptSettings
+
+
+def choose_samples(samples: pl.DataFrame, settings: PromptSettings, seed: int) -> pl.DataFrame:
+    """A random subset of each split, in sample order.
+
+    Train: `train_samples` (few-shot). Validation and test: random rows, 0 takes the whole split.
+    Raises DataError when a split has no row or only one class.
+    """
+    wanted = {
+        "train": settings.train_samples,
+        "valid": settings.validation_samples,
+        "test": settings.test_samples,
+    }
+    rng = np.random.default_rng(seed)
+    parts = [_subset(samples.filter(pl.col("split") == split), n, split, rng) for split, n in wanted.items()]
+    return pl.concat(parts).sort("sample_id")
+
+
+def _subset(rows: pl.DataFrame, wanted: int, split: str, rng: np.random.Generator) -> pl.DataFrame:
+    if rows["label"].n_unique() < 2:
+        raise DataError(
+            f"the {split} split has {rows.height} samples of {rows['label'].n_unique()} class(es): "
+            "lower the core sizes or the minimum history, or change the label rule of the dataset"
+        )
+    if wanted == 0 or wanted >= rows.height:
+        return rows
+    return rows[np.sort(rng.choice(rows.height, wanted, replace=False))]

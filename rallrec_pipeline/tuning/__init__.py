@@ -1,0 +1,1 @@
+"""Instruction tuning: LoRA adapters trained on the answers of rendered prompts."""

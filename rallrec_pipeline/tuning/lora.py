@@ -1,0 +1,60 @@
+"""The LoRA adapter: laid over a model, saved as safetensors with its provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rallrec_pipeline.errors import ModelError
+from rallrec_pipeline.lake.files import atomic_path, write_json
+from rallrec_pipeline.settings import TuningSettings
+
+if TYPE_CHECKING:
+    from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+
+
+def add_adapter(engine: TransformersEngine, settings: TuningSettings, seed: int) -> None:
+    """Lay a fresh LoRA adapter over the engine's model; only the adapter is trainable.
+
+    Raises ModelError when the model has none of the named modules.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(settings.modules),
+        task_type="CAUSAL_LM",
+    )
+    try:
+        engine.model = get_peft_model(engine.model, config)
+    except ValueError as error:
+        raise ModelError(
+            f"the model has no modules {list(settings.modules)}: set tuning.modules to names that it has"
+        ) from error
+
+
+def adapter_state(engine: TransformersEngine) -> dict[str, Any]:
+    """A copy of the adapter's weights, by name."""
+    return {n: p.detach().clone() for n, p in engine.model.named_parameters() if p.requires_grad}
+
+
+def restore_adapter(engine: TransformersEngine, state: Mapping[str, Any]) -> None:
+    """Put the weights of `adapter_state` back."""
+    for name, parameter in engine.model.named_parameters():
+        if name in state:
+            parameter.data.copy_(state[name])
+
+
+def save_adapter(engine: TransformersEngine, folder: Path, provenance: Mapping[str, Any]) -> None:
+    """Write adapter_model.safetensors, adapter_config.json and provenance.json, atomically."""
+    with atomic_path(folder) as temporary:
+        # The base model's path is this machine's business; provenance.json names it by fingerprint.
+        engine.model.peft_config["default"].base_model_name_or_path = None
+        engine.model.save_pretrained(temporary, safe_serialization=True, save_embedding_layers=False)
+        (temporary / "README.md").unlink(missing_ok=True)
+        write_json(temporary / "provenance.json", dict(provenance))
