@@ -165,14 +165,15 @@ _SMALL: dict[str, Any] = {
 PROFILES: dict[str, dict[str, Any]] = {
     "demo": _SMALL
     | {
-        "descriptions": {"max_words": 40, "max_new_tokens": 56},
+        "descriptions": {"max_words": 40, "max_new_tokens": 48},
         "prompts": {
             "answer_form": "rating",
             "facts": ["item_mean"],
             "train_samples": 256,
-            "validation_samples": 300,
+            "validation_samples": 200,
             "test_samples": 1000,
         },
+        "retrieval": {"history_length": 5},
         "tuning": {"epochs": 1, "batch_size": 16, "history_weight": 0.1},
     },
     "full": _SMALL

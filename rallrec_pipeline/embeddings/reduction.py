@@ -17,7 +17,7 @@ def reduce_dimensions(
     0 keeps all dimensions, unrotated unless `whiten`, which scales each component to unit variance. The result
     has min(dimensions, n, d) columns. `seed` matters only for the randomised SVD of large inputs.
     """
-    centred = vectors.astype(np.float32) - vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+    centred: NDArray[np.float32] = (vectors - vectors.mean(axis=0, dtype=np.float64)).astype(np.float32)
     if dimensions == 0 and not whiten:
         return centred
     rank = min(dimensions or vectors.shape[1], *vectors.shape)

@@ -64,7 +64,9 @@ def convert_gguf(gguf: Path, target: Path) -> None:
     """Dequantize a GGUF file to bfloat16 safetensors with its tokenizer in `target`."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     options = {"gguf_file": gguf.name, "trust_remote_code": False}
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **options)
     # Without this, save_pretrained refuses: it takes the dequantized weights for quantized ones.

@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rallrec_pipeline.errors import ModelError
+from rallrec_pipeline.language_models import attention
 from rallrec_pipeline.language_models.answers import AnswerTrie, answer_trie
 from rallrec_pipeline.language_models.batching import padded, token_batches
+from rallrec_pipeline.language_models.decoding import sample_batch
 from rallrec_pipeline.language_models.memory import keep_freed_memory
 from rallrec_pipeline.language_models.protocols import Progress, Sampling
 from rallrec_pipeline.settings import ModelSettings
@@ -37,6 +40,7 @@ class TransformersEngine:
         Remote code stays off. Raises ModelError when the folder holds no usable model.
         """
         keep_freed_memory()
+        transformers.utils.logging.disable_progress_bar()  # the stages report their own progress
         if not (folder / "config.json").exists():
             raise ModelError(f"no model in {folder}: run `rallrec run DATASET --select base_model` first")
         try:
@@ -114,22 +118,10 @@ class TransformersEngine:
 
     def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
         """One sampled text per chat prompt, decoded together in one batch."""
-        torch.manual_seed(sampling.seed)
-        self.tokenizer.padding_side = "left"
-        texts = [self.chat_text(prompt) for prompt in prompts]
-        batch = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(self.device)
-        with torch.inference_mode():
-            output = self.model.generate(
-                **batch,
-                do_sample=True,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                top_k=64,
-                max_new_tokens=sampling.max_new_tokens,
-                pad_token_id=self._fill,
-            )
-        new_tokens = output[:, batch["input_ids"].shape[1] :]
-        return [str(t) for t in self.tokenizer.batch_decode(new_tokens, skip_special_tokens=True)]
+        tokens = [self.prompt_tokens(prompt, chat=True) for prompt in prompts]
+        self.check_context(tokens)
+        new = sample_batch(self.model, tokens, sampling, self._end_tokens, self._fill)
+        return [str(text) for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
 
     def check_context(self, sequences: Sequence[Sequence[int]]) -> None:
         """Raise ModelError if a sequence is longer than the model's context."""
@@ -139,6 +131,12 @@ class TransformersEngine:
                 f"a prompt of {longest} tokens exceeds the model's context of {self.context_tokens}: "
                 "lower retrieval.history_length or prompts.max_title_tokens"
             )
+
+    @property
+    def _end_tokens(self) -> list[int]:
+        configured = self.model.generation_config.eos_token_id
+        ends = configured if isinstance(configured, list) else [configured]
+        return [int(token) for token in (*ends, self.tokenizer.eos_token_id) if token is not None]
 
     @property
     def _fill(self) -> int:
@@ -196,7 +194,7 @@ def _load_options(settings: ModelSettings) -> dict[str, Any]:
         "dtype": resolve_dtype(settings.dtype),
         "trust_remote_code": False,
         "use_safetensors": True,
-        "attn_implementation": "sdpa",
+        "attn_implementation": attention.register(),
     }
     if torch.cuda.is_available():
         options["device_map"] = {"": 0}

@@ -114,7 +114,8 @@ def search_mixture(
     best = max(auc for _, auc in results)
     near = [result for result in results if result[1] >= best - MARGIN]
     weights, auc = min(near, key=lambda result: (sum(w > 0 for w in result[0].values()), -result[1]))
-    return MixtureChoice(weights, auc, [dict(w, auc=a) for w, a in results])
+    tried = [{**{str(kind): weight for kind, weight in w.items()}, "auc": a} for w, a in results]
+    return MixtureChoice(weights, auc, tried)
 
 
 def search_alpha(

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK_ROWS = 8192  # rows compared at once: (rows, k, k) booleans
+DECIMALS = 12  # in floats (2/3)/2 is below 1 - 2/3: equal scores must tie
 
 
 def rerank(
@@ -17,8 +18,8 @@ def rerank(
     is `alpha` for relevant and 1 - `alpha` for recent. An item in both channels is kept once, with the larger
     score; among equal scores relevant goes first.
     """
-    by_relevance = alpha / np.arange(1, relevant.shape[1] + 1) ** beta
-    by_time = (1 - alpha) / np.arange(1, recent.shape[1] + 1) ** beta
+    by_relevance = np.round(alpha / np.arange(1, relevant.shape[1] + 1) ** beta, DECIMALS)
+    by_time = np.round((1 - alpha) / np.arange(1, recent.shape[1] + 1) ** beta, DECIMALS)
     return _merge(relevant, recent, by_relevance, by_time, k)
 
 

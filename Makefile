@@ -1,0 +1,62 @@
+# `make run`: from nothing to an evaluated recommender. `make help` lists the rest.
+PYTHON  ?= python3
+PORT    ?= 3000
+DATASET ?= movielens-100k
+
+VENV := .venv
+BIN  := $(VENV)/bin
+# A stamp is younger than what it was made from: then nothing is installed again.
+BASE := $(VENV)/.installed
+DEV  := $(VENV)/.installed-dev
+PIP  := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+export DAGSTER_HOME := $(CURDIR)
+
+.PHONY: run test lint format ui bench clean help
+.DEFAULT_GOAL := help
+
+run: $(BASE)  ## materialize every stage of DATASET (default movielens-100k) and print the report
+	$(BIN)/rallrec run $(DATASET)
+
+test: $(DEV)  ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(DEV)  ## check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(DEV)  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+ui: $(BASE)  ## open the Dagster UI on http://127.0.0.1:PORT (default 3000)
+	@$(BIN)/python -c 'import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); sys.exit(s.connect_ex(("127.0.0.1", $(PORT))) == 0 and "make ui: port $(PORT) is taken: stop what runs there or take another, as in make ui PORT=3001")'
+	@echo "Dagster UI: http://127.0.0.1:$(PORT) (Ctrl-C stops it)"
+	@exec $(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
+
+bench: $(DEV)  ## measure speed against named peers; writes benchmarks/results.json and docs/benchmarks.md
+	$(BIN)/python benchmarks/run.py
+
+clean:  ## remove the environment and caches; the lake stays
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './data_lake/*' -prune -exec rm -rf {} +
+
+help:  ## list the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+$(VENV)/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "make: no $(PYTHON) found: install Python 3.11 or newer, or name it, as in make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + ": name another, as in make PYTHON=python3.12")'
+	@echo "creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(BASE): pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing the pinned packages (once; a few minutes, most of it PyTorch)"
+	@$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(DEV): $(BASE)
+	@echo "installing the development packages"
+	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,148 @@
+"""Run the benchmark scripts beside this file and gather what they print.
+
+Each script compares one job of ours with a named peer and prints JSON lines, one a comparison:
+`{"name", "unit", "ours", "peer", "peer_name", "ratio", "target"}`. `ratio` at or above `target` meets it.
+
+    python benchmarks/run.py            all scripts
+    python benchmarks/run.py tables     only benchmarks/tables.py; the other rows stay as they were
+
+Writes benchmarks/results.json and docs/benchmarks.md. Exits 1 when a script fails; the others' rows are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results.json"
+PAGE = HERE.parent / "docs" / "benchmarks.md"
+KEYS = ("name", "unit", "ours", "peer", "peer_name", "ratio", "target")
+PACKAGES = ("torch", "transformers", "polars", "numpy", "faiss-cpu", "dagster")
+
+
+def main(chosen: list[str]) -> int:
+    """Run the scripts named in `chosen` (all when empty); returns the exit status."""
+    scripts = {path.stem: path for path in sorted(HERE.glob("*.py")) if path.stem != "run" and path.stem[0] != "_"}
+    if unknown := [name for name in chosen if name not in scripts]:
+        print(f"no benchmark {', '.join(unknown)}: choose from {', '.join(scripts)}", file=sys.stderr)
+        return 2
+    rows: dict[str, dict[str, Any]] = {}
+    failed = []
+    for name in chosen or scripts:
+        print(f"== {name}", flush=True)
+        found, status = run_script(scripts[name])
+        rows |= {row["name"]: row for row in found}
+        if status or not found:
+            failed.append(name)
+    kept = {row["name"]: row for row in read_results()} if chosen or failed else {}
+    results = {"machine": machine(), "rows": list((kept | rows).values())}
+    RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    PAGE.write_text(as_page(results), encoding="utf-8")
+    print(table(results["rows"]))
+    if failed:
+        print(f"failed or without a row: {', '.join(failed)}", file=sys.stderr)
+    return int(bool(failed))
+
+
+def run_script(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Rows that the script printed, and its exit status; everything else that it prints is passed on."""
+    rows = []
+    command = [sys.executable, "-u", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=HERE.parent) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if row := parse_row(line):
+                rows.append(row)
+    return rows, process.returncode
+
+
+def parse_row(line: str) -> dict[str, Any] | None:
+    """The row of a JSON line that has all keys, else None."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return {key: value[key] for key in KEYS} if isinstance(value, dict) and set(KEYS) <= set(value) else None
+
+
+def read_results() -> list[dict[str, Any]]:
+    """Rows of the last run; none when there was none."""
+    return list(json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]) if RESULTS.exists() else []
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on; no name that identifies the machine."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := installed(name))},
+    }
+
+
+def processor() -> str:
+    """The processor's name as Linux gives it, else what Python knows."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"
+
+
+def installed(name: str) -> str | None:
+    """Version of a package, or None."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def as_page(results: dict[str, Any]) -> str:
+    """docs/benchmarks.md."""
+    facts = results["machine"]
+    packages = ", ".join(f"{name} {found}" for name, found in facts["packages"].items())
+    return (
+        "# Benchmarks\n\n"
+        "Written by `make bench`. Each row is one job done by this project and by a named peer on the same input.\n"
+        "The ratio says how many times better ours is, or which share of the peer's rate it reaches.\n\n"
+        f"{table(results['rows'])}\n"
+        f"Measured on {facts['date']}: {facts['processor']}, {facts['cores']} cores, {facts['memory_gib']} GiB, "
+        f"{facts['system']}, Python {facts['python']}; {packages}.\n\n"
+        "[Back to the README](../README.md)\n"
+    )
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as a Markdown table."""
+    lines = ["| job | unit | ours | peer | peer is | ratio | target | met |", "|---|---|---:|---:|---|---:|---:|---|"]
+    for row in rows:
+        target = row["target"]
+        met = "" if target is None else "yes" if row["ratio"] >= target else "no"
+        figures = [number(row["ours"]), number(row["peer"])]
+        cells = [row["name"], row["unit"], *figures, row["peer_name"], number(row["ratio"]), number(target), met]
+        lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def number(value: float | None) -> str:
+    """Three significant digits; whole numbers from 100 on."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

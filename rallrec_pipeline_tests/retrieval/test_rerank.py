@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rallrec_pipeline.retrieval import rerank as module
+from rallrec_pipeline.retrieval.relevance import most_recent, most_relevant
+from rallrec_pipeline.retrieval.rerank import fixed_quota, rerank
+from rallrec_pipeline_tests.retrieval.worlds import make_world
+
+
+def row(*positions: int) -> np.ndarray:
+    return np.array([positions], np.int32)
+
+
+def test_equation_8_by_hand() -> None:
+    # alpha 2/3: relevant 7: 0.667, 3: 0.333, 1: 0.222; recent 9: 0.333, 8: 0.167, 7: 0.111 (kept at 0.667)
+    # relevant goes first where 3 and 9 tie
+    assert rerank(row(7, 3, 1), row(9, 8, 7), 2 / 3, 1.0, 3).tolist() == [[7, 3, 9]]
+    assert rerank(row(7, 3, 1), row(9, 8, 7), 2 / 3, 1.0, 5).tolist() == [[7, 3, 9, 1, 8]]
+
+
+def test_an_item_in_both_channels_keeps_its_larger_score() -> None:
+    # 9 is third by relevance (0.167) and first by time (0.5), so it stands level with 7, above 3 (0.25)
+    assert rerank(row(7, 3, 9), row(9, 8, 2), 1 / 2, 1.0, 4).tolist() == [[7, 9, 3, 8]]
+
+
+def test_beta_zero_ranks_by_channel_and_alpha_one_ignores_time() -> None:
+    assert rerank(row(1, 2), row(5, 4), 4 / 5, 0.0, 4).tolist() == [[1, 2, 5, 4]]
+    assert rerank(row(1, 2), row(5, 4), 1.0, 1.0, 2).tolist() == [[1, 2]]
+
+
+def test_fixed_quota_is_two_thirds_relevant_then_recent() -> None:
+    assert fixed_quota(row(10, 11, 12, 13, 14, 15), row(20, 10, 19, 18, 17, 16), 6).tolist() == [
+        [10, 11, 12, 13, 20, 19]
+    ]
+    assert fixed_quota(row(1, 0, -1), row(1, 0, -1), 3).tolist() == [[1, 0, -1]]
+
+
+@given(st.integers(0, 10_000), st.integers(1, 8), st.sampled_from([0.5, 2 / 3, 0.8]), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_no_repeats_no_gaps_and_nothing_outside_the_channels(seed: int, k: int, alpha: float, quota: bool) -> None:
+    world = make_world(seed)
+    relevant = most_relevant(
+        world.sequences, world.user_codes, world.history_lengths, world.targets, world.vectors, k
+    ).positions
+    recent = most_recent(world.history_lengths, k).positions
+    chosen = fixed_quota(relevant, recent, k) if quota else rerank(relevant, recent, alpha, 1.0, k)
+    assert chosen.dtype == np.int32 and chosen.shape == relevant.shape
+    for a, b, c, length in zip(relevant, recent, chosen, world.history_lengths, strict=True):
+        kept = c[c >= 0].tolist()
+        assert len(set(kept)) == len(kept) == min(k, length)
+        assert set(kept) <= set(a.tolist()) | set(b.tolist())
+        assert (c[len(kept) :] == -1).all()
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    relevant, recent = (np.array([rng.permutation(9)[:4] for _ in range(30)], np.int32) for _ in range(2))
+    whole = rerank(relevant, recent, 2 / 3, 1.0, 4)
+    monkeypatch.setattr(module, "BLOCK_ROWS", 7)
+    assert (whole == rerank(relevant, recent, 2 / 3, 1.0, 4)).all()

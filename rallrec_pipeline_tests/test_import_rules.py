@@ -1,0 +1,162 @@
+"""The arrows between packages, and what may be imported when a module is loaded."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import rallrec_pipeline
+
+PACKAGE = Path(rallrec_pipeline.__file__).parent
+NAME = PACKAGE.name
+
+# A part may import parts of a lower rank and itself; parts of one rank do not know each other.
+RANK = {
+    "errors": 0,
+    "settings": 1,
+    "lake": 2,
+    "language_models": 3,
+    "datasets": 4,
+    "descriptions": 5,
+    "embeddings": 6,
+    "retrieval": 7,
+    "prompts": 8,
+    "tuning": 9,
+    "inference": 10,
+    "baselines": 10,
+    "evaluation": 11,
+    "orchestration": 12,
+    "definitions": 13,
+    "cli": 13,
+}
+MAY_IMPORT_DAGSTER = {"orchestration", "definitions", "cli"}
+HEAVY = {"torch", "transformers", "peft", "accelerate", "bitsandbytes", "faiss", "vllm", "sklearn", "matplotlib"}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_every_part_has_a_rank() -> None:
+    parts = {_part(path) for path in MODULES} - {"__init__"}
+    assert parts <= set(RANK), f"give these a rank: {sorted(parts - set(RANK))}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_imports_point_down(path: Path) -> None:
+    part = _part(path)
+    own = {_part_of(name) for name in _imports(_tree(path).body, everywhere=True) if name.startswith(f"{NAME}.")}
+    upward = {other for other in own - {part} if RANK[other] >= RANK.get(part, -1)}
+    assert not upward, f"{part} must not import {sorted(upward)}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_only_the_skin_knows_dagster(path: Path) -> None:
+    roots = {name.split(".")[0] for name in _imports(_tree(path).body, everywhere=True)}
+    assert _part(path) in MAY_IMPORT_DAGSTER or not any(root.startswith("dagster") for root in roots)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_heavy_packages_load_late(path: Path) -> None:
+    """At module level only `*_engine.py` imports heavy packages, and nothing imports an engine."""
+    at_load = list(_imports(_tree(path).body, everywhere=False))
+    engines = {name for name in at_load if name.startswith(f"{NAME}.") and _is_engine(name)}
+    heavy = {name for name in at_load if name.split(".")[0] in HEAVY}
+    assert not engines, f"import {sorted(engines)} within a function or under TYPE_CHECKING"
+    assert not heavy or path.stem.endswith("_engine"), f"import {sorted(heavy)} within a function"
+
+
+def test_the_graph_loads_without_heavy_packages() -> None:
+    code = (
+        "import sys, rallrec_pipeline.definitions, rallrec_pipeline.cli; "
+        f"print(sorted({HEAVY!r} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_rules_see_what_they_forbid() -> None:
+    """The walk tells module level from functions and TYPE_CHECKING, and sees into `try` and classes."""
+    source = """
+import os
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    import torch
+else:
+    import faiss
+try:
+    from sklearn import metrics
+except ImportError:
+    import matplotlib.pyplot
+class A:
+    import peft
+    def method(self):
+        import transformers
+"""
+    body = ast.parse(source).body
+    assert set(_imports(body, everywhere=False)) - {"os"} == {
+        "typing",
+        "typing.TYPE_CHECKING",
+        "faiss",
+        "sklearn",
+        "sklearn.metrics",
+        "matplotlib.pyplot",
+        "peft",
+    }
+    assert {"torch", "transformers"} <= set(_imports(body, everywhere=True))
+
+
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def _part(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def _part_of(name: str) -> str:
+    return name.split(".")[1]
+
+
+def _is_engine(name: str) -> bool:
+    return any(piece.endswith("_engine") for piece in name.split("."))
+
+
+def _imports(body: list[ast.stmt], everywhere: bool) -> Iterator[str]:
+    """Dotted names that `body` imports; without `everywhere` only those that run when the module is loaded.
+
+    `from a import b` gives both `a` and `a.b`, since `b` may be a module.
+    """
+    for node in body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            module = node.module or ""
+            if module != NAME:  # `from rallrec_pipeline import lake` imports the part, not the package
+                yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not everywhere:
+            continue
+        elif isinstance(node, ast.If) and _is_type_checking(node) and not everywhere:
+            yield from _imports(node.orelse, everywhere)
+        else:
+            for nested in _blocks(node):
+                yield from _imports(nested, everywhere)
+
+
+def _is_type_checking(node: ast.If) -> bool:
+    return ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
+
+
+def _blocks(node: ast.stmt) -> Iterator[list[ast.stmt]]:
+    """The statement lists within a statement: body, else, finally, handlers, cases."""
+    for _, value in ast.iter_fields(node):
+        if isinstance(value, list) and value and isinstance(value[0], ast.stmt):
+            yield value
+        elif isinstance(value, list):
+            yield from (child.body for child in value if isinstance(child, ast.ExceptHandler | ast.match_case))
