@@ -8,9 +8,11 @@ BIN  := $(VENV)/bin
 # A stamp is younger than what it was made from: then nothing is installed again.
 BASE := $(VENV)/.installed
 DEV  := $(VENV)/.installed-dev
-PIP  := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP  := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 export DAGSTER_HOME := $(CURDIR)
+# pyproject.toml names the module, and the code location stays the same from whatever shell make is called.
+unexport DAGSTER_MODULE_NAME
 
 .PHONY: run test lint format ui bench clean help
 .DEFAULT_GOAL := help
@@ -49,7 +51,9 @@ $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null || { echo "make: no $(PYTHON) found: install Python 3.11 or newer, or name it, as in make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + ": name another, as in make PYTHON=python3.12")'
 	@echo "creating $(VENV)"
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "make: $(PYTHON) cannot make a virtual environment (on Debian: apt-get install python3-venv)"; exit 1; }
+	@# `dagster asset materialize` does not read pyproject.toml; an activated shell tells it where the assets are.
+	@echo 'export DAGSTER_HOME="$(CURDIR)" DAGSTER_MODULE_NAME=rallrec_pipeline.definitions' >> $(VENV)/bin/activate
 
 $(BASE): pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing the pinned packages (once; a few minutes, most of it PyTorch)"

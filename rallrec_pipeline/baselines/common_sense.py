@@ -37,9 +37,10 @@ class _Classifier(Protocol):
 def predict_common_sense(
     statistics: pl.DataFrame, samples: pl.DataFrame, like_above: float, seed: int
 ) -> dict[str, Floats]:
-    """P(yes) of the rows of `samples` that are not in the train split, in their order: baseline -> (n,) float64.
+    """P(yes) of every row of `samples`, in their order: baseline -> (n,) float64, fitted on train rows only.
 
-    `statistics` is `rating_statistics` of the same samples, row by row; only labels of train rows are looked at.
+    `statistics` is `rating_statistics` of the same samples, row by row; labels of other splits are never looked
+    at. Figures of train rows are those of the fit, so they say nothing about quality.
     Raises DataError when the tables do not match, or the training rows are of one class.
     """
     features = common_sense_features(statistics, samples, like_above)
@@ -56,27 +57,14 @@ def predict_common_sense(
         x = features.select(inputs.get(name, features.columns)).to_numpy()
         model = _boosted_trees(labels, seed) if name == "boosted_trees" else _logistic_regression()
         model.fit(x[train], labels)
-        evaluated = x[~train]
-        predictions[name] = model.predict_proba(evaluated)[:, 1] if len(evaluated) else np.empty(0)
+        predictions[name] = model.predict_proba(x)[:, 1]
     return predictions
-
-
-def common_sense_predictions(
-    statistics: pl.DataFrame, samples: pl.DataFrame, like_above: float, seed: int
-) -> dict[str, pl.DataFrame]:
-    """The same as tables of `sample_id`, `split`, `label`, `p_yes` and empty `probabilities`, ready for the lake."""
-    evaluated = samples.filter(pl.col("split") != "train").select("sample_id", "split", "label")
-    no_answers = pl.lit([], dtype=pl.List(pl.Float32)).alias("probabilities")
-    return {
-        name: evaluated.with_columns(pl.Series("p_yes", p_yes, dtype=pl.Float64), no_answers)
-        for name, p_yes in predict_common_sense(statistics, samples, like_above, seed).items()
-    }
 
 
 def common_sense_features(statistics: pl.DataFrame, samples: pl.DataFrame, like_above: float) -> pl.DataFrame:
     """Features of every sample, Float64 without nulls: means relative to the like threshold, logs of counts.
 
-    The global mean is left out: it grows over the train split and stands still after, so a fit on it misleads.
+    The global mean is left out: it does not tell one row from another.
     """
     if not statistics["sample_id"].equals(samples["sample_id"], null_equal=True):
         raise DataError("rating statistics and samples are of different rows: make both again from the same samples")

@@ -12,13 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from rallrec_pipeline.errors import ConfigError
 
 BUILT_IN = Path(__file__).parent / "builtin"
+RESERVED = ("line", "text", "reason")  # columns of the readers' working tables
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 class Part(BaseModel):
     """Base of all parts: frozen, strict about unknown names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SourceFile(Part):
@@ -79,6 +80,14 @@ class LabelSpec(Part):
     scale: tuple[int, ...] = Field(min_length=2)
     like_above: float
 
+    @model_validator(mode="after")
+    def _ascends(self) -> LabelSpec:
+        if list(self.scale) != sorted(set(self.scale)):
+            raise ValueError(f"scale must ascend, from the worst rating to the best, not {self.scale}")
+        if not self.scale[0] <= self.like_above < self.scale[-1]:
+            raise ValueError(f"like_above must split the scale {self.scale}, {self.like_above} does not")
+        return self
+
 
 class WordsSpec(Part):
     """The words of prompts."""
@@ -101,6 +110,17 @@ class DatasetSpec(Part):
     label: LabelSpec
     words: WordsSpec = WordsSpec()
 
+    @model_validator(mode="after")
+    def _names_fit(self) -> DatasetSpec:
+        names = [file.name for file in self.source.files]
+        wanted = {self.reader.interactions, self.reader.items, self.reader.users} - {None}
+        if len(set(names)) < len(names) or not wanted <= set(names):
+            raise ValueError(f"source.files must name every file of the reader once, not {names}")
+        for fields in (("item_id", "title", *self.item_fields), ("user_id", *self.user_fields)):
+            if len({*fields, *RESERVED}) < len(fields) + len(RESERVED):
+                raise ValueError(f"fields must differ, from {', '.join(RESERVED)} too; these do not: {fields}")
+        return self
+
 
 def load_catalog(lake: Path) -> dict[str, DatasetSpec]:
     """All datasets by name; a user's file replaces a built-in one of the same name. Raises ConfigError."""
@@ -113,12 +133,14 @@ def load_dataset(path: Path) -> DatasetSpec:
     if not NAME.fullmatch(path.stem):
         raise ConfigError(f"{path}: a dataset's file name must be lower case letters, digits, dots and dashes")
     try:
-        values: dict[str, Any] = {"name": path.stem, **tomllib.loads(path.read_text(encoding="utf-8"))}
-        return DatasetSpec.model_validate(values)
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        if "name" in values:  # it leads to folders of the lake
+            raise ConfigError(f"{path}: a dataset is named after its file: take `name` out")
+        return DatasetSpec.model_validate({"name": path.stem, **values})
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
         raise ConfigError(f"{path}: {problems}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: {error}") from error
 
 

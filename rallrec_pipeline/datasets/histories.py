@@ -40,6 +40,6 @@ def training_interactions(core: pl.DataFrame, samples: pl.DataFrame) -> pl.DataF
 
 
 def _time_split(n: int, fractions: tuple[float, float, float]) -> pl.Series:
-    ends = [int(n * fractions[0]), int(n * (fractions[0] + fractions[1]) + 1e-9)]
+    ends = [int(n * fractions[0] + 1e-9), int(n * (fractions[0] + fractions[1]) + 1e-9)]
     codes: NDArray[np.int64] = np.searchsorted(ends, np.arange(n), side="right")
     return pl.Series("split", np.array(["train", "valid", "test"], dtype=object)[codes].tolist(), dtype=pl.String)

@@ -17,8 +17,9 @@ def k_core(
     item_cap: int | None = None,
     item_limit: int | None = None,
 ) -> pl.DataFrame:
-    """The largest subset where each user has `user_core`..`user_cap` ratings and each item alike.
+    """The largest subset where each user has at least `user_core` ratings and each item at least `item_core`.
 
+    Users and items above a cap leave too, in the same rounds (as the published code does), until nothing changes.
     With `item_limit` only that many most rated items stay afterwards (as the published code does, without
     iterating again). The result is in global order and independent of the order of the input.
     """

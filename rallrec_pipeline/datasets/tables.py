@@ -30,16 +30,15 @@ def judge_ratings(rows: pl.DataFrame, label: LabelSpec, item_ids: pl.Series) -> 
     """`rows` with a column `reason`: null where the rating is good.
 
     `rows` has user_id, item_id (text), rating, timestamp (float, null where not a number), line. Policies: an
-    empty id, a rating that is no number or off the scale, an impossible time and an unknown item are refused;
+    empty id, a rating that is no number or no value of the scale, an impossible time and an unknown item are refused;
     of several ratings of one item by one user the latest stays.
     """
-    low, high = min(label.scale), max(label.scale)
     reason = (
         pl.when(pl.col("user_id").fill_null("") == "").then(pl.lit("empty user id"))
         .when(pl.col("item_id").fill_null("") == "").then(pl.lit("empty item id"))
         .when(~pl.col("rating").is_finite().fill_null(False)).then(pl.lit("rating is not a number"))
-        .when(~pl.col("rating").is_between(low, high)).then(pl.lit("rating is off the scale"))
-        .when(~pl.col("timestamp").is_between(0, 2**40).fill_null(False)).then(pl.lit("impossible timestamp"))
+        .when(~pl.col("rating").is_in([float(value) for value in label.scale])).then(pl.lit("rating is off the scale"))
+        .when(~pl.col("timestamp").is_between(0, 2**53).fill_null(False)).then(pl.lit("impossible timestamp"))
         .when(~pl.col("item_id").is_in(item_ids.implode())).then(pl.lit("unknown item"))
     )  # fmt: skip
     judged = rows.with_columns(reason.alias("reason"))

@@ -73,7 +73,7 @@ def train_projector(
         for batch in torch.split(known[torch.randperm(len(known), generator=generator)], ALL_ITEMS):
             loss = info_nce(model(inputs[batch]), goals[batch], settings.temperature)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             total += loss.item() * len(batch)
         losses.append(total / len(known))

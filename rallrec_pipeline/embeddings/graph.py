@@ -75,7 +75,7 @@ def propagate(matrix: torch.Tensor, weights: torch.Tensor, layers: int) -> torch
 
     layer, total = weights, weights
     for _ in range(layers):
-        layer = Symmetric.apply(layer)  # type: ignore[no-untyped-call]
+        layer = Symmetric.apply(layer)
         total = total + layer
     return total / (layers + 1)
 

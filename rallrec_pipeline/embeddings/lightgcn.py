@@ -131,7 +131,7 @@ class _Trainer:
             # index_select, not indexing: its gradient on the CPU adds in a fixed order
             penalty = self.weights.index_select(0, used).square().sum() / len(batch)
             self.optimizer.zero_grad()
-            (loss + self.l2 * penalty).backward()  # type: ignore[no-untyped-call]
+            (loss + self.l2 * penalty).backward()
             self.optimizer.step()
             total += loss.item() * len(batch)
         return total / len(order)

@@ -50,7 +50,9 @@ figure { margin:0 } figure:first-child { grid-column:1/-1 }
 figure img { display:block; width:100%; height:auto; background:#fff; border-radius:.5rem; padding:.4rem }
 figcaption { color:var(--soft); font-size:.875rem; margin-top:.35rem }
 pre { overflow-x:auto; font-size:.8rem; line-height:1.4; margin:.75rem 0 0 } summary { cursor:pointer; font-weight:600 }
-@media (max-width:34rem) { main { padding:.75rem .6rem 2rem } section { padding:.8rem } h1 { font-size:1.3rem } }
+@media (max-width:34rem) { table { font-size:.8rem } th,td { padding:.35rem .3rem }
+  main { padding:.75rem .6rem 2rem } section { padding:.8rem }
+  th:first-child,td:first-child { min-width:7.5rem } h1 { font-size:1.3rem } }
 """
 
 
@@ -135,12 +137,12 @@ def _papers(report: Report) -> str:
     if not published:
         return caveat
     ours = report["methods"].get(MAIN)
-    rows = [(True, ["RALLRec in this run", "", *(number(ours[m]) for m in METRICS)])] if ours else []
+    rows = [(True, ["RALLRec in this run", *(number(ours[m]) for m in METRICS), ""])] if ours else []
     for row in published:
         source = f"{'RALLRec+' if row['paper'] == 'rallrec_plus' else 'RALLRec'}, {row['table']}"
-        rows.append((False, [escape(row["title"]), escape(source), *(number(row[m], 4) for m in METRICS)]))
+        rows.append((False, [escape(row["title"]), *(number(row[m], 4) for m in METRICS), escape(source)]))
     sources = "; ".join(dict.fromkeys(row["source"] for row in published))
-    table = _table(("Method", "Paper", "AUC", "Log loss", "Accuracy"), rows)
+    table = _table(("Method", "AUC", "Log loss", "Accuracy", "Paper"), rows)
     return f'{caveat}{table}<p class="soft">Sources: {escape(sources)}.</p>'
 
 

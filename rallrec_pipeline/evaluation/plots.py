@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from rallrec_pipeline.evaluation.calibration import reliability_curve
-from rallrec_pipeline.evaluation.report import MAIN, align_predictions
+from rallrec_pipeline.evaluation.report import MAIN, REFERENCE, align_predictions
 from rallrec_pipeline.evaluation.wording import Report, highlighted, number, paper_main, ranked
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 BLUE, SKY, ORANGE, GREEN, VERMILION, PURPLE = "#0072B2", "#56B4E9", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
 INK, GRID = "#333333", "#DDDDDD"
-_LINES = ((BLUE, "-"), (ORANGE, "-"), (GREEN, "--"), (PURPLE, "-."), (VERMILION, ":"), (SKY, "--"))
+_LINES = {MAIN: (BLUE, "-"), REFERENCE: (ORANGE, "-")}
+_OTHER_LINES = ((GREEN, "--"), (PURPLE, "-."), (VERMILION, ":"), (SKY, "--"))
 
 
 def methods_plot(report: Report) -> bytes:
@@ -41,16 +42,17 @@ def methods_plot(report: Report) -> bytes:
         capsize=3,
         zorder=3,
     )
-    for row, value, right in zip(range(len(methods)), auc, high, strict=True):
-        axes.text(max(right, value, 0.5) + 0.004, row, number(value), va="center", fontsize=9, color=INK)
     axes.set_yticks(rows, [_plain(figures["title"]) for _, figures in methods])
     axes.set_xlabel("AUC on the same test rows (bars start at 0.5, chance; whiskers: 95% interval)")
     published = paper_main(report)
     right = max(0.6, float(high.max()), published["auc"] if published else 0.0)
-    axes.set_xlim(min(0.5, float(low.min())) - 0.005, right + 0.045)
+    edge = right + 0.035
+    axes.set_xlim(min(0.5, float(low.min())) - 0.005, edge)
+    for row, value in enumerate(auc):  # a column at the edge, where neither whiskers nor the line pass
+        axes.text(edge, row, number(value), va="center", ha="right", fontsize=9, color=INK)
     axes.axvline(0.5, color=INK, linewidth=0.8)
     axes.grid(axis="x", color=GRID, linewidth=0.7, zorder=0)
-    _methods_legend(axes, report, published)
+    _methods_legend(figure, axes, report, published)
     return _png(figure)
 
 
@@ -61,7 +63,7 @@ def roc_plot(report: Report, predictions: Mapping[str, pl.DataFrame]) -> bytes:
     _, labels, scores = align_predictions(predictions)
     figure, axes = _canvas(5.6, 5.2)
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.9, linestyle=(0, (2, 3)))
-    for (colour, style), name in zip(_LINES, _shown(report, scores), strict=False):
+    for name, (colour, style) in _lines(highlighted(report)).items():
         wrong, right, _ = roc_curve(labels, scores[name])
         figures = report["methods"][name]
         label = f"{_plain(figures['title'])} ({number(figures['auc'])})"
@@ -76,7 +78,7 @@ def reliability_plot(report: Report, predictions: Mapping[str, pl.DataFrame]) ->
     _, labels, scores = align_predictions(predictions)
     figure, axes = _canvas(5.6, 5.2)
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.9, linestyle=(0, (2, 3)))
-    for (colour, style), name in zip(_LINES, _shown(report, scores), strict=False):
+    for name, (colour, style) in _lines(highlighted(report, others=1)).items():
         curve = reliability_curve(labels, scores[name])
         figures = report["methods"][name]
         label = f"{_plain(figures['title'])} ({number(figures['log_loss'])})"
@@ -108,7 +110,7 @@ def _bar_colour(name: str, figures: Mapping[str, Any]) -> str:
     return BLUE if name == MAIN else SKY
 
 
-def _methods_legend(axes: Axes, report: Report, published: Mapping[str, Any] | None) -> None:
+def _methods_legend(figure: Figure, axes: Axes, report: Report, published: Mapping[str, Any] | None) -> None:
     from matplotlib.artist import Artist
     from matplotlib.patches import Patch
 
@@ -120,11 +122,13 @@ def _methods_legend(axes: Axes, report: Report, published: Mapping[str, Any] | N
     if published:
         label = f"RALLRec in its paper, on {report['paper']['title']}: {number(published['auc'])}"
         handles.append(axes.axvline(published["auc"], color=VERMILION, linewidth=1.6, linestyle="--", label=label))
-    axes.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.35, 1.0), ncols=4, frameon=False, fontsize=8.5)
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8.5)
 
 
-def _shown(report: Report, scores: Mapping[str, Any]) -> list[str]:
-    return [name for name in highlighted(report) if name in scores]
+def _lines(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Colour and style by method; RALLRec and boosted trees have theirs in every plot."""
+    others = iter(_OTHER_LINES)
+    return {name: _LINES.get(name) or next(others) for name in names}
 
 
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:

@@ -73,7 +73,8 @@ def build_report(
         method: _method(method, points[method], samples[method], labels.size, seconds.get(method), titles)
         for method in scores
     }
-    others = [m for m in sorted(scores, key=lambda m: m != REFERENCE) if m != MAIN] if MAIN in scores else []
+    best_first = sorted(scores, key=lambda m: (m != REFERENCE, -points[m][0]))
+    others = [m for m in best_first if m != MAIN] if MAIN in scores else []
     paired = {
         f"{MAIN} - {other}": _paired(differences(samples[MAIN], samples[other], points[MAIN] - points[other]))
         for other in others

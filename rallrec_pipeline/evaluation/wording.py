@@ -87,9 +87,9 @@ def paper_caveat(report: Report) -> str:
     if title is None:
         return "The papers report no dataset near this one."
     return (
-        f"Published for {title}, the LLM methods with Llama-3.1-8B, on the papers' own samples and split. This run is on"
-        f" {report['dataset_title']} with its own core, split, samples and model: the figures stand beside each other for"
-        " orientation and do not compare method with method."
+        f"Published for {title}, the LLM methods with Llama-3.1-8B, on the papers' own samples and split. This run is"
+        f" on {report['dataset_title']} with its own core, split, samples and model: the figures stand beside each"
+        " other for orientation and do not compare method with method."
     )
 
 
@@ -99,14 +99,11 @@ def paper_main(report: Report) -> Mapping[str, Any] | None:
     return next((row for row in rows if row["method"] == MAIN and row["paper"] == "rallrec"), None)
 
 
-def highlighted(report: Report) -> list[str]:
-    """Few methods that a crowded plot can show: RALLRec, boosted trees, and the best others, two LLM and one not."""
+def highlighted(report: Report, others: int = 3) -> list[str]:
+    """Few methods that a crowded plot can show: RALLRec, boosted trees, and the best `others`, best first."""
     order = [name for name, _ in ranked(report)]
-    chosen = [name for name in (MAIN, REFERENCE) if name in order]
-    for kind, wanted in (("llm", 2), ("baseline", 1)):
-        rest = [n for n in order if report["methods"][n]["kind"] == kind and n not in (MAIN, REFERENCE)]
-        chosen += rest[:wanted]
-    return [name for name in order if name in chosen]
+    rest = [name for name in order if name not in (MAIN, REFERENCE)][:others]
+    return [name for name in order if name in (MAIN, REFERENCE, *rest)]
 
 
 def _direction(difference: Mapping[str, Any]) -> int:

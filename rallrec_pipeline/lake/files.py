@@ -15,27 +15,40 @@ from uuid import uuid4
 
 from rallrec_pipeline.errors import DataError
 
+FULL_DISK = ("No space left on device", "Disk quota exceeded", "StorageFull")
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; on success it is fsynced and renamed to `path`.
 
     Works for a file and for a folder. On any error, Ctrl-C included, nothing is left behind.
-    Raises DataError when the disk is full.
+    Raises DataError when the disk is full or the place is not writable.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _sync(temporary)
         _replace(temporary, path)
         _sync(path.parent)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if is_full_disk(error):
             raise DataError(f"no space left to write {path}: free some disk space and run again") from error
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise DataError(
+                f"cannot write {path} ({error.strerror}): make the folder writable and run again"
+            ) from error
         raise
     finally:
         _remove(temporary)
+
+
+def is_full_disk(error: Exception) -> bool:
+    """Whether `error` is that of a full disk, also where a native writer (Parquet, safetensors) hides its number."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return any(words in str(error) for words in FULL_DISK)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -61,9 +74,13 @@ def file_sha256(path: Path) -> str:
 def _replace(temporary: Path, path: Path) -> None:
     if temporary.is_dir() and path.is_dir():  # a folder cannot be renamed over a full one
         old = path.with_name(f".{path.name}.{uuid4().hex[:8]}.old")
-        os.replace(path, old)
-        os.replace(temporary, path)
-        shutil.rmtree(old, ignore_errors=True)
+        try:
+            os.replace(path, old)
+            os.replace(temporary, path)
+        finally:
+            if old.exists() and not path.exists():  # interrupted between the two: the old one stays
+                os.replace(old, path)
+            shutil.rmtree(old, ignore_errors=True)
     else:
         os.replace(temporary, path)
 

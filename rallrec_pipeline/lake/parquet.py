@@ -24,8 +24,14 @@ def write_table(frame: pl.DataFrame, table: Table, lake: Path, dataset: str) -> 
 
 
 def read_table(table: Table, lake: Path, dataset: str) -> pl.DataFrame:
-    """The whole table. Raises StaleArtefactError when it was never made."""
-    return scan_table(table, lake, dataset).collect()
+    """The whole table. Raises StaleArtefactError when it was never made, DataError when its file is damaged."""
+    try:
+        return scan_table(table, lake, dataset).collect()
+    except pl.exceptions.PolarsError as error:
+        path, reason = table.file(lake, dataset), str(error).partition("\n")[0]
+        raise DataError(
+            f"{path} is damaged ({reason}): delete it and run `rallrec run {dataset} --select {table.name}`"
+        ) from error
 
 
 def scan_table(table: Table, lake: Path, dataset: str) -> pl.LazyFrame:

@@ -21,7 +21,7 @@ HASH_LENGTH = 32  # hex digits: 128 bits
 def stable_hash(*parts: Any) -> str:
     """128-bit hex digest of JSON-able values, the same in every process and version of Python."""
     text = json.dumps(parts, sort_keys=True, default=_plain, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:HASH_LENGTH]
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:HASH_LENGTH]
 
 
 def content_version(paths: Iterable[Path]) -> str:
@@ -60,9 +60,9 @@ def read_sidecar(lake: Path, artefact: str, dataset: str) -> Sidecar | None:
         return None
     try:
         sidecar = Sidecar(**read_json(path))
+        return sidecar if all((lake / name).exists() for name in sidecar.files) else None
     except (DataError, TypeError):
         return None  # an unreadable record is as good as none: the artefact is made again
-    return sidecar if all((lake / name).exists() for name in sidecar.files) else None
 
 
 def write_sidecar(lake: Path, sidecar: Sidecar) -> None:

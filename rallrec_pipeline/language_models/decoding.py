@@ -2,56 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import DynamicCache
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache
 
+from rallrec_pipeline.language_models.prefix import compute_prefix, expand_prefix, shared_prefix
 from rallrec_pipeline.language_models.protocols import Sampling
 
 CANDIDATES = 64  # sampling looks at this many most likely tokens: the whole vocabulary is never sorted
 SHRINK_AT = 0.75  # the batch is compacted when less than this share of it is still unfinished
-
-
-class _RoomyLayer(DynamicLayer):
-    """Keys and values of one layer with room for all tokens to come: appending copies nothing but the new ones."""
-
-    def __init__(self, prefix: DynamicLayer | None, batch: int, capacity: int) -> None:
-        super().__init__()
-        self.capacity, self.batch, self.length = capacity, batch, 0
-        if prefix is not None:
-            self.lazy_initialization(prefix.keys, prefix.values)
-            self.length = prefix.keys.shape[-2]
-            self._keys[:, :, : self.length] = prefix.keys
-            self._values[:, :, : self.length] = prefix.values
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        heads, width = key_states.shape[1], key_states.shape[3]
-        shape = (self.batch, heads, self.capacity, width)
-        self.dtype, self.device = key_states.dtype, key_states.device
-        self._keys = torch.empty(shape, dtype=self.dtype, device=self.device)
-        self._values = torch.empty(shape, dtype=self.dtype, device=self.device)
-        self.is_initialized = True
-
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        end = self.length + key_states.shape[-2]
-        self._keys[:, :, self.length : end] = key_states
-        self._values[:, :, self.length : end] = value_states
-        self.length = end
-        return self._keys[:, :, :end], self._values[:, :, :end]
-
-    def get_seq_length(self) -> int:
-        return self.length
-
-    def keep(self, rows: torch.Tensor) -> None:
-        """Leave only these rows of the batch."""
-        self._keys, self._values = self._keys[rows], self._values[rows]
-        self.batch = len(rows)
 
 
 def sample_batch(
@@ -63,10 +24,11 @@ def sample_batch(
     """
     device = next(model.parameters()).device
     generator = torch.Generator(device=device).manual_seed(sampling.seed)
-    shared = _shared_prefix(prompts)
+    shared = shared_prefix(prompts)
     longest = max(len(p) for p in prompts) - shared  # at least one token of each prompt is its own
     with torch.inference_mode():
-        cache = _prefix_cache(model, prompts[0][:shared], len(prompts), shared + longest + sampling.max_new_tokens)
+        prefix = compute_prefix(model, prompts[0][:shared])
+        cache = expand_prefix(prefix, len(prompts), shared + longest + sampling.max_new_tokens)
         rests = [list(prompt[shared:]) for prompt in prompts]
         ids = torch.tensor([[fill] * (longest - len(r)) + r for r in rests], device=device)  # (b, longest)
         pads = torch.tensor([longest - len(r) for r in rests], device=device)
@@ -103,8 +65,7 @@ def _decode(
             rows = (~finished).nonzero().squeeze(1)
             active, tokens, mask, positions = active[rows], tokens[rows], mask[rows], positions[rows]
             finished = finished[rows]
-            for layer in cache.layers:
-                layer.keep(rows)
+            cache.batch_select_indices(rows)
         mask = torch.cat([mask, torch.ones(len(mask), 1, dtype=torch.bool, device=mask.device)], 1)
         positions = positions + 1
         logits = _last_logits(model, tokens[:, None], mask, positions, cache)
@@ -129,19 +90,3 @@ def _last_logits(
     return model(  # type: ignore[no-any-return]
         input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1
     ).logits[:, -1]
-
-
-def _prefix_cache(model: Any, prefix: Sequence[int], batch: int, capacity: int) -> Cache:
-    """A cache for `batch` rows that all begin with `prefix`, which is computed once."""
-    layers = model.config.num_hidden_layers
-    if not prefix:
-        return Cache(layers=[_RoomyLayer(None, batch, capacity) for _ in range(layers)])
-    once = DynamicCache()
-    model(input_ids=torch.tensor([list(prefix)], device=model.device), past_key_values=once, logits_to_keep=1)
-    return Cache(layers=[_RoomyLayer(layer, batch, capacity) for layer in once.layers])
-
-
-def _shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
-    """How many leading tokens all prompts share, at least one token of each left over."""
-    shared = len(os.path.commonprefix([list(prompt) for prompt in prompts]))
-    return min(shared, min(len(prompt) for prompt in prompts) - 1)

@@ -19,6 +19,7 @@ from rallrec_pipeline.language_models import attention
 from rallrec_pipeline.language_models.answers import AnswerTrie, answer_trie
 from rallrec_pipeline.language_models.batching import padded, token_batches
 from rallrec_pipeline.language_models.decoding import sample_batch
+from rallrec_pipeline.language_models.prefix import compute_prefix, expand_prefix, worthwhile_prefix
 from rallrec_pipeline.language_models.memory import keep_freed_memory
 from rallrec_pipeline.language_models.protocols import Progress, Sampling
 from rallrec_pipeline.settings import ModelSettings
@@ -157,16 +158,17 @@ class TransformersEngine:
         nodes = {i: c for i, c in enumerate(trie.choices) if chain[: len(c.prefix)] == c.prefix}
         found = {i: np.zeros((len(tokens), len(c.children))) for i, c in nodes.items()}
         head = self.model.get_output_embeddings().weight
+        shared = worthwhile_prefix(tokens)
 
         def read(rows: NDArray[np.int64], hidden: torch.Tensor) -> None:
             picks = torch.arange(len(rows), device=hidden.device)
-            ends = torch.tensor([len(tokens[r]) - 1 for r in rows], device=hidden.device)
+            ends = torch.tensor([len(tokens[r]) - 1 - shared for r in rows], device=hidden.device)
             for index, node in nodes.items():
                 state = hidden[picks, ends + len(node.prefix)]  # (b, t, d) -> (b, d)
                 logits = state.float() @ head[list(node.children)].float().T  # (b, children)
                 found[index][rows] = torch.log_softmax(logits, -1).cpu().numpy()
 
-        self._forward(sequences, read, progress)
+        self._forward(sequences, read, progress, shared)
         return found
 
     def _forward(
@@ -174,16 +176,23 @@ class TransformersEngine:
         sequences: Sequence[Sequence[int]],
         use: Callable[[NDArray[np.int64], torch.Tensor], None],
         progress: Progress | None,
+        shared: int = 0,
     ) -> None:
         """Run all sequences through the backbone; `use` gets row numbers and hidden states (b, t, d).
 
-        Padding is on the right and attention is causal, so no mask is needed: no token sees a pad.
+        The first `shared` tokens, the same in all, are computed once: t counts from behind them. Padding is on the
+        right and attention is causal, so no padding mask is needed: no token sees a pad.
         """
         done = 0
-        for rows in token_batches([len(s) for s in sequences], self.tokens_per_batch):
-            ids = torch.from_numpy(padded([sequences[r] for r in rows], self._fill)).to(self.device)
+        rests = [sequence[shared:] for sequence in sequences]
+        with torch.inference_mode():
+            prefix = compute_prefix(self.backbone, sequences[0][:shared]) if shared and sequences else None
+        for rows in token_batches([len(s) for s in rests], self.tokens_per_batch):
+            ids = torch.from_numpy(padded([rests[r] for r in rows], self._fill)).to(self.device)
             with torch.inference_mode():
-                use(rows, self.backbone(input_ids=ids, use_cache=False).last_hidden_state)
+                cache = expand_prefix(prefix, len(rows), shared + ids.shape[1]) if prefix is not None else None
+                output = self.backbone(input_ids=ids, past_key_values=cache, use_cache=cache is not None)
+                use(rows, output.last_hidden_state)
             done += len(rows)
             if progress is not None:
                 progress(done, len(sequences))

@@ -18,10 +18,11 @@ from rallrec_pipeline.orchestration.graph import STAGES
 
 @dataclass
 class RunSummary:
-    """Which stages ran and whether each did work; `error` is the first failure, in one line."""
+    """Which stages ran and whether each did work, which checks held; `error` is the first failure, in one line."""
 
     run_id: str = ""
     worked: dict[str, bool] = field(default_factory=dict)
+    checks: dict[str, bool] = field(default_factory=dict)
     error: str | None = None
 
 
@@ -80,11 +81,27 @@ def _summary(result: dg.ExecuteInProcessResult) -> RunSummary:
     summary = RunSummary(run_id=result.run_id)
     for event in result.all_events:
         if event.is_step_failure:
-            error = event.step_failure_data.error
-            failure = event.step_failure_data.user_failure_data
-            summary.error = summary.error or (failure.description if failure else None) or str(error.message if error else event.message)
+            summary.error = summary.error or _reason(event)
         if event.event_type_value == "ASSET_MATERIALIZATION":
             materialization = event.step_materialization_data.materialization
             worked = materialization.metadata.get("worked")
             summary.worked[materialization.asset_key.path[-1]] = bool(worked.value) if worked else True
+        if event.event_type_value == "ASSET_CHECK_EVALUATION":
+            evaluation = event.asset_check_evaluation_data
+            summary.checks[evaluation.check_name] = evaluation.passed
+            if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR:
+                figures = {name: value.value for name, value in evaluation.metadata.items()}
+                asset = evaluation.asset_key.path[-1]
+                summary.error = summary.error or f"check {evaluation.check_name} of {asset} failed: {figures}"
     return summary
+
+
+def _reason(event: dg.DagsterEvent) -> str:
+    """The step's own one-line failure, or the innermost error of a traceback."""
+    data = event.step_failure_data
+    if data.user_failure_data and data.user_failure_data.description:
+        return data.user_failure_data.description
+    error = data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return f"{event.step_key}: {error.message.strip() if error else event.message}"

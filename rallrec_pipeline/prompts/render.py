@@ -78,12 +78,9 @@ def render(sample: PromptInput, form: AnswerForm, spec: DatasetSpec) -> Prompt:
 
 def _rating_prompt(sample: PromptInput, spec: DatasetSpec) -> Prompt:
     scale = spec.label.scale
-    shown = "average rating in brackets, " if sample.target_mean is not None else ""
-    mean = f" Average of this user: {sample.user_mean:.1f}." if sample.user_mean is not None else ""
-    text = (
-        f"{spec.words.item.capitalize()} ratings of one user, {shown}"
-        f"from {scale[0]} (bad) to {scale[-1]} (excellent).{mean}\n"
-    )
+    shown = ", average in brackets" if sample.target_mean is not None else ""
+    mean = f" This user's average: {sample.user_mean:.1f}." if sample.user_mean is not None else ""
+    text = f"{spec.words.item.capitalize()} ratings of one user from {scale[0]} to {scale[-1]}{shown}.{mean}\n"
     offsets = []
     for item in sample.history:
         text += _titled(item.title, item.mean) + ":"

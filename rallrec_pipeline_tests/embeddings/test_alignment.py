@@ -29,8 +29,10 @@ def test_loss_is_equation_5() -> None:
 def test_learns_to_find_each_items_own_collaborative_vector() -> None:
     text, collaborative = linear_pair()
     result = train_projector(text, collaborative, SETTINGS, seed=0)
-    assert result.vectors.shape == collaborative.shape and result.vectors.dtype == np.float32
-    assert len(result.losses) == SETTINGS.epochs and result.losses[-1] < result.losses[0] / 4
+    assert result.vectors.shape == collaborative.shape
+    assert result.vectors.dtype == np.float32
+    assert len(result.losses) == SETTINGS.epochs
+    assert result.losses[-1] < result.losses[0] / 4
     assert result.accuracy[0] < 0.3 < 0.9 < result.accuracy[1]
 
 
@@ -47,7 +49,8 @@ def test_items_without_a_collaborative_vector_teach_nothing_but_are_projected() 
     text, collaborative = linear_pair()
     collaborative[3] = 0
     result = train_projector(text, collaborative, SETTINGS, seed=0)
-    assert np.isfinite(result.vectors).all() and result.vectors[3].any()
+    assert np.isfinite(result.vectors).all()
+    assert result.vectors[3].any()
 
 
 def test_progress_counts_epochs_and_a_single_item_is_no_error() -> None:

@@ -50,7 +50,8 @@ def test_propagation_is_the_dense_formula_and_so_is_its_gradient() -> None:
     plain = weights.detach().clone().requires_grad_()
     expected = (plain + a @ plain + a @ a @ plain + a @ a @ a @ plain) / 4
     expected.square().sum().backward()
-    assert weights.grad is not None and plain.grad is not None
+    assert weights.grad is not None
+    assert plain.grad is not None
     assert torch.allclose(sparse, expected, atol=1e-6)
     assert torch.allclose(weights.grad, plain.grad, atol=1e-5)
 
@@ -68,7 +69,8 @@ def test_finds_planted_blocks(graph: Literal["binary", "signed"], rated_alike: b
     same = np.equal.outer(np.arange(N_ITEMS) % BLOCKS, np.arange(N_ITEMS) % BLOCKS)
     assert cosines[same & ~np.eye(N_ITEMS, dtype=bool)].min() > cosines[~same].max()
     assert result.losses[-1] < result.losses[0]
-    assert len(result.scores) == len(result.losses) and 1 <= result.best_epoch <= len(result.losses)
+    assert len(result.scores) == len(result.losses)
+    assert 1 <= result.best_epoch <= len(result.losses)
 
 
 def test_the_binary_graph_does_not_look_at_ratings() -> None:
@@ -83,7 +85,8 @@ def test_same_seed_same_vectors(graph: Literal["binary", "signed"]) -> None:
     first = fit(data, graph, seed=3)
     torch.manual_seed(99)
     second = fit(data, graph, seed=3)
-    assert (first.item_vectors == second.item_vectors).all() and (first.user_vectors == second.user_vectors).all()
+    assert (first.item_vectors == second.item_vectors).all()
+    assert (first.user_vectors == second.user_vectors).all()
     assert (first.item_vectors != fit(data, graph, seed=4).item_vectors).any()
 
 
@@ -91,8 +94,10 @@ def test_items_without_interactions_get_a_zero_vector_and_the_rest_stay_finite()
     users, items, ratings = blocks(rated_alike=False)
     settings = CollaborativeSettings(dimensions=4, epochs=3)
     vectors = train_lightgcn(users, items, ratings, N_USERS, N_ITEMS + 2, settings, 0).item_vectors
-    assert vectors.shape == (N_ITEMS + 2, 4) and np.isfinite(vectors).all()
-    assert not vectors[N_ITEMS:].any() and vectors[:N_ITEMS].any(axis=1).all()
+    assert vectors.shape == (N_ITEMS + 2, 4)
+    assert np.isfinite(vectors).all()
+    assert not vectors[N_ITEMS:].any()
+    assert vectors[:N_ITEMS].any(axis=1).all()
 
 
 def test_ratings_that_are_all_equal_are_no_error_in_the_signed_graph() -> None:

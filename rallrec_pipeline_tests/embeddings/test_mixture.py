@@ -22,7 +22,8 @@ def test_dot_product_is_the_weighted_sum_of_cosines(
 ) -> None:
     weights = data.draw(st.tuples(st.floats(0.1, 3), st.floats(0.1, 3)))
     mixed = mix({"text": text, "collaborative": collaborative}, {"text": weights[0], "collaborative": weights[1]})
-    assert mixed.shape == (4, 8) and np.isfinite(mixed).all()
+    assert mixed.shape == (4, 8)
+    assert np.isfinite(mixed).all()
     for i in range(4):
         for j in range(4):
             expected = weights[0] * cosine(text[i], text[j]) + weights[1] * cosine(collaborative[i], collaborative[j])

@@ -14,7 +14,8 @@ def planted(n: int = 60, d: int = 20, rank: int = 3) -> NDArray[np.float32]:
 def test_keeps_distances_of_low_rank_data() -> None:
     vectors = planted()
     reduced = reduce_dimensions(vectors, 3)
-    assert reduced.shape == (60, 3) and reduced.dtype == np.float32
+    assert reduced.shape == (60, 3)
+    assert reduced.dtype == np.float32
     centred = vectors - vectors.mean(axis=0)
     assert np.allclose(reduced @ reduced.T, centred @ centred.T, atol=1e-3)
 

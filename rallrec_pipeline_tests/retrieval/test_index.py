@@ -54,9 +54,11 @@ def test_nearest_items_leaves_the_item_itself_out() -> None:
 def test_beyond_the_last_item_is_padding() -> None:
     vectors = random_vectors(0, n=3)
     positions, scores = search(build_index(vectors), vectors, 5)
-    assert (positions[:, 3:] == -1).all() and not scores[:, 3:].any()
+    assert (positions[:, 3:] == -1).all()
+    assert not scores[:, 3:].any()
     positions, _ = nearest_items(build_index(vectors), vectors, 5, exclude=np.arange(3))
-    assert (np.sort(positions, axis=1)[:, :3] == -1).all() and (positions[:, 2:] == -1).all()
+    assert (np.sort(positions, axis=1)[:, :3] == -1).all()
+    assert (positions[:, 2:] == -1).all()
 
 
 def test_written_index_reads_back(tmp_path: Path) -> None:
@@ -64,7 +66,8 @@ def test_written_index_reads_back(tmp_path: Path) -> None:
     names = [f"é{i}" for i in range(30)]
     files = write_index(build_index(vectors), names, path)
     index, read_names = read_index(path)
-    assert read_names == names and sorted(path.parent.iterdir()) == sorted(files)
+    assert read_names == names
+    assert sorted(path.parent.iterdir()) == sorted(files)
     assert (search(index, vectors, 3)[0] == search(build_index(vectors), vectors, 3)[0]).all()
 
 

@@ -75,8 +75,10 @@ def test_mixture_search_drops_the_part_that_says_nothing() -> None:
     sequences, rows, vectors = planted()
     noise = np.random.default_rng(1).normal(size=(len(vectors), 4)).astype(np.float32)
     choice = search_mixture(sequences, rows, {"text": noise, "collaborative": vectors, "aligned": noise}, 5)
-    assert choice.weights == {"text": 0.0, "collaborative": 1.0, "aligned": 0.0} and choice.auc == 1
-    assert len(choice.tried) == 19 and all(0 <= result["auc"] <= 1 for result in choice.tried)
+    assert choice.weights == {"text": 0.0, "collaborative": 1.0, "aligned": 0.0}
+    assert choice.auc == 1
+    assert len(choice.tried) == 19
+    assert all(0 <= result["auc"] <= 1 for result in choice.tried)
 
 
 def test_alpha_search_takes_the_best_of_the_papers_values() -> None:

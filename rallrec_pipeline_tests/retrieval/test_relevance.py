@@ -20,7 +20,8 @@ def brute_force(world: World, row: int, k: int) -> tuple[list[int], list[float]]
 def test_equals_a_loop_over_every_history_item(seed: int, k: int) -> None:
     world = make_world(seed)
     found = most_relevant(world.sequences, world.user_codes, world.history_lengths, world.targets, world.vectors, k)
-    assert found.positions.dtype == np.int32 and found.scores.dtype == np.float32
+    assert found.positions.dtype == np.int32
+    assert found.scores.dtype == np.float32
     assert (found.positions < world.history_lengths[:, None]).all()
     for row in range(len(world.targets)):
         assert (found.positions[row].tolist(), found.scores[row].tolist()) == brute_force(world, row, k)
@@ -32,7 +33,8 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = most_relevant(*arguments)
     monkeypatch.setattr(relevance, "BLOCK_SCORES", 10)
     cut = most_relevant(*arguments)
-    assert (whole.positions == cut.positions).all() and (whole.scores == cut.scores).all()
+    assert (whole.positions == cut.positions).all()
+    assert (whole.scores == cut.scores).all()
 
 
 def test_minus_zero_ties_with_zero() -> None:
@@ -44,7 +46,8 @@ def test_no_history_is_all_padding() -> None:
     world = make_world(0)
     none = np.zeros_like(world.history_lengths)
     found = most_relevant(world.sequences, world.user_codes, none, world.targets, world.vectors, 3)
-    assert (found.positions == -1).all() and not found.scores.any()
+    assert (found.positions == -1).all()
+    assert not found.scores.any()
 
 
 @given(st.lists(st.integers(0, 20), min_size=1), st.integers(1, 10))

@@ -46,7 +46,8 @@ def test_no_repeats_no_gaps_and_nothing_outside_the_channels(seed: int, k: int, 
     ).positions
     recent = most_recent(world.history_lengths, k).positions
     chosen = fixed_quota(relevant, recent, k) if quota else rerank(relevant, recent, alpha, 1.0, k)
-    assert chosen.dtype == np.int32 and chosen.shape == relevant.shape
+    assert chosen.dtype == np.int32
+    assert chosen.shape == relevant.shape
     for a, b, c, length in zip(relevant, recent, chosen, world.history_lengths, strict=True):
         kept = c[c >= 0].tolist()
         assert len(set(kept)) == len(kept) == min(k, length)

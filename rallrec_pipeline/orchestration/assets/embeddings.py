@@ -64,7 +64,9 @@ def collaborative_embeddings(run: StageRun) -> Made:
         (),
         training_interactions=training.height,
         epochs=len(result.losses),
-        recall_at_20=[round(float(value), 4) for value in result.recall],
+        held_out_metric=result.metric,
+        held_out_scores=[round(float(value), 4) for value in result.scores],
+        best_epoch=result.best_epoch,
         seconds_per_epoch=round((time.perf_counter() - start) / max(1, len(result.losses)), 3),
     )
 

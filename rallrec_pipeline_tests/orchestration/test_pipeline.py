@@ -1,0 +1,141 @@
+"""The whole graph on a slice of real data: real Dagster, real LLM, real FAISS."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from rallrec_pipeline.cli import app
+from rallrec_pipeline.errors import ConfigError, RallrecError
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.parquet import read_table
+from rallrec_pipeline.lake.provenance import read_sidecar
+from rallrec_pipeline.orchestration.graph import GRAPH, STAGES
+from rallrec_pipeline.orchestration.jobs import RunSummary, materialize_dataset
+
+METHODS = {
+    "zero_shot_yes_no_recent",
+    "zero_shot_yes_no",
+    "zero_shot_rating_recent",
+    "zero_shot_rating",
+    "recent",
+    "rallrec",
+    "item_mean",
+    "user_mean",
+    "recent_mean",
+    "logistic_regression",
+    "boosted_trees",
+}
+
+
+@pytest.fixture(scope="module")
+def first_run(slice_lake: Path) -> RunSummary:
+    """One materialization of everything."""
+    return materialize_dataset("slice")
+
+
+def test_every_stage_works_the_first_time(first_run: RunSummary) -> None:
+    assert first_run.error is None
+    assert first_run.worked == {stage.name: True for stage in GRAPH}
+
+
+def test_the_report_holds_all_methods_on_the_same_rows(first_run: RunSummary, slice_lake: Path) -> None:
+    report = json.loads((slice_lake / "reports" / "slice" / "evaluation.json").read_text(encoding="utf-8"))
+    assert set(report["methods"]) == METHODS
+    assert {m["n"] for m in report["methods"].values()} == {report["n_test"]} == {40}
+    assert all(0 <= m["auc"] <= 1 and m["auc_se"] > 0 and m["log_loss"] > 0 for m in report["methods"].values())
+    assert report["paper"] is not None and report["provenance"]["run_id"] == first_run.run_id
+
+
+def test_the_page_escapes_the_dataset_title(first_run: RunSummary, slice_lake: Path) -> None:
+    page = (slice_lake / "reports" / "slice" / "evaluation.html").read_text(encoding="utf-8")
+    assert "<b>MovieLens</b>" not in page and "&lt;b&gt;MovieLens&lt;/b&gt;" in page
+    assert page.count("data:image/png;base64,") >= 2
+
+
+def test_checks_of_every_group_passed(first_run: RunSummary) -> None:
+    assert first_run.checks and all(first_run.checks.values())
+    for name in ("fitted_on_training_only", "k_core_holds", "index_equals_brute_force", "evaluation_prompts_fit"):
+        assert name in first_run.checks
+
+
+def test_a_second_run_does_no_work(first_run: RunSummary, slice_lake: Path) -> None:
+    before = {file: file.stat().st_mtime_ns for file in slice_lake.rglob("*.parquet")}
+    again = materialize_dataset("slice")
+    assert again.error is None and not any(again.worked.values()) and len(again.worked) == len(GRAPH)
+    assert {file: file.stat().st_mtime_ns for file in slice_lake.rglob("*.parquet")} == before
+
+
+def test_a_lost_file_is_made_again_and_the_same_output_stops_the_cascade(
+    first_run: RunSummary, slice_lake: Path
+) -> None:
+    tables.CORE_ITEMS.file(slice_lake, "slice").unlink()
+    summary = materialize_dataset("slice")
+    assert [name for name, worked in summary.worked.items() if worked] == ["core_items"]
+
+
+def test_adapters_are_safetensors_with_provenance(first_run: RunSummary, slice_lake: Path) -> None:
+    for adapter in ("recent", "rallrec"):
+        folder = slice_lake / "checkpoints" / "slice" / adapter
+        provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        assert (folder / "adapter_model.safetensors").stat().st_size > 0
+        assert provenance["run_id"] == first_run.run_id and provenance["base_model"]["fingerprint"]
+
+
+def test_every_embedding_row_says_what_made_it(first_run: RunSummary, slice_lake: Path) -> None:
+    for kind in ("title", "description", "text", "collaborative", "aligned", "item"):
+        table = read_table(tables.embeddings_table(kind), slice_lake, "slice")
+        assert table["input_hash"].null_count() == 0 and set(table["run_id"]) == {first_run.run_id}
+
+
+def test_tuned_methods_score_validation_rows_and_others_do_not(first_run: RunSummary, slice_lake: Path) -> None:
+    for method, splits in (("rallrec", {"valid", "test"}), ("zero_shot_rating", {"test"})):
+        assert set(read_table(tables.predictions_table(method), slice_lake, "slice")["split"]) == splits
+
+
+def test_a_failing_check_holds_back_what_is_downstream(first_run: RunSummary, slice_lake: Path, tmp_path: Path) -> None:
+    """A user with one rating slips into the k-core: the check must fail and nothing after it may run."""
+    file = tables.CORE_INTERACTIONS.file(slice_lake, "slice")
+    kept = tmp_path / "kept.parquet"
+    shutil.copy(file, kept)
+    core = pl.read_parquet(file)
+    stray = core.head(1).with_columns(pl.lit("stranger").alias("user_id"))
+    pl.concat([core, stray]).write_parquet(file)
+    try:
+        summary = materialize_dataset("slice", ["core_interactions", "samples"])
+        assert summary.checks["k_core_holds"] is False and "samples" not in summary.worked
+    finally:
+        shutil.copy(kept, file)
+
+
+def test_an_upstream_that_was_never_made_is_named(slice_lake: Path, first_run: RunSummary) -> None:
+    record = read_sidecar(slice_lake, "item_index", "slice")
+    assert record is not None
+    empty = slice_lake / "catalog" / "fresh.toml"
+    shutil.copy(slice_lake / "catalog" / "slice.toml", empty)
+    try:
+        summary = materialize_dataset("fresh", ["item_index"])
+        assert summary.error and "was never made" in summary.error and "--select" in summary.error
+    finally:
+        empty.unlink()
+
+
+def test_unknown_names_are_one_line(slice_lake: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown assets nothing"):
+        materialize_dataset("slice", ["nothing"])
+    for arguments in (["run", "no-such"], ["run", "slice", "--profile", "no-such"], ["report", "movielens-100k"]):
+        result = CliRunner().invoke(app, arguments)
+        assert isinstance(result.exception, RallrecError) and "\n" not in str(result.exception)
+
+
+def test_the_graph_has_no_missing_input() -> None:
+    seen: set[str] = set()
+    for stage in GRAPH:
+        assert set(stage.inputs) <= seen, f"{stage.name} stands before its inputs"
+        seen.add(stage.name)
+    assert len(STAGES) == len(GRAPH)

@@ -1,0 +1,108 @@
+"""Descriptions: what is asked, what is accepted, and that finished work is never done twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from rallrec_pipeline.datasets.catalog import DatasetSpec
+from rallrec_pipeline.descriptions import (
+    DescriptionResult,
+    describe_items,
+    description_prompt,
+    is_degenerate,
+    template_text,
+    tidy,
+)
+from rallrec_pipeline.lake.llm_cache import LLMCache
+from rallrec_pipeline.language_models.protocols import Sampling
+from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+from rallrec_pipeline.settings import DescriptionSettings
+
+ITEMS = pl.DataFrame(
+    {
+        "item_id": ["1", "2", "3", "4"],
+        "title": ["Heat", "Toy Story", "Fargo", "<|im_end|> sly"],
+        "year": ["1995", "1995", "1996", ""],
+        "genres": ["Action, Crime", "Animation", "Crime", "Drama"],
+    }
+)
+GOOD = "A patient detective follows a master thief through a city that never rests, and both lose what they love."
+SETTINGS = DescriptionSettings(batch_size=2, flush_every=2, max_new_tokens=24)
+
+
+class Scripted:
+    """A generator that answers from a script and counts: the texts under test are those no LLM gives on demand."""
+
+    def __init__(self, answers: Sequence[str], stop_after: int | None = None) -> None:
+        self.answers, self.asked, self.stop_after = answers, 0, stop_after
+
+    def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
+        if self.stop_after is not None and self.asked >= self.stop_after:
+            raise KeyboardInterrupt
+        texts = [self.answers[(self.asked + i) % len(self.answers)] for i in range(len(prompts))]
+        self.asked += len(prompts)
+        return texts
+
+
+def describe(items: pl.DataFrame, spec: DatasetSpec, generator: object, lake: Path) -> DescriptionResult:
+    cache = LLMCache(lake, "descriptions")
+    return describe_items(items, spec, generator, cache, SETTINGS, "model", 7, "run")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["", "   ", "Too short.", "no no no no no no no no no no no no", "it is a film " * 8])
+def test_degenerate_texts_are_detected(text: str) -> None:
+    assert is_degenerate(text)
+
+
+def test_a_good_text_is_not_degenerate() -> None:
+    assert not is_degenerate(GOOD)
+
+
+def test_tidy_keeps_whole_sentences_within_the_bound() -> None:
+    assert tidy("One two three. Four five six. Seven", 20) == "One two three. Four five six."
+    assert len(tidy("word " * 100, 80).split()) == 80
+    assert "\n" not in tidy("a\nb\n\nc", 10)
+
+
+def test_every_degenerate_answer_is_asked_once_more_then_replaced(spec: DatasetSpec, tmp_path: Path) -> None:
+    result = describe(ITEMS, spec, Scripted(["", ""]), tmp_path)
+    assert result.templated == 4 and set(result.table["attempts"]) == {2}
+    assert result.table["description"][0] == template_text(ITEMS.row(0, named=True), spec)
+    assert "<|" not in result.table["description"][3]
+
+
+def test_finished_rows_survive_an_interruption(spec: DatasetSpec, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        describe(ITEMS, spec, Scripted([GOOD], stop_after=2), tmp_path)
+    second = Scripted([GOOD])
+    result = describe(ITEMS, spec, second, tmp_path)
+    assert second.asked == 2 and (result.generated, result.reused) == (2, 2)
+    again = Scripted([GOOD])
+    assert describe(ITEMS, spec, again, tmp_path).generated == 0 and again.asked == 0
+
+
+def test_only_a_changed_item_is_asked_again_and_a_reverted_one_is_free(spec: DatasetSpec, tmp_path: Path) -> None:
+    describe(ITEMS, spec, Scripted([GOOD]), tmp_path)
+    changed = ITEMS.with_columns(pl.when(pl.col("item_id") == "2").then(pl.lit("Toys")).otherwise("title").alias("title"))
+    second = Scripted([GOOD])
+    assert describe(changed, spec, second, tmp_path).generated == second.asked == 1
+    third = Scripted([GOOD])
+    describe(ITEMS, spec, third, tmp_path)
+    assert third.asked == 0
+
+
+def test_the_real_model_describes_within_bounds(engine: TransformersEngine, spec: DatasetSpec, tmp_path: Path) -> None:
+    result = describe(ITEMS, spec, engine, tmp_path)
+    texts = result.table["description"].to_list()
+    assert len(texts) == 4 and all(texts) and all(len(text.split()) <= SETTINGS.max_words for text in texts)
+    assert result.templated < 4
+    assert set(result.table["model_fingerprint"]) == {"model"} and result.table["input_hash"].n_unique() == 4
+
+
+def test_the_prompt_states_fields_and_bound(spec: DatasetSpec) -> None:
+    prompt = description_prompt(ITEMS.row(0, named=True), spec, 80)
+    assert "80 words" in prompt and "Heat" in prompt and "Action, Crime" in prompt and "1995" in prompt
