@@ -98,7 +98,9 @@ def describe_items(
     todo = [i for i, key in enumerate(keys) if key not in known]
     if todo:
         assert generator is not None
-        _generate_all([rows[i] for i in todo], [keys[i] for i in todo], spec, generator, cache, settings, seed, progress)
+        _generate_all(
+            [rows[i] for i in todo], [keys[i] for i in todo], spec, generator, cache, settings, seed, progress
+        )
     found = cache.find(keys)
     table = pl.DataFrame({"item_id": items["item_id"], "key": keys}).join(found, on="key", maintain_order="left")
     made = table.filter(pl.col("key").is_in([keys[i] for i in todo]))

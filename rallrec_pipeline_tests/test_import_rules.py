@@ -37,7 +37,13 @@ RANK = {
 MAY_IMPORT_DAGSTER = {"orchestration", "definitions", "cli"}
 HEAVY = {"torch", "transformers", "peft", "accelerate", "bitsandbytes", "faiss", "vllm", "sklearn", "matplotlib"}
 # These modules load torch when they are loaded, so they are loaded only when they are needed.
-TORCH_MODULES = {"language_models.transformers_engine", "tuning.train"}
+TORCH_MODULES = {
+    "language_models.attention",
+    "language_models.decoding",
+    "language_models.prefix",
+    "language_models.transformers_engine",
+    "tuning.train",
+}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -29,8 +29,6 @@ def score_prompts(
     )
 
 
-def liking_probability(
-    probabilities: NDArray[np.float64], form: AnswerForm, spec: DatasetSpec
-) -> NDArray[np.float64]:
+def liking_probability(probabilities: NDArray[np.float64], form: AnswerForm, spec: DatasetSpec) -> NDArray[np.float64]:
     """Sum over the answers that mean liking; (n, answers) -> (n,)."""
     return np.asarray(probabilities[:, np.array(is_liked(form, spec))].sum(axis=1))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -48,8 +48,8 @@ class RoomyLayer(DynamicLayer):
 
 def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
     """How many leading tokens all prompts share, at least one token of each left over."""
-    shared = len(os.path.commonprefix([list(prompt) for prompt in prompts]))
-    return max(0, min(shared, min(map(len, prompts)) - 1))
+    alike = takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts, strict=False))
+    return max(0, min(sum(1 for _ in alike), min(map(len, prompts)) - 1))
 
 
 def worthwhile_prefix(prompts: Sequence[Sequence[int]]) -> int:

@@ -19,8 +19,8 @@ from rallrec_pipeline.language_models import attention
 from rallrec_pipeline.language_models.answers import AnswerTrie, answer_trie
 from rallrec_pipeline.language_models.batching import padded, token_batches
 from rallrec_pipeline.language_models.decoding import sample_batch
-from rallrec_pipeline.language_models.prefix import compute_prefix, expand_prefix, worthwhile_prefix
 from rallrec_pipeline.language_models.memory import keep_freed_memory
+from rallrec_pipeline.language_models.prefix import compute_prefix, expand_prefix, worthwhile_prefix
 from rallrec_pipeline.language_models.protocols import Progress, Sampling
 from rallrec_pipeline.settings import ModelSettings
 

@@ -1,6 +1,7 @@
 """Dagster definitions from the graph: assets, checks, job, resource."""
 
 from collections.abc import Iterator, Mapping
+
 import dagster as dg
 
 from rallrec_pipeline.datasets.catalog import load_catalog

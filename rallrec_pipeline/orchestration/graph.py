@@ -128,7 +128,14 @@ GRAPH: tuple[Stage, ...] = (
     Stage(
         "item_embeddings",
         "embeddings",
-        ("core_items", "text_embeddings", "collaborative_embeddings", "aligned_embeddings", "core_interactions", "samples"),
+        (
+            "core_items",
+            "text_embeddings",
+            "collaborative_embeddings",
+            "aligned_embeddings",
+            "core_interactions",
+            "samples",
+        ),
         "The mixture of the three parts, each normalised per row (eq. 7).",
         embeddings.item_embeddings,
         lambda s, d: {"mixture": s.mixture, "k": s.retrieval.history_length if s.mixture.search else None},

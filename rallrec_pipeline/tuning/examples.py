@@ -5,13 +5,16 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from rallrec_pipeline.errors import ModelError
 from rallrec_pipeline.language_models.answers import AnswerTrie
-from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 from rallrec_pipeline.settings import TuningSettings
+
+if TYPE_CHECKING:
+    from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 
 
 @dataclass(frozen=True)

@@ -108,9 +108,7 @@ def _batches(examples: Sequence[Example], size: int, rng: np.random.Generator) -
         yield [examples[i] for i in order[start : start + size]]
 
 
-def _step(
-    engine: TransformersEngine, batch: Sequence[Example], trie: AnswerTrie
-) -> float:
+def _step(engine: TransformersEngine, batch: Sequence[Example], trie: AnswerTrie) -> float:
     """Accumulate the gradient of one optimizer step; returns the weighted mean loss."""
     total_weight = sum(target.weight for example in batch for target in example.targets)
     total = 0.0

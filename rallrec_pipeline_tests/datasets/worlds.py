@@ -44,9 +44,7 @@ def make_spec(**changes: Any) -> DatasetSpec:
     return DatasetSpec.model_validate(values | changes)
 
 
-def write_raw(
-    lake: Path, inter: bytes | None = None, item: bytes | None = None, user: bytes | None = None
-) -> Path:
+def write_raw(lake: Path, inter: bytes | None = None, item: bytes | None = None, user: bytes | None = None) -> Path:
     """Raw files of `small` under `lake`; what is not given is a header with a few good rows."""
     folder = lake / "raw" / "small"
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rallrec_pipeline.datasets.catalog import DatasetSpec
-from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 from rallrec_pipeline.lake.text import clean_text
+from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 from rallrec_pipeline.prompts.render import PromptInput, RatedItem, answer_texts, is_liked, render, true_answer
 
 HISTORY = [RatedItem("Heat", 4.0), RatedItem("Big", 2.0)]
@@ -63,5 +63,3 @@ def test_a_hostile_title_stays_one_line_and_adds_no_special_token(
     usual = render(PromptInput("Alien", HISTORY), "yes_no", spec).text
     count = [sum(t in special for t in engine.prompt_tokens(p, chat=True)) for p in (asked, usual)]
     assert count[0] == count[1]
-
-

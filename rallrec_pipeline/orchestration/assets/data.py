@@ -41,9 +41,7 @@ def rejected_rows(run: StageRun) -> Made:
 def core_interactions(run: StageRun) -> Made:
     rules = run.spec.protocol
     ratings = run.read(tables.INTERACTIONS)
-    core = k_core(
-        ratings, rules.user_core, rules.item_core, rules.user_cap, rules.item_cap, rules.item_limit
-    )
+    core = k_core(ratings, rules.user_core, rules.item_core, rules.user_cap, rules.item_cap, rules.item_limit)
     if core.is_empty():
         raise DataError(
             f"nothing is left of {run.dataset!r} after the k-core ({rules.user_core} per user, "

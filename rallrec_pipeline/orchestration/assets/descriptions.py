@@ -35,7 +35,9 @@ def item_descriptions(run: StageRun) -> Made:
         run.progress("descriptions"),
     )
     examples = result.table.sample(min(5, items.height), seed=run.seed).join(items, on="item_id")
-    lines = [f"**{_cell(t)}** ({s}): {_cell(d)}" for t, s, d in examples.select("title", "status", "description").rows()]
+    lines = [
+        f"**{_cell(t)}** ({s}): {_cell(d)}" for t, s, d in examples.select("title", "status", "description").rows()
+    ]
     return run.write(
         result.table,
         tables.ITEM_DESCRIPTIONS,

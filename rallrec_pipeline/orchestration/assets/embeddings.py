@@ -133,13 +133,12 @@ def _encode(run: StageRun, kind: str, items: pl.DataFrame, texts: Sequence[str])
     return run.write(frame, table, encoded=encoded, reused=len(texts) - encoded, tokens_per_second=speed)
 
 
-def _write(
-    run: StageRun, kind: str, vectors: NDArray[np.float32], inputs: Sequence[str], **metadata: object
-) -> Made:
+def _write(run: StageRun, kind: str, vectors: NDArray[np.float32], inputs: Sequence[str], **metadata: object) -> Made:
     """Write vectors that are made from whole tables: every row shares one input hash per input row version."""
     items = run.read(tables.CORE_ITEMS)
+    version = stable_hash(kind, run.settings.collaborative, run.seed)
     versions = [run.read(tables.embeddings_table(name))["data_version"] for name in inputs]
-    hashes = [stable_hash(kind, *row) for row in zip(*versions, strict=True)] or [stable_hash(kind, i) for i in items["item_id"]]
+    hashes = [stable_hash(kind, *row) for row in zip(*versions, strict=True)] if versions else [version] * items.height
     frame = embeddings_frame(items["item_id"].to_list(), vectors, hashes, "1", "", run.run_id)
     return run.write(frame, tables.embeddings_table(kind), dimensions=vectors.shape[1], **metadata)
 

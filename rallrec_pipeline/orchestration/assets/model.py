@@ -25,7 +25,6 @@ from rallrec_pipeline.prompts.render import answer_texts
 from rallrec_pipeline.settings import PromptForm
 from rallrec_pipeline.tuning.examples import make_examples
 from rallrec_pipeline.tuning.lora import add_adapter, save_adapter
-from rallrec_pipeline.tuning.train import tune
 
 
 def lora_adapter(run: StageRun) -> Made:
@@ -75,6 +74,8 @@ def validation_form(adapter: str) -> PromptForm:
 
 def _tune_adapter(run: StageRun, adapter: str) -> dict[str, Any]:
     """Tune one adapter unless its stored provenance says that nothing has changed; returns the epochs."""
+    from rallrec_pipeline.tuning.train import tune  # torch is loaded only where there is work
+
     form = run.settings.prompts.answer_form
     rows = _augmented(run, adapter)
     valid = _evaluation_rows(run, validation_form(adapter), form).filter(pl.col("split") == "valid")

@@ -50,5 +50,7 @@ def _write(run: StageRun, made: pl.DataFrame, split: str) -> Made:
         f"**{form}, {answer}**\n\n" + "\n".join("    " + line for line in prompt.split("\n"))
         for form, answer, prompt in first.select("prompt_form", "answer_form", "prompt").rows()
     ]
-    counts = {f"{f} {a}": n for f, a, n in made.group_by("prompt_form", "answer_form", maintain_order=True).len().rows()}
+    counts = {
+        f"{f} {a}": n for f, a, n in made.group_by("prompt_form", "answer_form", maintain_order=True).len().rows()
+    }
     return run.write(made, tables.prompts_table(split), forms=counts, examples=Markdown("\n\n".join(examples)))

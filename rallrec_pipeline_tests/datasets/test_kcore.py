@@ -1,0 +1,80 @@
+"""k-core: the fixpoint, whatever the order of the rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rallrec_pipeline.datasets.kcore import k_core
+from rallrec_pipeline.datasets.order import in_global_order
+from rallrec_pipeline_tests.datasets.worlds import frame, ratings
+
+CORE = st.integers(1, 4)
+CAP = st.none() | st.integers(2, 6)
+Row = tuple[str, str, float, int]
+
+
+def naive(rows: list[Row], user_core: int, item_core: int, user_cap: int | None, item_cap: int | None) -> set[Row]:
+    """Round by round, counting anew."""
+    kept = set(rows)
+    while True:
+        users, items = Counter(row[0] for row in kept), Counter(row[1] for row in kept)
+        good = {
+            row
+            for row in kept
+            if user_core <= users[row[0]] <= (user_cap or len(rows))
+            and item_core <= items[row[1]] <= (item_cap or len(rows))
+        }
+        if good == kept:
+            return kept
+        kept = good
+
+
+@settings(deadline=None)
+@given(ratings(), CORE, CORE, CAP, CAP)
+def test_equals_the_naive_loop(
+    rows: pl.DataFrame, user_core: int, item_core: int, user_cap: int | None, item_cap: int | None
+) -> None:
+    core = k_core(rows, user_core, item_core, user_cap, item_cap)
+    assert set(core.rows()) == naive(rows.rows(), user_core, item_core, user_cap, item_cap)
+    assert core.schema == rows.schema
+
+
+@settings(deadline=None)
+@given(ratings(), CORE, CORE, st.none() | st.integers(1, 4), st.randoms(use_true_random=False))
+def test_the_order_of_the_rows_does_not_matter(
+    rows: pl.DataFrame, user_core: int, item_core: int, limit: int | None, random: object
+) -> None:
+    shuffled = rows.rows()
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    core = k_core(rows, user_core, item_core, item_limit=limit)
+    assert core.equals(k_core(frame(shuffled), user_core, item_core, item_limit=limit))
+    assert core.equals(in_global_order(core))
+
+
+@settings(deadline=None)
+@given(ratings(), CORE, CORE)
+def test_is_a_fixpoint_and_no_row_outside_could_stay(rows: pl.DataFrame, user_core: int, item_core: int) -> None:
+    core = k_core(rows, user_core, item_core)
+    assert k_core(core, user_core, item_core).equals(core)
+    assert core.is_empty() or core["user_id"].value_counts()["count"].min() >= user_core  # type: ignore[operator]
+    assert core.is_empty() or core["item_id"].value_counts()["count"].min() >= item_core  # type: ignore[operator]
+    weaker = k_core(rows, max(1, user_core - 1), item_core)
+    assert set(core.rows()) <= set(weaker.rows())
+
+
+@settings(deadline=None)
+@given(ratings(), st.integers(1, 6))
+def test_the_item_limit_keeps_the_most_rated(rows: pl.DataFrame, limit: int) -> None:
+    counts = Counter(rows["item_id"].to_list())
+    best = sorted(counts, key=lambda item: (-counts[item], len(item), item))[:limit]
+    assert set(k_core(rows, 1, 1, item_limit=limit)["item_id"]) == set(best)
+
+
+def test_one_removal_can_bring_down_the_rest() -> None:
+    chain = frame([(str(u), str(i), 3.0, 0) for u in range(5) for i in (u, u + 1)])
+    assert k_core(chain, 2, 2).is_empty()  # items 0 and 5 have one rating, then users 0 and 4, and so on
+    assert k_core(chain, 1, 1).height == 10
