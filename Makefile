@@ -41,7 +41,7 @@ bench: $(DEV)  ## measure speed against named peers; writes benchmarks/results.j
 	$(BIN)/python benchmarks/run.py
 
 clean:  ## remove the environment and caches; the lake stays
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .test_lake
 	find . -name __pycache__ -type d -not -path './data_lake/*' -prune -exec rm -rf {} +
 
 help:  ## list the targets

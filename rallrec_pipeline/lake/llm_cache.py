@@ -37,9 +37,10 @@ class LLMCache:
             found = pl.concat([pl.scan_parquet(part) for part in reversed(parts)])
             rows = found.join(wanted, on="key", how="semi", maintain_order="left").collect()
         except (pl.exceptions.PolarsError, OSError) as error:
-            damaged = ", ".join(str(part) for part in parts if not _is_readable(part)) or str(self.folder)
             reason = str(error).partition("\n")[0]
-            raise DataError(f"the cache is damaged ({reason}): delete {damaged} and run again") from error
+            damaged = ", ".join(str(part) for part in parts if not _is_good(part))
+            advice = f"delete {damaged} and run again" if damaged else "run again"
+            raise DataError(f"the cache {self.folder} is damaged ({reason}): {advice}") from error
         return rows.unique("key", keep="first", maintain_order=True)
 
     def add(self, rows: pl.DataFrame) -> None:
@@ -58,9 +59,8 @@ def _number(part: Path) -> int:
     return int(part.stem.split("-")[1])
 
 
-def _is_readable(part: Path) -> bool:
+def _is_good(part: Path) -> bool:
     try:
-        pl.read_parquet(part)
+        return dict(pl.read_parquet(part).schema) == SCHEMA
     except (pl.exceptions.PolarsError, OSError):
         return False
-    return True

@@ -87,6 +87,6 @@ def _last_logits(
     model: Any, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Cache
 ) -> torch.Tensor:
     """Logits after the last token, (b, vocabulary)."""
-    return model(  # type: ignore[no-any-return]
+    return model(
         input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1
     ).logits[:, -1]

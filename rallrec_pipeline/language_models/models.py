@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from rallrec_pipeline.errors import ModelError
 from rallrec_pipeline.lake.files import atomic_path
@@ -67,8 +68,8 @@ def convert_gguf(gguf: Path, target: Path) -> None:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    options = {"gguf_file": gguf.name, "trust_remote_code": False}
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **options)
+    options: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False}
+    model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **options)
     # Without this, save_pretrained refuses: it takes the dequantized weights for quantized ones.
     model.hf_quantizer, model.is_quantized = None, False
     if hasattr(model.config, "quantization_config"):

@@ -16,12 +16,13 @@ MIN_SHARED = 8  # tokens: below this, copying the keys of the prefix costs what 
 class RoomyLayer(DynamicLayer):
     """Keys and values of one layer with room for all tokens to come: appending copies nothing but the new ones."""
 
-    def __init__(self, prefix: DynamicLayer, batch: int, capacity: int) -> None:
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, batch: int, capacity: int) -> None:
+        """`keys` and `values` (1, heads, tokens, width) are those of the prefix."""
         super().__init__()
-        self.capacity, self.batch, self.length = capacity, batch, prefix.keys.shape[-2]
-        self.lazy_initialization(prefix.keys, prefix.values)
-        self._keys[:, :, : self.length] = prefix.keys
-        self._values[:, :, : self.length] = prefix.values
+        self.capacity, self.batch, self.length = capacity, batch, keys.shape[-2]
+        self.lazy_initialization(keys, values)
+        self._keys[:, :, : self.length] = keys
+        self._values[:, :, : self.length] = values
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         heads, width = key_states.shape[1], key_states.shape[3]
@@ -71,4 +72,5 @@ def expand_prefix(prefix: Cache, batch: int, capacity: int) -> Cache:
     """A cache for `batch` rows that begin with `prefix`, with room for `capacity` tokens in all."""
     if not prefix.layers:
         return DynamicCache()
-    return Cache(layers=[RoomyLayer(layer, batch, capacity) for layer in prefix.layers])
+    layers: list[Any] = prefix.layers
+    return Cache(layers=[RoomyLayer(layer.keys, layer.values, batch, capacity) for layer in layers])

@@ -29,6 +29,8 @@ def build_definitions(loggers: Mapping[str, dg.LoggerDefinition] | None = None) 
         jobs=[dg.define_asset_job(FULL_JOB, dg.AssetSelection.all(), description="Every stage of one dataset.")],
         resources={"project": Project()},
         loggers=loggers,
+        # Forty short steps in a process each would spend minutes on imports; a stage frees its model when it ends.
+        executor=dg.in_process_executor,
     )
 
 

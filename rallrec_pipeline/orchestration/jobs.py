@@ -46,7 +46,7 @@ def materialize_dataset(dataset: str, names: Sequence[str] = ()) -> RunSummary:
         return _summary(result)
 
 
-@dg.logger(description="The stages' own lines on the terminal, without Dagster's events.")
+@dg.logger(config_schema=None, description="The stages' own lines on the terminal, without Dagster's events.")
 def plain_console(_: dg.InitLoggerContext) -> logging.Logger:
     """A logger that prints what stages say, and nothing else."""
     logger = logging.Logger("rallrec", logging.INFO)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
@@ -85,8 +86,6 @@ def test_a_file_name_that_is_no_dataset_name_is_refused(tmp_path: Path, name: st
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=60) | st.integers(1, 2000).map(lambda n: b"a = " + b"[" * n))
 def test_arbitrary_bytes_raise_nothing_but_a_one_line_config_error(content: bytes) -> None:
-    from tempfile import TemporaryDirectory
-
     with TemporaryDirectory() as folder:
         path = Path(folder) / "mine.toml"
         path.write_bytes(content)

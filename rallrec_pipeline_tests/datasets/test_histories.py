@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -30,7 +32,7 @@ def test_samples_equal_the_naive_loop(core: pl.DataFrame, least: int) -> None:
     samples = make_samples(core, ProtocolSpec(min_history=least), LABEL)
     check_schema(samples, SAMPLES, "small")
     seen: dict[str, int] = {}
-    expected = []
+    expected: list[tuple[object, ...]] = []
     for user, item, rating, time in sorted(core.rows(), key=rank):
         if (length := seen.get(user, 0)) >= least:
             expected.append((len(expected), user, item, rating, int(rating > 3), time, length))
@@ -59,7 +61,7 @@ def test_splits_are_disjoint_ordered_in_time_and_of_the_right_size(core: pl.Data
     assert samples.select("user_id", "item_id").is_unique().all()
     assert [codes.count(code) for code in range(3)] == [n * 8 // 10, n * 9 // 10 - n * 8 // 10, n - n * 9 // 10]
     times = [samples.filter(pl.col("split") == split)["timestamp"] for split in SPLITS]
-    for earlier, later in zip(times, times[1:], strict=False):
+    for earlier, later in pairwise(times):
         assert earlier.is_empty() or later.is_empty() or earlier.max() <= later.min()  # type: ignore[operator]
 
 

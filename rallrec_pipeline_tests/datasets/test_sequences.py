@@ -21,7 +21,11 @@ def test_slices_are_the_users_interactions_in_order(core: pl.DataFrame) -> None:
     sequences = UserSequences.from_interactions(core, item_ids)
     assert sequences.user_ids == list(dict.fromkeys(core["user_id"]))
     assert sequences.offsets[0] == 0 and sequences.offsets[-1] == len(sequences.items) == core.height
-    assert (sequences.offsets.dtype, sequences.items.dtype, sequences.ratings.dtype) == (np.int64, np.int32, np.float32)
+    assert [a.dtype.name for a in (sequences.offsets, sequences.items, sequences.ratings)] == [
+        "int64",
+        "int32",
+        "float32",
+    ]
     for code, user in enumerate(sequences.user_ids):
         part = slice(sequences.offsets[code], sequences.offsets[code + 1])
         mine = core.filter(pl.col("user_id") == user)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from rallrec_pipeline.datasets.catalog import LabelSpec, ProtocolSpec
 from rallrec_pipeline.datasets.histories import make_samples, training_interactions
+from rallrec_pipeline.datasets.order import in_global_order
 from rallrec_pipeline.datasets.statistics import rating_statistics
-from rallrec_pipeline_tests.datasets.worlds import cores
+from rallrec_pipeline_tests.datasets.worlds import cores, frame
 
 LABEL = LabelSpec(scale=(1, 2, 3, 4, 5), like_above=3)
 ITEM_COLUMNS = ["item_mean", "item_count", "global_mean"]
@@ -64,6 +65,19 @@ def test_equal_the_naive_loop(core: pl.DataFrame, least: int) -> None:
         np.testing.assert_allclose(figures[name].to_numpy(), np.array(values, float), rtol=1e-5, err_msg=name)
 
 
+def test_equal_the_naive_loop_on_long_histories() -> None:
+    rng = np.random.default_rng(7)
+    pairs = rng.permutation(8 * 40)[:250]
+    rows = [(str(p // 40), str(p % 40), float(rng.integers(1, 6)), int(rng.integers(0, 60))) for p in pairs]
+    core = in_global_order(frame(rows))
+    samples = samples_of(core, 5)
+    assert samples["history_length"].max() > 20  # type: ignore[operator]
+    figures = rating_statistics(core, samples)
+    expected = pl.DataFrame(naive(core, samples))
+    for name in figures.columns:
+        np.testing.assert_allclose(figures[name].to_numpy(), expected[name].to_numpy(), rtol=1e-5, err_msg=name)
+
+
 @settings(deadline=None)
 @given(CORES, st.data())
 def test_no_validation_or_test_rating_reaches_an_item_statistic(core: pl.DataFrame, data: st.DataObject) -> None:
@@ -88,8 +102,7 @@ def test_no_sample_knows_its_own_rating(core: pl.DataFrame, data: st.DataObject)
     row = data.draw(st.integers(0, samples.height - 1))
     pair = samples.select("user_id", "item_id").row(row)
     is_it = (pl.col("user_id") == pair[0]) & (pl.col("item_id") == pair[1])
-    # 6 - rating for the sample, and one the other way for a training rating elsewhere, would move the global mean:
-    # compare what does not hold it, the plain sums behind the shrunk means
+    # the global mean of the training ratings moves with any of them, so compare the plain sums behind the shrunk means
     changed = core.with_columns(pl.when(is_it).then(6 - pl.col("rating")).otherwise("rating").alias("rating"))
     for mean, count in (("item_mean", "item_count"), ("user_mean", "user_count")):
         sums = []
@@ -100,7 +113,9 @@ def test_no_sample_knows_its_own_rating(core: pl.DataFrame, data: st.DataObject)
 
 
 def test_dtypes_are_narrow() -> None:
-    core = pl.DataFrame(schema={"user_id": pl.String, "item_id": pl.String, "rating": pl.Float32, "timestamp": pl.Int64})
+    core = pl.DataFrame(
+        schema={"user_id": pl.String, "item_id": pl.String, "rating": pl.Float32, "timestamp": pl.Int64}
+    )
     figures = rating_statistics(core, samples_of(core))
     assert dict(figures.schema) == {
         "sample_id": pl.Int64,

@@ -1,0 +1,106 @@
+"""The Dagster UI as a user sees it, in headless Chromium: the graph, a materialization, the report's picture."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rallrec_pipeline.orchestration.graph import GRAPH
+from rallrec_pipeline.orchestration.jobs import materialize_dataset
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+CHROMIUM = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+START_S, PAGE_MS = 90, 60_000
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def address(slice_lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A web server over an instance that has materialized the partition `slice`."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
+    before = os.environ.get("DAGSTER_HOME")
+    os.environ["DAGSTER_HOME"] = str(home)
+    assert materialize_dataset("slice").error is None
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "dagster_webserver", "-m", "rallrec_pipeline.definitions"]
+    server = subprocess.Popen([*command, "-h", "127.0.0.1", "-p", str(port)], start_new_session=True)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/server_info")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+        os.environ.pop("DAGSTER_HOME") if before is None else os.environ.__setitem__("DAGSTER_HOME", before)
+
+
+@pytest.fixture
+def page(address: str) -> Iterator[Page]:
+    """A browser page without the community pop-up."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        opened = browser.new_page(viewport={"width": 1600, "height": 1200}, base_url=address)
+        opened.set_default_timeout(PAGE_MS)
+        opened.add_init_script("localStorage.setItem('communityNux', '\"1\"')")
+        yield opened
+        browser.close()
+
+
+def test_the_graph_shows_every_group_and_its_assets(page: Page) -> None:
+    groups = sorted({stage.group for stage in GRAPH})
+    page.goto("/asset-groups?expanded=" + ",".join(f"global@global:{group}" for group in groups))
+    for name in ("collaborative_embeddings", "lora_adapter", "evaluation_report"):
+        page.get_by_text(name, exact=True).first.wait_for(state="attached")
+
+
+def test_the_report_asset_shows_figures_and_picture(page: Page) -> None:
+    page.goto("/assets/evaluation_report?view=partitions&partition=slice")
+    page.get_by_text("Show Markdown").first.wait_for()
+    assert page.get_by_text("fingerprint", exact=True).count() >= 1
+    buttons = page.get_by_text("Show Markdown")
+    pictures = 0
+    for index in range(buttons.count()):
+        buttons.nth(index).click()
+        page.wait_for_timeout(1_000)
+        pictures += page.locator("img[src^='data:image/png;base64,']").count()
+        page.keyboard.press("Escape")
+        page.wait_for_timeout(500)
+    assert pictures >= 1
+
+
+def test_checks_are_shown_as_passed(page: Page) -> None:
+    page.goto("/assets/item_index?view=checks")
+    page.get_by_text("index_equals_brute_force").first.wait_for()
+    page.get_by_text("Passed").first.wait_for()
+
+
+def _wait_for(address: str) -> None:
+    end = time.monotonic() + START_S
+    while time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(address, timeout=5):
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError(f"no answer from {address} within {START_S} s")
