@@ -65,6 +65,7 @@ def render_html(report: Report, plots: Mapping[str, bytes]) -> str:
         _section("Methods on the same test rows", _methods(report)),
         _plots(plots),
         _paired(report),
+        _retrieval(report),
         _section("The papers' figures", _papers(report)),
         _provenance(report),
     ]
@@ -129,6 +130,27 @@ def _paired(report: Report) -> str:
     note = "Positive AUC and accuracy and negative log loss are in RALLRec's favour. Two-sided paired bootstrap."
     body = _table(("RALLRec minus …", "AUC", "Log loss", "Accuracy"), rows)
     return _section("Paired differences on the same rows", f'{body}<p class="soft">{note}</p>')
+
+
+def _retrieval(report: Report) -> str:
+    """Each kind of item vector alone, all in equal parts, and the mixture in use, judged without the LLM."""
+    tried = report["retrieval"].get("neighbour_auc", [])
+    used = report["retrieval"].get("weights", {})
+    rows = []
+    for mixture in tried:
+        weights = {kind: weight for kind, weight in mixture.items() if kind != "auc"}
+        in_use = weights == used
+        if in_use or sum(weight > 0 for weight in weights.values()) == 1 or set(weights.values()) == {1.0}:
+            name = " + ".join(f"{weight:g} {kind}" for kind, weight in weights.items() if weight > 0)
+            rows.append((in_use, [escape(name) + (" (in use)" if in_use else ""), number(mixture["auc"], 4)]))
+    if not rows:
+        return ""
+    note = (
+        "AUC on all validation samples of the mean rating of the retrieved history items, the first ones weighing"
+        f" more; no LLM is asked. Channel weight alpha of the reranker: {report['retrieval'].get('alpha', 0):.3g}."
+    )
+    body = _table(("Item vectors", "Neighbour AUC"), rows) + f'<p class="soft">{escape(note)}</p>'
+    return _section("What the history is retrieved by", body)
 
 
 def _papers(report: Report) -> str:

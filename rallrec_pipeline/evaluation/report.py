@@ -51,6 +51,8 @@ class ReportContext:
     n_train: int
     paper_dataset: str | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    retrieval: Mapping[str, Any] = field(default_factory=dict)
+    """`weights` of eq. 7, `neighbour_auc` of every mixture that was tried, `alpha` and its search."""
 
 
 def build_report(
@@ -91,6 +93,7 @@ def build_report(
         "methods": methods,
         "paired": paired,
         "paper": paper_figures(context.paper_dataset),
+        "retrieval": dict(context.retrieval),
         "provenance": dict(context.provenance),
     }
     plain: dict[str, Any] = json.loads(json.dumps(_finite(report), allow_nan=False, default=str))

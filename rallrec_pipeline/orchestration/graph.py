@@ -138,7 +138,7 @@ GRAPH: tuple[Stage, ...] = (
         ),
         "The mixture of the three parts, each normalised per row (eq. 7).",
         embeddings.item_embeddings,
-        lambda s, d: {"mixture": s.mixture, "k": s.retrieval.history_length if s.mixture.search else None},
+        lambda s, d: {"mixture": s.mixture, "k": s.retrieval.history_length},
     ),
     # retrieval
     Stage(
@@ -209,7 +209,7 @@ GRAPH: tuple[Stage, ...] = (
     Stage(
         "evaluation_report",
         "reports",
-        ("predictions", "baseline_predictions", "item_embeddings", "lora_adapter", "item_descriptions"),
+        ("predictions", "baseline_predictions", "item_embeddings", "retrieved_histories", "lora_adapter"),
         "AUC, log loss and accuracy of all methods with intervals, beside the papers' figures.",
         reports.evaluation_report,
         lambda s, d: {"bootstrap": s.scoring.bootstrap, "profile": s.profile, "seed": s.seed},

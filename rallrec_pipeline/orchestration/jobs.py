@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.orchestration.build import FULL_JOB, build_definitions
@@ -35,7 +36,7 @@ def materialize_dataset(dataset: str, names: Sequence[str] = ()) -> RunSummary:
     if unknown:
         raise ConfigError(f"unknown assets {', '.join(unknown)}: choose from {', '.join(STAGES)}")
     job = build_definitions({"console": plain_console}).resolve_job_def(FULL_JOB)
-    with _instance() as instance:
+    with _instance() as instance, _interruptible():
         result = job.execute_in_process(
             instance=instance,
             partition_key=dataset,
@@ -71,10 +72,19 @@ def _is_own_line(record: logging.LogRecord) -> bool:
     return bool(meta.get("orig_message")) and not meta.get("dagster_event")
 
 
-def _instance():  # type: ignore[no-untyped-def]
+def _instance() -> AbstractContextManager[dg.DagsterInstance]:
     if os.environ.get("DAGSTER_HOME"):
         return dg.DagsterInstance.get()
     return nullcontext(dg.DagsterInstance.ephemeral())
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C as Python knows it, not as Dagster wraps it."""
+    try:
+        yield
+    except DagsterExecutionInterruptedError:
+        raise KeyboardInterrupt from None
 
 
 def _summary(result: dg.ExecuteInProcessResult) -> RunSummary:

@@ -135,8 +135,8 @@ def test_a_package_that_pip_cannot_find_is_pips_own_reason(lake: Path, index: Pa
 
 
 def test_a_requirement_is_never_an_option_of_pip(lake: Path, index: Path) -> None:
-    spec = spec_of("wheel", f"--report={lake / 'written'}", "tiny_ratings/data/")
-    assert "pip cannot download --report" in refusal(spec, lake)
+    spec = spec_of("wheel", f"--log={lake / 'written'}", "tiny_ratings/data/")
+    assert "pip cannot download --log" in refusal(spec, lake)
 
 
 def test_another_checksum_is_refused_whole(lake: Path, index: Path) -> None:

@@ -47,6 +47,7 @@ def test_cleaned_text_is_one_short_line_without_controls_or_markers(text: str, m
         ("[INST] do [/INST]", "(INST] do (/INST]"),
         ("a\u202eb\u200bc\ufeffd", "a b c d"),
         ("hidden\U000e0041\U000e0042", "hidden"),
+        ("half\ud800", "half"),
         ("七人の侍", "七人の侍"),
         ("", ""),
     ],

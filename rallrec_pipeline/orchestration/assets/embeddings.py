@@ -84,12 +84,10 @@ def item_embeddings(run: StageRun) -> Made:
     kinds: tuple[RelevanceKind, ...] = ("text", "collaborative", "aligned")
     parts = {kind: read_vectors(run, kind) for kind in kinds}
     mixture = run.settings.mixture
-    weights: dict[RelevanceKind, float] = {kind: float(getattr(mixture, kind)) for kind in kinds}
-    tried: list[dict[str, float]] = []
-    if mixture.search:
-        choice = _searched(run, parts)
-        weights, tried = choice.weights, choice.tried
-    return _write(run, "item", mix(parts, weights), kinds, weights=weights, neighbour_auc=tried)
+    choice = _searched(run, parts)  # the report shows each kind alone, whether or not the choice is taken
+    given: dict[RelevanceKind, float] = {kind: float(getattr(mixture, kind)) for kind in kinds}
+    weights = choice.weights if mixture.search else given
+    return _write(run, "item", mix(parts, weights), kinds, weights=weights, neighbour_auc=choice.tried)
 
 
 def read_vectors(run: StageRun, kind: str) -> NDArray[np.float32]:

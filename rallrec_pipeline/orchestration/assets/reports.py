@@ -64,6 +64,7 @@ def _context(run: StageRun) -> ReportContext:
         paper_dataset=run.spec.paper_dataset,
         provenance={"run_id": run.run_id, "settings": run.settings.model_dump(mode="json")}
         | {"stages": {stage: _origin(run, stage) for stage in stages}},
+        retrieval=_retrieval(run),
     )
 
 
@@ -79,6 +80,15 @@ def _origin(run: StageRun, stage: str) -> dict[str, Any]:
         "seconds": record.seconds,
         "reported": {k: v for k, v in record.metadata.items() if not isinstance(v, dict) or "markdown" not in v},
     }
+
+
+def _retrieval(run: StageRun) -> dict[str, Any]:
+    """What the stages reported about the choice of vectors and of alpha."""
+    found: dict[str, Any] = {}
+    for stage in ("item_embeddings", "retrieved_histories"):
+        record = read_sidecar(run.lake, stage, run.dataset)
+        found |= dict(record.metadata) if record else {}
+    return {key: found[key] for key in ("weights", "neighbour_auc", "alpha", "alpha_search") if key in found}
 
 
 def _seconds(run: StageRun) -> dict[str, float]:
