@@ -59,7 +59,7 @@ def train_projector(
 
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.from_numpy(_standardised(text))
-    goals = torch.from_numpy(np.ascontiguousarray(collaborative, np.float32))
+    goals = torch.from_numpy(np.array(collaborative, np.float32))
     known = torch.nonzero(goals.norm(dim=1) > 0).squeeze(1)
     model = nn.Sequential(
         nn.Linear(inputs.shape[1], settings.hidden), nn.ReLU(), nn.Linear(settings.hidden, goals.shape[1])

@@ -70,7 +70,8 @@ def page(address: str) -> Iterator[Page]:
 def test_the_graph_shows_every_group_and_its_assets(page: Page) -> None:
     groups = sorted({stage.group for stage in GRAPH})
     page.goto("/asset-groups?expanded=" + ",".join(f"global@global:{group}" for group in groups))
-    for name in ("collaborative_embeddings", "lora_adapter", "evaluation_report"):
+    # Longer names are shown shortened in the middle.
+    for name in ("raw_files", "samples", "item_index", "lora_adapter", "predictions", "evaluation_report"):
         page.get_by_text(name, exact=True).first.wait_for(state="attached")
 
 
@@ -78,15 +79,8 @@ def test_the_report_asset_shows_figures_and_picture(page: Page) -> None:
     page.goto("/assets/evaluation_report?view=partitions&partition=slice")
     page.get_by_text("Show Markdown").first.wait_for()
     assert page.get_by_text("fingerprint", exact=True).count() >= 1
-    buttons = page.get_by_text("Show Markdown")
-    pictures = 0
-    for index in range(buttons.count()):
-        buttons.nth(index).click()
-        page.wait_for_timeout(1_000)
-        pictures += page.locator("img[src^='data:image/png;base64,']").count()
-        page.keyboard.press("Escape")
-        page.wait_for_timeout(500)
-    assert pictures >= 1
+    page.get_by_text("Show Markdown").first.click()
+    page.locator("img[src^='data:image/png;base64,']").first.wait_for()
 
 
 def test_checks_are_shown_as_passed(page: Page) -> None:
