@@ -38,6 +38,7 @@ ui: $(BASE)  ## open the Dagster UI on http://127.0.0.1:PORT (default 3000)
 	@exec $(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
 
 bench: $(DEV)  ## measure speed against named peers; writes benchmarks/results.json and docs/benchmarks.md
+	$(BIN)/rallrec run movielens-100k --select raw_files,base_model
 	$(BIN)/python benchmarks/run.py
 
 clean:  ## remove the environment and caches; the lake stays

@@ -177,6 +177,7 @@ GRAPH: tuple[Stage, ...] = (
         "Validation and test prompts in both answer forms.",
         prompts.evaluation_prompts,
         lambda s, d: {"prompts": s.prompts, "words": d.words, "label": d.label, "fields": d.user_fields},
+        code_version="2",
     ),
     # model
     Stage(

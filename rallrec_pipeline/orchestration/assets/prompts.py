@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 
 from rallrec_pipeline.datasets.histories import training_interactions
@@ -21,10 +23,16 @@ def tuning_prompts(run: StageRun) -> Made:
 
 
 def evaluation_prompts(run: StageRun) -> Made:
-    """Validation and test prompts in every prompt form and answer form that a method of the report needs."""
+    """Validation and test prompts in every prompt form and answer form that a method of the report needs.
+
+    Facts belong to the profile's own answer form; the other one is asked plainly, as a reference.
+    """
     histories, context = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") != "train"), _context(run)
+    own, plain = run.settings.prompts.answer_form, replace(context, facts=Facts())
     wanted = sorted({(method.prompt_form, method.answer_form) for method in methods(run.settings)})
-    made = pl.concat([build_prompts(histories, context, [form], [answer]) for form, answer in wanted])
+    made = pl.concat(
+        build_prompts(histories, context if answer == own else plain, [form], [answer]) for form, answer in wanted
+    )
     return _write(run, made, "evaluation")
 
 
