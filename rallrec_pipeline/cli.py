@@ -16,7 +16,7 @@ from rallrec_pipeline.errors import ConfigError, RallrecError
 from rallrec_pipeline.settings import PROFILES, lake_root, load_settings
 
 app = typer.Typer(help="Retrieval-augmented, LoRA-tuned LLM recommendation as Dagster assets.", no_args_is_help=True)
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 120)
 errors = Console(stderr=True)
 
 INTERRUPTED = 130
@@ -30,9 +30,7 @@ def run(
 ) -> None:
     """Materialize the assets of one dataset; what is up to date is left alone."""
     start = time.monotonic()
-    if profile:
-        os.environ["RALLREC_PROFILE"] = profile
-    _check(dataset, select)
+    _check(dataset, profile)
     from rallrec_pipeline.orchestration.jobs import materialize_dataset
 
     names = tuple(name.strip() for name in select.split(",")) if select else ()
@@ -87,12 +85,14 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-def _check(dataset: str, select: str | None) -> None:
+def _check(dataset: str, profile: str | None) -> None:
     """Find the user's mistakes before anything heavy is imported."""
     from rallrec_pipeline.datasets.catalog import get_dataset
 
-    load_settings()
+    load_settings(profile)
     get_dataset(dataset, lake_root())
+    if profile:
+        os.environ["RALLREC_PROFILE"] = profile  # the stages read it there
     if not os.environ.get("DAGSTER_HOME") and (Path.cwd() / "dagster.yaml").exists():
         os.environ["DAGSTER_HOME"] = str(Path.cwd())  # the UI then shows the runs of the command line
 

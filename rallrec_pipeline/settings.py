@@ -112,7 +112,6 @@ class PromptSettings(Section):
     augmentation: tuple[PromptForm, ...] = Field(
         ("relevance", "sequential", "recent"), description="Prompt forms a training sample enters in."
     )
-    max_title_tokens: int = Field(24, gt=0, description="Longer titles are cut.")
 
 
 class TuningSettings(Section):

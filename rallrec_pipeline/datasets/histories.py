@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from rallrec_pipeline.datasets.catalog import LabelSpec, ProtocolSpec
 from rallrec_pipeline.errors import ConfigError
 
+MAX_SPARED = 0.2
+
 
 def make_samples(core: pl.DataFrame, protocol: ProtocolSpec, label: LabelSpec) -> pl.DataFrame:
     """One sample per rating with at least `min_history` earlier ones by its user (table `samples`).
@@ -39,7 +41,21 @@ def training_interactions(core: pl.DataFrame, samples: pl.DataFrame) -> pl.DataF
     return core.head(int(positions["index"][0]) + 1)
 
 
+def without_tuning_targets(training: pl.DataFrame, tuning: pl.DataFrame) -> pl.DataFrame:
+    """`training` without the targets of the samples that prompts are tuned on.
+
+    Vectors fitted on a target's rating pull the history items rated like it towards it: retrieval for tuning
+    prompts would know their answers (neighbour AUC 0.81 on training against 0.74 on validation samples), and the
+    LLM would learn to trust neighbours more than it should. Where the tuning samples are too large a part of the
+    training interactions to be spared (`MAX_SPARED`), they stay in.
+    """
+    if tuning.height > MAX_SPARED * training.height:
+        return training
+    return training.join(tuning, on=["user_id", "item_id"], how="anti", maintain_order="left")
+
+
 def _time_split(n: int, fractions: tuple[float, float, float]) -> pl.Series:
-    ends = [int(n * fractions[0] + 1e-9), int(n * (fractions[0] + fractions[1]) + 1e-9)]
+    train, valid = (int(n * share + 1e-9) for share in fractions[:2])  # rounded down alike, as published
+    ends = [train, train + valid]
     codes: NDArray[np.int64] = np.searchsorted(ends, np.arange(n), side="right")
     return pl.Series("split", np.array(["train", "valid", "test"], dtype=object)[codes].tolist(), dtype=pl.String)

@@ -11,5 +11,5 @@ def id_order(column: str) -> list[pl.Expr]:
 
 
 def in_global_order(interactions: pl.DataFrame) -> pl.DataFrame:
-    """Sorted by (timestamp, user, item); without timestamps by (user, item)."""
+    """Sorted by (timestamp, user, item)."""
     return interactions.sort("timestamp", *id_order("user_id"), *id_order("item_id"))

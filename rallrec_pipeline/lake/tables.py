@@ -76,6 +76,13 @@ ITEM_DESCRIPTIONS = _table(
     ("item_id",),
     {"item_id": TEXT, "description": TEXT, "status": TEXT, "attempts": pl.Int8, **PROVENANCE},
 )
+FITTED_INTERACTIONS = _table(
+    "fitted_interactions",
+    "one training interaction that the collaborative embeddings were fitted on",
+    ("user_id", "item_id"),
+    {"user_id": TEXT, "item_id": TEXT, "timestamp": pl.Int64},
+    "embeddings/collaborative/{dataset}.fitted.parquet",
+)
 RETRIEVED_HISTORIES = _table(
     "retrieved_histories",
     "one sample that a prompt is made of",
@@ -104,6 +111,7 @@ TABLES: dict[str, Table] = {
         CORE_ITEMS,
         SAMPLES,
         ITEM_DESCRIPTIONS,
+        FITTED_INTERACTIONS,
         RETRIEVED_HISTORIES,
     )
 }

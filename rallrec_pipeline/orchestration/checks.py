@@ -2,19 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import dagster as dg
 import numpy as np
 import polars as pl
 
-from rallrec_pipeline.datasets.histories import training_interactions
 from rallrec_pipeline.errors import RallrecError
+from rallrec_pipeline.inference.methods import ADAPTERS
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import read_json
 from rallrec_pipeline.lake.provenance import read_sidecar
 from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.orchestration.assets.embeddings import read_vectors
+from rallrec_pipeline.orchestration.assets.engine import model_version
 from rallrec_pipeline.orchestration.assets.model import checkpoint
 from rallrec_pipeline.orchestration.resources import Project, stage_run
 from rallrec_pipeline.orchestration.run import StageRun
@@ -43,6 +45,7 @@ class Check:
     description: str
     judge: Callable[[StageRun], Verdict]
     blocking: bool = True
+    also_reads: tuple[str, ...] = ()
 
 
 def few_rejected_rows(run: StageRun) -> Verdict:
@@ -59,17 +62,28 @@ def k_core_holds(run: StageRun) -> Verdict:
     return Verdict(users_hold and fewest["item_id"] >= rules.item_core, fewest)
 
 
-def no_future_in_training(run: StageRun) -> Verdict:
-    """Every interaction up to the last training sample is earlier in time than every validation and test sample."""
-    core, samples = run.read(tables.CORE_INTERACTIONS), run.read(tables.SAMPLES)
-    held_out = samples.filter(pl.col("split") != "train").select("user_id", "item_id")
-    training = training_interactions(core, samples)
-    leaked = training.join(held_out, on=["user_id", "item_id"], how="semi").height
-    recorded = _recorded(run, "collaborative_embeddings").get("training_interactions", training.height)
-    return Verdict(
-        leaked == 0 and recorded == training.height,
-        {"training_interactions": training.height, "held_out": held_out.height, "leaked": leaked},
-    )
+def splits_follow_time(run: StageRun) -> Verdict:
+    """No training sample is later than a validation sample, none of those later than a test sample."""
+    samples = run.read(tables.SAMPLES)
+    spans = {
+        split: (low, high)
+        for split, low, high in samples.group_by("split")
+        .agg(pl.col("timestamp").min().alias("first"), pl.col("timestamp").max().alias("last"))
+        .iter_rows()
+    }
+    ordered = [spans[split] for split in ("train", "valid", "test") if split in spans]
+    holds = all(earlier[1] <= later[0] for earlier, later in pairwise(ordered))
+    return Verdict(holds and "train" in spans and "test" in spans, {k: list(v) for k, v in spans.items()})
+
+
+def fitted_on_training_only(run: StageRun) -> Verdict:
+    """The interactions that LightGCN was given hold no held-out one and nothing later than the first of them."""
+    fitted, samples = run.read(tables.FITTED_INTERACTIONS), run.read(tables.SAMPLES)
+    held_out = samples.filter(pl.col("split") != "train")
+    leaked = fitted.join(held_out, on=["user_id", "item_id"], how="semi").height
+    late = fitted.filter(pl.col("timestamp") > held_out["timestamp"].min()).height
+    figures = {"fitted": fitted.height, "held_out": held_out.height, "leaked": leaked, "too_late": late}
+    return Verdict(fitted.height > 0 and leaked == 0 and late == 0, figures)
 
 
 def labels_balanced(run: StageRun) -> Verdict:
@@ -151,12 +165,15 @@ def prompts_fit_context(split: str) -> Callable[[StageRun], Verdict]:
 
 def adapter_is_whole(run: StageRun) -> Verdict:
     """Each adapter has its weights as safetensors and a provenance that names the current base model."""
-    found = {}
-    for adapter in ("recent", "rallrec"):
+    validation_auc, bad = {}, []
+    for adapter in ADAPTERS:
         folder = checkpoint(run, adapter)
-        auc = max(e["validation_auc"] for e in read_json(folder / "provenance.json")["tuning"]["epochs"])
-        found[adapter] = auc if (folder / "adapter_model.safetensors").exists() else None
-    return Verdict(None not in found.values(), {"validation_auc": found})
+        provenance = read_json(folder / "provenance.json")
+        validation_auc[adapter] = max(epoch["validation_auc"] for epoch in provenance["tuning"]["epochs"])
+        current = provenance["base_model"]["fingerprint"] == model_version(run)
+        if not current or not (folder / "adapter_model.safetensors").exists():
+            bad.append(adapter)
+    return Verdict(not bad, {"validation_auc": validation_auc, "bad": bad})
 
 
 def probabilities_valid(run: StageRun) -> Verdict:
@@ -173,17 +190,26 @@ def probabilities_valid(run: StageRun) -> Verdict:
 
 
 CHECKS: tuple[Check, ...] = (
-    Check("rejected_rows", "few_rejected_rows", "At most 1% of the raw rows are refused.", few_rejected_rows),
+    Check(
+        "interactions",
+        "few_rejected_rows",
+        "At most 1% of the raw rows are refused.",
+        few_rejected_rows,
+        also_reads=("rejected_rows",),
+    ),
     Check("core_interactions", "k_core_holds", "Every user and item has enough ratings.", k_core_holds),
     Check("samples", "labels_balanced", "Between 10% and 90% of each split is liked.", labels_balanced),
-    Check("samples", "no_future_in_training", "Training interactions hold no held-out one.", no_future_in_training),
+    Check("samples", "splits_follow_time", "Train, valid and test follow one another in time.", splits_follow_time),
     Check("item_descriptions", "every_item_described", "Each item has a text within bounds.", every_item_described),
     *(
         Check(f"{kind}_embeddings", f"finite_{kind}_vectors", "One finite vector per item.", finite_vectors(kind))
         for kind in EMBEDDINGS
     ),
     Check(
-        "collaborative_embeddings", "fitted_on_training_only", "LightGCN saw no held-out rating.", no_future_in_training
+        "collaborative_embeddings",
+        "fitted_on_training_only",
+        "LightGCN saw no held-out rating.",
+        fitted_on_training_only,
     ),
     Check("item_index", "index_equals_brute_force", "FAISS finds what brute force finds.", index_equals_brute_force),
     Check("tuning_prompts", "tuning_prompts_fit", "Prompts fit the model's context.", prompts_fit_context("tuning")),
@@ -212,6 +238,7 @@ def _asset_check(check: Check, partitions: dg.PartitionsDefinition) -> dg.AssetC
         name=check.name,
         description=check.description,
         blocking=check.blocking,
+        additional_deps=list(check.also_reads),
         partitions_def=partitions,
     )
     def evaluate(context: dg.AssetCheckExecutionContext, project: Project) -> dg.AssetCheckResult:

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from rallrec_pipeline.datasets.sources import source_state
+from rallrec_pipeline.language_models.models import model_state
 from rallrec_pipeline.orchestration.assets import data, descriptions, embeddings, model, prompts, reports, retrieval
 from rallrec_pipeline.orchestration.stage import Stage
+from rallrec_pipeline.settings import Settings
+
+
+def _numerics(settings: Settings) -> dict[str, Any]:
+    """Settings that change what the LLM computes, wherever it is used."""
+    return {"dtype": settings.model.dtype, "load_in_8bit": settings.model.load_in_8bit}
+
 
 GRAPH: tuple[Stage, ...] = (
     # raw and data
@@ -13,7 +24,7 @@ GRAPH: tuple[Stage, ...] = (
         (),
         "The dataset's files as published, checked against pinned SHA-256 sums.",
         data.raw_files,
-        lambda s, d: {"source": d.source},
+        lambda s, d: {"source": d.source, "state": source_state(d)},
     ),
     Stage(
         "interactions",
@@ -71,7 +82,7 @@ GRAPH: tuple[Stage, ...] = (
         (),
         "The LLM as safetensors with its tokenizer; shared by all datasets.",
         descriptions.base_model,
-        lambda s, d: {"source": s.model.source, "name": s.model.name},
+        lambda s, d: {"source": s.model.source, "name": s.model.name, "state": model_state(s.model)},
         partitioned=False,
     ),
     Stage(
@@ -80,7 +91,9 @@ GRAPH: tuple[Stage, ...] = (
         ("core_items", "base_model"),
         "What the LLM writes about each item from its fields.",
         descriptions.item_descriptions,
-        lambda s, d: {"descriptions": s.descriptions, "words": d.words, "fields": d.item_fields, "seed": s.seed},
+        lambda s, d: (
+            _numerics(s) | {"descriptions": s.descriptions, "words": d.words, "fields": d.item_fields, "seed": s.seed}
+        ),
         uses_llm=True,
     ),
     # embeddings
@@ -90,7 +103,7 @@ GRAPH: tuple[Stage, ...] = (
         ("core_items", "base_model"),
         "Mean-pooled last hidden states of title and basic fields (e_title).",
         embeddings.title_embeddings,
-        lambda s, d: {"words": d.words, "fields": d.item_fields},
+        lambda s, d: _numerics(s) | {"words": d.words, "fields": d.item_fields},
         uses_llm=True,
     ),
     Stage(
@@ -99,6 +112,7 @@ GRAPH: tuple[Stage, ...] = (
         ("core_items", "item_descriptions", "base_model"),
         "Mean-pooled last hidden states of the descriptions (e_desc).",
         embeddings.description_embeddings,
+        lambda s, d: _numerics(s),
         uses_llm=True,
     ),
     Stage(
@@ -115,7 +129,7 @@ GRAPH: tuple[Stage, ...] = (
         ("core_interactions", "core_items", "samples"),
         "LightGCN item vectors of the training interactions only (eq. 4).",
         embeddings.collaborative_embeddings,
-        lambda s, d: {"collaborative": s.collaborative, "seed": s.seed},
+        lambda s, d: {"collaborative": s.collaborative, "tuned": s.prompts.train_samples, "seed": s.seed},
     ),
     Stage(
         "aligned_embeddings",
@@ -186,7 +200,7 @@ GRAPH: tuple[Stage, ...] = (
         ("tuning_prompts", "evaluation_prompts", "base_model"),
         "LoRA adapters: one tuned on recent histories, one on retrieved ones.",
         model.lora_adapter,
-        lambda s, d: {"tuning": s.tuning, "answer_form": s.prompts.answer_form, "seed": s.seed},
+        lambda s, d: _numerics(s) | {"tuning": s.tuning, "prompts": s.prompts, "label": d.label, "seed": s.seed},
         uses_llm=True,
     ),
     Stage(
@@ -195,7 +209,7 @@ GRAPH: tuple[Stage, ...] = (
         ("evaluation_prompts", "lora_adapter", "base_model"),
         "P(yes) of every LLM method on the same rows.",
         model.predictions,
-        lambda s, d: {"calibration": s.scoring.calibration},
+        lambda s, d: _numerics(s) | {"calibration": s.scoring.calibration, "label": d.label},
         uses_llm=True,
     ),
     Stage(
@@ -210,10 +224,19 @@ GRAPH: tuple[Stage, ...] = (
     Stage(
         "evaluation_report",
         "reports",
-        ("predictions", "baseline_predictions", "item_embeddings", "retrieved_histories", "lora_adapter"),
+        (
+            "predictions",
+            "baseline_predictions",
+            "base_model",
+            "collaborative_embeddings",
+            "item_embeddings",
+            "retrieved_histories",
+            "tuning_prompts",
+            "lora_adapter",
+        ),
         "AUC, log loss and accuracy of all methods with intervals, beside the papers' figures.",
         reports.evaluation_report,
-        lambda s, d: {"bootstrap": s.scoring.bootstrap, "profile": s.profile, "seed": s.seed},
+        lambda s, d: {"settings": s, "title": d.title, "paper_dataset": d.paper_dataset},
     ),
 )
 

@@ -17,7 +17,7 @@ def dagster_metadata(record: Sidecar, lake: Path) -> dict[str, Any]:
     if "rows" in shown:
         shown["dagster/row_count"] = shown.pop("rows")
     tables = [lake / name for name in record.files if name.endswith(".parquet")]
-    if len(tables) == 1:
+    if tables and "dagster/row_count" in shown:
         shown["dagster/column_schema"] = _column_schema(tables[0])
     return shown | {
         "seconds": record.seconds,

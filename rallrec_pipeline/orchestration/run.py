@@ -45,6 +45,8 @@ class StageRun:
     log: Callable[[str], None]
     progress: Callable[[str], Progress]
     """`progress("what")` is called with (done, total) as work goes on."""
+    fingerprint: str = ""
+    """Hash of everything that the stage at work depends on."""
 
     @cached_property
     def spec(self) -> DatasetSpec:

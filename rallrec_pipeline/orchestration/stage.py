@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,15 @@ from pydantic import BaseModel
 
 from rallrec_pipeline.datasets.catalog import DatasetSpec
 from rallrec_pipeline.errors import StaleArtefactError
-from rallrec_pipeline.lake.provenance import Sidecar, content_version, now, read_sidecar, stable_hash, write_sidecar
+from rallrec_pipeline.lake.provenance import (
+    Sidecar,
+    content_version,
+    now,
+    read_sidecar,
+    sidecar_path,
+    stable_hash,
+    write_sidecar,
+)
 from rallrec_pipeline.orchestration.run import SHARED, Compute, Made, Markdown, StageRun
 from rallrec_pipeline.settings import Settings
 
@@ -60,11 +68,13 @@ def run_stage(stage: Stage, run: StageRun, shared: frozenset[str]) -> Outcome:
     settings = _as_json(stage.depends_on(run.settings, run.spec) if stage.partitioned else _shared(stage, run))
     fingerprint = stable_hash(stage.name, stage.code_version, inputs, settings)
     previous = read_sidecar(run.lake, stage.name, dataset)
-    if previous is not None and previous.fingerprint == fingerprint:
+    if previous is not None and previous.fingerprint == fingerprint and _is_whole(previous, run.lake):
         run.log(f"{stage.name}: up to date")
         return Outcome(previous, worked=False)
+    # From here on the files may be those of a broken-off run: no record may vouch for them.
+    sidecar_path(run.lake, stage.name, dataset).unlink(missing_ok=True)
     start = time.perf_counter()
-    made = stage.compute(run)
+    made = stage.compute(replace(run, fingerprint=fingerprint))
     record = Sidecar(
         artefact=stage.name,
         dataset=dataset,
@@ -82,6 +92,11 @@ def run_stage(stage: Stage, run: StageRun, shared: frozenset[str]) -> Outcome:
     write_sidecar(run.lake, record)
     run.log(f"{stage.name}: done in {record.seconds:.1f} s")
     return Outcome(record, worked=True)
+
+
+def _is_whole(record: Sidecar, lake: Path) -> bool:
+    """Whether the files are still those that the record was written for; an edited one is made again."""
+    return content_version([lake / name for name in record.files]) == record.data_version
 
 
 def _shared(stage: Stage, run: StageRun) -> Mapping[str, Any]:

@@ -15,7 +15,6 @@ from rallrec_pipeline.datasets.catalog import DatasetSpec
 from rallrec_pipeline.lake.text import clean_text
 from rallrec_pipeline.settings import AnswerForm
 
-TEMPLATE_VERSION = "1"
 YES_NO = ("Yes", "No")
 
 

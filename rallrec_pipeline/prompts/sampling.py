@@ -10,7 +10,7 @@ from rallrec_pipeline.settings import PromptSettings
 
 
 def choose_samples(samples: pl.DataFrame, settings: PromptSettings, seed: int) -> pl.DataFrame:
-    """A random subset of each split, in sample order.
+    """A random subset of each split, in sample order; a smaller one is part of a larger one.
 
     Train: `train_samples` (few-shot). Validation and test: random rows, 0 takes the whole split.
     Raises DataError when a split has no row or only one class.
@@ -20,8 +20,11 @@ def choose_samples(samples: pl.DataFrame, settings: PromptSettings, seed: int) -
         "valid": settings.validation_samples,
         "test": settings.test_samples,
     }
-    rng = np.random.default_rng(seed)
-    parts = [_subset(samples.filter(pl.col("split") == split), n, split, rng) for split, n in wanted.items()]
+    # A generator for each split: more training samples leave the test rows as they are.
+    parts = [
+        _subset(samples.filter(pl.col("split") == split), n, split, np.random.default_rng([seed, number]))
+        for number, (split, n) in enumerate(wanted.items())
+    ]
     return pl.concat(parts).sort("sample_id")
 
 
@@ -33,4 +36,4 @@ def _subset(rows: pl.DataFrame, wanted: int, split: str, rng: np.random.Generato
         )
     if wanted == 0 or wanted >= rows.height:
         return rows
-    return rows[np.sort(rng.choice(rows.height, wanted, replace=False))]
+    return rows[np.sort(rng.permutation(rows.height)[:wanted])]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rallrec_pipeline.errors import ModelError
-from rallrec_pipeline.lake.files import atomic_path, write_json
+from rallrec_pipeline.lake.files import atomic_path, read_json, write_json
 from rallrec_pipeline.settings import TuningSettings
 
 if TYPE_CHECKING:
@@ -53,8 +53,9 @@ def restore_adapter(engine: TransformersEngine, state: Mapping[str, Any]) -> Non
 def save_adapter(engine: TransformersEngine, folder: Path, provenance: Mapping[str, Any]) -> None:
     """Write adapter_model.safetensors, adapter_config.json and provenance.json, atomically."""
     with atomic_path(folder) as temporary:
-        # The base model's path is this machine's business; provenance.json names it by fingerprint.
-        engine.model.peft_config["default"].base_model_name_or_path = None
         engine.model.save_pretrained(temporary, safe_serialization=True, save_embedding_layers=False)
+        config = read_json(temporary / "adapter_config.json")
+        # The base model's path is this machine's business; provenance.json names it by fingerprint.
+        write_json(temporary / "adapter_config.json", config | {"base_model_name_or_path": None})
         (temporary / "README.md").unlink(missing_ok=True)
         write_json(temporary / "provenance.json", dict(provenance))

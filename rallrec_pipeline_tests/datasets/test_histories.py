@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rallrec_pipeline.datasets.catalog import LabelSpec, ProtocolSpec
-from rallrec_pipeline.datasets.histories import make_samples, training_interactions
+from rallrec_pipeline.datasets.histories import _time_split, make_samples, training_interactions
 from rallrec_pipeline.datasets.order import in_global_order
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.lake.parquet import check_schema
@@ -59,7 +59,7 @@ def test_splits_are_disjoint_ordered_in_time_and_of_the_right_size(core: pl.Data
     assert codes == sorted(codes)
     assert samples["sample_id"].to_list() == list(range(n))
     assert samples.select("user_id", "item_id").is_unique().all()
-    assert [codes.count(code) for code in range(3)] == [n * 8 // 10, n * 9 // 10 - n * 8 // 10, n - n * 9 // 10]
+    assert [codes.count(code) for code in range(3)] == [n * 8 // 10, n // 10, n - n * 8 // 10 - n // 10]
     times = [samples.filter(pl.col("split") == split)["timestamp"] for split in SPLITS]
     for earlier, later in pairwise(times):
         assert earlier.is_empty() or later.is_empty() or earlier.max() <= later.min()  # type: ignore[operator]
@@ -97,3 +97,14 @@ def test_ids_are_ordered_as_numbers_within_one_second() -> None:
 def test_a_split_that_is_not_built_is_a_clear_error() -> None:
     with pytest.raises(ConfigError, match="use `time`"):
         make_samples(frame([]), ProtocolSpec(split="user"), LABEL)
+
+
+@pytest.mark.parametrize(
+    ("n", "sizes"),
+    [(970_009, (776_007, 97_000, 97_002)), (141_829, (113_463, 14_182, 14_184))],
+    ids=["ml-1m", "amazon"],
+)
+def test_the_published_split_sizes_are_met(n: int, sizes: tuple[int, int, int]) -> None:
+    """The papers' code on MovieLens-1M and Amazon Movies & TV."""
+    counts = dict(_time_split(n, (0.8, 0.1, 0.1)).value_counts().iter_rows())
+    assert tuple(counts[split] for split in ("train", "valid", "test")) == sizes

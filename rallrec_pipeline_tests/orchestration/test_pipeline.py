@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -98,19 +99,51 @@ def test_tuned_methods_score_validation_rows_and_others_do_not(first_run: RunSum
         assert set(read_table(tables.predictions_table(method), slice_lake, "slice")["split"]) == splits
 
 
-def test_a_failing_check_holds_back_what_is_downstream(first_run: RunSummary, slice_lake: Path, tmp_path: Path) -> None:
-    """A user with one rating slips into the k-core: the check must fail and nothing after it may run."""
+def test_an_edited_file_is_made_again(first_run: RunSummary, slice_lake: Path) -> None:
     file = tables.CORE_INTERACTIONS.file(slice_lake, "slice")
-    kept = tmp_path / "kept.parquet"
-    shutil.copy(file, kept)
-    core = pl.read_parquet(file)
-    stray = core.head(1).with_columns(pl.lit("stranger").alias("user_id"))
-    pl.concat([core, stray]).write_parquet(file)
+    good = file.read_bytes()
+    pl.read_parquet(file).head(10).write_parquet(file)
+    summary = materialize_dataset("slice")
+    assert [name for name, worked in summary.worked.items() if worked] == ["core_interactions"]
+    assert pl.read_parquet(file).equals(pl.read_parquet(io.BytesIO(good)))
+
+
+def test_a_failing_check_holds_back_what_is_downstream(first_run: RunSummary, slice_lake: Path) -> None:
+    """Without a test split there is nothing to evaluate: nothing may be fitted."""
+    skewed = slice_lake / "catalog" / "skewed.toml"
+    text = (slice_lake / "catalog" / "slice.toml").read_text(encoding="utf-8")
+    skewed.write_text(text.replace("min_history = 5", "min_history = 5\nfractions = [0.9, 0.1, 0.0]"), encoding="utf-8")
     try:
-        summary = materialize_dataset("slice", ["core_interactions", "samples"])
-        assert summary.checks["k_core_holds"] is False and "samples" not in summary.worked
+        data = [stage.name for stage in GRAPH if stage.group in ("raw", "data")]
+        summary = materialize_dataset("skewed", [*data, "collaborative_embeddings"])
+        assert summary.checks["labels_balanced"] is False and "collaborative_embeddings" not in summary.worked
+        assert summary.error and "labels_balanced" in summary.error
     finally:
-        shutil.copy(kept, file)
+        skewed.unlink()
+
+
+def test_another_split_is_no_dead_end(first_run: RunSummary, slice_lake: Path) -> None:
+    """What is fitted follows a changed protocol, and the checks follow what is fitted."""
+    file = slice_lake / "catalog" / "slice.toml"
+    before = file.read_text(encoding="utf-8")
+    names = [stage.name for stage in GRAPH if stage.group == "data"] + ["collaborative_embeddings"]
+    old = read_table(tables.FITTED_INTERACTIONS, slice_lake, "slice").height
+    try:
+        file.write_text(
+            before.replace("min_history = 5", "min_history = 5\nfractions = [0.6, 0.2, 0.2]"), encoding="utf-8"
+        )
+        summary = materialize_dataset("slice", names)
+        assert summary.error is None and summary.worked["collaborative_embeddings"]
+        assert read_table(tables.FITTED_INTERACTIONS, slice_lake, "slice").height < old
+    finally:
+        file.write_text(before, encoding="utf-8")
+    assert materialize_dataset("slice", names).error is None
+
+
+def test_the_fitted_interactions_spare_the_tuning_targets(first_run: RunSummary, slice_lake: Path) -> None:
+    fitted = read_table(tables.FITTED_INTERACTIONS, slice_lake, "slice")
+    tuned = read_table(tables.RETRIEVED_HISTORIES, slice_lake, "slice").filter(pl.col("split") == "train")
+    assert tuned.height == 12 and fitted.join(tuned, on=["user_id", "item_id"], how="semi").is_empty()
 
 
 def test_an_upstream_that_was_never_made_is_named(slice_lake: Path, first_run: RunSummary) -> None:

@@ -6,8 +6,8 @@ from rallrec_pipeline.datasets.sources import unpack_wheel
 from rallrec_pipeline.descriptions import describe_items, description_keys
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.llm_cache import LLMCache
-from rallrec_pipeline.language_models.models import fetch_model, model_fingerprint, model_folder
-from rallrec_pipeline.orchestration.assets.engine import load_engine
+from rallrec_pipeline.language_models.models import fetch_model, model_fingerprint
+from rallrec_pipeline.orchestration.assets.engine import load_engine, model_version
 from rallrec_pipeline.orchestration.run import Made, Markdown, StageRun
 
 
@@ -19,7 +19,7 @@ def base_model(run: StageRun) -> Made:
 
 def item_descriptions(run: StageRun) -> Made:
     items, settings = run.read(tables.CORE_ITEMS), run.settings.descriptions
-    fingerprint = model_fingerprint(model_folder(run.lake, run.settings.model))
+    fingerprint = model_version(run)
     cache = LLMCache(run.lake, "descriptions")
     keys = description_keys(items, run.spec, settings, fingerprint, run.seed)
     missing = set(keys) - set(cache.find(keys)["key"])

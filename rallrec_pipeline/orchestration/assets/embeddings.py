@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rallrec_pipeline.datasets.histories import training_interactions
+from rallrec_pipeline.datasets.histories import training_interactions, without_tuning_targets
 from rallrec_pipeline.datasets.sequences import UserSequences
 from rallrec_pipeline.descriptions import template_text
 from rallrec_pipeline.embeddings.alignment import train_projector
@@ -18,10 +17,10 @@ from rallrec_pipeline.embeddings.lightgcn import train_lightgcn
 from rallrec_pipeline.embeddings.mixture import mix
 from rallrec_pipeline.embeddings.text import embed_texts, embeddings_frame, text_vectors, vectors_of
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.provenance import stable_hash
-from rallrec_pipeline.language_models.models import model_fingerprint, model_folder
-from rallrec_pipeline.orchestration.assets.engine import load_engine
+from rallrec_pipeline.lake.parquet import write_table
+from rallrec_pipeline.orchestration.assets.engine import load_engine, model_version
 from rallrec_pipeline.orchestration.run import Made, StageRun
+from rallrec_pipeline.prompts.sampling import choose_samples
 from rallrec_pipeline.retrieval.neighbours import MixtureChoice, Rows, search_mixture
 from rallrec_pipeline.settings import RelevanceKind
 
@@ -39,14 +38,16 @@ def description_embeddings(run: StageRun) -> Made:
 
 def text_embeddings(run: StageRun) -> Made:
     title, description = read_vectors(run, "title"), read_vectors(run, "description")
-    return _write(run, "text", text_vectors(title, description, run.settings.text, run.seed), ("title", "description"))
+    return _write(run, "text", text_vectors(title, description, run.settings.text, run.seed))
 
 
 def collaborative_embeddings(run: StageRun) -> Made:
     core, item_ids = run.read(tables.CORE_INTERACTIONS), run.read(tables.CORE_ITEMS)["item_id"]
-    training = training_interactions(core, run.read(tables.SAMPLES))
+    samples = run.read(tables.SAMPLES)
+    tuning = choose_samples(samples, run.settings.prompts, run.seed).filter(pl.col("split") == "train")
+    training = without_tuning_targets(training_interactions(core, samples), tuning)
     sequences = UserSequences.from_interactions(core, item_ids.to_list())
-    start = time.perf_counter()
+    start, report = time.perf_counter(), run.progress("LightGCN epochs")
     result = train_lightgcn(
         sequences.user_codes(training["user_id"]),
         sequences.item_codes(training["item_id"]),
@@ -55,13 +56,13 @@ def collaborative_embeddings(run: StageRun) -> Made:
         len(item_ids),
         run.settings.collaborative,
         run.seed,
-        lambda done, total, _: run.progress("LightGCN epochs")(done, total),
+        lambda done, total, _: report(done, total),
     )
-    return _write(
+    fitted = write_table(training.drop("rating"), tables.FITTED_INTERACTIONS, run.lake, run.dataset)
+    made = _write(
         run,
         "collaborative",
         result.item_vectors,
-        (),
         training_interactions=training.height,
         epochs=len(result.losses),
         held_out_metric=result.metric,
@@ -69,6 +70,7 @@ def collaborative_embeddings(run: StageRun) -> Made:
         best_epoch=result.best_epoch,
         seconds_per_epoch=round((time.perf_counter() - start) / max(1, len(result.losses)), 3),
     )
+    return Made([*made.files, fitted], made.metadata)
 
 
 def aligned_embeddings(run: StageRun) -> Made:
@@ -76,7 +78,7 @@ def aligned_embeddings(run: StageRun) -> Made:
         read_vectors(run, "text"), read_vectors(run, "collaborative"), run.settings.alignment, run.seed
     )
     losses = [float(loss) for loss in result.losses]
-    return _write(run, "aligned", result.vectors, ("text", "collaborative"), loss_first=losses[0], loss_last=losses[-1])
+    return _write(run, "aligned", result.vectors, loss_first=losses[0], loss_last=losses[-1])
 
 
 def item_embeddings(run: StageRun) -> Made:
@@ -87,7 +89,7 @@ def item_embeddings(run: StageRun) -> Made:
     choice = _searched(run, parts)  # the report shows each kind alone, whether or not the choice is taken
     given: dict[RelevanceKind, float] = {kind: float(getattr(mixture, kind)) for kind in kinds}
     weights = choice.weights if mixture.search else given
-    return _write(run, "item", mix(parts, weights), kinds, weights=weights, neighbour_auc=choice.tried)
+    return _write(run, "item", mix(parts, weights), weights=weights, neighbour_auc=choice.tried)
 
 
 def read_vectors(run: StageRun, kind: str) -> NDArray[np.float32]:
@@ -120,7 +122,7 @@ def read_sequences(run: StageRun) -> UserSequences:
 def _encode(run: StageRun, kind: str, items: pl.DataFrame, texts: Sequence[str]) -> Made:
     table = tables.embeddings_table(kind)
     previous = run.read(table) if table.file(run.lake, run.dataset).exists() else None
-    fingerprint = model_fingerprint(model_folder(run.lake, run.settings.model))
+    fingerprint = model_version(run)
     start = time.perf_counter()
     engine = load_engine(run)
     frame, encoded = embed_texts(
@@ -131,16 +133,8 @@ def _encode(run: StageRun, kind: str, items: pl.DataFrame, texts: Sequence[str])
     return run.write(frame, table, encoded=encoded, reused=len(texts) - encoded, tokens_per_second=speed)
 
 
-def _write(run: StageRun, kind: str, vectors: NDArray[np.float32], inputs: Sequence[str], **metadata: object) -> Made:
-    """Write vectors that are made from whole tables: every row shares one input hash per input row version."""
+def _write(run: StageRun, kind: str, vectors: NDArray[np.float32], **metadata: object) -> Made:
+    """Write vectors that are made from whole tables: all rows share the hash of everything that went in."""
     items = run.read(tables.CORE_ITEMS)
-    version = stable_hash(kind, run.settings.collaborative, run.seed)
-    versions = [run.read(tables.embeddings_table(name))["data_version"] for name in inputs]
-    hashes = [stable_hash(kind, *row) for row in zip(*versions, strict=True)] if versions else [version] * items.height
-    frame = embeddings_frame(items["item_id"].to_list(), vectors, hashes, "1", "", run.run_id)
+    frame = embeddings_frame(items["item_id"].to_list(), vectors, [run.fingerprint] * items.height, "1", "", run.run_id)
     return run.write(frame, tables.embeddings_table(kind), dimensions=vectors.shape[1], **metadata)
-
-
-def embedding_file(run: StageRun, kind: str) -> Path:
-    """Where the vectors of one kind lie."""
-    return tables.embeddings_table(kind).file(run.lake, run.dataset)

@@ -5,11 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rallrec_pipeline.errors import StaleArtefactError
+from rallrec_pipeline.lake.provenance import read_sidecar, stable_hash
 from rallrec_pipeline.language_models.models import model_folder
-from rallrec_pipeline.orchestration.run import StageRun
+from rallrec_pipeline.orchestration.run import SHARED, StageRun
 
 if TYPE_CHECKING:
     from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+
+
+def model_version(run: StageRun) -> str:
+    """What every result of the LLM depends on: its files, and the numbers it computes with."""
+    record = read_sidecar(run.lake, "base_model", SHARED)
+    if record is None:
+        raise StaleArtefactError("base_model was never made: run `rallrec run DATASET --select base_model` first")
+    model = run.settings.model
+    return stable_hash(record.data_version, model.dtype, model.load_in_8bit)
 
 
 def load_engine(run: StageRun, adapter: Path | None = None) -> TransformersEngine:

@@ -18,13 +18,15 @@ from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import read_json, write_json
 from rallrec_pipeline.lake.parquet import write_table
 from rallrec_pipeline.lake.provenance import content_version, now, stable_hash
-from rallrec_pipeline.language_models.models import model_fingerprint, model_folder
-from rallrec_pipeline.orchestration.assets.engine import load_engine
+from rallrec_pipeline.orchestration.assets.engine import load_engine, model_version
 from rallrec_pipeline.orchestration.run import Made, StageRun
 from rallrec_pipeline.prompts.render import answer_texts
 from rallrec_pipeline.settings import PromptForm
 from rallrec_pipeline.tuning.examples import make_examples
 from rallrec_pipeline.tuning.lora import add_adapter, save_adapter
+
+# Raise one when its computing changes its output, together with the stage's own code version in graph.py.
+TUNING_VERSION, SCORING_VERSION = "1", "1"
 
 
 def lora_adapter(run: StageRun) -> Made:
@@ -79,9 +81,9 @@ def _tune_adapter(run: StageRun, adapter: str) -> dict[str, Any]:
     form = run.settings.prompts.answer_form
     rows = _augmented(run, adapter)
     valid = _evaluation_rows(run, validation_form(adapter), form).filter(pl.col("split") == "valid")
-    base = model_fingerprint(model_folder(run.lake, run.settings.model))
-    inputs = [rows["prompt"].to_list(), rows["answer"].to_list(), valid["prompt"].to_list(), base]
-    key = stable_hash(adapter, form, run.settings.tuning, run.seed, *inputs)
+    base = model_version(run)
+    inputs = [_content(rows), _content(valid), run.spec.label, base]
+    key = stable_hash(TUNING_VERSION, adapter, form, run.settings.tuning, run.seed, *inputs)
     folder = checkpoint(run, adapter)
     if _key_of(folder / "provenance.json") == key:
         return dict(read_json(folder / "provenance.json")["tuning"])
@@ -136,12 +138,14 @@ def _predict(run: StageRun, method: Method) -> dict[str, Any]:
         rows = rows.filter(pl.col("split") == "test")
     adapter = checkpoint(run, method.adapter) if method.adapter else None
     table = tables.predictions_table(method.name)
-    base = model_fingerprint(model_folder(run.lake, run.settings.model))
+    base = model_version(run)
     weights = content_version([adapter]) if adapter else ""
-    key = stable_hash(method.name, rows["prompt"].to_list(), base, weights, run.settings.scoring.calibration)
+    inputs = [_content(rows), run.spec.label, base, weights, run.settings.scoring.calibration]
+    key = stable_hash(SCORING_VERSION, method.name, method.answer_form, *inputs)
     record_path = table.file(run.lake, run.dataset).with_suffix(".json")
     if _key_of(record_path) == key and table.file(run.lake, run.dataset).exists():
         return dict(read_json(record_path))
+    record_path.unlink(missing_ok=True)  # it must never vouch for another table
     engine = load_engine(run, adapter)
     start = time.perf_counter()
     scored = score_prompts(engine, rows, method.answer_form, run.spec, run.progress(f"scoring {method.name}"))
@@ -180,6 +184,12 @@ def _speeds(run: StageRun) -> dict[str, Any]:
         record = read_json(tables.predictions_table(method.name).file(run.lake, run.dataset).with_suffix(".json"))
         records[method.name] = {k: record[k] for k in ("prompts", "tokens", "tokens_per_second")}
     return records
+
+
+def _content(prompts: pl.DataFrame) -> list[list[Any]]:
+    """All that tuning and scoring read of a prompts table."""
+    columns = ("sample_id", "split", "label", "prompt", "answer")
+    return [prompts[column].to_list() for column in columns]
 
 
 def _key_of(path: Path) -> str | None:
