@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from rallrec_pipeline.datasets.catalog import DatasetSpec
-from rallrec_pipeline.lake.llm_cache import LLMCache
+from rallrec_pipeline.lake.llm_cache import SCHEMA, LLMCache
 from rallrec_pipeline.lake.provenance import now, stable_hash
 from rallrec_pipeline.lake.text import clean_text
 from rallrec_pipeline.language_models.protocols import Progress, Sampling, TextGenerator
@@ -90,7 +90,7 @@ def describe_items(
 ) -> DescriptionResult:
     """Descriptions of all `items`; only those that the cache lacks are generated.
 
-    `generator` may be None when nothing is missing (see `missing_keys`).
+    `generator` may be None when nothing is missing (compare `description_keys` with the cache).
     """
     rows = list(items.iter_rows(named=True))
     keys = description_keys(items, spec, settings, model_fingerprint, seed)
@@ -99,14 +99,14 @@ def describe_items(
     if todo:
         assert generator is not None
         _generate_all(
-            [rows[i] for i in todo], [keys[i] for i in todo], spec, generator, cache, settings, seed, progress
+            [rows[i] for i in todo], [keys[i] for i in todo], spec, generator, cache, settings, seed, run_id, progress
         )
     found = cache.find(keys)
     table = pl.DataFrame({"item_id": items["item_id"], "key": keys}).join(found, on="key", maintain_order="left")
     made = table.filter(pl.col("key").is_in([keys[i] for i in todo]))
     counts = Counter(made["status"])
     return DescriptionResult(
-        _with_provenance(table, model_fingerprint, run_id),
+        _with_provenance(table, model_fingerprint),
         generated=len(todo),
         reused=len(keys) - len(todo),
         retried=counts["retried"] + counts["template"],
@@ -133,18 +133,19 @@ def _generate_all(
     cache: LLMCache,
     settings: DescriptionSettings,
     seed: int,
+    run_id: str,
     progress: Progress | None,
 ) -> None:
     prompts = [description_prompt(row, spec, settings.max_words) for row in rows]
     order = np.argsort([len(prompt) for prompt in prompts], kind="stable")
-    pending: list[tuple[str, str, Status, int]] = []
+    pending: list[tuple[str, str, Status, int, str, str]] = []
     for start in range(0, len(order), settings.batch_size):
         batch = [int(i) for i in order[start : start + settings.batch_size]]
         texts = _generate_checked([prompts[i] for i in batch], generator, settings, seed + start)
         for i, (text, status, attempts) in zip(batch, texts, strict=True):
-            pending.append((keys[i], text or template_text(rows[i], spec), status, attempts))
+            pending.append((keys[i], text or template_text(rows[i], spec), status, attempts, run_id, now()))
         if len(pending) >= settings.flush_every or start + len(batch) == len(order):
-            cache.add(pl.DataFrame(pending, schema=["key", "text", "status", "attempts"], orient="row"))
+            cache.add(pl.DataFrame(pending, schema=list(SCHEMA), orient="row"))
             pending = []
         if progress is not None:
             progress(start + len(batch), len(order))
@@ -167,7 +168,8 @@ def _generate_checked(
     return results
 
 
-def _with_provenance(table: pl.DataFrame, model_fingerprint: str, run_id: str) -> pl.DataFrame:
+def _with_provenance(table: pl.DataFrame, model_fingerprint: str) -> pl.DataFrame:
+    """The table with each row's own run: a reused text keeps that of the run which wrote it."""
     return table.select(
         "item_id",
         pl.col("text").alias("description"),
@@ -177,6 +179,6 @@ def _with_provenance(table: pl.DataFrame, model_fingerprint: str, run_id: str) -
         pl.lit(TEMPLATE_VERSION).alias("template_version"),
         pl.lit(model_fingerprint).alias("model_fingerprint"),
         pl.col("text").map_elements(stable_hash, return_dtype=pl.String).alias("data_version"),
-        pl.lit(run_id).alias("run_id"),
-        pl.lit(now()).alias("created_at"),
+        "run_id",
+        "created_at",
     )

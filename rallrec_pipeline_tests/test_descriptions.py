@@ -48,9 +48,11 @@ class Scripted:
         return texts
 
 
-def describe(items: pl.DataFrame, spec: DatasetSpec, generator: object, lake: Path) -> DescriptionResult:
+def describe(
+    items: pl.DataFrame, spec: DatasetSpec, generator: object, lake: Path, run: str = "run"
+) -> DescriptionResult:
     cache = LLMCache(lake, "descriptions")
-    return describe_items(items, spec, generator, cache, SETTINGS, "model", 7, "run")  # type: ignore[arg-type]
+    return describe_items(items, spec, generator, cache, SETTINGS, "model", 7, run)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("text", ["", "   ", "Too short.", "no no no no no no no no no no no no", "it is a film " * 8])
@@ -90,7 +92,9 @@ def test_only_a_changed_item_is_asked_again_and_a_reverted_one_is_free(spec: Dat
     toys = pl.when(pl.col("item_id") == "2").then(pl.lit("Toys")).otherwise("title").alias("title")
     changed = ITEMS.with_columns(toys)
     second = Scripted([GOOD])
-    assert describe(changed, spec, second, tmp_path).generated == second.asked == 1
+    result = describe(changed, spec, second, tmp_path, run="later")
+    assert result.generated == second.asked == 1
+    assert result.table.sort("item_id")["run_id"].to_list() == ["run", "later", "run", "run"]
     third = Scripted([GOOD])
     describe(ITEMS, spec, third, tmp_path)
     assert third.asked == 0

@@ -37,7 +37,8 @@ def embed_texts(
     for i, vector in zip(todo, vectors, strict=True):
         kept[keys[i]] = vector
     matrix = np.stack([kept[key] for key in keys])
-    return embeddings_frame(item_ids, matrix, keys, ENCODER_VERSION, model_fingerprint, run_id), len(todo)
+    frame = embeddings_frame(item_ids, matrix, keys, ENCODER_VERSION, model_fingerprint, run_id)
+    return _with_old_stamps(frame, previous), len(todo)
 
 
 def text_vectors(
@@ -77,6 +78,16 @@ def embeddings_frame(
 def vectors_of(table: pl.DataFrame) -> NDArray[np.float32]:
     """The vectors of an embeddings table, shape (n, d), float32."""
     return np.asarray(table["vector"].to_numpy(), dtype=np.float32)
+
+
+def _with_old_stamps(frame: pl.DataFrame, previous: pl.DataFrame | None) -> pl.DataFrame:
+    """A reused vector keeps the run and time that made it."""
+    if previous is None:
+        return frame
+    stamps = ("run_id", "created_at")
+    old = previous.select("input_hash", *(pl.col(name).alias(f"old_{name}") for name in stamps)).unique("input_hash")
+    joined = frame.join(old, on="input_hash", how="left", maintain_order="left")
+    return joined.with_columns(pl.coalesce(f"old_{name}", name).alias(name) for name in stamps).select(frame.columns)
 
 
 def _reusable(previous: pl.DataFrame | None, keys: Sequence[str]) -> dict[str, NDArray[np.float32]]:

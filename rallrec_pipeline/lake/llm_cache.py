@@ -18,7 +18,14 @@ from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.files import atomic_path
 
 PART = re.compile(r"part-(\d{6,})(-[0-9a-f]{8})?\.parquet")
-SCHEMA = {"key": pl.String, "text": pl.String, "status": pl.String, "attempts": pl.Int8}
+SCHEMA = {
+    "key": pl.String,
+    "text": pl.String,
+    "status": pl.String,
+    "attempts": pl.Int8,
+    "run_id": pl.String,
+    "created_at": pl.String,
+}
 
 
 class LLMCache:

@@ -17,7 +17,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 
 
 def rows(texts: dict[str, str]) -> pl.DataFrame:
-    finished = [(key, text, "ok", 1) for key, text in texts.items()]
+    finished = [(key, text, "ok", 1, "run", "2026-01-01") for key, text in texts.items()]
     return pl.DataFrame(finished, schema=SCHEMA, orient="row")
 
 
