@@ -1,0 +1,92 @@
+"""Prompts from retrieved histories: order of lines, facts that know no answer, samples that nest."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rallrec_pipeline.datasets.catalog import DatasetSpec
+from rallrec_pipeline.datasets.statistics import SHRINKAGE
+from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.prompts.build import build_prompts, prompt_context
+from rallrec_pipeline.prompts.facts import Facts, make_facts
+from rallrec_pipeline.prompts.sampling import choose_samples
+from rallrec_pipeline.settings import PromptSettings
+
+ITEMS = pl.DataFrame({"item_id": list("abcd"), "title": ["Alien", "Big", "Cube", "Dune"]})
+USERS = pl.DataFrame(
+    {"user_id": ["u"], "gender": ["F"], "age": ["30"], "occupation": [None]}, schema_overrides={"occupation": pl.String}
+)
+HISTORY = {"recent": list("ab"), "relevant": list("ba"), "sequential": list("ab"), "reranked": list("ba")}
+RATINGS = {"a": 4.0, "b": 2.0}
+SAMPLE = {"sample_id": 7, "user_id": "u", "item_id": "c", "split": "test", "rating": 5.0, "label": 1}
+
+
+def histories() -> pl.DataFrame:
+    lists = {name: [ids] for name, ids in HISTORY.items()}
+    ratings = {f"{name}_ratings": [[RATINGS[i] for i in ids]] for name, ids in HISTORY.items()}
+    return pl.DataFrame({**{k: [v] for k, v in SAMPLE.items()}, **lists, **ratings})
+
+
+@pytest.mark.parametrize(
+    ("form", "lines"),
+    [("recent", "Alien:4\nBig:2\n"), ("relevance", "Alien:4\nBig:2\n"), ("reranked", "Alien:4\nBig:2\n")],
+)
+def test_in_the_rating_form_the_most_relevant_line_stands_last(form: str, lines: str, spec: DatasetSpec) -> None:
+    context = prompt_context(spec, ITEMS, USERS, Facts())
+    row = build_prompts(histories(), context, [form], ["rating"]).row(0, named=True)  # type: ignore[list-item]
+    assert row["prompt"].endswith(lines + "Cube:") and row["answer"] == "5"
+    assert [row["prompt"][offset] for offset in row["answer_offsets"]] == ["4", "2"]
+
+
+def test_in_the_yes_no_form_the_most_relevant_stands_first(spec: DatasetSpec) -> None:
+    context = prompt_context(spec, ITEMS, USERS, Facts())
+    row = build_prompts(histories(), context, ["relevance"], ["yes_no"]).row(0, named=True)
+    assert "Big (2 stars), Alien (4 stars)" in row["prompt"] and row["answer"] == "Yes"
+    assert "gender: F; age: 30." in row["prompt"] and "occupation" not in row["prompt"]
+
+
+def test_every_sample_enters_in_every_form(spec: DatasetSpec) -> None:
+    context = prompt_context(spec, ITEMS, USERS, Facts())
+    made = build_prompts(histories(), context, ["relevance", "sequential", "recent"], ["yes_no", "rating"])
+    assert made.height == 6 and made.select("prompt_form", "answer_form").is_unique().all()
+
+
+def test_facts_leave_the_own_rating_out() -> None:
+    training = pl.DataFrame(
+        {"user_id": ["u", "v", "w"], "item_id": ["a", "a", "b"], "rating": [4.0, 1.0, 3.0], "timestamp": [1, 2, 3]}
+    )
+    statistics = pl.DataFrame({"sample_id": [7], "item_mean": [3.3], "user_mean": [2.2]})
+    facts = make_facts(["item_mean"], statistics, histories(), training)
+    overall = training["rating"].mean()
+    assert facts.history_mean("u", "a", 4.0) == pytest.approx((1.0 + SHRINKAGE * overall) / (1 + SHRINKAGE))  # type: ignore[operator]
+    assert facts.history_mean("u", "b", 2.0) == pytest.approx((3.0 + SHRINKAGE * overall) / (1 + SHRINKAGE))  # type: ignore[operator]
+    assert facts.target_mean(7) == pytest.approx(3.3) and facts.user_mean(7) is None
+    none = make_facts([], statistics, histories(), training)
+    assert none.history_mean("u", "a", 4.0) is None and none.target_mean(7) is None
+
+
+def samples(n: int) -> pl.DataFrame:
+    splits = ["train"] * n + ["valid"] * n + ["test"] * n
+    return pl.DataFrame({"sample_id": range(3 * n), "split": splits, "label": [i % 2 for i in range(3 * n)]})
+
+
+@given(st.integers(10, 60), st.integers(1, 30), st.integers(1, 30), st.integers(0, 9))
+def test_a_smaller_choice_is_part_of_a_larger_one(n: int, few: int, more: int, seed: int) -> None:
+    few, more = sorted((few, more))
+    small, large = (
+        choose_samples(samples(n), PromptSettings(train_samples=k, validation_samples=5, test_samples=7), seed)
+        for k in (few, more)
+    )
+    assert set(small["sample_id"]) <= set(large["sample_id"])
+    assert small.filter(pl.col("split") != "train").equals(large.filter(pl.col("split") != "train"))
+    assert small["sample_id"].is_sorted() and small.filter(pl.col("split") == "train").height == min(few, n)
+
+
+def test_zero_takes_the_whole_split_and_one_class_is_refused() -> None:
+    settings = PromptSettings(train_samples=3, validation_samples=3, test_samples=0)
+    assert choose_samples(samples(20), settings, 1).filter(pl.col("split") == "test").height == 20
+    with pytest.raises(DataError, match="1 class"):
+        choose_samples(samples(20).with_columns(label=pl.lit(1)), settings, 1)
