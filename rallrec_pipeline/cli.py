@@ -34,7 +34,11 @@ def run(
     from rallrec_pipeline.orchestration.jobs import materialize_dataset
 
     names = tuple(name.strip() for name in select.split(",")) if select else ()
-    summary = materialize_dataset(dataset, names)
+    try:
+        summary = materialize_dataset(dataset, names)
+    except KeyboardInterrupt:  # typer would leave without a word
+        errors.print("rallrec: interrupted; run again to continue where it stopped")
+        raise typer.Exit(INTERRUPTED) from None
     worked = [name for name, did in summary.worked.items() if did]
     if summary.error:
         raise RallrecError(summary.error)
@@ -74,15 +78,12 @@ def datasets() -> None:
 
 
 def main() -> None:
-    """Entry point: a user's error is one line, an interruption leaves nothing half-written."""
+    """Entry point: a user's error is one line."""
     try:
         app()
     except RallrecError as error:
         errors.print(f"rallrec: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        errors.print("rallrec: interrupted; run again to continue where it stopped")
-        sys.exit(INTERRUPTED)
 
 
 def _check(dataset: str, profile: str | None) -> None:

@@ -91,6 +91,8 @@ def _summary(result: dg.ExecuteInProcessResult) -> RunSummary:
     summary = RunSummary(run_id=result.run_id)
     for event in result.all_events:
         if event.is_step_failure:
+            if _was_interrupted(event):
+                raise KeyboardInterrupt
             summary.error = summary.error or _reason(event)
         if event.event_type_value == "ASSET_MATERIALIZATION":
             materialization = event.step_materialization_data.materialization
@@ -104,6 +106,16 @@ def _summary(result: dg.ExecuteInProcessResult) -> RunSummary:
                 asset = evaluation.asset_key.path[-1]
                 summary.error = summary.error or f"check {evaluation.check_name} of {asset} failed: {figures}"
     return summary
+
+
+def _was_interrupted(event: dg.DagsterEvent) -> bool:
+    """Whether the step failed because of Ctrl-C, which Dagster records as a failure."""
+    error = event.step_failure_data.error
+    while error is not None:
+        if error.cls_name in (DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__):
+            return True
+        error = error.cause
+    return False
 
 
 def _reason(event: dg.DagsterEvent) -> str:

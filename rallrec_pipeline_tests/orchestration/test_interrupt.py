@@ -1,0 +1,38 @@
+"""Ctrl-C while the LLM writes: one line, status 130, nothing half-written, and the next run goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+START_S = 120
+
+
+def test_ctrl_c_is_one_line_and_leaves_nothing_half_written(slice_lake: Path, tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    for name in ("catalog", "models"):
+        shutil.copytree(slice_lake / name, lake / name, symlinks=True)
+    environment = os.environ | {"RALLREC_LAKE": str(lake), "DAGSTER_HOME": ""}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rallrec_pipeline.cli", "run", "slice"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if "loading" in line:
+            # Long enough for the weights to be loaded, and the LLM to be at work.
+            threading.Timer(4, process.send_signal, [signal.SIGINT]).start()
+    assert process.wait(START_S) == 130
+    assert lines[-1].startswith("rallrec: interrupted") and not any("Traceback" in line for line in lines)
+    assert not list(lake.rglob(".*.tmp")) and (lake / "tables" / "samples" / "slice.parquet").exists()
+    assert not (lake / "provenance" / "slice" / "item_descriptions.json").exists()
