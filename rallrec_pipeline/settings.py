@@ -155,7 +155,7 @@ class Settings(Section):
 _SMALL: dict[str, Any] = {
     "collaborative": {"graph": "signed"},
     "mixture": {"search": True},
-    "retrieval": {"history_length": 10},
+    "retrieval": {"history_length": 5},
     "scoring": {"calibration": "platt"},
 }
 
@@ -170,7 +170,6 @@ PROFILES: dict[str, dict[str, Any]] = {
             "validation_samples": 200,
             "test_samples": 1000,
         },
-        "retrieval": {"history_length": 5},
         "tuning": {"epochs": 1, "batch_size": 16, "history_weight": 0.1},
     },
     "full": _SMALL

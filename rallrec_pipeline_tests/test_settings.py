@@ -10,6 +10,13 @@ from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.settings import PROFILES, load_settings
 
 
+@pytest.fixture(autouse=True)
+def built_in_settings_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings of the shared slice, or of the shell, must not lie over the profiles tested here."""
+    for name in ("RALLREC_SETTINGS", "RALLREC_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.mark.parametrize("profile", sorted(PROFILES))
 def test_every_profile_is_valid(profile: str) -> None:
     assert load_settings(profile).profile == profile

@@ -23,20 +23,20 @@ ADAPTERS: dict[str, tuple[PromptForm, ...]] = {"recent": ("recent",), "rallrec":
 
 
 def methods(settings: Settings) -> list[Method]:
-    """All LLM methods, the zero-shot ones in both answer forms."""
+    """All LLM methods, in the order in which they are scored; the zero-shot ones in both answer forms."""
     tuned = settings.prompts.answer_form
     named = " and ".join(fact.replace("_", " ") for fact in settings.prompts.facts)
     stated = f" with {named}" if named else ""
     facts = {"yes_no": "", "rating": ""} | {tuned: stated}
     return [
-        Method("zero_shot_yes_no_recent", f"zero-shot, yes/no{facts['yes_no']}, recent history", "recent", "yes_no"),
-        Method("zero_shot_yes_no", f"zero-shot, yes/no{facts['yes_no']}, retrieved history", "reranked", "yes_no"),
+        Method("rallrec", "RALLRec: tuned, retrieved and reranked", "reranked", tuned, "rallrec"),
+        Method("recent", "tuned, recent history (no retrieval)", "recent", tuned, "recent"),
+        Method("zero_shot_rating", f"zero-shot, rating list{facts['rating']}, retrieved history", "reranked", "rating"),
         Method(
             "zero_shot_rating_recent", f"zero-shot, rating list{facts['rating']}, recent history", "recent", "rating"
         ),
-        Method("zero_shot_rating", f"zero-shot, rating list{facts['rating']}, retrieved history", "reranked", "rating"),
-        Method("recent", "tuned, recent history (no retrieval)", "recent", tuned, "recent"),
-        Method("rallrec", "RALLRec: tuned, retrieved and reranked", "reranked", tuned, "rallrec"),
+        Method("zero_shot_yes_no", f"zero-shot, yes/no{facts['yes_no']}, retrieved history", "reranked", "yes_no"),
+        Method("zero_shot_yes_no_recent", f"zero-shot, yes/no{facts['yes_no']}, recent history", "recent", "yes_no"),
     ]
 
 
