@@ -27,10 +27,12 @@ PAGE = HERE.parent / "docs" / "benchmarks.md"
 KEYS = ("name", "unit", "ours", "peer", "peer_name", "ratio", "target")
 PACKAGES = ("torch", "transformers", "polars", "numpy", "faiss-cpu", "dagster")
 
+HELPERS = ("run", "generate")  # these measure nothing
+
 
 def main(chosen: list[str]) -> int:
     """Run the scripts named in `chosen` (all when empty); returns the exit status."""
-    scripts = {path.stem: path for path in sorted(HERE.glob("*.py")) if path.stem != "run" and path.stem[0] != "_"}
+    scripts = {path.stem: path for path in sorted(HERE.glob("*.py")) if path.stem not in HELPERS}
     if unknown := [name for name in chosen if name not in scripts]:
         print(f"no benchmark {', '.join(unknown)}: choose from {', '.join(scripts)}", file=sys.stderr)
         return 2

@@ -6,11 +6,12 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from rallrec_pipeline.errors import ConfigError, RallrecError
 from rallrec_pipeline.settings import PROFILES, lake_root, load_settings
@@ -20,6 +21,7 @@ console = Console(width=None if sys.stdout.isatty() else 120)
 errors = Console(stderr=True)
 
 INTERRUPTED = 130
+MAX_REASONS = 12  # a reason may count fields, so there may be many
 
 
 @app.command()
@@ -77,6 +79,27 @@ def datasets() -> None:
     console.print(table)
 
 
+@app.command()
+def check(file: Annotated[Path, typer.Argument(metavar="FILE.toml", help="A dataset's TOML file.")]) -> None:
+    """Compare a dataset's TOML file with its real files and tell every problem at once."""
+    from rallrec_pipeline.datasets.check import check_dataset
+    from rallrec_pipeline.datasets.check_files import is_listed
+
+    lake = lake_root()
+    found = check_dataset(file, lake, load_settings().seed)
+    for mark, style, messages in (("✗", "red", found.problems), ("!", "yellow", found.warnings)):
+        for message in messages:  # with text from the files, so never read as markup
+            console.print(Text.assemble((mark, style), " ", message), soft_wrap=True)
+    if found.figures.get("rows"):
+        console.print(_figures(found.figures))
+    if found.problems:
+        plural = "" if len(found.problems) == 1 else "s"
+        console.print(f"not ready: {len(found.problems)} problem{plural} to mend", highlight=False)
+        raise typer.Exit(1)
+    first = "" if is_listed(file, lake) else f"put it into {lake / 'catalog'}/ and "
+    console.print(f"ready: {first}run `rallrec run {file.stem}`", markup=False, highlight=False, soft_wrap=True)
+
+
 def main() -> None:
     """Entry point: a user's error is one line."""
     try:
@@ -84,6 +107,36 @@ def main() -> None:
     except RallrecError as error:
         errors.print(f"rallrec: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
+
+
+def _figures(figures: dict[str, Any]) -> Table:
+    """What the files hold, and what each protocol makes of it."""
+    rows, protocols = figures["rows"], figures["protocols"]
+    table = Table()
+    for name in ("figure", "files", *protocols):
+        table.add_column(Text(name), justify="left" if name == "figure" else "right")
+
+    def add(name: str, of_files: int | None, key: str = "") -> None:
+        cells = [of_files, *(made.get(key) for made in protocols.values())]
+        if any(cell is not None for cell in cells):
+            table.add_row(Text(name), *(_figure(cell) for cell in cells))
+
+    add("ratings", rows.get("interactions"), "interactions")
+    add("users with ratings", figures.get("users"), "users")
+    add("items with ratings", figures.get("items"), "items")
+    add("rows of items", rows.get("items"))
+    add("rows of users", rows.get("users"))
+    for key in ("samples", "train", "valid", "test", "liked"):
+        add(key, None, key)
+    for reason, count in list(figures["refused"].items())[:MAX_REASONS]:
+        add(f"left out of {reason}", count)
+    return table
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.1%}" if isinstance(value, float) else f"{value:,}"
 
 
 def _check(dataset: str, profile: str | None) -> None:

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from rallrec_pipeline.datasets.catalog import DatasetSpec
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.lake.llm_cache import SCHEMA, LLMCache
 from rallrec_pipeline.lake.provenance import now, stable_hash
 from rallrec_pipeline.lake.text import clean_text

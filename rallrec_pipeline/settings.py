@@ -140,6 +140,7 @@ class Settings(Section):
 
     profile: str
     seed: int = 2025
+    protocol: str = Field("five_core", description="Which of a dataset's protocols is in force.")
     model: ModelSettings = ModelSettings()
     descriptions: DescriptionSettings = DescriptionSettings()
     text: TextEmbeddingSettings = TextEmbeddingSettings()
@@ -178,6 +179,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "tuning": {"epochs": 1, "batch_size": 16, "history_weight": 0.1},
     },
     "paper": {
+        "protocol": "published",
         "model": {
             "source": "meta-llama/Llama-3.1-8B-Instruct",
             "name": "llama-3.1-8b-instruct",

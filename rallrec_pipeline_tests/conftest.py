@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pytest
 
-from rallrec_pipeline.datasets.catalog import DatasetSpec, get_dataset
+from rallrec_pipeline.datasets.catalog import get_dataset
 from rallrec_pipeline.datasets.sources import fetch_raw_files, unpack_wheel
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.errors import RallrecError
 from rallrec_pipeline.language_models.models import fetch_model, model_folder
 from rallrec_pipeline.settings import ModelSettings
@@ -69,27 +70,26 @@ def spec(tmp_path: Path) -> DatasetSpec:
 
 SLICE = """
 title = "a slice of <b>MovieLens</b>"
-item_fields = ["year", "genres"]
-user_fields = ["gender", "age", "occupation"]
 
 [source]
 kind = "folder"
 location = "{folder}"
-files = [
-    {{ name = "slice.inter", member = "slice.inter" }},
-    {{ name = "slice.item", member = "slice.item" }},
-    {{ name = "slice.user", member = "slice.user" }},
-]
 
-[reader]
-kind = "atomic"
-interactions = "slice.inter"
-items = "slice.item"
-users = "slice.user"
-columns = {{ title = "movie_title", year = "release_year", genres = "class" }}
-list_fields = ["genres"]
-numeric_fields = ["year"]
-move_articles = true
+[interactions]
+file = "slice.inter"
+columns = {{ rating = "rating", timestamp = "timestamp" }}
+
+[items]
+file = "slice.item"
+
+[items.columns]
+title = {{ column = "movie_title", move_article = true }}
+year = {{ column = "release_year", numeric = true }}
+genres = {{ column = "class", split = " " }}
+
+[users]
+file = "slice.user"
+columns = {{ gender = "gender", age = "age", occupation = "occupation" }}
 
 [protocol]
 user_core = 5

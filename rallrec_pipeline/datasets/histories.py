@@ -6,35 +6,55 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rallrec_pipeline.datasets.catalog import LabelSpec, ProtocolSpec
-from rallrec_pipeline.errors import ConfigError
+from rallrec_pipeline.datasets.negatives import with_negatives
+from rallrec_pipeline.datasets.order import in_shuffled_order
+from rallrec_pipeline.datasets.spec import LabelSpec, ProtocolSpec
 
 MAX_SPARED = 0.2
+COLUMNS = ("sample_id", "user_id", "item_id", "split", "rating", "label", "timestamp", "history_length")
 
 
-def make_samples(core: pl.DataFrame, protocol: ProtocolSpec, label: LabelSpec) -> pl.DataFrame:
-    """One sample per rating with at least `min_history` earlier ones by its user (table `samples`).
+def make_samples(core: pl.DataFrame, protocol: ProtocolSpec, label: LabelSpec, seed: int = 0) -> pl.DataFrame:
+    """One sample per rating to predict (table `samples`), in the order of `core`.
 
-    `core` is in global order. The history of a sample is the first `history_length` core interactions of its
-    user. The split is global in time: the first 80% of the samples are `train`, then `valid`, then `test`.
+    The history of a sample is the first `history_length` core interactions of its user.
+
+    `time`: `core` is in global order; every rating with at least `min_history` earlier ones is a target. The split is
+    global in time: the first 80% of the samples are `train`, then `valid`, then `test`.
+    `user`: `core` is in shuffled order; each user's last rating is the one target, and users are split at random.
+
+    For implicit feedback each target is followed by its sampled negatives, of the same split.
     """
-    if protocol.split != "time":
-        raise ConfigError(f"protocol.split {protocol.split!r} is not built yet: use `time`")
-    earlier = pl.int_range(pl.len(), dtype=pl.Int32).over("user_id").alias("history_length")
-    rows = core.with_columns(earlier).filter(pl.col("history_length") >= protocol.min_history)
+    place = pl.int_range(pl.len(), dtype=pl.Int32).over("user_id").alias("history_length")
+    target = pl.col("history_length") >= protocol.min_history
+    if protocol.split == "user":
+        target &= pl.col("history_length") == pl.len().over("user_id") - 1
+    rows = core.with_columns(place).filter(target)
+    draw = np.random.default_rng([seed, 1]).permutation(rows.height) if protocol.split == "user" else None
+    rows = rows.with_columns(_split(rows.height, protocol.fractions, draw))
+    if label.negatives:
+        rows = with_negatives(rows, core, label.negatives, seed)
     return rows.with_columns(
         pl.int_range(pl.len(), dtype=pl.Int64).alias("sample_id"),
-        _time_split(rows.height, protocol.fractions),
         (pl.col("rating") > label.like_above).cast(pl.Int8).alias("label"),
-    ).select("sample_id", "user_id", "item_id", "split", "rating", "label", "timestamp", "history_length")
+    ).select(COLUMNS)
+
+
+def in_protocol_order(core: pl.DataFrame, protocol: ProtocolSpec, seed: int) -> pl.DataFrame:
+    """`core` (in global order) in the order that histories are taken in."""
+    return in_shuffled_order(core, seed) if protocol.split == "user" else core
 
 
 def training_interactions(core: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
-    """All core interactions at or before the last training sample, in global order.
+    """The core interactions that something may be fitted on, in order.
 
-    Nothing that is fitted may see any other: the ratings of users too new for a sample are cut off in time too.
+    With times: all at or before the last training sample; the ratings of users too new for a sample are cut off in
+    time too. Without times: all but the targets of validation and test samples.
     """
-    last = samples.filter(pl.col("split") == "train").tail(1).select("user_id", "item_id")
+    if core["timestamp"].null_count():
+        held_out = samples.filter(pl.col("split") != "train").select("user_id", "item_id")
+        return core.join(held_out, on=["user_id", "item_id"], how="anti", maintain_order="left")
+    last = _observed(samples.filter(pl.col("split") == "train"), core).tail(1).select("user_id", "item_id")
     if last.is_empty():
         return core.clear()
     positions = core.select("user_id", "item_id").with_row_index().join(last, on=["user_id", "item_id"], how="semi")
@@ -54,8 +74,16 @@ def without_tuning_targets(training: pl.DataFrame, tuning: pl.DataFrame) -> pl.D
     return training.join(tuning, on=["user_id", "item_id"], how="anti", maintain_order="left")
 
 
-def _time_split(n: int, fractions: tuple[float, float, float]) -> pl.Series:
+def _observed(samples: pl.DataFrame, core: pl.DataFrame) -> pl.DataFrame:
+    """The samples whose target is an interaction: all but sampled negatives."""
+    recent = samples.tail(100_000)  # only the last one is wanted
+    return recent.join(core.select("user_id", "item_id"), on=["user_id", "item_id"], how="semi", maintain_order="left")
+
+
+def _split(n: int, fractions: tuple[float, float, float], order: NDArray[np.int64] | None) -> pl.Series:
+    """Names of the splits by place, or by place in a drawn `order`."""
     train, valid = (int(n * share + 1e-9) for share in fractions[:2])  # rounded down alike, as published
-    ends = [train, train + valid]
-    codes: NDArray[np.int64] = np.searchsorted(ends, np.arange(n), side="right")
-    return pl.Series("split", np.array(["train", "valid", "test"], dtype=object)[codes].tolist(), dtype=pl.String)
+    places = np.arange(n) if order is None else order
+    codes = np.searchsorted([train, train + valid], places, side="right").astype(np.uint32)
+    names = pl.Series(["train", "valid", "test"])
+    return names[codes].alias("split") if n else pl.Series("split", [], dtype=pl.String)

@@ -6,7 +6,25 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rallrec_pipeline.datasets.order import id_order, in_global_order
+from rallrec_pipeline.datasets.order import global_order, id_codes, id_order, take
+from rallrec_pipeline.datasets.spec import ProtocolSpec
+
+
+def core_of(interactions: pl.DataFrame, items: pl.DataFrame, protocol: ProtocolSpec) -> pl.DataFrame:
+    """The interactions that `protocol` keeps, in global order; `items` is the catalogue."""
+    rows = interactions.filter(~pl.col("rating").is_in(list(protocol.drop_ratings)))
+    if protocol.require:
+        whole = items.filter(pl.all_horizontal(pl.col(name) != "" for name in protocol.require))
+        rows = rows.join(whole, on="item_id", how="semi")
+    return k_core(
+        rows,
+        protocol.user_core,
+        protocol.item_core,
+        protocol.user_cap,
+        protocol.item_cap,
+        protocol.item_limit,
+        protocol.item_limit_first,
+    )
 
 
 def k_core(
@@ -16,32 +34,34 @@ def k_core(
     user_cap: int | None = None,
     item_cap: int | None = None,
     item_limit: int | None = None,
+    item_limit_first: bool = False,
 ) -> pl.DataFrame:
     """The largest subset where each user has at least `user_core` ratings and each item at least `item_core`.
 
     Users and items above a cap leave too, in the same rounds (as the published code does), until nothing changes.
     With `item_limit` only that many most rated items stay afterwards (as the published code does, without
-    iterating again). The result is in global order and independent of the order of the input.
+    iterating again), or beforehand with `item_limit_first`. The result is in global order and independent of the
+    order of the input.
     """
-    rows = in_global_order(interactions)
-    users, items = _codes(rows["user_id"]), _codes(rows["item_id"])
-    kept = np.arange(rows.height)
+    rows = interactions
+    if item_limit is not None and item_limit_first:
+        rows = _most_rated(rows, item_limit)
+    users, items = id_codes(rows["user_id"]), id_codes(rows["item_id"])
+    kept = np.arange(rows.height, dtype=np.uint32)
     while len(kept):
-        good = _within(users[kept], user_core, user_cap) & _within(items[kept], item_core, item_cap)
+        good = _within(users, user_core, user_cap) & _within(items, item_core, item_cap)
         if good.all():
             break
-        kept = kept[good]
-    core = rows[kept]
-    return core if item_limit is None else _most_rated(core, item_limit)
+        kept, users, items = kept[good], users[good], items[good]
+    order = global_order(rows["timestamp"].gather(kept), users, items)
+    core = take(rows, kept[order])  # only now: no row is moved twice
+    return core if item_limit is None or item_limit_first else _most_rated(core, item_limit)
 
 
-def _codes(ids: pl.Series) -> NDArray[np.int64]:
-    return ids.rank("dense").to_numpy().astype(np.int64) - 1 if len(ids) else np.zeros(0, np.int64)
-
-
-def _within(codes: NDArray[np.int64], least: int, most: int | None) -> NDArray[np.bool_]:
-    counts = np.bincount(codes)[codes]
-    return (counts >= least) & (counts <= (most if most is not None else len(codes)))
+def _within(codes: NDArray[np.uint32], least: int, most: int | None) -> NDArray[np.bool_]:
+    counts = np.bincount(codes)
+    good = (counts >= least) & (counts <= (most if most is not None else len(codes)))
+    return np.asarray(good[codes], np.bool_)
 
 
 def _most_rated(core: pl.DataFrame, limit: int) -> pl.DataFrame:

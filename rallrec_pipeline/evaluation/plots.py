@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from rallrec_pipeline.evaluation.calibration import reliability_curve
+from rallrec_pipeline.evaluation.canvas import (
+    BLUE,
+    GREEN,
+    GRID,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    canvas,
+    plain,
+    png,
+)
 from rallrec_pipeline.evaluation.report import MAIN, REFERENCE, align_predictions
 from rallrec_pipeline.evaluation.wording import Report, highlighted, number, paper_main, ranked
 
@@ -17,8 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, SKY, ORANGE, GREEN, VERMILION, PURPLE = "#0072B2", "#56B4E9", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
-INK, GRID = "#333333", "#DDDDDD"
 _LINES = {MAIN: (BLUE, "-"), REFERENCE: (ORANGE, "-")}
 _OTHER_LINES = ((GREEN, "--"), (PURPLE, "-."), (VERMILION, ":"), (SKY, "--"))
 
@@ -26,7 +36,7 @@ _OTHER_LINES = ((GREEN, "--"), (PURPLE, "-."), (VERMILION, ":"), (SKY, "--"))
 def methods_plot(report: Report) -> bytes:
     """AUC of every method as a bar from 0.5 (chance) with its 95% interval, and RALLRec's published AUC as a line."""
     methods = ranked(report)[::-1]
-    figure, axes = _canvas(8.0, 1.3 + 0.42 * len(methods))
+    figure, axes = canvas(8.0, 1.3 + 0.42 * len(methods))
     auc = np.array([figures["auc"] for _, figures in methods])
     low, high = np.array([_interval(figures) for _, figures in methods]).T
     colours = [_bar_colour(name, figures) for name, figures in methods]
@@ -42,7 +52,7 @@ def methods_plot(report: Report) -> bytes:
         capsize=3,
         zorder=3,
     )
-    axes.set_yticks(rows, [_plain(figures["title"]) for _, figures in methods])
+    axes.set_yticks(rows, [plain(figures["title"]) for _, figures in methods])
     axes.set_xlabel("AUC on the same test rows (bars start at 0.5, chance; whiskers: 95% interval)")
     published = paper_main(report)
     right = max(0.6, float(high.max()), published["auc"] if published else 0.0)
@@ -53,7 +63,7 @@ def methods_plot(report: Report) -> bytes:
     axes.axvline(0.5, color=INK, linewidth=0.8)
     axes.grid(axis="x", color=GRID, linewidth=0.7, zorder=0)
     _methods_legend(figure, axes, report, published)
-    return _png(figure)
+    return png(figure)
 
 
 def roc_plot(report: Report, predictions: Mapping[str, pl.DataFrame]) -> bytes:
@@ -61,33 +71,33 @@ def roc_plot(report: Report, predictions: Mapping[str, pl.DataFrame]) -> bytes:
     from sklearn.metrics import roc_curve
 
     _, labels, scores = align_predictions(predictions)
-    figure, axes = _canvas(5.6, 5.2)
+    figure, axes = canvas(5.6, 5.2)
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.9, linestyle=(0, (2, 3)))
     for name, (colour, style) in _lines(highlighted(report)).items():
         wrong, right, _ = roc_curve(labels, scores[name])
         figures = report["methods"][name]
-        label = f"{_plain(figures['title'])} ({number(figures['auc'])})"
+        label = f"{plain(figures['title'])} ({number(figures['auc'])})"
         axes.plot(wrong, right, color=colour, linestyle=style, linewidth=1.7, label=label)
     axes.set(xlabel="share of disliked items ranked as liked", ylabel="share of liked items found")
     _square(axes)
-    return _png(figure)
+    return png(figure)
 
 
 def reliability_plot(report: Report, predictions: Mapping[str, pl.DataFrame]) -> bytes:
     """Share of liked items against predicted P(yes), in ten bins of equally many rows, of the highlighted methods."""
     _, labels, scores = align_predictions(predictions)
-    figure, axes = _canvas(5.6, 5.2)
+    figure, axes = canvas(5.6, 5.2)
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.9, linestyle=(0, (2, 3)))
     for name, (colour, style) in _lines(highlighted(report, others=1)).items():
         curve = reliability_curve(labels, scores[name])
         figures = report["methods"][name]
-        label = f"{_plain(figures['title'])} ({number(figures['log_loss'])})"
+        label = f"{plain(figures['title'])} ({number(figures['log_loss'])})"
         axes.plot(
             curve.predicted, curve.observed, color=colour, linestyle=style, linewidth=1.5, marker="o", ms=4, label=label
         )
     axes.set(xlabel="predicted P(yes), mean of a tenth of the rows", ylabel="share of these rows that are liked")
     _square(axes)
-    return _png(figure)
+    return png(figure)
 
 
 def report_plots(report: Report, predictions: Mapping[str, pl.DataFrame]) -> dict[str, bytes]:
@@ -131,34 +141,8 @@ def _lines(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {name: _LINES.get(name) or next(others) for name in names}
 
 
-def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure outside pyplot's global state, so that plots may be made from any thread."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(length=0, labelsize=9, colors=INK)
-    axes.xaxis.label.set(size=9, color=INK)
-    axes.yaxis.label.set(size=9, color=INK)
-    return figure, axes
-
-
 def _square(axes: Axes) -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.grid(color=GRID, linewidth=0.7)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False, fontsize=8.5)
-
-
-def _plain(text: str) -> str:
-    """Text from data, with dollar signs kept from starting a formula."""
-    return text.replace("$", r"\$")
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()

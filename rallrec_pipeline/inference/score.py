@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rallrec_pipeline.datasets.catalog import DatasetSpec
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.language_models.protocols import AnswerScorer, Progress
 from rallrec_pipeline.prompts.render import answer_texts, is_liked
 from rallrec_pipeline.settings import AnswerForm

@@ -9,6 +9,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
+from rallrec_pipeline.datasets.spec import Statistic
 from rallrec_pipeline.errors import RallrecError
 from rallrec_pipeline.inference.methods import ADAPTERS
 from rallrec_pipeline.lake import tables
@@ -23,7 +24,6 @@ from rallrec_pipeline.orchestration.run import StageRun
 from rallrec_pipeline.retrieval.index import max_disagreement_with_brute_force, read_index
 
 LIKED_BOUNDS = (0.1, 0.9)  # share of liked samples in each split
-MAX_REJECTED = 0.01  # share of refused raw rows
 INDEX_QUERIES, INDEX_NEIGHBOURS, INDEX_TOLERANCE = 64, 10, 1e-4
 EMBEDDINGS = ("title", "description", "text", "collaborative", "aligned", "item")
 
@@ -49,9 +49,12 @@ class Check:
 
 
 def few_rejected_rows(run: StageRun) -> Verdict:
-    rejected, kept = run.read(tables.REJECTED_ROWS).height, run.read(tables.INTERACTIONS).height
+    """The dataset's own bound on the share of raw ratings that were refused."""
+    rejected, kept = _refused_ratings(run), run.read(tables.INTERACTIONS).height
     share = rejected / max(1, rejected + kept)
-    return Verdict(share <= MAX_REJECTED, {"rejected": rejected, "share": share})
+    return Verdict(
+        share <= run.spec.max_rejected, {"rejected": rejected, "share": share, "bound": run.spec.max_rejected}
+    )
 
 
 def k_core_holds(run: StageRun) -> Verdict:
@@ -63,8 +66,15 @@ def k_core_holds(run: StageRun) -> Verdict:
 
 
 def splits_follow_time(run: StageRun) -> Verdict:
-    """No training sample is later than a validation sample, none of those later than a test sample."""
+    """No training sample is later than a validation sample, none of those later than a test sample.
+
+    Where the protocol splits users: no user is in two splits, and none has two targets.
+    """
     samples = run.read(tables.SAMPLES)
+    if run.spec.protocol.split == "user":
+        splits = samples.group_by("user_id").agg(pl.col("split").n_unique(), pl.col("history_length").n_unique())
+        torn = splits.filter((pl.col("split") > 1) | (pl.col("history_length") > 1)).height
+        return Verdict(torn == 0, {"users": splits.height, "users_in_two_splits": torn})
     spans = {
         split: (low, high)
         for split, low, high in samples.group_by("split")
@@ -81,7 +91,8 @@ def fitted_on_training_only(run: StageRun) -> Verdict:
     fitted, samples = run.read(tables.FITTED_INTERACTIONS), run.read(tables.SAMPLES)
     held_out = samples.filter(pl.col("split") != "train")
     leaked = fitted.join(held_out, on=["user_id", "item_id"], how="semi").height
-    late = fitted.filter(pl.col("timestamp") > held_out["timestamp"].min()).height
+    first = held_out["timestamp"].min()
+    late = 0 if first is None else fitted.filter(pl.col("timestamp") > first).height
     figures = {"fitted": fitted.height, "held_out": held_out.height, "leaked": leaked, "too_late": late}
     return Verdict(fitted.height > 0 and leaked == 0 and late == 0, figures)
 
@@ -90,6 +101,24 @@ def labels_balanced(run: StageRun) -> Verdict:
     shares = dict(run.read(tables.SAMPLES).group_by("split").agg(pl.col("label").mean()).iter_rows())
     low, high = LIKED_BOUNDS
     return Verdict(set(shares) >= {"train", "test"} and all(low <= v <= high for v in shares.values()), shares)
+
+
+def paper_statistics(run: StageRun) -> Verdict:
+    """The figures that the protocol expects of the full official files; of a subset nothing is compared."""
+    expected = dict(run.spec.protocol.expected)
+    if not expected:
+        return Verdict(True, {"note": "this protocol expects no figures: nothing was compared"})
+    full = expected.pop("raw_interactions", None)
+    raw = run.read(tables.INTERACTIONS).height + _refused_ratings(run)
+    if full is None:
+        return Verdict(True, {"note": "without an expected `raw_interactions` a subset may be present: not compared"})
+    if raw != full:
+        return Verdict(True, {"note": f"a subset ({raw:,} of {full:,} ratings) is present: nothing was compared"})
+    found = _statistics(run)
+    different = {
+        name: {"found": found[name], "expected": value} for name, value in expected.items() if found[name] != value
+    }
+    return Verdict(not different, {"raw_interactions": raw, "compared": sorted(expected), "different": different})
 
 
 def tuning_rows_are_training_rows(run: StageRun) -> Verdict:
@@ -193,13 +222,21 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "interactions",
         "few_rejected_rows",
-        "At most 1% of the raw rows are refused.",
+        "No more raw ratings are refused than the dataset allows.",
         few_rejected_rows,
         also_reads=("rejected_rows",),
     ),
     Check("core_interactions", "k_core_holds", "Every user and item has enough ratings.", k_core_holds),
     Check("samples", "labels_balanced", "Between 10% and 90% of each split is liked.", labels_balanced),
     Check("samples", "splits_follow_time", "Train, valid and test follow one another in time.", splits_follow_time),
+    Check(
+        "samples",
+        "paper_statistics",
+        "Of the full official files: the published numbers of users, items and samples.",
+        paper_statistics,
+        blocking=False,
+        also_reads=("interactions", "rejected_rows", "core_interactions"),
+    ),
     Check("item_descriptions", "every_item_described", "Each item has a text within bounds.", every_item_described),
     *(
         Check(f"{kind}_embeddings", f"finite_{kind}_vectors", "One finite vector per item.", finite_vectors(kind))
@@ -253,6 +290,26 @@ def _asset_check(check: Check, partitions: dg.PartitionsDefinition) -> dg.AssetC
 
 def _shown(value: Any) -> Any:
     return dg.MetadataValue.json(value) if isinstance(value, dict | list) else value
+
+
+def _refused_ratings(run: StageRun) -> int:
+    """Rows of the file of ratings that were refused."""
+    return run.read(tables.REJECTED_ROWS).filter(pl.col("file") == run.spec.interactions.file).height
+
+
+def _statistics(run: StageRun) -> dict[Statistic, int]:
+    """The figures that a protocol may expect, counted in the tables."""
+    core, samples = run.read(tables.CORE_INTERACTIONS), run.read(tables.SAMPLES)
+    splits = dict(samples["split"].value_counts().iter_rows())
+    return {
+        "interactions": core.height,
+        "users": core["user_id"].n_unique(),
+        "items": core["item_id"].n_unique(),
+        "samples": samples.height,
+        "train": splits.get("train", 0),
+        "valid": splits.get("valid", 0),
+        "test": splits.get("test", 0),
+    }
 
 
 def _fewest(core: pl.DataFrame, key: str) -> int:

@@ -32,7 +32,7 @@ GRAPH: tuple[Stage, ...] = (
         ("raw_files",),
         "Ratings in canonical columns: user_id, item_id, rating, timestamp.",
         data.interactions,
-        lambda s, d: {"reader": d.reader, "label": d.label},
+        lambda s, d: {"file": d.interactions, "scale": d.scale, "unknown_items": d.unknown_items},
     ),
     Stage(
         "items",
@@ -40,7 +40,7 @@ GRAPH: tuple[Stage, ...] = (
         ("raw_files",),
         "The item catalogue: title and the dataset's own fields.",
         data.items,
-        lambda s, d: {"reader": d.reader, "fields": d.item_fields},
+        lambda s, d: {"file": d.items},
     ),
     Stage(
         "users",
@@ -48,7 +48,7 @@ GRAPH: tuple[Stage, ...] = (
         ("raw_files",),
         "User profiles.",
         data.users,
-        lambda s, d: {"reader": d.reader, "fields": d.user_fields},
+        lambda s, d: {"file": d.users},
     ),
     Stage(
         "rejected_rows",
@@ -56,15 +56,19 @@ GRAPH: tuple[Stage, ...] = (
         ("raw_files",),
         "Raw rows that no table took, each with file, line and reason.",
         data.rejected_rows,
-        lambda s, d: {"reader": d.reader, "label": d.label},
+        lambda s, d: {
+            "files": (d.interactions, d.items, d.users),
+            "scale": d.scale,
+            "unknown_items": d.unknown_items,
+        },
     ),
     Stage(
         "core_interactions",
         "data",
-        ("interactions",),
+        ("interactions", "items"),
         "The k-core: every user and every item keeps enough ratings.",
         data.core_interactions,
-        lambda s, d: {"protocol": d.protocol},
+        lambda s, d: {"protocol": d.protocol, "seed": s.seed},
     ),
     Stage("core_items", "data", ("core_interactions", "items"), "Items of the k-core.", data.core_items),
     Stage(
@@ -73,7 +77,7 @@ GRAPH: tuple[Stage, ...] = (
         ("core_interactions",),
         "One row per rating to predict, with the length of its history and its split in global time.",
         data.samples,
-        lambda s, d: {"protocol": d.protocol, "label": d.label},
+        lambda s, d: {"protocol": d.protocol, "label": d.label, "seed": s.seed},
     ),
     # descriptions
     Stage(
@@ -129,7 +133,12 @@ GRAPH: tuple[Stage, ...] = (
         ("core_interactions", "core_items", "samples"),
         "LightGCN item vectors of the training interactions only (eq. 4).",
         embeddings.collaborative_embeddings,
-        lambda s, d: {"collaborative": s.collaborative, "tuned": s.prompts.train_samples, "seed": s.seed},
+        lambda s, d: {
+            "collaborative": s.collaborative,
+            "tuned": (s.prompts.train_samples, d.protocol.few_shot),
+            "implicit": d.is_implicit,
+            "seed": s.seed,
+        },
     ),
     Stage(
         "aligned_embeddings",
@@ -172,6 +181,7 @@ GRAPH: tuple[Stage, ...] = (
         lambda s, d: {
             "retrieval": s.retrieval,
             "samples": (s.prompts.train_samples, s.prompts.validation_samples, s.prompts.test_samples),
+            "protocol": (d.protocol.few_shot, d.protocol.first_test_samples),
             "seed": s.seed,
         },
     ),
@@ -221,6 +231,14 @@ GRAPH: tuple[Stage, ...] = (
         lambda s, d: {"label": d.label, "seed": s.seed},
     ),
     # reports
+    Stage(
+        "dataset_report",
+        "reports",
+        reports.PROFILED,
+        "What the dataset holds, and where its ratings went between the raw file and the samples.",
+        reports.dataset_report,
+        lambda s, d: {"protocol": d.protocol, "protocol_name": d.protocol_name, "label": d.label, "title": d.title},
+    ),
     Stage(
         "evaluation_report",
         "reports",

@@ -10,7 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from rallrec_pipeline.datasets.catalog import DatasetSpec, get_dataset
+from rallrec_pipeline.datasets.catalog import get_dataset
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.lake.parquet import read_table, write_table
 from rallrec_pipeline.lake.tables import Table
 from rallrec_pipeline.language_models.protocols import Progress
@@ -50,8 +51,8 @@ class StageRun:
 
     @cached_property
     def spec(self) -> DatasetSpec:
-        """The dataset's TOML."""
-        return get_dataset(self.dataset, self.lake)
+        """The dataset's TOML under the profile's protocol."""
+        return get_dataset(self.dataset, self.lake, self.settings.protocol)
 
     @property
     def seed(self) -> int:

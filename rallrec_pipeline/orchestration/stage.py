@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from rallrec_pipeline.datasets.catalog import DatasetSpec
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.errors import StaleArtefactError
 from rallrec_pipeline.lake.provenance import (
     Sidecar,
@@ -118,7 +118,13 @@ def _within(path: Path, lake: Path) -> str:
 
 
 def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v.model_dump(mode="json") if isinstance(v, BaseModel) else v for k, v in settings.items()}
+    return {name: _plain(value) for name, value in settings.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    return [_plain(entry) for entry in value] if isinstance(value, tuple | list) else value
 
 
 def _plain_metadata(made: Made) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from rallrec_pipeline.datasets.catalog import DatasetSpec
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.lake.tables import PROMPT_COLUMNS
 from rallrec_pipeline.prompts.facts import Facts
 from rallrec_pipeline.prompts.render import PromptInput, RatedItem, render, true_answer

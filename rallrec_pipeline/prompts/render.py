@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rallrec_pipeline.datasets.catalog import DatasetSpec
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.lake.text import clean_text
 from rallrec_pipeline.settings import AnswerForm
 
@@ -48,7 +48,7 @@ class Prompt:
 
 def answer_texts(form: AnswerForm, spec: DatasetSpec) -> tuple[str, ...]:
     """The answers of a form: Yes and No, or every value of the scale."""
-    return YES_NO if form == "yes_no" else tuple(str(value) for value in spec.label.scale)
+    return YES_NO if form == "yes_no" else tuple(rating_text(value) for value in spec.label.scale)
 
 
 def is_liked(form: AnswerForm, spec: DatasetSpec) -> tuple[bool, ...]:
@@ -67,7 +67,7 @@ def true_answer(form: AnswerForm, spec: DatasetSpec, rating: float) -> str:
 
 def rating_text(rating: float) -> str:
     """A rating as the scale writes it."""
-    return str(round(rating))
+    return f"{rating:g}"
 
 
 def render(sample: PromptInput, form: AnswerForm, spec: DatasetSpec) -> Prompt:
@@ -79,7 +79,7 @@ def _rating_prompt(sample: PromptInput, spec: DatasetSpec) -> Prompt:
     scale = spec.label.scale
     shown = ", average in brackets" if sample.target_mean is not None else ""
     mean = f" This user's average: {sample.user_mean:.1f}." if sample.user_mean is not None else ""
-    text = f"{spec.words.item.capitalize()} ratings of one user from {scale[0]} to {scale[-1]}{shown}.{mean}\n"
+    text = f"{spec.words.item.capitalize()} ratings of one user from {scale[0]:g} to {scale[-1]:g}{shown}.{mean}\n"
     offsets = []
     for item in sample.history:
         text += _titled(item.title, item.mean) + ":"
@@ -91,12 +91,19 @@ def _rating_prompt(sample: PromptInput, spec: DatasetSpec) -> Prompt:
 def _yes_no_prompt(sample: PromptInput, spec: DatasetSpec) -> Prompt:
     words, top = spec.words, spec.label.scale[-1]
     profile = "; ".join(f"{name}: {clean_text(value, 60)}" for name, value in sample.profile.items() if value)
-    rated = ", ".join(f"{_titled(i.title, i.mean)} ({rating_text(i.rating)} stars)" for i in sample.history)
+    if spec.is_implicit:
+        chosen = ", ".join(_titled(item.title, item.mean) for item in sample.history)
+        known = [f"{words.items.capitalize()} this user chose: {chosen}." if chosen else ""]
+    else:
+        rated = ", ".join(f"{_titled(i.title, i.mean)} ({rating_text(i.rating)} stars)" for i in sample.history)
+        known = [
+            f"{words.items.capitalize()} this user rated (out of {top:g} stars): {rated}." if rated else "",
+            f"The user's average rating is {sample.user_mean:.1f}." if sample.user_mean is not None else "",
+            f"More than {spec.label.like_above:g} stars means that the user likes a {words.item}.",
+        ]
     lines = [
         f"User profile: {profile}." if profile else "",
-        f"{words.items.capitalize()} this user rated (out of {top} stars): {rated}." if rated else "",
-        f"The user's average rating is {sample.user_mean:.1f}." if sample.user_mean is not None else "",
-        f"More than {spec.label.like_above:g} stars means that the user likes a {words.item}.",
+        *known,
         f'Judging by this, will the user like the {words.item} "{_titled(sample.title, sample.target_mean)}"?',
         "Answer with Yes or No only.",
     ]

@@ -5,24 +5,32 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from rallrec_pipeline.datasets.spec import ProtocolSpec
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.settings import PromptSettings
 
 
-def choose_samples(samples: pl.DataFrame, settings: PromptSettings, seed: int) -> pl.DataFrame:
+def choose_samples(
+    samples: pl.DataFrame, settings: PromptSettings, seed: int, protocol: ProtocolSpec | None = None
+) -> pl.DataFrame:
     """A random subset of each split, in sample order; a smaller one is part of a larger one.
 
-    Train: `train_samples` (few-shot). Validation and test: random rows, 0 takes the whole split.
+    Train: `train_samples` (few-shot), at most the protocol's own number. Validation and test: random rows, 0 takes
+    the whole split; the test rows are of the first that the protocol evaluates.
     Raises DataError when a split has no row or only one class.
     """
+    rules = protocol or ProtocolSpec()
+    splits = {split: samples.filter(pl.col("split") == split) for split in ("train", "valid", "test")}
+    if rules.first_test_samples is not None:
+        splits["test"] = splits["test"].head(rules.first_test_samples)
     wanted = {
-        "train": settings.train_samples,
+        "train": min(settings.train_samples, rules.few_shot or settings.train_samples),
         "valid": settings.validation_samples,
         "test": settings.test_samples,
     }
     # A generator for each split: more training samples leave the test rows as they are.
     parts = [
-        _subset(samples.filter(pl.col("split") == split), n, split, np.random.default_rng([seed, number]))
+        _subset(splits[split], n, split, np.random.default_rng([seed, number]))
         for number, (split, n) in enumerate(wanted.items())
     ]
     return pl.concat(parts).sort("sample_id")

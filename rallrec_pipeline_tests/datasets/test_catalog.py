@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rallrec_pipeline.datasets.catalog import BUILT_IN, get_dataset, load_catalog, load_dataset
+from rallrec_pipeline.datasets.catalog import BUILT_IN, get_dataset, load_catalog, load_dataset, with_protocol
 from rallrec_pipeline.errors import ConfigError
 
 GOOD = (BUILT_IN / "movielens-100k.toml").read_text(encoding="utf-8")
@@ -24,10 +24,15 @@ def put(lake: Path, text: str, name: str = "mine") -> Path:
 
 def test_built_in_datasets_are_complete_and_pinned(tmp_path: Path) -> None:
     catalog = load_catalog(tmp_path)
-    assert "movielens-100k" in catalog
+    assert set(catalog) == {
+        "movielens-100k", "movielens-1m", "bookcrossing", "amazon-movies", "amazon-movies-2023",
+    }  # fmt: skip
     for name, spec in catalog.items():
-        assert spec.name == name
-        assert all(file.sha256 for file in spec.source.files)
+        assert spec.name == name and set(spec.protocols) == {"five_core", "published"}
+        for protocol in spec.protocols:
+            assert with_protocol(spec, protocol).protocol == spec.protocols[protocol]
+    assert all(file.sha256 for file in catalog["movielens-100k"].files)
+    assert catalog["movielens-1m"].source.sha256
 
 
 def test_the_users_own_dataset_joins_the_catalogue_and_may_replace_a_built_in_one(tmp_path: Path) -> None:
@@ -40,30 +45,46 @@ def test_the_users_own_dataset_joins_the_catalogue_and_may_replace_a_built_in_on
 @pytest.mark.parametrize("name", ["movielens", "", "../movielens-100k", "movielens-100k.toml"])
 def test_an_unknown_dataset_lists_the_known_ones(tmp_path: Path, name: str) -> None:
     put(tmp_path, GOOD)
-    with pytest.raises(ConfigError, match=r"unknown dataset .*: known are mine, movielens-100k"):
+    with pytest.raises(
+        ConfigError,
+        match=r"unknown dataset .*: known are amazon-movies, amazon-movies-2023, bookcrossing, mine, movielens-100k",
+    ):
         get_dataset(name, tmp_path)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "what"),
     [
-        ("[source]", "[source", "line 7"),
+        ("[source]", "[source", "line 5"),
         ('kind = "wheel"', 'kind = "torrent"', "source.kind"),
-        ("user_core = 5", "user_core = 0", "protocol.user_core"),
-        ("user_core = 5", "usercore = 5", "protocol.usercore"),
-        ("[0.8, 0.1, 0.1]", "[0.8, 0.1, 0.2]", "sum to 1"),
-        ("[0.8, 0.1, 0.1]", "[1.2, -0.1, -0.1]", "sum to 1"),
-        ("[0.8, 0.1, 0.1]", "[nan, 0.1, 0.1]", "protocol.fractions.0"),
+        ("user_core = 5", "user_core = 0", "protocols.five_core.user_core"),
+        ("user_core = 5", "usercore = 5", "protocols.five_core.usercore"),
+        ("user_core = 5", "fractions = [0.8, 0.1, 0.2]", "sum to 1"),
+        ("user_core = 5", "fractions = [1.2, -0.1, -0.1]", "sum to 1"),
+        ("user_core = 5", "fractions = [nan, 0.1, 0.1]", "protocols.five_core.fractions.0"),
         ("like_above = 3", "like_above = nan", "label.like_above"),
         ("like_above = 3", "like_above = 5", "must split the scale"),
         ("[1, 2, 3, 4, 5]", "[5, 4, 3, 2, 1]", "must ascend"),
         ("[1, 2, 3, 4, 5]", "[1, 1, 5]", "must ascend"),
-        ('interactions = "ml-100k.inter"', 'interactions = "ratings"', "every file of the reader"),
-        ('name = "ml-100k.user"', 'name = "ml-100k.item"', "every file of the reader once"),
+        ('file = "ml-100k.inter"', 'file = "ratings"', "the ending of 'ratings' is unknown"),
+        ('file = "ml-100k.inter"', 'file = "ratings.csv"', "every file of the tables once"),
+        ('name = "ml-100k.user"', 'name = "ml-100k.item"', "every file of the tables once"),
         ('name = "ml-100k.user"', 'name = "../../ml-100k.user"', "source.files.2.name"),
         ('sha256 = "4', 'sha256 = "x', "source.files.0.sha256"),
-        ('["year", "genres"]', '["year", "title"]', "must differ"),
-        ('["year", "genres"]', '["year", "line"]', "must differ"),
+        ("year = {", "line = {", "items.columns: line cannot be"),
+        ('rating = "rating"', 'stars = "rating"', "not stars"),
+        ('rating = "rating", ', "", "feedback is implicit"),
+        (', timestamp = "timestamp"', "", 'it must be "user"'),
+        ("numeric = true", "pick = 0", "pick counts from 1"),
+        ("numeric = true", 'pattern = "("', "no regular expression"),
+        ("numeric = true", 'pattern = "x"', "needs a group"),
+        ("numeric = true", "buckets = [3, 2]", "must ascend"),
+        ('file = "ml-100k.item"', 'file = "ml-100k.item"\nencoding = "klingon"', "encoding 'klingon' is unknown"),
+        ('file = "ml-100k.item"', 'file = "ml-100k.item"\nencoding = "hex"', "encoding 'hex' is unknown"),
+        ('file = "ml-100k.item"', 'file = "ml-100k.item"\nquote = \'"\'\nseparator = "::"', "must be one character"),
+        ("user_core = 5", 'require = ["director"]', "director is no item field"),
+        ("title =", 'extends = "nothing"\ntitle =', "must name a built-in dataset"),
+        ("like_above = 3", "like_above = 3\nnegatives = 1", "this dataset has ratings"),
         ("title =", 'name = "../elsewhere"\ntitle =', "named after its file"),
         ('title = "MovieLens-100K"', "", "title: Field required"),
     ],
@@ -75,6 +96,29 @@ def test_each_fault_of_a_file_is_one_line_that_names_it(tmp_path: Path, old: str
         load_catalog(tmp_path)
     assert str(path) in str(caught.value) and what in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_file_that_extends_a_dataset_changes_only_what_it_says(tmp_path: Path) -> None:
+    text = 'extends = "bookcrossing"\n[source]\nkind = "folder"\nlocation = "../books"\n[label]\nlike_above = 6\n'
+    mine, parent = load_dataset(put(tmp_path, text)), get_dataset("bookcrossing", tmp_path)
+    assert mine.source.location == str(tmp_path / "books") and mine.label.like_above == 6
+    assert mine.items == parent.items and mine.protocols == parent.protocols
+    assert [file.name for file in mine.files] == ["BX-Book-Ratings.csv", "BX-Books.csv", "BX-Users.csv"]
+
+
+def test_the_only_protocol_may_have_its_own_label_rule_too(tmp_path: Path) -> None:
+    text = 'extends = "movielens-100k"\n[protocol]\nlabel = { scale = [1, 2, 3, 4, 5], like_above = 1 }\n'
+    put(tmp_path, text)
+    assert get_dataset("mine", tmp_path, "five_core").label.like_above == 1
+
+
+def test_a_protocol_may_have_its_own_label_rule(tmp_path: Path) -> None:
+    explicit = get_dataset("bookcrossing", tmp_path, "five_core")
+    published = get_dataset("bookcrossing", tmp_path, "published")
+    assert (explicit.label.like_above, published.label.like_above) == (7, 4)
+    assert explicit.scale == published.scale == tuple(range(11))
+    with pytest.raises(ConfigError, match="it has five_core, published"):
+        get_dataset("bookcrossing", tmp_path, "ten_core")
 
 
 @pytest.mark.parametrize("name", ["Mine", "my data", ".mine", "m" * 65])

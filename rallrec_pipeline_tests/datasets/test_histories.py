@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rallrec_pipeline.datasets.catalog import LabelSpec, ProtocolSpec
-from rallrec_pipeline.datasets.histories import _time_split, make_samples, training_interactions
+from rallrec_pipeline.datasets.histories import _split, make_samples, training_interactions
 from rallrec_pipeline.datasets.order import in_global_order
-from rallrec_pipeline.errors import ConfigError
+from rallrec_pipeline.datasets.spec import LabelSpec, ProtocolSpec
 from rallrec_pipeline.lake.parquet import check_schema
 from rallrec_pipeline.lake.tables import SAMPLES
 from rallrec_pipeline_tests.datasets.worlds import cores, frame
@@ -94,17 +93,12 @@ def test_ids_are_ordered_as_numbers_within_one_second() -> None:
     assert core.select("user_id", "item_id").rows() == [("9", "9"), ("9", "10"), ("10", "1"), ("9", "1")]
 
 
-def test_a_split_that_is_not_built_is_a_clear_error() -> None:
-    with pytest.raises(ConfigError, match="use `time`"):
-        make_samples(frame([]), ProtocolSpec(split="user"), LABEL)
-
-
 @pytest.mark.parametrize(
     ("n", "sizes"),
-    [(970_009, (776_007, 97_000, 97_002)), (141_829, (113_463, 14_182, 14_184))],
-    ids=["ml-1m", "amazon"],
+    [(970_009, (776_007, 97_000, 97_002)), (141_829, (113_463, 14_182, 14_184)), (8_723, (6_978, 872, 873))],
+    ids=["ml-1m", "amazon", "bookcrossing"],
 )
 def test_the_published_split_sizes_are_met(n: int, sizes: tuple[int, int, int]) -> None:
     """The papers' code on MovieLens-1M and Amazon Movies & TV."""
-    counts = dict(_time_split(n, (0.8, 0.1, 0.1)).value_counts().iter_rows())
+    counts = dict(_split(n, (0.8, 0.1, 0.1), None).value_counts().iter_rows())
     assert tuple(counts[split] for split in ("train", "valid", "test")) == sizes

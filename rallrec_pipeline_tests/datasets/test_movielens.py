@@ -5,10 +5,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rallrec_pipeline.datasets.catalog import DatasetSpec
 from rallrec_pipeline.datasets.histories import make_samples, training_interactions
 from rallrec_pipeline.datasets.kcore import k_core
 from rallrec_pipeline.datasets.readers import read_raw
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.datasets.tables import RawTables
 
 

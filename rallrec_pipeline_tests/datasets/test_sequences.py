@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 
-from rallrec_pipeline.datasets.catalog import LabelSpec, ProtocolSpec
 from rallrec_pipeline.datasets.histories import make_samples
 from rallrec_pipeline.datasets.sequences import UserSequences
+from rallrec_pipeline.datasets.spec import LabelSpec, ProtocolSpec
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline_tests.datasets.worlds import cores, frame
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import os
@@ -18,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rallrec_pipeline.datasets.catalog import DatasetSpec, SourceFile
-from rallrec_pipeline.datasets.sources import fetch_raw_files, unpack, unpack_wheel
+from rallrec_pipeline.datasets.sources import fetch_raw_files, source_state, unpack, unpack_wheel
+from rallrec_pipeline.datasets.spec import DatasetSpec, SourceFile
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline_tests.datasets.worlds import make_spec
 
@@ -234,6 +235,9 @@ class Handler(BaseHTTPRequestHandler):
             body = b"%x\r\n" % len(body) + body
         elif self.path == "/plain.inter":
             body = CONTENTS["s.inter"]
+        elif self.path.endswith(".gz"):
+            body = gzip.compress(CONTENTS[self.path.removeprefix("/").removeprefix("cut-").removesuffix(".gz")])
+            body = body[:-9] if self.path.startswith("/cut-") else body
         if self.path != "/chunks.zip":
             self.send_header("Content-Length", str(len(body)))
         if self.path == "/cut.zip":  # whole by its own account, but stored in halves
@@ -268,13 +272,51 @@ def test_an_address_gives_the_members_of_its_zip(lake: Path, server: str) -> Non
     assert left(lake) == [lake / "raw", lake / "raw/small", *sorted(paths)]
 
 
+def test_each_file_may_have_an_address_of_its_own_and_gzip_is_unpacked(lake: Path, server: str) -> None:
+    files = [{"name": n, "url": f"{server}/{n}.gz", "sha256": digest} for n, digest in SUMS.items()]
+    assert contents_of(fetch_raw_files(make_spec(source={"kind": "url", "files": files}), lake)) == CONTENTS
+    files[1] |= {"url": f"{server}/cut-s.item.gz"}
+    message = refusal(make_spec(source={"kind": "url", "files": files}), lake / "other")
+    assert "corrupt or truncated" in message and "or put s.inter, s.item, s.user into" in message
+    files[1] |= {"url": f"{server}/s.user.gz"}
+    assert "/s.user.gz has SHA-256" in refusal(make_spec(source={"kind": "url", "files": files}), lake / "other")
+
+
+def test_a_local_zip_gives_its_members_and_a_changed_one_is_noticed(lake: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "files.zip"
+    archive.write_bytes(zipped({f"data/{name}": content for name, content in CONTENTS.items()}))
+    spec = spec_of("zip", str(archive), "data/")
+    before = source_state(spec)
+    assert contents_of(fetch_raw_files(spec, lake)) == CONTENTS and before == source_state(spec)
+    archive.write_bytes(b"PK")
+    assert source_state(spec) != before
+    assert "corrupt or truncated" in refusal(spec, lake / "other")
+    archive.unlink()
+    assert "there is no file" in refusal(spec, lake / "other")
+
+
+def test_an_archive_may_have_a_checksum(lake: Path, server: str) -> None:
+    spec = spec_of("url", f"{server}/files.zip", "data/")
+    pinned = spec.model_copy(update={"source": spec.source.model_copy(update={"sha256": "0" * 64})})
+    assert "expected 000000000000" in refusal(pinned, lake)
+
+
+def test_files_without_a_checksum_may_be_a_subset_put_there_by_hand(lake: Path) -> None:
+    files = [{"name": name} for name in CONTENTS]
+    spec = make_spec(source={"kind": "url", "location": "http://127.0.0.1:1/files.zip", "files": files})
+    folder = lake / "raw" / "small"
+    folder.mkdir(parents=True)
+    for name in CONTENTS:
+        (folder / name).write_bytes(b"a subset")
+    assert set(contents_of(fetch_raw_files(spec, lake)).values()) == {b"a subset"}
+
+
 def test_an_address_may_give_one_plain_file(lake: Path, server: str) -> None:
-    reader = {"kind": "atomic", "interactions": "s.inter", "items": "s.inter"}
+    tables = {"interactions": {"file": "s.inter", "columns": {"rating": "rating", "timestamp": "timestamp"}}}
+    tables |= {"items": {"file": "s.inter"}, "users": None}
     files = [{"name": "s.inter", "member": "-", "sha256": SUMS["s.inter"]}]
     source = {"kind": "url", "location": f"{server}/plain.inter", "files": files}
-    assert contents_of(fetch_raw_files(make_spec(source=source, reader=reader), lake)) == {
-        "s.inter": CONTENTS["s.inter"]
-    }
+    assert contents_of(fetch_raw_files(make_spec(source=source, **tables), lake)) == {"s.inter": CONTENTS["s.inter"]}
     assert "gives no zip" in refusal(spec_of("url", f"{server}/plain.inter"), lake / "other")
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 from hypothesis import strategies as st
 
-from rallrec_pipeline.datasets.catalog import DatasetSpec
 from rallrec_pipeline.datasets.order import in_global_order
+from rallrec_pipeline.datasets.spec import DatasetSpec
 
 INTERACTIONS_HEADER = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
 ITEMS_HEADER = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq"
@@ -22,23 +22,21 @@ def make_spec(**changes: Any) -> DatasetSpec:
     values: dict[str, Any] = {
         "name": "small",
         "title": "Small",
-        "item_fields": ["year", "genres"],
-        "user_fields": ["gender", "age"],
         "source": {
             "kind": "folder",
             "location": "nowhere",
             "files": [{"name": name, "member": name} for name in ("s.inter", "s.item", "s.user")],
         },
-        "reader": {
-            "kind": "atomic",
-            "interactions": "s.inter",
-            "items": "s.item",
-            "users": "s.user",
-            "columns": {"title": "movie_title", "year": "release_year", "genres": "class"},
-            "list_fields": ["genres"],
-            "numeric_fields": ["year"],
-            "move_articles": True,
+        "interactions": {"file": "s.inter", "columns": {"rating": "rating", "timestamp": "timestamp"}},
+        "items": {
+            "file": "s.item",
+            "columns": {
+                "title": {"column": "movie_title", "move_article": True},
+                "year": {"column": "release_year", "numeric": True},
+                "genres": {"column": "class", "split": " "},
+            },
         },
+        "users": {"file": "s.user", "columns": {"gender": "gender", "age": "age"}},
         "label": {"scale": [1, 2, 3, 4, 5], "like_above": 3},
     }
     return DatasetSpec.model_validate(values | changes)

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rallrec_pipeline.datasets.catalog import DatasetSpec
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.inference.methods import methods, tuning_forms
 from rallrec_pipeline.inference.score import liking_probability, score_prompts
 from rallrec_pipeline.settings import AnswerForm, load_settings

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rallrec_pipeline.datasets.catalog import DatasetSpec
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.datasets.statistics import SHRINKAGE
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.prompts.build import build_prompts, prompt_context

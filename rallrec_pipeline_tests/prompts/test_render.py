@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rallrec_pipeline.datasets.catalog import DatasetSpec
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.lake.text import clean_text
 from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 from rallrec_pipeline.prompts.render import PromptInput, RatedItem, answer_texts, is_liked, render, true_answer

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from rallrec_pipeline.datasets.histories import make_samples
-from rallrec_pipeline.datasets.kcore import k_core
-from rallrec_pipeline.datasets.readers import read_raw
+from rallrec_pipeline.datasets.histories import in_protocol_order, make_samples
+from rallrec_pipeline.datasets.kcore import core_of
+from rallrec_pipeline.datasets.order import id_order
+from rallrec_pipeline.datasets.readers import read_interactions, read_items, read_raw, read_users
 from rallrec_pipeline.datasets.sources import fetch_raw_files
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake import tables
@@ -20,16 +21,16 @@ def raw_files(run: StageRun) -> Made:
 
 
 def interactions(run: StageRun) -> Made:
-    raw = read_raw(run.spec, run.lake)
-    return run.write(raw.interactions, tables.INTERACTIONS, users=raw.interactions["user_id"].n_unique())
+    found = read_interactions(run.spec, run.lake).table
+    return run.write(found, tables.INTERACTIONS, users=found["user_id"].n_unique(), items=found["item_id"].n_unique())
 
 
 def items(run: StageRun) -> Made:
-    return run.write(read_raw(run.spec, run.lake).items, tables.ITEMS)
+    return run.write(read_items(run.spec, run.lake).table, tables.ITEMS)
 
 
 def users(run: StageRun) -> Made:
-    return run.write(read_raw(run.spec, run.lake).users, tables.USERS)
+    return run.write(read_users(run.spec, run.lake).table, tables.USERS)
 
 
 def rejected_rows(run: StageRun) -> Made:
@@ -39,32 +40,33 @@ def rejected_rows(run: StageRun) -> Made:
 
 
 def core_interactions(run: StageRun) -> Made:
-    rules = run.spec.protocol
-    ratings = run.read(tables.INTERACTIONS)
-    core = k_core(ratings, rules.user_core, rules.item_core, rules.user_cap, rules.item_cap, rules.item_limit)
+    core = core_of(run.read(tables.INTERACTIONS), run.read(tables.ITEMS), run.spec.protocol)
     if core.is_empty():
         raise DataError(
-            f"nothing is left of {run.dataset!r} after the k-core ({rules.user_core} per user, "
-            f"{rules.item_core} per item): lower the core sizes in its TOML file"
+            f"nothing is left of {run.dataset!r} after the k-core ({run.spec.protocol.user_core} per user, "
+            f"{run.spec.protocol.item_core} per item): lower the core sizes in its TOML file"
         )
+    ordered = in_protocol_order(core, run.spec.protocol, run.seed)
     return run.write(
-        core,
+        ordered,
         tables.CORE_INTERACTIONS,
         users=core["user_id"].n_unique(),
         items=core["item_id"].n_unique(),
-        dropped=ratings.height - core.height,
     )
 
 
 def core_items(run: StageRun) -> Made:
+    """The catalogue rows of the core's items; an item that the catalogue lacks has empty fields."""
     kept = run.read(tables.CORE_INTERACTIONS).select("item_id").unique()
-    catalogue = run.read(tables.ITEMS).join(kept, on="item_id", how="semi")
-    ordered = catalogue.sort(pl.col("item_id").str.len_bytes(), "item_id")
-    return run.write(ordered, tables.CORE_ITEMS)
+    catalogue = kept.join(run.read(tables.ITEMS), on="item_id", how="left").with_columns(
+        pl.col(pl.String).fill_null("")
+    )
+    ordered = catalogue.sort(*id_order("item_id"))
+    return run.write(ordered, tables.CORE_ITEMS, without_title=ordered.filter(pl.col("title") == "").height)
 
 
 def samples(run: StageRun) -> Made:
-    made = make_samples(run.read(tables.CORE_INTERACTIONS), run.spec.protocol, run.spec.label)
+    made = make_samples(run.read(tables.CORE_INTERACTIONS), run.spec.protocol, run.spec.label, run.seed)
     if made.is_empty():
         raise DataError(f"{run.dataset!r} has no sample: lower protocol.min_history in its TOML file")
     shares = made.group_by("split").agg(pl.len(), pl.col("label").mean())

@@ -22,7 +22,7 @@ from rallrec_pipeline.orchestration.assets.engine import load_engine, model_vers
 from rallrec_pipeline.orchestration.run import Made, StageRun
 from rallrec_pipeline.prompts.sampling import choose_samples
 from rallrec_pipeline.retrieval.neighbours import MixtureChoice, Rows, search_mixture
-from rallrec_pipeline.settings import RelevanceKind
+from rallrec_pipeline.settings import CollaborativeSettings, RelevanceKind
 
 
 def title_embeddings(run: StageRun) -> Made:
@@ -44,7 +44,9 @@ def text_embeddings(run: StageRun) -> Made:
 def collaborative_embeddings(run: StageRun) -> Made:
     core, item_ids = run.read(tables.CORE_INTERACTIONS), run.read(tables.CORE_ITEMS)["item_id"]
     samples = run.read(tables.SAMPLES)
-    tuning = choose_samples(samples, run.settings.prompts, run.seed).filter(pl.col("split") == "train")
+    tuning = choose_samples(samples, run.settings.prompts, run.seed, run.spec.protocol).filter(
+        pl.col("split") == "train"
+    )
     training = without_tuning_targets(training_interactions(core, samples), tuning)
     sequences = UserSequences.from_interactions(core, item_ids.to_list())
     start, report = time.perf_counter(), run.progress("LightGCN epochs")
@@ -54,7 +56,7 @@ def collaborative_embeddings(run: StageRun) -> Made:
         training["rating"].to_numpy().astype(np.float32),
         len(sequences.user_ids),
         len(item_ids),
-        run.settings.collaborative,
+        _graph_settings(run),
         run.seed,
         lambda done, total, _: report(done, total),
     )
@@ -90,6 +92,12 @@ def item_embeddings(run: StageRun) -> Made:
     given: dict[RelevanceKind, float] = {kind: float(getattr(mixture, kind)) for kind in kinds}
     weights = choice.weights if mixture.search else given
     return _write(run, "item", mix(parts, weights), weights=weights, neighbour_auc=choice.tried)
+
+
+def _graph_settings(run: StageRun) -> CollaborativeSettings:
+    """Implicit feedback has no rating that edges could carry: its graph is binary."""
+    settings = run.settings.collaborative
+    return settings.model_copy(update={"graph": "binary"}) if run.spec.is_implicit else settings
 
 
 def read_vectors(run: StageRun, kind: str) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,3 +30,18 @@ def load_engine(run: StageRun, adapter: Path | None = None) -> TransformersEngin
 
     run.log(f"loading {run.settings.model.name}" + (f" with {adapter.name}" if adapter else ""))
     return TransformersEngine.load(model_folder(run.lake, run.settings.model), run.settings.model, adapter)
+
+
+@dataclass
+class OneEngine:
+    """The engine of one adapter at a time: the same one is not loaded twice, and two never share the memory."""
+
+    run: StageRun
+    loaded: dict[Path | None, TransformersEngine] = field(default_factory=dict)
+
+    def of(self, adapter: Path | None) -> TransformersEngine:
+        """The base model with `adapter`, or as it is."""
+        if adapter not in self.loaded:
+            self.loaded.clear()
+            self.loaded[adapter] = load_engine(self.run, adapter)
+        return self.loaded[adapter]

@@ -18,7 +18,7 @@ from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import read_json, write_json
 from rallrec_pipeline.lake.parquet import write_table
 from rallrec_pipeline.lake.provenance import content_version, now, stable_hash
-from rallrec_pipeline.orchestration.assets.engine import load_engine, model_version
+from rallrec_pipeline.orchestration.assets.engine import OneEngine, load_engine, model_version
 from rallrec_pipeline.orchestration.run import Made, StageRun
 from rallrec_pipeline.prompts.render import answer_texts
 from rallrec_pipeline.settings import PromptForm
@@ -39,8 +39,9 @@ def predictions(run: StageRun) -> Made:
     """P(yes) of every LLM method; after an interruption the finished methods are kept."""
     seconds: dict[str, float] = {}
     files: list[Path] = []
+    engines = OneEngine(run)
     for method in methods(run.settings):
-        record = _predict(run, method)
+        record = _predict(run, method, engines)
         seconds[method.name] = record["seconds"]
         files += [tables.predictions_table(method.name).file(run.lake, run.dataset)]
     return Made(files, {"seconds": seconds, "prompts": _speeds(run)})
@@ -128,7 +129,7 @@ def _evaluation_rows(run: StageRun, prompt_form: PromptForm, answer_form: str) -
     return prompts.filter((pl.col("prompt_form") == prompt_form) & (pl.col("answer_form") == answer_form))
 
 
-def _predict(run: StageRun, method: Method) -> dict[str, Any]:
+def _predict(run: StageRun, method: Method, engines: OneEngine) -> dict[str, Any]:
     """Score one method unless its record says that nothing has changed.
 
     Only tuned methods score validation rows, for the calibration: a zero-shot method is fitted to nothing.
@@ -146,7 +147,7 @@ def _predict(run: StageRun, method: Method) -> dict[str, Any]:
     if _key_of(record_path) == key and table.file(run.lake, run.dataset).exists():
         return dict(read_json(record_path))
     record_path.unlink(missing_ok=True)  # it must never vouch for another table
-    engine = load_engine(run, adapter)
+    engine = engines.of(adapter)
     start = time.perf_counter()
     scored = score_prompts(engine, rows, method.answer_form, run.spec, run.progress(f"scoring {method.name}"))
     seconds = time.perf_counter() - start

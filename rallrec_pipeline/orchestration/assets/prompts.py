@@ -39,7 +39,9 @@ def evaluation_prompts(run: StageRun) -> Made:
 def _context(run: StageRun) -> PromptContext:
     wanted = run.settings.prompts.facts
     facts = _facts(run) if wanted else Facts()
-    return prompt_context(run.spec, run.read(tables.CORE_ITEMS), run.read(tables.USERS), facts)
+    asked = run.read(tables.RETRIEVED_HISTORIES).select("user_id").unique()
+    users = run.read(tables.USERS).join(asked, on="user_id", how="semi")
+    return prompt_context(run.spec, run.read(tables.CORE_ITEMS), users, facts)
 
 
 def _facts(run: StageRun) -> Facts:
@@ -48,7 +50,7 @@ def _facts(run: StageRun) -> Facts:
         run.settings.prompts.facts,
         rating_statistics(core, samples),
         run.read(tables.RETRIEVED_HISTORIES),
-        training_interactions(core, samples),
+        samples.filter(pl.col("split") == "train") if run.spec.is_implicit else training_interactions(core, samples),
     )
 
 

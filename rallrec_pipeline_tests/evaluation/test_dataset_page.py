@@ -1,0 +1,257 @@
+"""Plots and page of a dataset's profile, the stage that writes them, and the check of the papers' figures."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from rallrec_pipeline.datasets.histories import in_protocol_order, make_samples
+from rallrec_pipeline.datasets.kcore import core_of
+from rallrec_pipeline.datasets.profile import profile_dataset
+from rallrec_pipeline.datasets.spec import DatasetSpec
+from rallrec_pipeline.evaluation.dataset_page import render_dataset_page, summary
+from rallrec_pipeline.evaluation.dataset_plots import dataset_plots
+from rallrec_pipeline.lake.provenance import read_sidecar
+from rallrec_pipeline.language_models.protocols import Progress
+from rallrec_pipeline.orchestration.checks import paper_statistics
+from rallrec_pipeline.orchestration.graph import STAGES, UNPARTITIONED
+from rallrec_pipeline.orchestration.run import StageRun
+from rallrec_pipeline.orchestration.stage import run_stage
+from rallrec_pipeline.settings import Settings
+from rallrec_pipeline_tests.datasets.worlds import SCHEMA, frame, make_spec
+
+PNG = b"\x89PNG\r\n\x1a\n"
+ATTACK = '<script>alert("x")</script>'
+RULES = {"user_core": 2, "item_core": 8, "min_history": 1}
+DAY = 86_400
+
+
+class _Tags(HTMLParser):
+    """Open tags of a page, and whether each is closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        if tag not in {"meta", "img", "br"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def some_ratings(users: int = 30, items: int = 40, days: int = 900) -> pl.DataFrame:
+    rng = np.random.default_rng(5)
+    pairs = [(user, item) for user in range(users) for item in range(items) if rng.random() < 12 / (item + 8)]
+    return frame([(f"u{u}", f"i{i}", float(rng.integers(1, 6)), int(rng.integers(0, days)) * DAY) for u, i in pairs])
+
+
+def profile_of(
+    rows: pl.DataFrame, spec: DatasetSpec | None = None, reasons: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    spec = spec or make_spec(protocol=RULES)
+    items = rows.select("item_id").unique().with_columns(title=pl.lit("A title"))
+    core = in_protocol_order(core_of(rows, items, spec.protocol), spec.protocol, 0)
+    refused = [(spec.interactions.file, reason) for reason, times in (reasons or {}).items() for _ in range(times)]
+    rejected = pl.DataFrame(refused, schema={"file": pl.String, "reason": pl.String}, orient="row")
+    samples = make_samples(core, spec.protocol, spec.label)
+    return profile_dataset(rows, rejected, core, items.join(core, on="item_id", how="semi"), samples, items, spec)
+
+
+def implicit() -> dict[str, Any]:
+    spec = make_spec(
+        interactions={"file": "s.inter", "columns": {"timestamp": "timestamp"}}, label={"negatives": 2}, protocol=RULES
+    )
+    return profile_of(some_ratings().with_columns(pl.lit(1.0, pl.Float32).alias("rating")), spec)
+
+
+def without_times() -> dict[str, Any]:
+    rows = some_ratings().with_columns(pl.lit(None, pl.Int64).alias("timestamp"))
+    return profile_of(rows, make_spec(protocol=RULES | {"split": "user"}))
+
+
+PROFILES = {
+    "plain": lambda: profile_of(some_ratings(), reasons={"bad": 3}),
+    "many reasons": lambda: profile_of(
+        some_ratings(), reasons={f"{n} fields instead of $4 _{n}": n for n in range(60)}
+    ),
+    "years": lambda: profile_of(some_ratings(days=12_000)),
+    "no times": without_times,
+    "implicit": implicit,
+    "one rating": lambda: profile_of(frame([("a", "1", 4, DAY)]), make_spec(protocol={"user_core": 1, "item_core": 1})),
+    "one sample": lambda: profile_of(
+        frame([("a", "1", 4, DAY)]), make_spec(protocol={"user_core": 1, "item_core": 1, "min_history": 0})
+    ),
+    "nothing": lambda: profile_of(pl.DataFrame(schema=SCHEMA)),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", PROFILES)
+def test_every_profile_has_small_plots_and_a_sound_page(kind: str) -> None:
+    from matplotlib.image import imread
+
+    profile = PROFILES[kind]()
+    plots = dataset_plots(profile)
+    assert len(plots) == 2
+    for png in plots.values():
+        assert png.startswith(PNG) and len(png) < 100_000
+        pixels = imread(BytesIO(png), format="png")
+        assert len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0)) > 20, "not blank"
+    page = render_dataset_page(profile, plots, {"run_id": "r"})
+    tags = _Tags()
+    tags.feed(page)
+    assert tags.open == [] and "script" not in tags.seen and tags.seen.count("img") == 2
+    assert not re.search(r"(https?:)?//\w|@import|url\(", re.sub(r"base64,[^\"]*", "", page))
+    assert f"<p>{summary(profile)}</p>" in page and "prefers-color-scheme" in page
+
+
+def test_the_page_names_every_step_and_split() -> None:
+    profile = profile_of(some_ratings(), reasons={"rating is off the scale": 3})
+    page = render_dataset_page(profile, {}, {})
+    for step in profile["funnel"]:
+        assert f"<td>{step['step']}</td><td>{step['rows_in']:,}</td><td>{step['dropped']:,}</td>" in page
+    for name, split in (("training", "train"), ("test", "test")):
+        assert f"<td>{name}</td><td>{profile['samples']['splits'][split]['rows']:,}</td>" in page
+    assert profile["time"]["borders"]["test"] in page and "<img" not in page
+
+
+@pytest.mark.parametrize("field", ["title", "dataset", "protocol", "step", "caption", "origin"])
+def test_text_from_data_is_escaped(field: str) -> None:
+    reasons = {ATTACK: 2} if field == "step" else {}
+    profile = profile_of(some_ratings(), reasons=reasons)
+    if field in profile:
+        profile[field] = ATTACK
+    plots = {ATTACK if field == "caption" else "a plot": PNG}
+    page = render_dataset_page(profile, plots, {ATTACK: ATTACK} if field == "origin" else {})
+    assert "<script" not in page and "&lt;script&gt;alert" in page
+
+
+@pytest.mark.parametrize("step", ["costs $1 and $2", "$\\frac{", "a\nb\tc", "x" * 500, "word " * 100])
+def test_any_reason_can_be_plotted(step: str) -> None:
+    assert all(png.startswith(PNG) for png in dataset_plots(profile_of(some_ratings(), reasons={step: 2})).values())
+
+
+TOML = """
+title = "Tiny | <b>bold</b>"
+
+[source]
+kind = "folder"
+location = "{folder}"
+
+[interactions]
+file = "ratings.csv"
+columns = {{ user_id = "user", item_id = "item", rating = "rating", timestamp = "time" }}
+
+[items]
+file = "items.csv"
+columns = {{ item_id = "item" }}
+
+[protocol]
+user_core = 2
+item_core = 8
+min_history = 1
+{expected}
+
+[label]
+scale = [1, 2, 3, 4, 5]
+like_above = 3
+"""
+
+
+def _no_progress(what: str) -> Progress:
+    return lambda done, total: None
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> StageRun:
+    """A real dataset of one TOML file and two CSV files, run up to its samples."""
+    source, lake = tmp_path / "source", tmp_path / "lake"
+    source.mkdir()
+    (lake / "catalog").mkdir(parents=True)
+    rows = some_ratings().select("user_id", "item_id", pl.col("rating").cast(pl.Int64), "timestamp")
+    body = "".join(f"{','.join(map(str, row))}\n" for row in rows.iter_rows())
+    text = f"user,item,rating,time\n{body}u0,i0,9,1\nu0,i0\n"
+    (source / "ratings.csv").write_text(text, encoding="utf-8")
+    (source / "items.csv").write_text("item,title\n" + "".join(f"i{n},Item {n}\n" for n in range(40)), encoding="utf-8")
+    expect(lake, source)
+    made = StageRun(lake, "tiny", Settings(profile="demo"), "run-1", print, _no_progress)
+    for name, stage in STAGES.items():
+        if stage.group in ("raw", "data"):
+            assert run_stage(STAGES[name], made, UNPARTITIONED).worked
+    return made
+
+
+def expect(lake: Path, source: Path, expected: Mapping[str, int] | None = None) -> None:
+    line = f"expected = {{ {', '.join(f'{k} = {v}' for k, v in expected.items())} }}" if expected else ""
+    (lake / "catalog" / "tiny.toml").write_text(TOML.format(folder=source.as_posix(), expected=line), encoding="utf-8")
+
+
+def again(run: StageRun, expected: Mapping[str, int]) -> StageRun:
+    """The same run under other expectations."""
+    expect(run.lake, run.lake.parent / "source", expected)
+    return StageRun(run.lake, run.dataset, run.settings, run.run_id, run.log, run.progress)
+
+
+def test_the_stage_writes_the_page_and_shows_the_funnel(run: StageRun) -> None:
+    outcome = run_stage(STAGES["dataset_report"], run, UNPARTITIONED)
+    assert outcome.worked and not run_stage(STAGES["dataset_report"], run, UNPARTITIONED).worked
+    assert outcome.record.files == ["reports/tiny/dataset.json", "reports/tiny/dataset.html"]
+    profile = json.loads((run.lake / "reports" / "tiny" / "dataset.json").read_text(encoding="utf-8"))
+    samples = read_sidecar(run.lake, "samples", "tiny")
+    assert samples is not None and profile["samples"]["rows"] == samples.metadata["rows"]
+    assert profile["provenance"]["stages"]["samples"]["data_version"] == samples.data_version
+    assert profile["raw"]["refused"] == 2 and profile["core"]["items_without_title"] == 0
+    page = (run.lake / "reports" / "tiny" / "dataset.html").read_text(encoding="utf-8")
+    assert "<b>bold</b>" not in page and "&lt;b&gt;bold&lt;/b&gt;" in page and page.count("base64,") == 2
+    shown = outcome.record.metadata
+    assert shown["raw_ratings"] == profile["raw"]["read"] and 0 < shown["density"] < 1
+    funnel = shown["funnel"]["markdown"].splitlines()
+    assert len(funnel) == 2 + len(profile["funnel"]) and "refused: rating is off the scale" in funnel[4]
+    assert all(line.count("|") == 6 for line in funnel)
+    assert shown["picture"]["markdown"].count("data:image/png;base64,") == 1
+
+
+def test_the_report_follows_the_title_and_the_protocol(run: StageRun) -> None:
+    run_stage(STAGES["dataset_report"], run, UNPARTITIONED)
+    toml = run.lake / "catalog" / "tiny.toml"
+    toml.write_text(toml.read_text(encoding="utf-8").replace("Tiny", "Small"), encoding="utf-8")
+    fresh = StageRun(run.lake, run.dataset, run.settings, "run-2", run.log, run.progress)
+    assert run_stage(STAGES["dataset_report"], fresh, UNPARTITIONED).worked
+    assert not run_stage(STAGES["samples"], fresh, UNPARTITIONED).worked
+
+
+def test_paper_statistics(run: StageRun) -> None:
+    nothing = paper_statistics(run)
+    assert nothing.passed and "expects no figures" in nothing.figures["note"]
+    profile = profile_of(some_ratings())
+    raw = some_ratings().height + 2
+    true = {key: profile["core"][key] for key in ("interactions", "users", "items")}
+    true |= {"samples": profile["samples"]["rows"]}
+    true |= {split: profile["samples"]["splits"][split]["rows"] for split in ("train", "valid", "test")}
+
+    same = paper_statistics(again(run, {"raw_interactions": raw} | true))
+    assert same.passed and same.figures["different"] == {} and same.figures["compared"] == sorted(true)
+    few = paper_statistics(again(run, {"raw_interactions": raw, "users": true["users"]}))
+    assert few.passed and few.figures["compared"] == ["users"]
+    for name, value in true.items():
+        wrong = paper_statistics(again(run, {"raw_interactions": raw} | true | {name: value + 1}))
+        assert not wrong.passed
+        assert wrong.figures["different"] == {name: {"found": value, "expected": value + 1}}
+
+    subset = paper_statistics(again(run, {"raw_interactions": raw + 1_000, "users": 7}))
+    assert subset.passed and f"a subset ({raw:,} of {raw + 1_000:,} ratings)" in subset.figures["note"]
+    unknown = paper_statistics(again(run, {"users": 7}))
+    assert unknown.passed and "raw_interactions" in unknown.figures["note"]

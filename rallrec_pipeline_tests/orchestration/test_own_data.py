@@ -1,0 +1,142 @@
+"""The user's own data: one TOML file each, through the whole graph with the real LLM and no line of Python."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.parquet import read_table
+from rallrec_pipeline.orchestration.graph import GRAPH
+from rallrec_pipeline.orchestration.jobs import materialize_dataset
+
+SHOP = """
+title = "A shop"
+
+[source]
+kind = "folder"
+location = "../shop"
+
+[interactions]
+file = "orders.csv"
+columns = { user_id = "customer", item_id = "sku", timestamp = { column = "day", time_format = "%Y-%m-%d" } }
+
+[items]
+file = "products.jsonl"
+columns = { item_id = "sku", title = "name", kind = { column = "tags", pick = 1 } }
+
+[users]
+file = "customers.parquet"
+columns = { user_id = "customer", town = "town" }
+
+[protocol]
+user_core = 3
+item_core = 3
+min_history = 3
+
+[label]
+negatives = 1
+
+[words]
+item = "product"
+items = "products"
+"""
+
+BOOKS = """
+title = "Books"
+
+[source]
+kind = "folder"
+location = "../books"
+
+[interactions]
+file = "ratings.csv"
+separator = ";"
+columns = { user_id = "reader", item_id = "book", rating = "points" }
+
+[items]
+file = "books.csv"
+columns = { item_id = "book", title = "title" }
+
+[protocol]
+user_core = 3
+item_core = 3
+min_history = 2
+split = "user"
+
+[label]
+scale = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+like_above = 6
+"""
+KINDS = ("tea", "cup", "pot", "spoon")
+
+
+def write_shop(folder: Path, rng: np.random.Generator) -> None:
+    """30 customers, each with a taste for one kind of 12 products; one order line is broken."""
+    folder.mkdir()
+    orders = []
+    for customer in range(30):
+        weights = np.where(np.arange(12) % 4 == customer % 4, 5.0, 1.0)
+        chosen = rng.choice(12, 6, replace=False, p=weights / weights.sum())
+        orders += [f"c{customer},p{item},2024-{1 + n:02d}-{1 + customer % 28:02d}" for n, item in enumerate(chosen)]
+    (folder / "orders.csv").write_text(
+        "\n".join(["customer,sku,day", *orders, "c1,p1,yesterday", ""]), encoding="utf-8"
+    )
+    products = [
+        {"sku": f"p{i}", "name": f"{KINDS[i % 4].title()} No. {i}", "tags": [KINDS[i % 4], "x"]} for i in range(12)
+    ]
+    (folder / "products.jsonl").write_text("".join(json.dumps(p) + "\n" for p in products), encoding="utf-8")
+    pl.DataFrame({"customer": [f"c{i}" for i in range(30)], "town": ["Ulm"] * 30}).write_parquet(
+        folder / "customers.parquet"
+    )
+
+
+def write_books(folder: Path, rng: np.random.Generator) -> None:
+    """150 readers of 12 books, ratings up to ten, no times, no profiles."""
+    folder.mkdir()
+    quality, taste = rng.normal(6.5, 2, 12), rng.normal(0, 1, 150)
+    ratings = [
+        f"r{reader};b{book};{int(np.clip(round(quality[book] + taste[reader] + rng.normal()), 1, 10))}"
+        for reader in range(150)
+        for book in rng.choice(12, 5, replace=False)
+    ]
+    (folder / "ratings.csv").write_text("\n".join(["reader;book;points", *ratings, ""]), encoding="utf-8")
+    books = [f'b{i},"Book {i}, the ""{i}th"""' for i in range(12)]
+    (folder / "books.csv").write_text("\n".join(["book,title", *books, ""]), encoding="utf-8")
+
+
+@pytest.mark.parametrize(("name", "toml", "write"), [("shop", SHOP, write_shop), ("books", BOOKS, write_books)])
+def test_a_dataset_of_one_toml_file_runs_end_to_end(
+    name: str, toml: str, write: object, slice_lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = slice_lake / "few.toml"
+    text = Path(os.environ["RALLREC_SETTINGS"]).read_text(encoding="utf-8")
+    for old, new in (("train_samples = 12", 6), ("validation_samples = 24", 10), ("test_samples = 40", 14)):
+        assert old in text
+        text = text.replace(old, f"{old.split()[0]} = {new}")
+    few.write_text(text, encoding="utf-8")
+    monkeypatch.setenv("RALLREC_SETTINGS", str(few))
+    write(slice_lake / name, np.random.default_rng(7))  # type: ignore[operator]
+    (slice_lake / "catalog" / f"{name}.toml").write_text(toml, encoding="utf-8")
+    try:
+        summary = materialize_dataset(name)
+    finally:
+        (slice_lake / "catalog" / f"{name}.toml").unlink()
+    assert summary.error is None
+    assert summary.worked == {stage.name: stage.partitioned for stage in GRAPH} | {
+        "base_model": summary.worked["base_model"]
+    }
+    assert summary.checks and all(summary.checks.values())
+    report = json.loads((slice_lake / "reports" / name / "evaluation.json").read_text(encoding="utf-8"))
+    assert report["methods"]["rallrec"]["n"] == report["n_test"] > 0
+    assert all(0 <= method["auc"] <= 1 and method["log_loss"] > 0 for method in report["methods"].values())
+    refused = read_table(tables.REJECTED_ROWS, slice_lake, name)
+    assert refused["reason"].to_list() == (["impossible timestamp"] if name == "shop" else [])
+    if name == "books":
+        predictions = read_table(tables.predictions_table("rallrec"), slice_lake, name)
+        assert set(predictions["probabilities"].list.len()) == {10}, "ten answers, the last of two tokens"
