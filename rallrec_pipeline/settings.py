@@ -135,6 +135,13 @@ class ScoringSettings(Section):
     bootstrap: int = Field(1000, gt=0, description="Resamples of the confidence intervals.")
 
 
+class AutomationSettings(Section):
+    """Sensors and the schedule; they are read when definitions are loaded, from the environment's profile."""
+
+    refresh_cron: str = Field("0 3 * * 0", description="When the schedule refreshes all datasets (UTC).")
+    sensor_interval_s: int = Field(60, gt=0, description="Shortest time between two looks at raw files.")
+
+
 class Settings(Section):
     """All sections of one profile."""
 
@@ -151,6 +158,7 @@ class Settings(Section):
     prompts: PromptSettings = PromptSettings()
     tuning: TuningSettings = TuningSettings()
     scoring: ScoringSettings = ScoringSettings()
+    automation: AutomationSettings = AutomationSettings()
 
 
 _SMALL: dict[str, Any] = {

@@ -7,13 +7,14 @@ import dagster as dg
 from rallrec_pipeline.datasets.catalog import load_catalog
 from rallrec_pipeline.errors import RallrecError
 from rallrec_pipeline.lake.provenance import Sidecar
+from rallrec_pipeline.orchestration.automation import build_refresh, build_sensors
 from rallrec_pipeline.orchestration.checks import build_checks
 from rallrec_pipeline.orchestration.graph import GRAPH, UNPARTITIONED
 from rallrec_pipeline.orchestration.metadata import dagster_metadata
 from rallrec_pipeline.orchestration.resources import Project, stage_run
 from rallrec_pipeline.orchestration.run import SHARED, StageRun
 from rallrec_pipeline.orchestration.stage import Outcome, Stage, run_stage
-from rallrec_pipeline.settings import lake_root
+from rallrec_pipeline.settings import lake_root, load_settings
 
 LLM_POOL = "llm"
 FULL_JOB = "recommender"
@@ -21,12 +22,15 @@ FULL_JOB = "recommender"
 
 def build_definitions(loggers: Mapping[str, dg.LoggerDefinition] | None = None) -> dg.Definitions:
     """The whole project for one code location; `loggers` replace Dagster's own."""
-    partitions = dg.StaticPartitionsDefinition(sorted(load_catalog(lake_root())))
+    catalog, automation = load_catalog(lake_root()), load_settings().automation
+    partitions = dg.StaticPartitionsDefinition(sorted(catalog))
     assets = [_asset(stage, partitions) for stage in GRAPH]
     return dg.Definitions(
         assets=assets,
         asset_checks=build_checks(partitions),
         jobs=[dg.define_asset_job(FULL_JOB, dg.AssetSelection.all(), description="Every stage of one dataset.")],
+        sensors=build_sensors(catalog, FULL_JOB, automation),
+        schedules=[build_refresh(catalog, FULL_JOB, automation)],
         resources={"project": Project()},
         loggers=loggers,
         # Forty short steps in a process each would spend minutes on imports; a stage frees its model when it ends.

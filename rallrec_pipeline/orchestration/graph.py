@@ -254,7 +254,11 @@ GRAPH: tuple[Stage, ...] = (
         ),
         "AUC, log loss and accuracy of all methods with intervals, beside the papers' figures.",
         reports.evaluation_report,
-        lambda s, d: {"settings": s, "title": d.title, "paper_dataset": d.paper_dataset},
+        lambda s, d: {
+            "settings": s.model_dump(mode="json", exclude={"automation"}),
+            "title": d.title,
+            "paper_dataset": d.paper_dataset,
+        },
     ),
 )
 

@@ -13,8 +13,10 @@ import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 
 from rallrec_pipeline.errors import ConfigError
+from rallrec_pipeline.lake.locks import lake_lock
 from rallrec_pipeline.orchestration.build import FULL_JOB, build_definitions
 from rallrec_pipeline.orchestration.graph import STAGES
+from rallrec_pipeline.settings import lake_root
 
 
 @dataclass
@@ -30,13 +32,14 @@ class RunSummary:
 def materialize_dataset(dataset: str, names: Sequence[str] = ()) -> RunSummary:
     """Run the stages `names` (default: all) of `dataset` in this process.
 
-    The run goes into the instance of DAGSTER_HOME where that is set. Raises ConfigError for an unknown asset.
+    The run goes into the instance of DAGSTER_HOME where that is set. It holds the dataset's lock until its end, so
+    that runs with other settings never mix with it. Raises ConfigError for an unknown asset.
     """
     unknown = [name for name in names if name not in STAGES]
     if unknown:
         raise ConfigError(f"unknown assets {', '.join(unknown)}: choose from {', '.join(STAGES)}")
     job = build_definitions({"console": plain_console}).resolve_job_def(FULL_JOB)
-    with _instance() as instance, _interruptible():
+    with lake_lock(lake_root(), dataset, _say), _instance() as instance, _interruptible():
         result = job.execute_in_process(
             instance=instance,
             partition_key=dataset,
@@ -45,6 +48,10 @@ def materialize_dataset(dataset: str, names: Sequence[str] = ()) -> RunSummary:
             raise_on_error=False,
         )
         return _summary(result)
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
 
 
 @dg.logger(config_schema=None, description="The stages' own lines on the terminal, without Dagster's events.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pydantic import BaseModel
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.errors import StaleArtefactError
+from rallrec_pipeline.lake.locks import LLM, lake_lock
 from rallrec_pipeline.lake.provenance import (
     Sidecar,
     content_version,
@@ -61,8 +63,14 @@ class Outcome:
 def run_stage(stage: Stage, run: StageRun, shared: frozenset[str]) -> Outcome:
     """Compute `stage` unless its fingerprint is that of the stored artefact.
 
-    `shared` names the unpartitioned assets. Raises StaleArtefactError when an input was never made.
+    `shared` names the unpartitioned assets. Of several runs of one dataset one works at a time, and of all that need
+    the LLM, whatever started them. Raises StaleArtefactError when an input was never made.
     """
+    with lake_lock(run.lake, run.dataset if stage.partitioned else SHARED, run.log):
+        return _run_locked(stage, run, shared)
+
+
+def _run_locked(stage: Stage, run: StageRun, shared: frozenset[str]) -> Outcome:
     dataset = run.dataset if stage.partitioned else SHARED
     inputs = {name: _input_version(name, run, shared) for name in stage.inputs}
     settings = _as_json(stage.depends_on(run.settings, run.spec) if stage.partitioned else _shared(stage, run))
@@ -73,8 +81,9 @@ def run_stage(stage: Stage, run: StageRun, shared: frozenset[str]) -> Outcome:
         return Outcome(previous, worked=False)
     # From here on the files may be those of a broken-off run: no record may vouch for them.
     sidecar_path(run.lake, stage.name, dataset).unlink(missing_ok=True)
-    start = time.perf_counter()
-    made = stage.compute(replace(run, fingerprint=fingerprint))
+    with lake_lock(run.lake, LLM, run.log) if stage.uses_llm else nullcontext():
+        start = time.perf_counter()
+        made = stage.compute(replace(run, fingerprint=fingerprint))
     record = Sidecar(
         artefact=stage.name,
         dataset=dataset,

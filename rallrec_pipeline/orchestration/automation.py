@@ -1,0 +1,86 @@
+"""Sensors and the schedule that keep datasets fresh. All are off until they are turned on in the UI.
+
+Both start the whole job of a dataset: stages whose inputs have not changed do no work, and a blocking check that fails
+holds back everything after it, in an automated run as in any other.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+
+import dagster as dg
+
+from rallrec_pipeline.datasets.catalog import get_dataset
+from rallrec_pipeline.datasets.watch import State, contents, file_state, watched_files
+from rallrec_pipeline.errors import ConfigError
+from rallrec_pipeline.lake.provenance import sidecar_path
+from rallrec_pipeline.settings import AutomationSettings, lake_root
+
+SCHEDULE = "refresh_all"
+
+
+def build_sensors(datasets: Mapping[str, object], job: str, settings: AutomationSettings) -> list[dg.SensorDefinition]:
+    """One sensor for each dataset."""
+    return [_sensor(name, job, settings) for name in sorted(datasets)]
+
+
+def sensor_name(dataset: str) -> str:
+    """Name of the sensor of `dataset`; Dagster allows letters, digits and underscores only."""
+    return "raw_files_of_" + "".join(c if c.isalnum() else "_" for c in dataset)
+
+
+def build_refresh(datasets: Mapping[str, object], job: str, settings: AutomationSettings) -> dg.ScheduleDefinition:
+    """The schedule that brings every dataset up to date that has been made before."""
+
+    @dg.schedule(
+        name=SCHEDULE,
+        job_name=job,
+        cron_schedule=settings.refresh_cron,
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description="Brings every dataset that has been made before up to date.",
+    )
+    def refresh(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+        lake = lake_root()
+        made = [name for name in sorted(datasets) if sidecar_path(lake, "raw_files", name).exists()]
+        moment = context.scheduled_execution_time.isoformat()
+        requests = [dg.RunRequest(partition_key=name, run_key=f"{moment}:{name}") for name in made]
+        return requests or dg.SkipReason(f"no dataset has been made in {lake} yet")
+
+    return refresh
+
+
+def _sensor(dataset: str, job_name: str, settings: AutomationSettings) -> dg.SensorDefinition:
+    @dg.sensor(
+        name=sensor_name(dataset),
+        job_name=job_name,
+        minimum_interval_seconds=settings.sensor_interval_s,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description=f"Starts a run of {dataset} when the content of its raw files has changed.",
+    )
+    def watch(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        before = _parse(context.cursor)
+        try:
+            lake = lake_root()
+            state = file_state(watched_files(get_dataset(dataset, lake), lake), before)
+        except FileNotFoundError as error:
+            return dg.SkipReason(f"{error.filename} is not there: materialize {dataset} once, or put it there")
+        except (ConfigError, OSError) as error:
+            return dg.SkipReason(str(error))
+        cursor = json.dumps(state)
+        if contents(state) == contents(before):
+            return dg.SensorResult(skip_reason=dg.SkipReason("no content has changed"), cursor=cursor)
+        # The time makes a file that goes back to an earlier content a request of its own.
+        request = dg.RunRequest(partition_key=dataset, run_key=f"{dataset}:{time.time_ns()}")
+        return dg.SensorResult(run_requests=[request], cursor=cursor)
+
+    return watch
+
+
+def _parse(cursor: str | None) -> State:
+    try:
+        return {
+            path: (int(size), int(changed), str(sha))
+            for path, (size, changed, sha) in json.loads(cursor or "{}").items()
+        }
+    except (ValueError, TypeError, AttributeError):
+        return {}  # an unreadable cursor is as good as none

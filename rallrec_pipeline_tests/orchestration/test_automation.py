@@ -1,0 +1,142 @@
+"""Sensors and the schedule: without a daemon, and with a real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from rallrec_pipeline.datasets.catalog import load_catalog
+from rallrec_pipeline.orchestration.automation import SCHEDULE, build_refresh, build_sensors, sensor_name
+from rallrec_pipeline.orchestration.build import FULL_JOB, build_definitions
+from rallrec_pipeline.settings import AutomationSettings
+
+DATASET = """
+title = "Small"
+
+[source]
+kind = "folder"
+location = "../files/{name}"
+
+[interactions]
+file = "ratings.csv"
+columns = {{ rating = "rating", timestamp = "timestamp" }}
+
+[items]
+file = "items.csv"
+columns = {{ title = "title" }}
+
+[label]
+scale = [1, 2, 3, 4, 5]
+like_above = 3
+"""
+
+
+@pytest.fixture
+def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A lake with two datasets of the user's own."""
+    root = tmp_path / "lake"
+    (root / "catalog").mkdir(parents=True)
+    for name in ("shop", "books.2"):
+        (root / "catalog" / f"{name}.toml").write_text(DATASET.format(name=name), encoding="utf-8")
+        write(root, name, "u,i,5,10\n")
+    monkeypatch.setenv("RALLREC_LAKE", str(root))
+    return root
+
+
+def write(lake: Path, name: str, rows: str) -> None:
+    folder = lake / "files" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ratings.csv").write_text("user_id,item_id,rating,timestamp\n" + rows, encoding="utf-8")
+    (folder / "items.csv").write_text("item_id,title\ni,Title\n", encoding="utf-8")
+
+
+def look(name: str, cursor: str | None) -> tuple[list[dg.RunRequest], str | None, str]:
+    """(requested runs, new cursor, reason for none) of one evaluation."""
+    sensors = build_sensors({name: None}, FULL_JOB, AutomationSettings())
+    found = sensors[0](dg.build_sensor_context(cursor=cursor))
+    if isinstance(found, dg.SkipReason):
+        return [], cursor, str(found.skip_message)
+    assert isinstance(found, dg.SensorResult)
+    reason = found.skip_reason.skip_message if isinstance(found.skip_reason, dg.SkipReason) else ""
+    return list(found.run_requests or []), found.cursor, str(reason)
+
+
+def test_everything_is_off_until_it_is_turned_on(lake: Path) -> None:
+    definitions = build_definitions()
+    sensors = {sensor.name: sensor for sensor in definitions.sensors or []}
+    assert {sensor_name("shop"), sensor_name("books.2"), sensor_name("movielens-100k")} <= set(sensors)
+    assert all(sensor.default_status == dg.DefaultSensorStatus.STOPPED for sensor in sensors.values())
+    (schedule,) = definitions.schedules or []
+    assert isinstance(schedule, dg.ScheduleDefinition) and schedule.name == SCHEDULE
+    assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
+    dg.Definitions.validate_loadable(definitions)
+
+
+def test_the_sensor_asks_for_its_dataset_once_and_again_only_for_new_content(lake: Path) -> None:
+    requests, cursor, _ = look("shop", None)
+    assert [request.partition_key for request in requests] == ["shop"]
+    assert look("shop", cursor)[0] == []
+    file = lake / "files" / "shop" / "ratings.csv"
+    os.utime(file, (1, 1))
+    touched, later, reason = look("shop", cursor)
+    assert not touched and reason == "no content has changed" and later != cursor
+    write(lake, "shop", "u,i,4,10\n")
+    changed, newer, _ = look("shop", later)
+    assert [request.partition_key for request in changed] == ["shop"]
+    write(lake, "shop", "u,i,5,10\n")
+    back, _, _ = look("shop", newer)
+    assert len(back) == 1 and back[0].run_key not in {requests[0].run_key, changed[0].run_key}
+
+
+def test_a_change_of_one_dataset_asks_for_no_other(lake: Path) -> None:
+    cursors = {name: look(name, None)[1] for name in ("shop", "books.2")}
+    write(lake, "shop", "u,i,1,10\n")
+    assert {name: len(look(name, cursor)[0]) for name, cursor in cursors.items()} == {"shop": 1, "books.2": 0}
+
+
+def test_only_a_file_that_was_touched_is_read_again(lake: Path) -> None:
+    _, cursor, _ = look("shop", None)
+    assert cursor is not None
+    state = json.loads(cursor)
+    forged = {path: [size, changed, "0" * 64] for path, (size, changed, _) in state.items()}
+    requests, _, _ = look("shop", json.dumps(forged))
+    assert not requests, "equal size and time: the stored hash is believed"
+
+
+def test_missing_files_and_a_broken_cursor_are_no_failure(lake: Path) -> None:
+    shutil.rmtree(lake / "files" / "shop")
+    requests, _, reason = look("shop", None)
+    assert not requests and "is not there: materialize shop once" in reason
+    write(lake, "shop", "u,i,1,10\n")
+    assert len(look("shop", "no json")[0]) == 1 and len(look("shop", "[1]")[0]) == 1
+    (lake / "catalog" / "shop.toml").write_text("title =", encoding="utf-8")
+    assert "shop.toml" in look("shop", None)[2]
+
+
+def test_a_downloaded_dataset_is_watched_in_the_lake(lake: Path) -> None:
+    assert "ml-100k.inter is not there" in look("movielens-100k", None)[2]
+    raw = lake / "raw" / "movielens-100k"
+    raw.mkdir(parents=True)
+    for ending in ("inter", "item", "user"):
+        (raw / f"ml-100k.{ending}").write_text("x", encoding="utf-8")
+    assert len(look("movielens-100k", None)[0]) == 1
+
+
+def test_the_schedule_refreshes_what_has_been_made_before(lake: Path) -> None:
+    schedule = build_refresh(load_catalog(lake), FULL_JOB, AutomationSettings(refresh_cron="5 4 * * *"))
+    assert schedule.cron_schedule == "5 4 * * *"
+    moment = datetime(2026, 1, 2, tzinfo=UTC)
+    skipped = schedule(dg.build_schedule_context(scheduled_execution_time=moment))
+    assert isinstance(skipped, dg.SkipReason)
+    record = lake / "provenance" / "shop" / "raw_files.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{}", encoding="utf-8")
+    requests = schedule(dg.build_schedule_context(scheduled_execution_time=moment))
+    assert isinstance(requests, list)
+    assert [(r.partition_key, r.run_key) for r in requests] == [("shop", "2026-01-02T00:00:00+00:00:shop")]
