@@ -53,7 +53,7 @@ def methods_plot(report: Report) -> bytes:
         zorder=3,
     )
     axes.set_yticks(rows, [plain(figures["title"]) for _, figures in methods])
-    axes.set_xlabel("AUC on the same test rows (bars start at 0.5, chance; whiskers: 95% interval)")
+    axes.set_xlabel("AUC on the same test rows\n(bars start at 0.5, chance; whiskers: 95% interval)")
     published = paper_main(report)
     right = max(0.6, float(high.max()), published["auc"] if published else 0.0)
     edge = right + 0.035
