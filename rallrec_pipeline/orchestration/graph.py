@@ -32,7 +32,11 @@ GRAPH: tuple[Stage, ...] = (
         ("raw_files",),
         "Ratings in canonical columns: user_id, item_id, rating, timestamp.",
         data.interactions,
-        lambda s, d: {"file": d.interactions, "scale": d.scale, "unknown_items": d.unknown_items},
+        lambda s, d: {
+            "file": d.interactions,
+            "scale": d.scale,
+            "catalogue": d.items if d.unknown_items == "reject" else None,
+        },
     ),
     Stage(
         "items",
