@@ -29,14 +29,13 @@ from rallrec_pipeline.datasets.check_files import (
     telling,
 )
 from rallrec_pipeline.datasets.fields import id_field, text_field, time_field
-from rallrec_pipeline.datasets.histories import in_protocol_order, make_samples
+from rallrec_pipeline.datasets.histories import LIKED_BOUNDS, in_protocol_order, make_samples
 from rallrec_pipeline.datasets.kcore import core_of
 from rallrec_pipeline.datasets.readers import good_ratings, open_rows, typed_ratings
 from rallrec_pipeline.datasets.spec import ColumnSpec, DatasetSpec, ProtocolSpec, TableFile
 from rallrec_pipeline.datasets.tables import LATEST_S, REPEATED, judge_ids, judge_ratings
 
 SPLITS = ("train", "valid", "test")
-LIKED = (0.1, 0.9)  # the pipeline's own check of the samples lets nothing else pass
 FEW_TESTS = 100
 MOSTLY_LOST = 0.5  # share of a field's values that its rules turn into nothing
 GIVEN = "\x1f"  # before the name of a field: whether the file says anything there
@@ -432,7 +431,7 @@ def _most(ratings: pl.DataFrame, key: str) -> int:
 
 
 def _check_splits(spec: DatasetSpec, name: str, samples: pl.DataFrame, found: Findings) -> None:
-    low, high = LIKED
+    low, high = LIKED_BOUNDS  # the pipeline's own check of the samples lets nothing else pass
     mend = f"lower the core or min_history, or change like_above, now {spec.label.like_above:g}"
     for split in SPLITS:
         labels = samples.filter(pl.col("split") == split)["label"]

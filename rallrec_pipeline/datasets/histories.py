@@ -11,6 +11,7 @@ from rallrec_pipeline.datasets.order import in_shuffled_order
 from rallrec_pipeline.datasets.spec import LabelSpec, ProtocolSpec
 
 MAX_SPARED = 0.2
+LIKED_BOUNDS = (0.1, 0.9)  # share of liked samples in each split: beyond, a split says too little about one class
 COLUMNS = ("sample_id", "user_id", "item_id", "split", "rating", "label", "timestamp", "history_length")
 
 

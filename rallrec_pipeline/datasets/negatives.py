@@ -7,6 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rallrec_pipeline.datasets.order import id_codes
+from rallrec_pipeline.datasets.sequences import codes_in
 
 MAX_ROUNDS = 50
 
@@ -21,7 +22,7 @@ def with_negatives(targets: pl.DataFrame, core: pl.DataFrame, per_target: int, s
     items = items[np.argsort(id_codes(items["item_id"]))]
     users = targets["user_id"].unique(maintain_order=True)
     touched = _pairs(core, users, items["item_id"])
-    user = _positions(targets["user_id"], users)
+    user = codes_in(targets["user_id"], users).astype(np.int64)  # products with item codes follow
     drawn = _draw(user, touched, items.height, per_target, np.random.default_rng([seed, 2]))
     kept = drawn.ravel() >= 0
     rows = targets[np.repeat(np.arange(targets.height), per_target)[kept]]
@@ -54,13 +55,7 @@ def _draw(
 def _pairs(core: pl.DataFrame, users: pl.Series, items: pl.Series) -> NDArray[np.int64]:
     """Codes of (user, item) pairs in `core`, for the users asked about."""
     rows = core.filter(pl.col("user_id").is_in(users.implode()))
-    return _positions(rows["user_id"], users) * len(items) + _positions(rows["item_id"], items)
-
-
-def _positions(ids: pl.Series, known: pl.Series) -> NDArray[np.int64]:
-    lookup = pl.DataFrame({"id": known}).with_row_index("place")
-    joined = ids.alias("id").to_frame().join(lookup, on="id", how="left", maintain_order="left")
-    return joined["place"].to_numpy().astype(np.int64)
+    return codes_in(rows["user_id"], users).astype(np.int64) * len(items) + codes_in(rows["item_id"], items)
 
 
 def _places(targets: int, per_target: int) -> NDArray[np.int64]:

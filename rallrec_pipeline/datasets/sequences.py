@@ -29,8 +29,8 @@ class UserSequences:
     def from_interactions(cls, core_interactions: pl.DataFrame, item_ids: Sequence[str]) -> UserSequences:
         """Group interactions (in global order) by user; users in order of first appearance."""
         user_ids = core_interactions["user_id"].unique(maintain_order=True)
-        users = _codes(core_interactions["user_id"], user_ids)
-        items = _codes(core_interactions["item_id"], pl.Series(item_ids, dtype=pl.String))
+        users = codes_in(core_interactions["user_id"], user_ids)
+        items = codes_in(core_interactions["item_id"], pl.Series(item_ids, dtype=pl.String))
         order = np.argsort(users, kind="stable")
         offsets = np.zeros(len(user_ids) + 1, np.int64)
         np.cumsum(np.bincount(users, minlength=len(user_ids)), out=offsets[1:])
@@ -39,14 +39,15 @@ class UserSequences:
 
     def user_codes(self, ids: pl.Series) -> NDArray[np.int32]:
         """Codes of user ids. Raises DataError for an unknown one."""
-        return _codes(ids, pl.Series(self.user_ids, dtype=pl.String))
+        return codes_in(ids, pl.Series(self.user_ids, dtype=pl.String))
 
     def item_codes(self, ids: pl.Series) -> NDArray[np.int32]:
         """Codes of item ids. Raises DataError for an unknown one."""
-        return _codes(ids, pl.Series(self.item_ids, dtype=pl.String))
+        return codes_in(ids, pl.Series(self.item_ids, dtype=pl.String))
 
 
-def _codes(ids: pl.Series, known: pl.Series) -> NDArray[np.int32]:
+def codes_in(ids: pl.Series, known: pl.Series) -> NDArray[np.int32]:
+    """Place of each id in `known`: (n,) int32. Raises DataError for an unknown one."""
     lookup = pl.DataFrame({"id": known}).with_row_index("code")
     joined = ids.alias("id").to_frame().join(lookup, on="id", how="left", maintain_order="left")
     if joined["code"].null_count():

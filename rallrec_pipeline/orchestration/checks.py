@@ -9,6 +9,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
+from rallrec_pipeline.datasets.histories import LIKED_BOUNDS
 from rallrec_pipeline.datasets.spec import Statistic
 from rallrec_pipeline.errors import RallrecError
 from rallrec_pipeline.inference.methods import ADAPTERS
@@ -23,7 +24,6 @@ from rallrec_pipeline.orchestration.resources import Project, stage_run
 from rallrec_pipeline.orchestration.run import StageRun
 from rallrec_pipeline.retrieval.index import max_disagreement_with_brute_force, read_index
 
-LIKED_BOUNDS = (0.1, 0.9)  # share of liked samples in each split
 INDEX_QUERIES, INDEX_NEIGHBOURS, INDEX_TOLERANCE = 64, 10, 1e-4
 EMBEDDINGS = ("title", "description", "text", "collaborative", "aligned", "item")
 

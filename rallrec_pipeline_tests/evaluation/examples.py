@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
@@ -40,3 +41,24 @@ def report(**changes: Any) -> dict[str, Any]:
     } | changes
     seconds = {"rallrec": 403.0, "boosted_trees": 0.5}
     return build_report(ReportContext(**context), predictions(), seconds, titles, resamples=100)
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+ATTACK = '<script>alert("x")</script>'
+
+
+class Tags(HTMLParser):
+    """Open tags of a page, and whether each is closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        if tag not in {"meta", "img", "br"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag

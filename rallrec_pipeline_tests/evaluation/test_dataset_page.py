@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -28,28 +27,10 @@ from rallrec_pipeline.orchestration.run import StageRun
 from rallrec_pipeline.orchestration.stage import run_stage
 from rallrec_pipeline.settings import Settings
 from rallrec_pipeline_tests.datasets.worlds import SCHEMA, frame, make_spec
+from rallrec_pipeline_tests.evaluation.examples import ATTACK, PNG, Tags
 
-PNG = b"\x89PNG\r\n\x1a\n"
-ATTACK = '<script>alert("x")</script>'
 RULES = {"user_core": 2, "item_core": 8, "min_history": 1}
 DAY = 86_400
-
-
-class _Tags(HTMLParser):
-    """Open tags of a page, and whether each is closed in order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.seen: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append(tag)
-        if tag not in {"meta", "img", "br"}:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
 
 
 def some_ratings(users: int = 30, items: int = 40, days: int = 900) -> pl.DataFrame:
@@ -111,7 +92,7 @@ def test_every_profile_has_small_plots_and_a_sound_page(kind: str) -> None:
         pixels = imread(BytesIO(png), format="png")
         assert len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0)) > 20, "not blank"
     page = render_dataset_page(profile, plots, {"run_id": "r"})
-    tags = _Tags()
+    tags = Tags()
     tags.feed(page)
     assert tags.open == [] and "script" not in tags.seen and tags.seen.count("img") == 2
     assert not re.search(r"(https?:)?//\w|@import|url\(", re.sub(r"base64,[^\"]*", "", page))

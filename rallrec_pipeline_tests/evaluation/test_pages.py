@@ -2,34 +2,13 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
 from rallrec_pipeline.evaluation.html import render_html
 from rallrec_pipeline.evaluation.plots import methods_plot, report_plots
-from rallrec_pipeline_tests.evaluation.examples import predictions, report
-
-PNG = b"\x89PNG\r\n\x1a\n"
-ATTACK = '<script>alert("x")</script>'
-
-
-class _Tags(HTMLParser):
-    """Open tags of a page, and whether each is closed in order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.seen: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append(tag)
-        if tag not in {"meta", "img", "br"}:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
+from rallrec_pipeline_tests.evaluation.examples import ATTACK, PNG, Tags, predictions, report
 
 
 def test_plots_are_small_pngs_and_not_blank() -> None:
@@ -55,7 +34,7 @@ def test_methods_plot_takes_formula_like_titles_missing_intervals_and_no_paper()
 def test_page_is_well_formed_and_self_contained() -> None:
     png = PNG + b"picture"
     page = render_html(report(), {"AUC": png})
-    tags = _Tags()
+    tags = Tags()
     tags.feed(page)
     assert tags.open == [] and "script" not in tags.seen
     assert f'src="data:image/png;base64,{b64encode(png).decode()}"' in page
