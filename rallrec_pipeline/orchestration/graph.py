@@ -166,6 +166,7 @@ GRAPH: tuple[Stage, ...] = (
         "The mixture of the three parts, each normalised per row (eq. 7).",
         embeddings.item_embeddings,
         lambda s, d: {"mixture": s.mixture, "k": s.retrieval.history_length},
+        code_version="2",
     ),
     # retrieval
     Stage(

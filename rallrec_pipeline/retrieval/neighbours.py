@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rallrec_pipeline.embeddings.mixture import mix
-from rallrec_pipeline.retrieval.relevance import most_recent, most_relevant
+from rallrec_pipeline.retrieval.relevance import Retrieved, most_recent, most_relevant
 from rallrec_pipeline.retrieval.rerank import rerank
 
 if TYPE_CHECKING:
@@ -99,6 +99,8 @@ def search_mixture(
 ) -> MixtureChoice:
     """Weights of eq. 7 out of 0, 1/2 and 1 per part, by neighbour AUC of the `k` most relevant on `rows`.
 
+    Where all ratings are alike (implicit feedback) their mean tells nothing: then by the AUC of the mean relevance.
+
     `parts` are (n_items, d_i). Of the combinations within `MARGIN` of the best the one with the fewest parts is
     taken, of those the best. `tried` has one entry per combination: the weights and `auc`.
     """
@@ -110,7 +112,7 @@ def search_mixture(
             continue
         weights = dict(zip(kinds, levels, strict=True))
         found = most_relevant(sequences, rows.user_codes, rows.history_lengths, rows.targets, mix(parts, weights), k)
-        results.append((weights, neighbour_auc(sequences, rows, found.positions)))
+        results.append((weights, _relevance_auc(sequences, rows, found)))
     best = max(auc for _, auc in results)
     near = [result for result in results if result[1] >= best - MARGIN]
     weights, auc = min(near, key=lambda result: (sum(w > 0 for w in result[0].values()), -result[1]))
@@ -133,6 +135,16 @@ def search_alpha(
         chosen = rerank(found.positions, recent.positions, alpha, beta, k)
         tried.append({"alpha": alpha, "auc": neighbour_auc(sequences, rows, chosen)})
     return max(tried, key=lambda result: result["auc"])["alpha"], tried
+
+
+def _relevance_auc(sequences: UserSequences, rows: Rows, found: Retrieved) -> float:
+    if np.ptp(sequences.ratings) > 0 or len(np.unique(rows.labels)) < 2:
+        return neighbour_auc(sequences, rows, found.positions)
+    from sklearn.metrics import roc_auc_score
+
+    known = found.positions >= 0
+    mean = np.where(known, found.scores, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    return float(roc_auc_score(rows.labels, mean))
 
 
 def _history_mean(

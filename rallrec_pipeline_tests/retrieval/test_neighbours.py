@@ -41,6 +41,25 @@ def planted(n_users: int = 60, n_items: int = 40, length: int = 20) -> tuple[Use
     return UserSequences(*names, offsets, items.ravel(), ratings.ravel()), rows, vectors
 
 
+def test_without_ratings_the_mixture_is_judged_by_relevance() -> None:
+    """Users touch the items of one group only; the targets of the other group are sampled negatives."""
+    rng = np.random.default_rng(0)
+    groups = np.arange(40) % 2
+    own = np.arange(60) % 2
+    items = np.stack([rng.permutation(np.flatnonzero(groups == group))[:10] for group in own]).astype(np.int32)
+    names = [str(u) for u in range(60)], [str(i) for i in range(40)]
+    sequences = UserSequences(*names, np.arange(61) * 10, items.ravel(), np.ones(600, "f4"))
+    targets = rng.integers(0, 40, 60).astype(np.int32)
+    labels = (groups[targets] == own).astype(np.int8)
+    rows = Rows(np.arange(60, dtype=np.int32), np.full(60, 10, np.int32), targets, labels)
+    telling = np.stack([groups, 1 - groups], axis=1).astype(np.float32)
+    noise = rng.normal(size=(40, 8)).astype(np.float32)
+    choice = search_mixture(sequences, rows, {"text": noise, "collaborative": telling}, 5)
+    assert choice.weights == {"text": 0.0, "collaborative": 1.0} and choice.auc == 1.0
+    only_noise = next(tried["auc"] for tried in choice.tried if tried["collaborative"] == 0)
+    assert only_noise < 0.8
+
+
 def test_score_by_hand() -> None:
     by_rank = neighbour_score(SEQUENCES, USERS, POSITIONS)
     assert by_rank.tolist() == pytest.approx([(1 * 1 + 5 / 2) / 1.5, 2, 0])
