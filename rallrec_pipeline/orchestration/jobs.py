@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.events import RunFailureReason
+from dagster_shared.error import SerializableErrorInfo
 
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.lake.locks import lake_lock
@@ -21,11 +24,15 @@ from rallrec_pipeline.settings import lake_root
 
 @dataclass
 class RunSummary:
-    """Which stages ran and whether each did work, which checks held; `error` is the first failure, in one line."""
+    """Which stages ran and whether each did work, which checks held; `error` is the first failure, in one line.
+
+    `llm` counts the rows and tokens that went through the LLM, over all stages.
+    """
 
     run_id: str = ""
     worked: dict[str, bool] = field(default_factory=dict)
     checks: dict[str, bool] = field(default_factory=dict)
+    llm: Counter[str] = field(default_factory=Counter)
     error: str | None = None
 
 
@@ -101,10 +108,15 @@ def _summary(result: dg.ExecuteInProcessResult) -> RunSummary:
             if _was_interrupted(event):
                 raise KeyboardInterrupt
             summary.error = summary.error or _reason(event)
+        if event.event_type in (dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_CANCELED):
+            summary.error = summary.error or _reason_of_run(event)
         if event.event_type_value == "ASSET_MATERIALIZATION":
             materialization = event.step_materialization_data.materialization
             worked = materialization.metadata.get("worked")
             summary.worked[materialization.asset_key.path[-1]] = bool(worked.value) if worked else True
+            usage = materialization.metadata.get("llm")
+            if isinstance(usage, dg.JsonMetadataValue) and isinstance(usage.data, dict):
+                summary.llm.update(usage.data)
         if event.event_type_value == "ASSET_CHECK_EVALUATION":
             evaluation = event.asset_check_evaluation_data
             summary.checks[evaluation.check_name] = evaluation.passed
@@ -113,6 +125,16 @@ def _summary(result: dg.ExecuteInProcessResult) -> RunSummary:
                 asset = evaluation.asset_key.path[-1]
                 summary.error = summary.error or f"check {evaluation.check_name} of {asset} failed: {figures}"
     return summary
+
+
+def _reason_of_run(event: dg.DagsterEvent) -> str:
+    """Why the run ended although no stage failed: Ctrl-C between stages, or an error before the first of them."""
+    if event.event_type == dg.DagsterEventType.RUN_CANCELED:
+        raise KeyboardInterrupt
+    failure = event.job_failure_data
+    if failure.failure_reason == RunFailureReason.UNEXPECTED_TERMINATION:
+        raise KeyboardInterrupt
+    return f"the run failed: {_innermost(failure.error, event.message or 'no reason is known')}"
 
 
 def _was_interrupted(event: dg.DagsterEvent) -> bool:
@@ -130,7 +152,10 @@ def _reason(event: dg.DagsterEvent) -> str:
     data = event.step_failure_data
     if data.user_failure_data and data.user_failure_data.description:
         return data.user_failure_data.description
-    error = data.error
+    return f"{event.step_key}: {_innermost(data.error, event.message or '')}"
+
+
+def _innermost(error: SerializableErrorInfo | None, otherwise: str) -> str:
     while error is not None and error.cause is not None:
         error = error.cause
-    return f"{event.step_key}: {error.message.strip() if error else event.message}"
+    return error.message.strip() if error else otherwise

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
 
 from rallrec_pipeline.orchestration.progress import Reporter
+from rallrec_pipeline.orchestration.recovery import hold_run, recover_runs
 from rallrec_pipeline.orchestration.run import StageRun
 from rallrec_pipeline.settings import Settings, lake_root, load_settings
 
@@ -16,6 +19,14 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     lake: str = ""
     profile: str = ""
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Generator[Project, None, None]:
+        """Before the first stage of any run, whatever started it: recover runs that were killed, hold its own lock."""
+        if context.instance is not None and context.run is not None:
+            recover_runs(context.instance, context.log.warning if context.log else print)
+            hold_run(context.instance, context.run.run_id)
+        yield self
 
     def root(self) -> Path:
         """The lake's folder."""

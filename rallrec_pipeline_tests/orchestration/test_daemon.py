@@ -1,0 +1,199 @@
+"""A real daemon, as `make ui` starts one: sensors, the schedule, blocking checks and runs that were killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import dagster as dg
+import pytest
+from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
+
+from rallrec_pipeline.lake.locks import LLM, lake_lock
+from rallrec_pipeline.orchestration.automation import SCHEDULE, sensor_name
+from rallrec_pipeline.orchestration.build import LLM_POOL
+from rallrec_pipeline.orchestration.graph import GRAPH
+from rallrec_pipeline_tests.orchestration.tiny import make_world, rallrec, ratings_file, read_until
+
+MODULE = ("-m", "rallrec_pipeline.definitions")
+START_S, RUN_S, POLL_S = 180, 600, 0.5  # limits for a machine that has much else to do
+GOOD, TORN = "shop", "torn"  # the second has more unusable ratings than its check allows
+EVERYTHING = {stage.name for stage in GRAPH}
+UNCHECKED = {"raw_files", "interactions", "items", "users", "rejected_rows", "base_model"}
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A lake with two datasets, and the instance that the daemon and this test share."""
+    quick = {"poll_interval_seconds": 2, "free_slots_after_run_end_seconds": 1}
+    root = make_world(tmp_path, monkeypatch, (GOOD, TORN), **quick)
+    with ratings_file(root, TORN).open("a", encoding="utf-8") as file:
+        file.write("u1,i1,five,1\n" * 20)
+    return root
+
+
+@pytest.fixture
+def instance(lake: Path) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.get() as found:
+        yield found
+
+
+@pytest.fixture
+def killed(lake: Path) -> None:
+    """A run of the command line that was killed while it held the LLM's slot."""
+    with lake_lock(lake, LLM, print), rallrec("run", GOOD) as process:
+        read_until(process, "to release _llm")
+
+
+@pytest.fixture
+def daemon(lake: Path, killed: None, tmp_path: Path) -> Iterator[None]:
+    """The daemon in a session of its own, of which nothing is left at the end."""
+    log = tmp_path / "daemon.log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dagster._daemon", "run", *MODULE],
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            # A shell that starts the tests in the background makes them ignore Ctrl-C, and Dagster SIGTERM with it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+    try:
+        yield
+        process.terminate()
+        assert process.wait(60) is not None
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        print(log.read_text(encoding="utf-8")[-8000:])  # pytest shows it when the test has failed
+
+
+def switch(kind: str, action: str, name: str) -> None:
+    """Turn sensors or a schedule on or off, as a user does without the UI."""
+    command = [sys.executable, "-m", "dagster", kind, action, name, *MODULE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=START_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def wait_for(look: Callable[[], T], what: str, limit_s: float = RUN_S) -> T:
+    """What `look` finds, as soon as that is true."""
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        if found := look():
+            return found
+        time.sleep(POLL_S)
+    raise AssertionError(f"not within {limit_s:.0f} s: {what}")
+
+
+def runs_of(instance: dg.DagsterInstance, origin: str, name: str) -> list[dg.DagsterRun]:
+    """Runs that the sensor or the schedule `name` has started, oldest first."""
+    return list(instance.get_runs(dg.RunsFilter(tags={f"dagster/{origin}_name": name}), ascending=True))
+
+
+def finished(instance: dg.DagsterInstance, origin: str, name: str, number: int) -> dg.DagsterRun:
+    """The run `number` that was started by it, once it has ended; there is none after it."""
+
+    def look() -> list[dg.DagsterRun]:
+        runs = runs_of(instance, origin, name)
+        return runs if len(runs) >= number and runs[-1].is_finished else []
+
+    runs = wait_for(look, f"run {number} of {name}")
+    assert len(runs) == number
+    return runs[-1]
+
+
+def worked(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, bool]:
+    """Stages that the run brought up to date, and whether each did work."""
+    events = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    made = [event.asset_materialization for event in events]
+    return {one.asset_key.path[-1]: bool(one.metadata["worked"].value) for one in made if one is not None}
+
+
+def refused(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
+    """Checks that did not hold."""
+    events = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    results = [event.dagster_event.asset_check_evaluation_data for event in events if event.dagster_event]
+    return [result.check_name for result in results if not result.passed]
+
+
+def ticks(instance: dg.DagsterInstance, name: str) -> list[InstigatorTick]:
+    """Looks of a sensor, newest first."""
+    (state,) = [state for state in instance.all_instigator_state() if state.instigator_name == name]
+    return list(instance.get_ticks(state.instigator_origin_id, state.selector_id))
+
+
+def skipped_after(instance: dg.DagsterInstance, name: str, moment: float) -> list[InstigatorTick]:
+    found = [tick for tick in ticks(instance, name) if tick.timestamp > moment]
+    return [tick for tick in found if tick.status == TickStatus.SKIPPED]
+
+
+def test_a_daemon_keeps_datasets_fresh(lake: Path, daemon: None, instance: dg.DagsterInstance) -> None:
+    def is_freed() -> bool:
+        slots = instance.event_log_storage.get_concurrency_info(LLM_POOL)
+        return not slots.active_run_ids
+
+    # The run that was killed: before any other run could recover it, the daemon does.
+    (dead,) = instance.get_runs()
+    wait_for(is_freed, "the slot of the killed run is free", START_S)
+    reloaded = instance.get_run_by_id(dead.run_id)
+    assert reloaded is not None and reloaded.status == dg.DagsterRunStatus.FAILURE
+    (failure,) = instance.all_logs(dead.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+    assert "is gone" in failure.message
+
+    # The first look at a dataset starts one run of it, and a blocking check holds back what comes after it.
+    good, torn = sensor_name(GOOD), sensor_name(TORN)
+    switch("sensor", "start", "--start-all")  # of the built-in datasets there are no files
+    first = finished(instance, "sensor", good, 1)
+    assert first.tags["dagster/partition"] == GOOD and first.status == dg.DagsterRunStatus.SUCCESS
+    made = worked(instance, first)
+    assert set(made) == EVERYTHING and made["predictions"] and made["evaluation_report"]
+    spoilt = finished(instance, "sensor", torn, 1)
+    assert spoilt.tags["dagster/partition"] == TORN and spoilt.status == dg.DagsterRunStatus.FAILURE
+    assert refused(instance, spoilt) == ["few_rejected_rows"] and set(worked(instance, spoilt)) == UNCHECKED
+
+    # A file that was only touched starts nothing.
+    moment = time.time()
+    for name in (GOOD, TORN):
+        os.utime(ratings_file(lake, name))
+    for name in (good, torn):
+        looked = wait_for(lambda name=name: skipped_after(instance, name, moment)[1:], f"two looks of {name}", START_S)
+        assert {tick.skip_reason for tick in looked} == {"no content has changed"}
+    assert len(instance.get_runs()) == 3
+
+    # A rating that has changed starts one run of its dataset, and only what depends on ratings does work.
+    text = ratings_file(lake, GOOD).read_text(encoding="utf-8")
+    head, row, rest = text.split("\n", 2)
+    user, item, rating, moment_of_rating = row.split(",")
+    changed = ",".join((user, item, "1" if rating == "5" else "5", moment_of_rating))
+    ratings_file(lake, GOOD).write_text("\n".join((head, changed, rest)), encoding="utf-8")
+    second = finished(instance, "sensor", good, 2)
+    assert second.tags["dagster/partition"] == GOOD and second.status == dg.DagsterRunStatus.SUCCESS
+    made = worked(instance, second)
+    assert made["interactions"] and made["predictions"] and made["evaluation_report"]
+    assert not any(made[name] for name in ("base_model", "item_descriptions", "title_embeddings"))
+    assert len(runs_of(instance, "sensor", torn)) == 1 and len(instance.get_runs()) == 4
+
+    # The schedule starts a run of each dataset that was made before: no work where nothing has changed.
+    switch("schedule", "start", SCHEDULE)
+    wait_for(lambda: len(runs_of(instance, "schedule", SCHEDULE)) >= 2, "the schedule has fired", START_S)
+    switch("schedule", "stop", SCHEDULE)
+    wait_for(lambda: all(run.is_finished for run in instance.get_runs()), "the runs of the schedule")
+    by_dataset = {run.tags["dagster/partition"]: run for run in runs_of(instance, "schedule", SCHEDULE)}
+    assert set(by_dataset) == {GOOD, TORN}
+    again = worked(instance, by_dataset[GOOD])
+    assert by_dataset[GOOD].status == dg.DagsterRunStatus.SUCCESS
+    assert set(again) == EVERYTHING and not any(again.values())
+    assert by_dataset[TORN].status == dg.DagsterRunStatus.FAILURE
+    assert refused(instance, by_dataset[TORN]) == ["few_rejected_rows"]
+    assert set(worked(instance, by_dataset[TORN])) == UNCHECKED
+    assert len(runs_of(instance, "sensor", good)) == 2 and len(runs_of(instance, "sensor", torn)) == 1

@@ -1,0 +1,189 @@
+"""A lake, an instance and an LLM so small that the whole job takes seconds; and the command line as a process."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+LINE_S = 300
+
+DATASET = """
+title = "Small"
+
+[source]
+kind = "folder"
+location = "../files/{name}"
+
+[interactions]
+file = "ratings.csv"
+columns = {{ rating = "rating", timestamp = "timestamp" }}
+
+[items]
+file = "items.csv"
+columns = {{ title = "title" }}
+
+[protocol]
+user_core = 3
+item_core = 3
+min_history = 3
+
+[label]
+scale = [1, 2, 3, 4, 5]
+like_above = 3
+"""
+
+SETTINGS = """
+[model]
+source = "{model}"
+name = "tiny"
+dtype = "float32"
+
+[descriptions]
+max_words = 8
+max_new_tokens = 8
+
+[collaborative]
+epochs = 2
+dimensions = 4
+
+[alignment]
+epochs = 2
+hidden = 4
+
+[text]
+pca_dimensions = 4
+
+[retrieval]
+history_length = 2
+
+[prompts]
+train_samples = 6
+validation_samples = 8
+test_samples = 10
+
+[tuning]
+batch_size = 8
+
+[scoring]
+bootstrap = 20
+
+[automation]
+refresh_cron = "* * * * *"
+sensor_interval_s = 1
+"""
+
+
+def make_world(root: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], **monitoring: int) -> Path:
+    """Lake with the datasets `names`, and an instance with this project's `dagster.yaml`; the environment names both.
+
+    `monitoring` replaces times of the run monitoring. Returns the lake.
+    """
+    lake, home, model = root / "lake", root / "home", root / "model"
+    (lake / "catalog").mkdir(parents=True)
+    for name in names:
+        (lake / "catalog" / f"{name}.toml").write_text(DATASET.format(name=name), encoding="utf-8")
+        write_ratings(lake, name)
+    write_model(model)
+    settings = root / "settings.toml"
+    settings.write_text(SETTINGS.format(model=model.as_posix()), encoding="utf-8")
+    home.mkdir()
+    lines = (REPOSITORY / "dagster.yaml").read_text(encoding="utf-8").splitlines()
+    for key, value in monitoring.items():
+        (at,) = [number for number, line in enumerate(lines) if line.startswith(f"  {key}:")]
+        lines[at] = f"  {key}: {value}"
+    (home / "dagster.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    monkeypatch.delenv("RALLREC_PROFILE", raising=False)
+    monkeypatch.setenv("RALLREC_LAKE", str(lake))
+    monkeypatch.setenv("RALLREC_SETTINGS", str(settings))
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    return lake
+
+
+def ratings_file(lake: Path, name: str) -> Path:
+    """The raw ratings of a dataset."""
+    return lake / "files" / name / "ratings.csv"
+
+
+def write_ratings(lake: Path, name: str) -> None:
+    """20 users, each with 8 ratings of 10 items."""
+    rng = np.random.default_rng(5)
+    moments = iter(rng.permutation(160))
+    rows = [
+        f"u{user},i{item},{rng.integers(1, 6)},{next(moments)}"
+        for user in range(20)
+        for item in rng.choice(10, 8, replace=False)
+    ]
+    file = ratings_file(lake, name)
+    file.parent.mkdir(parents=True)
+    file.write_text("\n".join(["user_id,item_id,rating,timestamp", *rows, ""]), encoding="utf-8")
+    items = [f"i{item},Title {item}" for item in range(10)]
+    file.with_name("items.csv").write_text("\n".join(["item_id,title", *items, ""]), encoding="utf-8")
+
+
+def write_model(folder: Path) -> None:
+    """A Llama of two narrow layers with random weights, and a tokenizer whose tokens are bytes."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>")
+    wrapped.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(wrapped),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=8192,
+        bos_token_id=None,
+        eos_token_id=wrapped.eos_token_id,
+        pad_token_id=wrapped.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+
+
+@contextmanager
+def rallrec(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """`rallrec` in a process of its own, which does not outlive the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rallrec_pipeline.cli", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def read_until(process: subprocess.Popen[str], words: str) -> list[str]:
+    """Lines that the process writes to stderr, up to the one that holds `words`."""
+    lines: list[str] = []
+    watchdog = threading.Timer(LINE_S, process.kill)
+    watchdog.start()
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            lines.append(line.rstrip())
+            if words in line:
+                return lines
+    finally:
+        watchdog.cancel()
+    raise AssertionError(f"no line with {words!r}, only: " + "\n".join(lines))
