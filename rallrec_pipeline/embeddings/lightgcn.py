@@ -2,18 +2,30 @@
 
 Only training interactions may enter. A tenth of them is held out to choose the epoch, and comes back into the
 graph when the final vectors are read off.
+
+A fit may start from the weights of an earlier one. The state of its optimiser is not kept: Adam's averages are made
+anew within some ten steps, they would be of rows and a loss that have changed since, and they are twice the size of the
+weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rallrec_pipeline.embeddings.graph import Edges, adjacency, correlation, propagate, recall_at, user_means
+from rallrec_pipeline.embeddings.graph import (
+    Edges,
+    adjacency,
+    correlation,
+    held_out_edges,
+    propagate,
+    recall_at,
+    user_means,
+)
 from rallrec_pipeline.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,94 +36,174 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int, str], None]
 
 INIT_DEVIATION = 0.1
-HELD_OUT = 0.1  # share of the training interactions that chooses the epoch
 RECALL_AT = 20
 RECALL_USERS = 2000  # users with held-out items that recall is measured on, at most
 DEFAULT_L2 = {"binary": 1e-4, "signed": 1e-2}
 
 
 @dataclass(frozen=True)
-class LightGCNResult:
-    """`item_vectors` (n_items, d) and `user_vectors` (n_users, d) float32 of the best epoch.
+class Ratings:
+    """Training interactions (n,): `users` and `items` int32 codes into the ids, `values` float32 ratings."""
 
-    `losses` and `scores` have one entry per epoch; `metric` says what `scores` are on the held-out training
-    interactions: `recall@20` (binary), or `correlation` with the centred ratings (signed).
+    users: NDArray[np.int32]
+    items: NDArray[np.int32]
+    values: NDArray[np.float32]
+    user_ids: Sequence[str]
+    item_ids: Sequence[str]
+
+    def edges(self, graph: str) -> Edges:
+        """Edges of the `signed` or the `binary` graph."""
+        means = user_means(self.users, self.values, len(self.user_ids))
+        values = self.values - means[self.users] if graph == "signed" else np.ones(len(self.users))
+        return Edges(self.users.astype(np.int64), self.items.astype(np.int64), values.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """`weights` (k, d) float32 that `rows` (k,) of a fit (users, then items) start from; the others start at random."""
+
+    rows: NDArray[np.int64]
+    weights: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class LightGCNResult:
+    """`weights` (n_users + n_items, d) float32 of the best epoch, and what is read off them with all edges.
+
+    `item_vectors` (n_items, d) and `user_vectors` (n_users, d) are float32. `losses` and `scores` have one entry per
+    epoch; `metric` says what `scores` are on the held-out training interactions: `recall@20` (binary), or `correlation`
+    with the centred ratings (signed). `start_score` is that of the weights a warm start began with.
     """
 
     item_vectors: NDArray[np.float32]
     user_vectors: NDArray[np.float32]
+    weights: NDArray[np.float32]
     losses: list[float]
     scores: list[float]
     metric: str
-
-    @property
-    def recall(self) -> list[float]:
-        """The inner score of each epoch, whatever `metric` it is."""
-        return self.scores
+    start_score: float | None = None
 
     @property
     def best_epoch(self) -> int:
-        """Number of epochs behind the vectors."""
-        return int(np.argmax(self.scores)) + 1
+        """Number of epochs behind the vectors; 0 where no epoch of a warm start was better than its start."""
+        return _best_epoch(self.scores, self.start_score)
+
+    @property
+    def best_score(self) -> float:
+        """The score that chose the epoch."""
+        epoch = self.best_epoch
+        return self.scores[epoch - 1] if epoch or self.start_score is None else self.start_score
 
 
 def train_lightgcn(
-    users: NDArray[np.int32],
-    items: NDArray[np.int32],
-    ratings: NDArray[np.float32],
-    n_users: int,
-    n_items: int,
+    ratings: Ratings,
     settings: CollaborativeSettings,
     seed: int,
     progress: Progress | None = None,
+    start: WarmStart | None = None,
 ) -> LightGCNResult:
-    """Fit on training interactions (n,) given as codes and ratings; stop by a score on some held out of them.
+    """Fit on training interactions; stop by a score on some held out of them (`held_out_edges`).
 
     `binary`: edges of weight 1, BPR against items the user has not rated. `signed`: edges carry the rating minus
     the user's mean and are normalised by the root of absolute degrees; the dot product is fitted to that centred
     rating, so that items are close which the same users rate alike. `progress(done, total, note)` is called once
-    per epoch. Items without training interactions get a zero vector. Raises DataError without interactions.
+    per epoch. Items without training interactions get a zero vector. With a warm `start` the starting weights are
+    scored too, and stay where no epoch is better. Raises DataError without interactions.
     """
-    import torch
-
-    if not len(users):
+    if not len(ratings.users):
         raise DataError("LightGCN has no training interactions: check the k-core and the split of the dataset")
-    rng = np.random.default_rng(seed)
-    values = ratings - user_means(users, ratings, n_users)[users] if settings.graph == "signed" else np.ones(len(users))
-    edges = Edges(users.astype(np.int64), items.astype(np.int64), values.astype(np.float32))
-    held = rng.permutation(len(edges)) < max(1, int(HELD_OUT * len(edges)))
+    edges, n_users = ratings.edges(settings.graph), len(ratings.user_ids)
+    held = held_out_edges(ratings.users, ratings.items, ratings.user_ids, ratings.item_ids)
     inner = edges[~held] if len(edges) > 1 else edges
-    trainer = _Trainer(inner, n_users, n_items, settings, rng)
+    trainer = _Trainer(inner, n_users, len(ratings.item_ids), settings, np.random.default_rng(seed), start)
     judge = _judge(settings.graph, inner, edges[held], n_users)
-    losses, scores, best = [], [], trainer.weights.detach().clone()
-    for epoch in range(settings.epochs):
+    losses: list[float] = []
+    scores: list[float] = []
+    start_score = judge(trainer.vectors()) if start else None
+    best = trainer.weights.detach().clone()
+    for epoch in range(1, settings.epochs + 1):
         losses.append(trainer.epoch())
         scores.append(judge(trainer.vectors()))
-        if scores[-1] >= max(scores):
+        best_epoch = _best_epoch(scores, start_score)
+        if best_epoch == epoch:
             best = trainer.weights.detach().clone()
         if progress:
-            progress(epoch + 1, settings.epochs, f"loss {losses[-1]:.4f}, held-out score {scores[-1]:.4f}")
-        if epoch + 1 - (int(np.argmax(scores)) + 1) >= settings.patience:
+            progress(epoch, settings.epochs, f"loss {losses[-1]:.4f}, held-out score {scores[-1]:.4f}")
+        if epoch - best_epoch >= settings.patience:
             break
+    return read_off(ratings, settings, best.numpy(), losses, scores, start_score)
+
+
+def read_off(
+    ratings: Ratings,
+    settings: CollaborativeSettings,
+    weights: NDArray[np.float32],
+    losses: list[float],
+    scores: list[float],
+    start_score: float | None,
+) -> LightGCNResult:
+    """The result that chosen `weights` (n_users + n_items, d) give with all edges, held-out ones included."""
+    import torch
+
+    n_users, n_items = len(ratings.user_ids), len(ratings.item_ids)
+    matrix = adjacency(ratings.edges(settings.graph), n_users, n_items)
     with torch.no_grad():
-        vectors = propagate(adjacency(edges, n_users, n_items), best, settings.layers)
-    vectors[n_users + np.setdiff1d(np.arange(n_items), items)] = 0
+        vectors = propagate(matrix, torch.from_numpy(weights), settings.layers).numpy().copy()
+    vectors[n_users + np.setdiff1d(np.arange(n_items), ratings.items)] = 0
     metric = "correlation" if settings.graph == "signed" else f"recall@{RECALL_AT}"
-    return LightGCNResult(vectors[n_users:].numpy(), vectors[:n_users].numpy(), losses, scores, metric)
+    return LightGCNResult(vectors[n_users:], vectors[:n_users], weights, losses, scores, metric, start_score)
+
+
+def warm_start(
+    weights: NDArray[np.float32],
+    users: Sequence[str],
+    items: Sequence[str],
+    ratings: Ratings,
+    forgotten: Collection[str] = (),
+) -> WarmStart:
+    """Rows of earlier `weights` (of `users`, then `items`) for the ids of `ratings`, without the items `forgotten`."""
+    old_users, new_users = _matched(users, ratings.user_ids, ())
+    old_items, new_items = _matched(items, ratings.item_ids, frozenset(forgotten))
+    rows = np.concatenate([new_users, new_items + len(ratings.user_ids)])
+    return WarmStart(rows, weights[np.concatenate([old_users, old_items + len(users)])])
+
+
+def _matched(
+    old: Sequence[str], new: Sequence[str], without: Collection[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places in `old` and in `new` of the ids that are in both, and not in `without`."""
+    place = {name: row for row, name in enumerate(old) if name not in without}
+    pairs = [(place[name], row) for row, name in enumerate(new) if name in place]
+    both = np.array(pairs, np.int64).reshape(-1, 2)
+    return both[:, 0], both[:, 1]
+
+
+def _best_epoch(scores: Sequence[float], start_score: float | None) -> int:
+    """The first epoch with the best score, counted from 1; 0 is the start, where it has a score."""
+    best = int(np.argmax(scores)) + 1 if scores else 0
+    return 0 if start_score is not None and (not scores or start_score >= scores[best - 1]) else best
 
 
 class _Trainer:
     """Weights, optimiser and random state of one fit."""
 
     def __init__(
-        self, edges: Edges, n_users: int, n_items: int, settings: CollaborativeSettings, rng: np.random.Generator
+        self,
+        edges: Edges,
+        n_users: int,
+        n_items: int,
+        settings: CollaborativeSettings,
+        rng: np.random.Generator,
+        start: WarmStart | None,
     ) -> None:
         import torch
 
         self.edges, self.n_users, self.n_items, self.settings, self.rng = edges, n_users, n_items, settings, rng
         self.matrix = adjacency(edges, n_users, n_items)
-        start = rng.standard_normal((n_users + n_items, settings.dimensions)).astype(np.float32) * INIT_DEVIATION
-        self.weights = torch.from_numpy(start).requires_grad_()
+        drawn = rng.standard_normal((n_users + n_items, settings.dimensions)).astype(np.float32) * INIT_DEVIATION
+        if start:
+            drawn[start.rows] = start.weights
+        self.weights = torch.from_numpy(drawn).requires_grad_()
         self.optimizer = torch.optim.Adam([self.weights], settings.learning_rate)
         self.l2 = DEFAULT_L2[settings.graph] if settings.l2 is None else settings.l2
         self.seen = np.sort(edges.users * n_items + edges.items)

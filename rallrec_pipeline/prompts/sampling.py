@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from rallrec_pipeline.datasets.draws import row_draws
 from rallrec_pipeline.datasets.spec import ProtocolSpec
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.settings import PromptSettings
@@ -14,6 +15,8 @@ def choose_samples(
     samples: pl.DataFrame, settings: PromptSettings, seed: int, protocol: ProtocolSpec | None = None
 ) -> pl.DataFrame:
     """A random subset of each split, in sample order; a smaller one is part of a larger one.
+
+    Each pair of user and item draws for itself, so that most of a choice stays when the data grow.
 
     Train: `train_samples` (few-shot), at most the protocol's own number. Validation and test: random rows, 0 takes
     the whole split; the test rows are of the first that the protocol evaluates.
@@ -28,15 +31,10 @@ def choose_samples(
         "valid": settings.validation_samples,
         "test": settings.test_samples,
     }
-    # A generator for each split: more training samples leave the test rows as they are.
-    parts = [
-        _subset(splits[split], n, split, np.random.default_rng([seed, number]))
-        for number, (split, n) in enumerate(wanted.items())
-    ]
-    return pl.concat(parts).sort("sample_id")
+    return pl.concat(_subset(splits[split], n, split, seed) for split, n in wanted.items()).sort("sample_id")
 
 
-def _subset(rows: pl.DataFrame, wanted: int, split: str, rng: np.random.Generator) -> pl.DataFrame:
+def _subset(rows: pl.DataFrame, wanted: int, split: str, seed: int) -> pl.DataFrame:
     if rows["label"].n_unique() < 2:
         raise DataError(
             f"the {split} split has {rows.height} samples of {rows['label'].n_unique()} class(es): "
@@ -44,4 +42,4 @@ def _subset(rows: pl.DataFrame, wanted: int, split: str, rng: np.random.Generato
         )
     if wanted == 0 or wanted >= rows.height:
         return rows
-    return rows[np.sort(rng.permutation(rows.height)[:wanted])]
+    return rows[np.sort(np.argsort(row_draws(rows, f"samples {seed}"), kind="stable")[:wanted])]

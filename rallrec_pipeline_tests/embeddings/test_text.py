@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from rallrec_pipeline.embeddings.text import embed_texts, embeddings_frame, text_vectors, vectors_of
+from rallrec_pipeline.embeddings import text
+from rallrec_pipeline.embeddings.text import EncodedTexts, embed_texts, embeddings_frame, text_vectors
 from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.lake.vectors import VectorStore, vectors_of
+from rallrec_pipeline.language_models.protocols import Progress
 from rallrec_pipeline.settings import TextEmbeddingSettings
 
 if TYPE_CHECKING:
@@ -17,26 +21,81 @@ if TYPE_CHECKING:
 TEXTS = ["Heat, a movie.", "Toy Story, a movie.", "Fargo, a movie."]
 
 
-def test_only_changed_texts_are_encoded_again(engine: TransformersEngine) -> None:
-    first, encoded = embed_texts("123", TEXTS, engine, None, "model", "one")
-    assert encoded == 3 and vectors_of(first).shape == (3, engine.model.config.hidden_size)
-    changed = [TEXTS[0], "Toys, a movie.", TEXTS[2]]
-    second, encoded = embed_texts("123", changed, engine, first, "model", "two")
-    assert encoded == 1 and second["run_id"].to_list() == ["one", "two", "one"]
-    np.testing.assert_array_equal(vectors_of(second)[[0, 2]], vectors_of(first)[[0, 2]])
-    assert second["data_version"][1] != first["data_version"][1]
+class Embedder:
+    """`embed_texts` over one lake, as one stage after another would call it."""
+
+    def __init__(self, lake: Path, engine: TransformersEngine) -> None:
+        self.store, self.engine, self.loaded = VectorStore(lake, "small", "title"), engine, 0
+
+    def load(self) -> TransformersEngine:
+        self.loaded += 1
+        return self.engine
+
+    def __call__(
+        self, texts: list[str], run: str, model: str = "model", progress: Progress | None = None
+    ) -> EncodedTexts:
+        ids = [str(number) for number in range(len(texts))]
+        made = embed_texts(ids, texts, self.load, self.store, model, run, progress)
+        self.store.commit(made.table)
+        return made
 
 
-def test_another_model_encodes_everything(engine: TransformersEngine) -> None:
-    first, _ = embed_texts("123", TEXTS, engine, None, "model", "one")
-    _, encoded = embed_texts("123", TEXTS, engine, first, "other", "two")
-    assert encoded == 3
+@pytest.fixture
+def embed(tmp_path: Path, engine: TransformersEngine) -> Embedder:
+    return Embedder(tmp_path, engine)
 
 
-def test_nothing_changed_encodes_nothing(engine: TransformersEngine) -> None:
-    first, _ = embed_texts("123", TEXTS, engine, None, "model", "one")
-    second, encoded = embed_texts("123", TEXTS, engine, first, "model", "two")
-    assert encoded == 0 and second.equals(first)
+def test_only_changed_texts_are_encoded_again(embed: Embedder) -> None:
+    first = embed(TEXTS, "one")
+    assert first.computed == 3 and vectors_of(first.table).shape == (3, embed.engine.model.config.hidden_size)
+    second = embed([TEXTS[0], "Toys, a movie.", TEXTS[2]], "two")
+    assert second.computed == 1 and second.table["run_id"].to_list() == ["one", "two", "one"]
+    np.testing.assert_array_equal(vectors_of(second.table)[[0, 2]], vectors_of(first.table)[[0, 2]])
+    assert second.table["data_version"][1] != first.table["data_version"][1]
+
+
+def test_a_reverted_text_costs_nothing_and_keeps_its_origin(embed: Embedder) -> None:
+    first = embed(TEXTS, "one")
+    embed([TEXTS[0], "Toys, a movie.", TEXTS[2]], "two")
+    loaded = embed.loaded
+    third = embed(TEXTS, "three")
+    assert third.computed == 0 and embed.loaded == loaded and third.table.equals(first.table)
+
+
+def test_equal_texts_are_encoded_once(embed: Embedder) -> None:
+    made = embed([TEXTS[0], TEXTS[1], TEXTS[0]], "one")
+    assert made.computed == 2
+    np.testing.assert_array_equal(*vectors_of(made.table)[[0, 2]])
+
+
+def test_another_model_encodes_everything(embed: Embedder) -> None:
+    embed(TEXTS, "one")
+    assert embed(TEXTS, "two", model="other").computed == 3
+
+
+def test_nothing_changed_encodes_nothing_and_loads_nothing(embed: Embedder) -> None:
+    first = embed(TEXTS, "one")
+    second = embed(TEXTS, "two")
+    assert second.computed == 0 and embed.loaded == 1 and second.table.equals(first.table)
+
+
+def test_a_broken_off_run_ends_with_the_same_vectors(
+    tmp_path: Path, engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "FLUSH_EVERY", 4)
+    texts = [f"{TEXTS[n % 3]} {'very ' * (n % 7)}good, part {n}" for n in range(14)]
+    whole = Embedder(tmp_path / "whole", engine)(texts, "one").table
+
+    def stop(done: int, total: int) -> None:
+        if done > 9:
+            raise KeyboardInterrupt
+
+    broken = Embedder(tmp_path / "broken", engine)
+    with pytest.raises(KeyboardInterrupt):
+        broken(texts, "one", progress=stop)
+    again = broken(texts, "two")
+    assert again.computed == 14 - 8  # two chunks were stored
+    assert again.table["data_version"].equals(whole["data_version"])
 
 
 def test_both_parts_stand_side_by_side() -> None:

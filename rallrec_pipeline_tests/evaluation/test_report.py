@@ -14,7 +14,7 @@ from rallrec_pipeline.evaluation.metrics import evaluate
 from rallrec_pipeline.evaluation.report import PAPER_DATASETS, ReportContext, build_report, paper_figures
 from rallrec_pipeline.evaluation.significance import paired_bootstrap
 from rallrec_pipeline.evaluation.wording import duration, headline, p_text, verdict
-from rallrec_pipeline_tests.evaluation.examples import predictions, report
+from rallrec_pipeline_tests.evaluation.examples import WARM_START, predictions, report
 
 CONTEXT = ReportContext("d", "D", "demo", 0, 10)
 
@@ -117,3 +117,15 @@ def test_console_prints_every_method_and_where_files_lie() -> None:
     assert "[bold]Films[/nothing]" in text and "RALLRec [/]" in text
     assert all(figures["title"] in text for figures in found["methods"].values())
     assert "page: lake/reports/evaluation.html" in text and "0.7772" in text
+
+
+def test_a_comparison_of_warm_and_cold_starts_is_told_where_there_is_one() -> None:
+    found = report(warm_start=WARM_START)
+    assert found["warm_start"] == WARM_START and "warm_start" not in report()
+    stream = StringIO()
+    print_report(found, Console(file=stream, width=200))
+    text = stream.getvalue()
+    assert "Warm start of the collaborative vectors: 7 epochs in – (cold: 37 in 4.2 s)" in text
+    assert "held-out correlation 0.4898 (0.4925), neighbour AUC 0.7365 (0.7323)" in text
+    print_report(report(), Console(file=(stream := StringIO()), width=200))
+    assert "Warm start" not in stream.getvalue()

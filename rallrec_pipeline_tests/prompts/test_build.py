@@ -70,7 +70,15 @@ def test_facts_leave_the_own_rating_out() -> None:
 
 def samples(n: int) -> pl.DataFrame:
     splits = ["train"] * n + ["valid"] * n + ["test"] * n
-    return pl.DataFrame({"sample_id": range(3 * n), "split": splits, "label": [i % 2 for i in range(3 * n)]})
+    return pl.DataFrame(
+        {
+            "sample_id": range(3 * n),
+            "user_id": [f"u{i % 7}" for i in range(3 * n)],
+            "item_id": [f"i{i}" for i in range(3 * n)],
+            "split": splits,
+            "label": [i % 2 for i in range(3 * n)],
+        }
+    )
 
 
 @given(st.integers(10, 60), st.integers(1, 30), st.integers(1, 30), st.integers(0, 9))
@@ -83,6 +91,24 @@ def test_a_smaller_choice_is_part_of_a_larger_one(n: int, few: int, more: int, s
     assert set(small["sample_id"]) <= set(large["sample_id"])
     assert small.filter(pl.col("split") != "train").equals(large.filter(pl.col("split") != "train"))
     assert small["sample_id"].is_sorted() and small.filter(pl.col("split") == "train").height == min(few, n)
+
+
+def test_a_choice_changes_by_no_more_rows_than_the_data() -> None:
+    settings = PromptSettings(train_samples=100, validation_samples=50, test_samples=60)
+    later = samples(1000)
+    earlier = later.filter(pl.int_range(pl.len()) % 30 != 7)
+    before, after = (choose_samples(rows, settings, 1) for rows in (earlier, later))
+    assert earlier.height == 2900 and after.height == before.height == 210
+    new = after.join(before, on="sample_id", how="anti")
+    assert 0 < new.height < 30 and new.join(earlier, on="sample_id", how="semi").is_empty()
+
+
+def test_another_seed_chooses_other_rows_and_both_look_random() -> None:
+    settings = PromptSettings(train_samples=300, validation_samples=50, test_samples=60)
+    one, two = (choose_samples(samples(1000), settings, seed).filter(pl.col("split") == "train") for seed in (1, 2))
+    shared = one.join(two, on="sample_id", how="semi").height
+    assert 50 < shared < 130  # 90 are expected of two independent choices
+    assert abs(one["sample_id"].mean() - 500) < 60  # type: ignore[operator]
 
 
 def test_zero_takes_the_whole_split_and_one_class_is_refused() -> None:
