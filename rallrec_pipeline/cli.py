@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from rallrec_pipeline.errors import ConfigError, RallrecError
@@ -48,6 +49,7 @@ def run(
         report(dataset)
     if worked:
         console.print(f"{len(worked)} of {len(summary.worked)} stages did work: {', '.join(worked)}")
+        console.print(_llm_work(summary.llm))
     else:
         console.print(f"everything is up to date: {len(summary.worked)} stages, no work, no LLM call")
     console.print(f"{time.monotonic() - start:.1f} s, profile {load_settings().profile}")
@@ -80,6 +82,76 @@ def datasets() -> None:
 
 
 @app.command()
+def lineage(
+    dataset: Annotated[str, typer.Argument(help="A dataset.")],
+    item_id: Annotated[str, typer.Argument(help="An item of it, as in the raw files.")],
+    json: Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")] = False,
+    at: Annotated[str | None, typer.Option(metavar="RUN_ID", help="The state that this run left behind.")] = None,
+    profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = None,
+) -> None:
+    """Print the chain of one item from its raw line to the predictions that used it."""
+    from rallrec_pipeline.orchestration.lineage.chain import as_json, trace
+    from rallrec_pipeline.orchestration.lineage.page import print_lineage
+
+    found = trace(lake_root(), dataset, item_id, load_settings(profile), at)
+    if json:
+        typer.echo(as_json(found))
+    else:
+        print_lineage(found, console)
+
+
+@app.command()
+def status(
+    dataset: Annotated[str | None, typer.Argument(help="A dataset; default: all that were ever made.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")] = False,
+    profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = None,
+) -> None:
+    """Tell what is fresh, stale or missing, why, and about what it will cost to catch up; does no work."""
+    from rallrec_pipeline.datasets.catalog import get_dataset
+    from rallrec_pipeline.orchestration.status import dataset_status, made_datasets, status_as_json
+    from rallrec_pipeline.orchestration.status_table import print_nothing, print_status
+
+    lake, settings = lake_root(), load_settings(profile)
+    if dataset is not None:
+        get_dataset(dataset, lake)
+    found = [dataset_status(lake, name, settings) for name in ([dataset] if dataset else made_datasets(lake))]
+    if json:
+        typer.echo(status_as_json(found, lake, settings))
+    elif not found:
+        print_nothing(lake, console)
+    else:
+        for one in found:
+            print_status(one, settings, console)
+
+
+@app.command()
+def prune(
+    dataset: Annotated[str | None, typer.Argument(help="A dataset; default: all, and what they share.")] = None,
+    keep: Annotated[int | None, typer.Option(min=1, help="Newest records per artefact that stay; default 5.")] = None,
+    older_than: Annotated[
+        float | None,
+        typer.Option(min=0, max=100_000, metavar="DAYS", help="Remove only what is older; without --keep, all of it."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
+) -> None:
+    """Remove superseded records and what only they refer to; never what something current was made from."""
+    from rallrec_pipeline.lake.prune import PruneOptions, prune_lake
+
+    def say(message: str) -> None:
+        errors.print(message, markup=False, highlight=False, soft_wrap=True)
+
+    done = prune_lake(lake_root(), dataset, PruneOptions(keep, older_than, dry_run), say)
+    table = Table("what", *(Column(name, justify="right") for name in ("files", "rows", "bytes")))
+    for kind, gone in done.kinds.items():
+        table.add_row(Text(kind), *(f"{count:,}" for count in (gone.files, gone.rows, gone.bytes)))
+    if done.kinds:
+        console.print(table)
+    for note in done.notes:
+        console.print(Text(note), soft_wrap=True)
+    console.print(f"{'would remove' if dry_run else 'removed'} {done.summary()}", highlight=False)
+
+
+@app.command()
 def check(file: Annotated[Path, typer.Argument(metavar="FILE.toml", help="A dataset's TOML file.")]) -> None:
     """Compare a dataset's TOML file with its real files and tell every problem at once."""
     from rallrec_pipeline.datasets.check import check_dataset
@@ -107,6 +179,13 @@ def main() -> None:
     except RallrecError as error:
         errors.print(f"rallrec: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
+
+
+def _llm_work(usage: Mapping[str, int]) -> str:
+    if not usage.get("rows"):
+        return "no LLM call"
+    counts = ("rows", "prompt tokens", "new tokens")
+    return "LLM: " + ", ".join(f"{usage.get(name.replace(' ', '_'), 0):,} {name}" for name in counts)
 
 
 def _figures(figures: dict[str, Any]) -> Table:

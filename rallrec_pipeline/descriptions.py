@@ -2,27 +2,29 @@
 
 Every answer is checked. An empty or degenerate one is asked for once more with another seed; if that fails
 too, the plain template sentence stands in and is counted. Finished rows go to the cache every few hundred.
+
+So that a run that was broken off ends with the same texts as one that was not, batches are cut from one sorted list,
+and the seed of a batch comes from what it asks.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import polars as pl
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
-from rallrec_pipeline.lake.llm_cache import SCHEMA, LLMCache
-from rallrec_pipeline.lake.provenance import now, stable_hash
+from rallrec_pipeline.lake.llm_cache import DESCRIPTIONS, LLMCache
+from rallrec_pipeline.lake.provenance import hash_column, now, stable_hash
 from rallrec_pipeline.lake.text import clean_text
 from rallrec_pipeline.language_models.protocols import Progress, Sampling, TextGenerator
-from rallrec_pipeline.settings import DescriptionSettings
+from rallrec_pipeline.settings import TEMPLATE_GAP, DescriptionSettings
 
-TEMPLATE_VERSION = "1"
+RENDERER_VERSION = "1"  # of how a template is filled in
 Status = Literal["written", "retried", "template"]
 
 MIN_WORDS = 8
@@ -32,11 +34,10 @@ MIN_DISTINCT = 0.4  # share of distinct words
 
 @dataclass(frozen=True)
 class DescriptionResult:
-    """The table, and how many rows came from where."""
+    """The table; texts that the LLM had to write, those it was asked twice for, rows with the template sentence."""
 
     table: pl.DataFrame
-    generated: int
-    reused: int
+    computed: int
     retried: int
     templated: int
 
@@ -48,14 +49,19 @@ def template_text(fields: Mapping[str, str], spec: DatasetSpec) -> str:
     return f"{title}, a {spec.words.item}" + (f" ({rest})." if rest else ".")
 
 
-def description_prompt(fields: Mapping[str, str], spec: DatasetSpec, max_words: int) -> str:
-    """What the LLM is asked."""
-    item = spec.words.item
-    return (
-        f"Describe this {item} in at most {max_words} words, in plain sentences: what it is about without giving "
-        "away the end, themes and genre, setting, key characters, who made it, style and tone, its place in "
-        f"culture.\n{template_text(fields, spec)}"
-    )
+def description_prompt(fields: Mapping[str, str], spec: DatasetSpec, settings: DescriptionSettings) -> str:
+    """What the LLM is asked: the template of the settings, filled in at one go, so that data cannot name a gap."""
+    gaps = {
+        "item": spec.words.item,
+        "max_words": str(settings.max_words),
+        "fields": template_text(fields, spec),
+    }
+    return TEMPLATE_GAP.sub(lambda gap: gaps[gap.group(1)], settings.template)
+
+
+def template_version(settings: DescriptionSettings) -> str:
+    """Short hash of the template's wording."""
+    return stable_hash(settings.template, RENDERER_VERSION)[:12]
 
 
 def is_degenerate(text: str) -> bool:
@@ -80,7 +86,7 @@ def tidy(text: str, max_words: int) -> str:
 def describe_items(
     items: pl.DataFrame,
     spec: DatasetSpec,
-    generator: TextGenerator | None,
+    load_generator: Callable[[], TextGenerator],
     cache: LLMCache,
     settings: DescriptionSettings,
     model_fingerprint: str,
@@ -88,27 +94,22 @@ def describe_items(
     run_id: str,
     progress: Progress | None = None,
 ) -> DescriptionResult:
-    """Descriptions of all `items`; only those that the cache lacks are generated.
+    """Descriptions of all `items`; only those that the cache lacks are generated, each distinct prompt once.
 
-    `generator` may be None when nothing is missing (compare `description_keys` with the cache).
+    The generator is loaded only when there is something to write.
     """
-    rows = list(items.iter_rows(named=True))
     keys = description_keys(items, spec, settings, model_fingerprint, seed)
     known = set(cache.find(keys)["key"])
-    todo = [i for i, key in enumerate(keys) if key not in known]
-    if todo:
-        assert generator is not None
-        _generate_all(
-            [rows[i] for i in todo], [keys[i] for i in todo], spec, generator, cache, settings, seed, run_id, progress
-        )
-    found = cache.find(keys)
-    table = pl.DataFrame({"item_id": items["item_id"], "key": keys}).join(found, on="key", maintain_order="left")
-    made = table.filter(pl.col("key").is_in([keys[i] for i in todo]))
-    counts = Counter(made["status"])
+    missing = {key: row for key, row in zip(keys, items.iter_rows(named=True), strict=True) if key not in known}
+    if missing:
+        _generate_all(missing, spec, load_generator(), cache, settings, seed, run_id, progress)
+    table = pl.DataFrame({"item_id": items["item_id"], "key": keys}).join(
+        cache.find(keys), on="key", how="left", maintain_order="left"
+    )
+    counts = Counter(table.filter(pl.col("key").is_in(list(missing))).unique("key")["status"])
     return DescriptionResult(
-        _with_provenance(table, model_fingerprint),
-        generated=len(todo),
-        reused=len(keys) - len(todo),
+        _with_provenance(table, template_version(settings), model_fingerprint),
+        computed=len(missing),
         retried=counts["retried"] + counts["template"],
         templated=Counter(table["status"])["template"],
     )
@@ -117,17 +118,16 @@ def describe_items(
 def description_keys(
     items: pl.DataFrame, spec: DatasetSpec, settings: DescriptionSettings, model_fingerprint: str, seed: int
 ) -> list[str]:
-    """Provenance of each description: prompt, template version, model, sampling and seed."""
+    """Provenance of each description: prompt, model, sampling and seed."""
     sampling = (settings.max_words, settings.max_new_tokens, settings.temperature, settings.top_p, seed)
     return [
-        stable_hash(description_prompt(row, spec, settings.max_words), TEMPLATE_VERSION, model_fingerprint, sampling)
+        stable_hash(description_prompt(row, spec, settings), RENDERER_VERSION, model_fingerprint, sampling)
         for row in items.iter_rows(named=True)
     ]
 
 
 def _generate_all(
-    rows: Sequence[Mapping[str, str]],
-    keys: Sequence[str],
+    missing: Mapping[str, Mapping[str, str]],
     spec: DatasetSpec,
     generator: TextGenerator,
     cache: LLMCache,
@@ -136,19 +136,25 @@ def _generate_all(
     run_id: str,
     progress: Progress | None,
 ) -> None:
-    prompts = [description_prompt(row, spec, settings.max_words) for row in rows]
-    order = np.argsort([len(prompt) for prompt in prompts], kind="stable")
-    pending: list[tuple[str, str, Status, int, str, str]] = []
+    """Write the descriptions of `missing` rows, by key."""
+    prompts = {key: description_prompt(row, spec, settings) for key, row in missing.items()}
+    order = sorted(prompts, key=lambda key: (len(prompts[key]), key))
+    pending: list[tuple[str, str, str, Status, int, str, str]] = []
     for start in range(0, len(order), settings.batch_size):
-        batch = [int(i) for i in order[start : start + settings.batch_size]]
-        texts = _generate_checked([prompts[i] for i in batch], generator, settings, seed + start)
-        for i, (text, status, attempts) in zip(batch, texts, strict=True):
-            pending.append((keys[i], text or template_text(rows[i], spec), status, attempts, run_id, now()))
+        batch = order[start : start + settings.batch_size]
+        texts = _generate_checked([prompts[key] for key in batch], generator, settings, _batch_seed(batch, seed))
+        for key, (text, status, attempts) in zip(batch, texts, strict=True):
+            text = text or template_text(missing[key], spec)
+            pending.append((key, prompts[key], text, status, attempts, run_id, now()))
         if len(pending) >= settings.flush_every or start + len(batch) == len(order):
-            cache.add(pl.DataFrame(pending, schema=list(SCHEMA), orient="row"))
+            cache.add(pl.DataFrame(pending, schema=list(DESCRIPTIONS), orient="row"))
             pending = []
         if progress is not None:
             progress(start + len(batch), len(order))
+
+
+def _batch_seed(keys: Sequence[str], seed: int) -> int:
+    return int(stable_hash(seed, list(keys))[:8], 16)
 
 
 def _generate_checked(
@@ -168,7 +174,7 @@ def _generate_checked(
     return results
 
 
-def _with_provenance(table: pl.DataFrame, model_fingerprint: str) -> pl.DataFrame:
+def _with_provenance(table: pl.DataFrame, template: str, model_fingerprint: str) -> pl.DataFrame:
     """The table with each row's own run: a reused text keeps that of the run which wrote it."""
     return table.select(
         "item_id",
@@ -176,9 +182,9 @@ def _with_provenance(table: pl.DataFrame, model_fingerprint: str) -> pl.DataFram
         "status",
         "attempts",
         pl.col("key").alias("input_hash"),
-        pl.lit(TEMPLATE_VERSION).alias("template_version"),
+        pl.lit(template).alias("template_version"),
         pl.lit(model_fingerprint).alias("model_fingerprint"),
-        pl.col("text").map_elements(stable_hash, return_dtype=pl.String).alias("data_version"),
+        pl.Series("data_version", hash_column(table["text"]), dtype=pl.String),
         "run_id",
         "created_at",
     )

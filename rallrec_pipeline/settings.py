@@ -7,19 +7,22 @@ The settings of one dataset (sources, k-core, split, words) are not here: see `d
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rallrec_pipeline.errors import ConfigError
 
 AnswerForm = Literal["yes_no", "rating"]
 PromptForm = Literal["recent", "relevance", "sequential", "reranked"]
 Fact = Literal["item_mean", "user_mean"]
+TEMPLATE_GAP = re.compile(r"{(item|max_words|fields)}")
 RelevanceKind = Literal["text", "collaborative", "aligned"]
+WarmStartMode = Literal["off", "on", "compare"]
 
 
 class Section(BaseModel):
@@ -43,12 +46,27 @@ class ModelSettings(Section):
 class DescriptionSettings(Section):
     """Item descriptions written by the LLM (paper: temperature 0.8, top-p 0.9, 80 words)."""
 
+    template: str = Field(
+        "Describe this {item} in at most {max_words} words, in plain sentences: what it is about without giving away "
+        "the end, themes and genre, setting, key characters, who made it, style and tone, its place in culture.\n"
+        "{fields}",
+        description="What the LLM is asked; `{item}`, `{max_words}` and `{fields}` are filled in.",
+    )
     max_words: int = Field(80, gt=0, description="Longest description, in words.")
     max_new_tokens: int = Field(112, gt=0, description="Generation stops here at the latest.")
     temperature: float = Field(0.8, gt=0)
     top_p: float = Field(0.9, gt=0, le=1)
     batch_size: int = Field(128, gt=0, description="Sequences that decode together.")
     flush_every: int = Field(256, gt=0, description="Finished rows are stored this often.")
+
+    @field_validator("template")
+    @classmethod
+    def _has_known_gaps(cls, template: str) -> str:
+        gaps = set(re.findall(r"{(\w*)}", template))
+        if "fields" not in gaps or (unknown := gaps - {"item", "max_words", "fields"}):
+            problem = "must name {fields}" if "fields" not in gaps else f"has unknown gaps {sorted(unknown)}"
+            raise ValueError(f"the template {problem}; it may name {{item}}, {{max_words}} and {{fields}}")
+        return template
 
 
 class TextEmbeddingSettings(Section):
@@ -72,6 +90,9 @@ class CollaborativeSettings(Section):
     batch_size: int = Field(8192, gt=0)
     l2: float | None = Field(None, ge=0, description="None takes 1e-4 (`binary`) or 1e-2 (`signed`).")
     patience: int = Field(6, gt=0, description="Epochs without a better held-out score before stopping.")
+    warm_start: WarmStartMode = Field(
+        "off", description="`on`: start from the last run's weights. `compare`: a cold fit too, for the report."
+    )
 
 
 class AlignmentSettings(Section):
@@ -82,6 +103,9 @@ class AlignmentSettings(Section):
     learning_rate: float = Field(1e-3, gt=0)
     epochs: int = Field(200, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
+    warm_start: WarmStartMode = Field(
+        "off", description="`on`: start from the last run's projector. `compare`: a cold fit too, for the report."
+    )
 
 
 class MixtureSettings(Section):
@@ -99,6 +123,18 @@ class RetrievalSettings(Section):
     history_length: int = Field(30, gt=0, description="K: history items in a prompt.")
     alpha: float | None = Field(None, description="Channel weight of eq. 8; None searches 1/2, 2/3, 4/5.")
     beta: float = Field(1.0, ge=0, description="Position decay of eq. 8.")
+
+
+class IndexSettings(Section):
+    """FAISS index over the item vectors."""
+
+    kind: Literal["auto", "flat", "ivf"] = Field(
+        "auto",
+        description="`flat` is exact. `ivf` is approximate and faster in large catalogues. "
+        "`auto` takes `flat` up to `flat_items` items.",
+    )
+    flat_items: int = Field(200_000, ge=0, description="Most items that `auto` searches exactly.")
+    probes: int = Field(64, gt=0, description="Lists that a query looks into (`ivf`); more find more and take longer.")
 
 
 class PromptSettings(Section):
@@ -132,6 +168,7 @@ class ScoringSettings(Section):
     """Reading probabilities off the model."""
 
     calibration: Literal["none", "platt"] = Field("none", description="Fitted on validation rows only.")
+    flush_every: int = Field(256, gt=0, description="Finished rows are stored this often.")
     bootstrap: int = Field(1000, gt=0, description="Resamples of the confidence intervals.")
 
 
@@ -155,6 +192,7 @@ class Settings(Section):
     alignment: AlignmentSettings = AlignmentSettings()
     mixture: MixtureSettings = MixtureSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
+    index: IndexSettings = IndexSettings()
     prompts: PromptSettings = PromptSettings()
     tuning: TuningSettings = TuningSettings()
     scoring: ScoringSettings = ScoringSettings()
@@ -195,6 +233,7 @@ PROFILES: dict[str, dict[str, Any]] = {
             "load_in_8bit": True,
             "tokens_per_batch": 32768,
         },
+        "scoring": {"flush_every": 1024},  # chunks that fill such batches
     },
 }
 

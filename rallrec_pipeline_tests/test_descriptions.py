@@ -49,10 +49,15 @@ class Scripted:
 
 
 def describe(
-    items: pl.DataFrame, spec: DatasetSpec, generator: object, lake: Path, run: str = "run"
+    items: pl.DataFrame,
+    spec: DatasetSpec,
+    generator: object,
+    lake: Path,
+    run: str = "run",
+    settings: DescriptionSettings = SETTINGS,
 ) -> DescriptionResult:
     cache = LLMCache(lake, "descriptions")
-    return describe_items(items, spec, generator, cache, SETTINGS, "model", 7, run)  # type: ignore[arg-type]
+    return describe_items(items, spec, lambda: generator, cache, settings, "model", 7, run)  # type: ignore[arg-type,return-value]
 
 
 @pytest.mark.parametrize("text", ["", "   ", "Too short.", "no no no no no no no no no no no no", "it is a film " * 8])
@@ -82,9 +87,9 @@ def test_finished_rows_survive_an_interruption(spec: DatasetSpec, tmp_path: Path
         describe(ITEMS, spec, Scripted([GOOD], stop_after=2), tmp_path)
     second = Scripted([GOOD])
     result = describe(ITEMS, spec, second, tmp_path)
-    assert second.asked == 2 and (result.generated, result.reused) == (2, 2)
+    assert second.asked == result.computed == 2
     again = Scripted([GOOD])
-    assert describe(ITEMS, spec, again, tmp_path).generated == 0 and again.asked == 0
+    assert describe(ITEMS, spec, again, tmp_path).computed == 0 and again.asked == 0
 
 
 def test_only_a_changed_item_is_asked_again_and_a_reverted_one_is_free(spec: DatasetSpec, tmp_path: Path) -> None:
@@ -93,7 +98,7 @@ def test_only_a_changed_item_is_asked_again_and_a_reverted_one_is_free(spec: Dat
     changed = ITEMS.with_columns(toys)
     second = Scripted([GOOD])
     result = describe(changed, spec, second, tmp_path, run="later")
-    assert result.generated == second.asked == 1
+    assert result.computed == second.asked == 1
     assert result.table.sort("item_id")["run_id"].to_list() == ["run", "later", "run", "run"]
     third = Scripted([GOOD])
     describe(ITEMS, spec, third, tmp_path)
@@ -109,5 +114,53 @@ def test_the_real_model_describes_within_bounds(engine: TransformersEngine, spec
 
 
 def test_the_prompt_states_fields_and_bound(spec: DatasetSpec) -> None:
-    prompt = description_prompt(ITEMS.row(0, named=True), spec, 80)
+    prompt = description_prompt(ITEMS.row(0, named=True), spec, DescriptionSettings())
     assert "80 words" in prompt and "Heat" in prompt and "Action, Crime" in prompt and "1995" in prompt
+
+
+def test_a_template_that_is_edited_and_reverted_costs_no_call(spec: DatasetSpec, tmp_path: Path) -> None:
+    first = describe(ITEMS, spec, Scripted([GOOD]), tmp_path)
+    edited = SETTINGS.model_copy(update={"template": "Say what this {item} is about. {fields}"})
+    second = Scripted([GOOD])
+    result = describe(ITEMS, spec, second, tmp_path, settings=edited)
+    assert second.asked == 4 and set(result.table["template_version"]) != set(first.table["template_version"])
+    third = Scripted([GOOD])
+    assert describe(ITEMS, spec, third, tmp_path).table.equals(first.table) and third.asked == 0
+
+
+def test_data_cannot_name_a_gap_of_the_template(spec: DatasetSpec) -> None:
+    sly = {"title": "{max_words} {fields} {item}", "year": "", "genres": ""}
+    prompt = description_prompt(sly, spec, DescriptionSettings(template="{fields} in {max_words}", max_words=9))
+    assert prompt.startswith("{max_words} {fields} {item}") and prompt.endswith(" in 9")
+
+
+@pytest.mark.parametrize("template", ["nothing to fill in", "{fields} and {title}", "{item}"])
+def test_a_template_with_wrong_gaps_is_refused(template: str) -> None:
+    with pytest.raises(ValueError, match=r"must name \{fields\}|unknown gaps \['title'\]"):
+        DescriptionSettings(template=template)
+
+
+def test_equal_items_are_described_once(spec: DatasetSpec, tmp_path: Path) -> None:
+    twins = pl.concat([ITEMS, ITEMS.with_columns(pl.concat_str(pl.lit("again "), "item_id").alias("item_id"))])
+    generator = Scripted([GOOD])
+    result = describe(twins, spec, generator, tmp_path)
+    assert generator.asked == result.computed == 4 and result.table.height == 8
+
+
+def test_a_broken_off_run_of_the_real_model_ends_with_the_same_texts(
+    engine: TransformersEngine, spec: DatasetSpec, tmp_path: Path
+) -> None:
+    longest = max(len(description_prompt(row, spec, SETTINGS)) for row in ITEMS.iter_rows(named=True))
+
+    class StopsInTheLastBatch:
+        def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
+            if longest in map(len, prompts):
+                raise KeyboardInterrupt
+            return engine.generate(prompts, sampling)
+
+    with pytest.raises(KeyboardInterrupt):
+        describe(ITEMS, spec, StopsInTheLastBatch(), tmp_path / "broken")
+    again = describe(ITEMS, spec, engine, tmp_path / "broken")
+    whole = describe(ITEMS, spec, engine, tmp_path / "whole")
+    assert (again.computed, whole.computed) == (2, 4)
+    assert again.table["description"].equals(whole.table["description"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -11,34 +12,72 @@ from numpy.typing import NDArray
 from rallrec_pipeline.embeddings.reduction import reduce_dimensions
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.provenance import now, stable_hash
-from rallrec_pipeline.language_models.protocols import Progress, TextEncoder
+from rallrec_pipeline.lake.vectors import VectorStore, vector_version, vectors_from_bytes
+from rallrec_pipeline.language_models.protocols import Progress, TextEncoder, part_of
 from rallrec_pipeline.settings import TextEmbeddingSettings
 
 ENCODER_VERSION = "1"
+FLUSH_EVERY = 512  # texts: what a killed run loses at most
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """The embeddings table, and how many texts the encoder had to read for it."""
+
+    table: pl.DataFrame
+    computed: int
 
 
 def embed_texts(
     item_ids: Sequence[str],
     texts: Sequence[str],
-    encoder: TextEncoder,
-    previous: pl.DataFrame | None,
+    load_encoder: Callable[[], TextEncoder],
+    store: VectorStore,
     model_fingerprint: str,
     run_id: str,
     progress: Progress | None = None,
-) -> tuple[pl.DataFrame, int]:
-    """The embeddings table of `texts` and how many rows were encoded anew.
+) -> EncodedTexts:
+    """Vectors of `texts`; only those that `store` lacks are encoded, each text once, and stored every few hundred.
 
-    Rows of `previous` whose `input_hash` still holds are reused.
+    The encoder is loaded only when there is something to encode.
     """
-    keys = [stable_hash(text, ENCODER_VERSION, model_fingerprint) for text in texts]
-    kept = _reusable(previous, keys)
-    todo = [i for i, key in enumerate(keys) if key not in kept]
-    vectors = encoder.encode([texts[i] for i in todo], progress)
-    for i, vector in zip(todo, vectors, strict=True):
-        kept[keys[i]] = vector
-    matrix = np.stack([kept[key] for key in keys])
-    frame = embeddings_frame(item_ids, matrix, keys, ENCODER_VERSION, model_fingerprint, run_id)
-    return _with_old_stamps(frame, previous), len(todo)
+    keys = text_keys(texts, model_fingerprint)
+    missing = _missing(keys, texts, store)
+    if missing:
+        _encode_all(missing, load_encoder(), store, run_id, progress)
+    found = store.find(keys)
+    row_of = {key: row for row, key in enumerate(found["key"])}
+    rows = found[[row_of[key] for key in keys]]
+    frame = embeddings_frame(
+        item_ids, vectors_from_bytes(rows["vector"]), keys, ENCODER_VERSION, model_fingerprint, run_id
+    )
+    # A reused vector keeps the run and time that made it.
+    return EncodedTexts(frame.with_columns(rows["run_id"], rows["created_at"]), len(missing))
+
+
+def text_keys(texts: Sequence[str], model_fingerprint: str) -> list[str]:
+    """Provenance of each vector: text and model."""
+    return [stable_hash(text, ENCODER_VERSION, model_fingerprint) for text in texts]
+
+
+def _missing(keys: Sequence[str], texts: Sequence[str], store: VectorStore) -> list[tuple[str, str]]:
+    """(key, text) of what was never encoded, shortest first: a resumed run sees the end of the same list."""
+    known = store.known(keys)
+    distinct = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+    return sorted(distinct.items(), key=lambda pair: (len(pair[1]), pair[0]))
+
+
+def _encode_all(
+    missing: Sequence[tuple[str, str]],
+    encoder: TextEncoder,
+    store: VectorStore,
+    run_id: str,
+    progress: Progress | None,
+) -> None:
+    for start in range(0, len(missing), FLUSH_EVERY):
+        chunk = missing[start : start + FLUSH_EVERY]
+        vectors = encoder.encode([text for _, text in chunk], part_of(progress, start, len(missing)))
+        store.add([key for key, _ in chunk], vectors, run_id)
 
 
 def text_vectors(
@@ -61,38 +100,16 @@ def embeddings_frame(
 
     Raises DataError when a vector is not finite.
     """
+    vectors = np.ascontiguousarray(vectors, np.float32)
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
         raise DataError(f"{len(bad)} vectors are not finite, first of item {item_ids[bad[0]]!r}")
     return pl.DataFrame({"item_id": list(item_ids)}).with_columns(
-        pl.Series("vector", np.ascontiguousarray(vectors, np.float32), dtype=pl.Array(pl.Float32, vectors.shape[1])),
+        pl.Series("vector", vectors, dtype=pl.Array(pl.Float32, vectors.shape[1])),
         pl.Series("input_hash", list(input_hashes), dtype=pl.String),
         pl.lit(template_version).alias("template_version"),
         pl.lit(model_fingerprint).alias("model_fingerprint"),
-        pl.Series("data_version", [stable_hash(v.tobytes().hex()) for v in vectors], dtype=pl.String),
+        pl.Series("data_version", [vector_version(row.tobytes()) for row in vectors], dtype=pl.String),
         pl.lit(run_id).alias("run_id"),
         pl.lit(now()).alias("created_at"),
     )
-
-
-def vectors_of(table: pl.DataFrame) -> NDArray[np.float32]:
-    """The vectors of an embeddings table, shape (n, d), float32."""
-    return np.asarray(table["vector"].to_numpy(), dtype=np.float32)
-
-
-def _with_old_stamps(frame: pl.DataFrame, previous: pl.DataFrame | None) -> pl.DataFrame:
-    """A reused vector keeps the run and time that made it."""
-    if previous is None:
-        return frame
-    stamps = ("run_id", "created_at")
-    old = previous.select("input_hash", *(pl.col(name).alias(f"old_{name}") for name in stamps)).unique("input_hash")
-    joined = frame.join(old, on="input_hash", how="left", maintain_order="left")
-    return joined.with_columns(pl.coalesce(f"old_{name}", name).alias(name) for name in stamps).select(frame.columns)
-
-
-def _reusable(previous: pl.DataFrame | None, keys: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-    if previous is None:
-        return {}
-    wanted = set(keys)
-    pairs = zip(previous["input_hash"], vectors_of(previous), strict=True)
-    return {key: vector for key, vector in pairs if key in wanted}

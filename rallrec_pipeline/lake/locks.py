@@ -45,6 +45,22 @@ def lake_lock(lake: Path, name: str, log: Callable[[str], None]) -> Iterator[Non
         lock.release()
 
 
+def lock_holder(lake: Path, name: str) -> str | None:
+    """Which process holds the lock `name`, in words; None when it is free. It is taken for an instant at most."""
+    path = lake / "locks" / f"{name}.lock"
+    if not path.exists():
+        return None
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return _who(path.with_suffix(".json"))
+    except OSError:  # a lake that may only be read has no run
+        return None
+    lock.release()
+    return None
+
+
 def _who(holder: Path) -> str:
     try:
         known = json.loads(holder.read_text(encoding="utf-8"))

@@ -8,23 +8,31 @@ import polars as pl
 
 from rallrec_pipeline.errors import DataError, StaleArtefactError
 from rallrec_pipeline.lake.files import atomic_path
+from rallrec_pipeline.lake.shards import shard_files, write_shards
 from rallrec_pipeline.lake.tables import Table
 
 
 def write_table(frame: pl.DataFrame, table: Table, lake: Path, dataset: str) -> Path:
     """Check `frame` against `table` (columns, dtypes, unique key) and write it atomically.
 
+    Of a table in shards each shard is replaced atomically, and only where its rows have changed.
     Raises DataError that says found and expected.
     """
     checked = check_schema(frame, table, dataset)
     path = table.file(lake, dataset)
+    if table.wide:
+        write_shards(checked, path, table.key[0], table.wide)
+        return path
     with atomic_path(path) as temporary:
         checked.write_parquet(temporary, compression="zstd")
     return path
 
 
 def read_table(table: Table, lake: Path, dataset: str) -> pl.DataFrame:
-    """The whole table. Raises StaleArtefactError when it was never made, DataError when its file is damaged."""
+    """The whole table; the rows of one in shards come in no particular order.
+
+    Raises StaleArtefactError when it was never made, DataError when its file is damaged.
+    """
     try:
         return scan_table(table, lake, dataset).collect()
     except pl.exceptions.PolarsError as error:
@@ -37,11 +45,11 @@ def read_table(table: Table, lake: Path, dataset: str) -> pl.DataFrame:
 def scan_table(table: Table, lake: Path, dataset: str) -> pl.LazyFrame:
     """The table, lazily. Raises StaleArtefactError when it was never made."""
     path = table.file(lake, dataset)
-    if not path.exists():
+    if not table.exists(lake, dataset):
         raise StaleArtefactError(
             f"{table.name} of {dataset!r} is missing ({path}): run `rallrec run {dataset} --select {table.name}` first"
         )
-    return pl.scan_parquet(path)
+    return pl.scan_parquet(shard_files(path) if table.wide else path)
 
 
 def check_schema(frame: pl.DataFrame, table: Table, dataset: str) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.lake.files import file_sha256, read_json, write_json
+from rallrec_pipeline.lake.files import file_sha256, file_states, read_json, write_json
 
 HASH_LENGTH = 32  # hex digits: 128 bits
 
@@ -26,13 +26,26 @@ def stable_hash(*parts: Any) -> str:
 
 def content_version(paths: Iterable[Path]) -> str:
     """Data version of an artefact: the hash of the bytes of its files, by name."""
-    files = sorted(f for path in paths for f in ([path] if path.is_file() else path.rglob("*")) if f.is_file())
-    return stable_hash([(file.name, file_sha256(file)) for file in files])
+    return stable_hash([(file.name, file_sha256(file)) for file in _files(paths)])
+
+
+def artefact_states(paths: Iterable[Path]) -> list[list[object]]:
+    """Name, size and time of change of the files of an artefact: while they hold, nothing has to be hashed."""
+    return file_states(_files(paths))
+
+
+def hash_column(values: Iterable[Any]) -> list[str]:
+    """`stable_hash` of each value."""
+    return [stable_hash(value) for value in values]
 
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What is known about one artefact of one dataset."""
+    """What is known about one artefact of one dataset.
+
+    `data_version` is the hash of its content: of its files' bytes, or of less where these hold run ids and times, whose
+    bytes `bytes_version` then is. `rows_file` holds the provenance of each row, where rows have one of their own.
+    """
 
     artefact: str
     dataset: str
@@ -46,6 +59,16 @@ class Sidecar:
     seconds: float
     files: list[str] = field(default_factory=list)
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    bytes_version: str = ""
+    states: list[list[object]] = field(default_factory=list)
+    rows_file: str | None = None
+
+    def is_whole(self, lake: Path) -> bool:
+        """Whether the files are still those that the record was written for; an edited one is made again."""
+        paths = [lake / name for name in self.files]
+        if self.states and artefact_states(paths) == self.states:
+            return True
+        return content_version(paths) == (self.bytes_version or self.data_version)
 
 
 def sidecar_path(lake: Path, artefact: str, dataset: str) -> Path:
@@ -68,6 +91,10 @@ def read_sidecar(lake: Path, artefact: str, dataset: str) -> Sidecar | None:
 def write_sidecar(lake: Path, sidecar: Sidecar) -> None:
     """Store `sidecar` atomically."""
     write_json(sidecar_path(lake, sidecar.artefact, sidecar.dataset), asdict(sidecar))
+
+
+def _files(paths: Iterable[Path]) -> list[Path]:
+    return sorted(f for path in paths for f in ([path] if path.is_file() else path.rglob("*")) if f.is_file())
 
 
 def now() -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
+from rallrec_pipeline.lake.shards import shard_files
+
 TEXT, FLOAT = pl.String, pl.Float32
 TEXTS, FLOATS = pl.List(pl.String), pl.List(pl.Float32)
 
@@ -23,7 +25,10 @@ PROVENANCE: dict[str, pl.DataType | type[pl.DataType]] = {
 
 @dataclass(frozen=True)
 class Table:
-    """One table: `{dataset}` in `path` is the partition; `open_fields` allows more text columns."""
+    """One table: `{dataset}` in `path` is the partition; `open_fields` allows more text columns.
+
+    A `wide` column makes `path` a folder of shards by the key (`lake/shards.py`).
+    """
 
     name: str
     grain: str
@@ -31,10 +36,16 @@ class Table:
     key: tuple[str, ...]
     columns: Mapping[str, pl.DataType | type[pl.DataType]] = field(default_factory=dict)
     open_fields: bool = False
+    wide: str | None = None
 
     def file(self, lake: Path, dataset: str) -> Path:
         """Where the table of `dataset` lies in `lake`."""
         return lake / self.path.format(dataset=dataset)
+
+    def exists(self, lake: Path, dataset: str) -> bool:
+        """Whether there is anything to read."""
+        path = self.file(lake, dataset)
+        return bool(shard_files(path)) if self.wide else path.exists()
 
 
 _INTERACTION = {"user_id": TEXT, "item_id": TEXT, "rating": FLOAT, "timestamp": pl.Int64}
@@ -48,8 +59,9 @@ def _table(
     columns: Mapping[str, pl.DataType | type[pl.DataType]],
     path: str | None = None,
     open_fields: bool = False,
+    wide: str | None = None,
 ) -> Table:
-    return Table(name, grain, path or f"tables/{name}/{{dataset}}.parquet", key, columns, open_fields)
+    return Table(name, grain, path or f"tables/{name}/{{dataset}}.parquet", key, columns, open_fields, wide)
 
 
 INTERACTIONS = _table("interactions", "one rating of an item by a user", ("user_id", "item_id"), _INTERACTION)
@@ -145,6 +157,7 @@ def embeddings_table(kind: str) -> Table:
         ("item_id",),
         {"item_id": TEXT, "vector": pl.Array(pl.Float32, 0), **PROVENANCE},
         f"embeddings/{kind}/{{dataset}}.parquet",
+        wide="vector",
     )
 
 

@@ -13,6 +13,16 @@ Progress = Callable[[int, int], None]
 """Called with (done, total) as work goes on."""
 
 
+@dataclass
+class Usage:
+    """Work that an LLM has done; a prefix that prompts share is computed once and counted once."""
+
+    rows: int = 0
+    """Texts written, encoded or scored."""
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How text is sampled."""
@@ -21,6 +31,11 @@ class Sampling:
     temperature: float
     top_p: float
     seed: int
+
+
+def part_of(progress: Progress | None, start: int, total: int) -> Progress | None:
+    """Progress over the part of a list that begins at `start`, as progress over all `total` entries."""
+    return None if progress is None else lambda done, _: progress(start + done, total)
 
 
 class TextGenerator(Protocol):

@@ -20,19 +20,23 @@ from rallrec_pipeline.language_models.answers import AnswerTrie, answer_trie
 from rallrec_pipeline.language_models.batching import padded, token_batches
 from rallrec_pipeline.language_models.decoding import sample_batch
 from rallrec_pipeline.language_models.memory import keep_freed_memory
-from rallrec_pipeline.language_models.prefix import compute_prefix, expand_prefix, worthwhile_prefix
-from rallrec_pipeline.language_models.protocols import Progress, Sampling
+from rallrec_pipeline.language_models.prefix import compute_prefix, expand_prefix, shared_prefix, worthwhile_prefix
+from rallrec_pipeline.language_models.protocols import Progress, Sampling, Usage
 from rallrec_pipeline.settings import ModelSettings
 
 
 class TransformersEngine:
-    """One causal LM with its tokenizer; optionally with a LoRA adapter laid over it."""
+    """One causal LM with its tokenizer; optionally with a LoRA adapter laid over it.
+
+    `usage` counts what it has done; padding is not counted.
+    """
 
     def __init__(self, model: Any, tokenizer: Any, tokens_per_batch: int) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.tokens_per_batch = tokens_per_batch
         self.device = next(model.parameters()).device
+        self.usage = Usage()
 
     @classmethod
     def load(cls, folder: Path, settings: ModelSettings, adapter: Path | None = None) -> TransformersEngine:
@@ -98,6 +102,7 @@ class TransformersEngine:
             vectors[rows] = (summed / lengths[:, None]).cpu().numpy()
 
         self._forward(sequences, pool, progress)
+        self.usage.rows += len(texts)
         return vectors
 
     def score(
@@ -111,9 +116,12 @@ class TransformersEngine:
         log_choices: list[NDArray[np.float64]] = [np.empty(0)] * len(trie.choices)
         tokens = [self.prompt_tokens(prompt, chat) for prompt in prompts]
         self.check_context(tokens)
-        for chain in trie.chains:
-            for index, values in self._choice_log_probabilities(tokens, chain, trie, progress).items():
+        chains = trie.chains
+        for number, chain in enumerate(chains):
+            part = _share_of(progress, number, len(chains))
+            for index, values in self._choice_log_probabilities(tokens, chain, trie, part).items():
                 log_choices[index] = values
+        self.usage.rows += len(prompts)
         logs = [sum(log_choices[node][:, child] for node, child in path) for path in trie.paths]
         return np.asarray(np.exp(np.stack(logs, axis=1)))
 
@@ -122,6 +130,10 @@ class TransformersEngine:
         tokens = [self.prompt_tokens(prompt, chat=True) for prompt in prompts]
         self.check_context(tokens)
         new = sample_batch(self.model, tokens, sampling, self._end_tokens, self._fill)
+        shared = shared_prefix(tokens)
+        self.usage.rows += len(prompts)
+        self.usage.prompt_tokens += shared + sum(len(prompt) - shared for prompt in tokens)
+        self.usage.new_tokens += sum(map(len, new))
         return [str(text) for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
 
     def check_context(self, sequences: Sequence[Sequence[int]]) -> None:
@@ -187,15 +199,22 @@ class TransformersEngine:
         rests = [sequence[shared:] for sequence in sequences]
         with torch.inference_mode():
             prefix = compute_prefix(self.backbone, sequences[0][:shared]) if shared and sequences else None
+        self.usage.prompt_tokens += shared
         for rows in token_batches([len(s) for s in rests], self.tokens_per_batch):
             ids = torch.from_numpy(padded([rests[r] for r in rows], self._fill)).to(self.device)
             with torch.inference_mode():
                 cache = expand_prefix(prefix, len(rows), shared + ids.shape[1]) if prefix is not None else None
                 output = self.backbone(input_ids=ids, past_key_values=cache, use_cache=cache is not None)
                 use(rows, output.last_hidden_state)
+            self.usage.prompt_tokens += sum(len(rests[r]) for r in rows)
             done += len(rows)
             if progress is not None:
                 progress(done, len(sequences))
+
+
+def _share_of(progress: Progress | None, number: int, passes: int) -> Progress | None:
+    """Progress of pass `number` of several over the same list, as progress over the list."""
+    return None if progress is None else lambda done, total: progress((number * total + done) // passes, total)
 
 
 def _load_options(settings: ModelSettings) -> dict[str, Any]:

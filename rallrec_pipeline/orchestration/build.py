@@ -11,6 +11,7 @@ from rallrec_pipeline.orchestration.automation import build_refresh, build_senso
 from rallrec_pipeline.orchestration.checks import build_checks
 from rallrec_pipeline.orchestration.graph import GRAPH, UNPARTITIONED
 from rallrec_pipeline.orchestration.metadata import dagster_metadata
+from rallrec_pipeline.orchestration.pool import wait_patiently
 from rallrec_pipeline.orchestration.resources import Project, stage_run
 from rallrec_pipeline.orchestration.run import SHARED, StageRun
 from rallrec_pipeline.orchestration.stage import Outcome, Stage, run_stage
@@ -22,6 +23,7 @@ FULL_JOB = "recommender"
 
 def build_definitions(loggers: Mapping[str, dg.LoggerDefinition] | None = None) -> dg.Definitions:
     """The whole project for one code location; `loggers` replace Dagster's own."""
+    wait_patiently()
     catalog, automation = load_catalog(lake_root()), load_settings().automation
     partitions = dg.StaticPartitionsDefinition(sorted(catalog))
     assets = [_asset(stage, partitions) for stage in GRAPH]
@@ -66,5 +68,5 @@ def _result(outcome: Outcome, run: StageRun) -> dg.MaterializeResult:  # type: i
     record: Sidecar = outcome.record
     return dg.MaterializeResult(
         data_version=dg.DataVersion(record.data_version),
-        metadata={"worked": outcome.worked, **dagster_metadata(record, run.lake)},
+        metadata={"worked": outcome.worked, **dagster_metadata(record, run.lake, outcome.worked)},
     )

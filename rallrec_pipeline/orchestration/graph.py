@@ -143,6 +143,7 @@ GRAPH: tuple[Stage, ...] = (
             "implicit": d.is_implicit,
             "seed": s.seed,
         },
+        code_version="2",
     ),
     Stage(
         "aligned_embeddings",
@@ -175,7 +176,7 @@ GRAPH: tuple[Stage, ...] = (
         ("core_items", "item_embeddings"),
         "FAISS inner-product index over the item embeddings.",
         retrieval.item_index,
-        lambda s, d: {"seed": s.seed},
+        lambda s, d: {"index": s.index, "seed": s.seed},
     ),
     Stage(
         "retrieved_histories",
@@ -252,6 +253,7 @@ GRAPH: tuple[Stage, ...] = (
             "baseline_predictions",
             "base_model",
             "collaborative_embeddings",
+            "aligned_embeddings",
             "item_embeddings",
             "retrieved_histories",
             "tuning_prompts",
@@ -260,7 +262,7 @@ GRAPH: tuple[Stage, ...] = (
         "AUC, log loss and accuracy of all methods with intervals, beside the papers' figures.",
         reports.evaluation_report,
         lambda s, d: {
-            "settings": s.model_dump(mode="json", exclude={"automation"}),
+            "settings": s.model_dump(mode="json", exclude={"automation", "index"}),
             "title": d.title,
             "paper_dataset": d.paper_dataset,
         },

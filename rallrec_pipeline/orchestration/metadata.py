@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,24 +10,44 @@ import dagster as dg
 import polars as pl
 
 from rallrec_pipeline.lake.provenance import Sidecar, sidecar_path
+from rallrec_pipeline.lake.shards import shard_files
+from rallrec_pipeline.orchestration.column_lineage import column_lineage
 
 
-def dagster_metadata(record: Sidecar, lake: Path) -> dict[str, Any]:
-    """Row count, columns, cost and origin of an artefact, and what its stage reported."""
-    shown: dict[str, Any] = {name: _value(value) for name, value in record.metadata.items()}
+def dagster_metadata(record: Sidecar, lake: Path, worked: bool) -> dict[str, Any]:
+    """Row count, columns, cost and origin of an artefact, and what its stage reported.
+
+    A stage that was up to date has reused all its rows, and cost nothing.
+    """
+    reported = record.metadata if worked else {**record.metadata, **_nothing_done(record.metadata)}
+    shown: dict[str, Any] = {name: _value(value) for name, value in reported.items()}
     if "rows" in shown:
         shown["dagster/row_count"] = shown.pop("rows")
     tables = [lake / name for name in record.files if name.endswith(".parquet")]
-    if tables and "dagster/row_count" in shown:
-        shown["dagster/column_schema"] = _column_schema(tables[0])
+    files = [file for table in tables for file in shard_files(table)]
+    if files and "dagster/row_count" in shown:
+        shown["dagster/column_schema"] = _column_schema(files[0])
+    if lineage := column_lineage(record.artefact):
+        shown["dagster/column_lineage"] = lineage
+    if record.rows_file:
+        shown["provenance_of_rows"] = dg.MetadataValue.path(str(lake / record.rows_file))
     return shown | {
-        "seconds": record.seconds,
+        "seconds": record.seconds if worked else 0.0,
         "fingerprint": record.fingerprint,
         "made_by_run": record.run_id,
         "made_at": record.created_at,
         "files": dg.MetadataValue.json(record.files),
         "provenance": dg.MetadataValue.path(str(sidecar_path(lake, record.artefact, record.dataset))),
     }
+
+
+def _nothing_done(reported: Mapping[str, Any]) -> dict[str, Any]:
+    """The counts of a stage that had nothing to do."""
+    counts = {name: 0 for name in reported if name.startswith("rows_")}
+    if "rows_reused" in counts:
+        counts["rows_reused"] = reported["rows"]
+    usage = {"llm": dict.fromkeys(reported["llm"], 0)} if "llm" in reported else {}
+    return {**counts, **usage, "why": []}
 
 
 def _value(value: Any) -> Any:

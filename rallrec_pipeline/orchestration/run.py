@@ -12,6 +12,7 @@ import polars as pl
 
 from rallrec_pipeline.datasets.catalog import get_dataset
 from rallrec_pipeline.datasets.spec import DatasetSpec
+from rallrec_pipeline.lake.history import latest_rows
 from rallrec_pipeline.lake.parquet import read_table, write_table
 from rallrec_pipeline.lake.tables import Table
 from rallrec_pipeline.language_models.protocols import Progress
@@ -29,10 +30,17 @@ class Markdown:
 
 @dataclass(frozen=True)
 class Made:
-    """What a stage wrote: its files or folders, and what is worth knowing about them."""
+    """What a stage wrote: its files or folders, and what is worth knowing about them.
+
+    `rows` is the provenance of each row, one per `item_id` (of predictions, one per method and `sample_id`). `version`
+    is the hash of the content, for files that hold more than content (run ids, times); without it their bytes are
+    hashed.
+    """
 
     files: list[Path]
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    rows: pl.DataFrame | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,10 @@ class StageRun:
     def read(self, table: Table) -> pl.DataFrame:
         """A table of this dataset."""
         return read_table(table, self.lake, self.dataset)
+
+    def previous_rows(self, stage: str) -> pl.DataFrame | None:
+        """Per-row provenance of the last finished run of `stage`, if there was one."""
+        return latest_rows(self.lake, stage, self.dataset)
 
     def write(self, frame: pl.DataFrame, table: Table, **metadata: Any) -> Made:
         """Write a table of this dataset."""

@@ -7,6 +7,7 @@ artefacts, so the command line, the UI and another instance agree about what is 
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -18,15 +19,16 @@ from pydantic import BaseModel
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.errors import StaleArtefactError
+from rallrec_pipeline.lake.history import has_history, record_run, write_rows
 from rallrec_pipeline.lake.locks import LLM, lake_lock
 from rallrec_pipeline.lake.provenance import (
     Sidecar,
+    artefact_states,
     content_version,
     now,
     read_sidecar,
     sidecar_path,
     stable_hash,
-    write_sidecar,
 )
 from rallrec_pipeline.orchestration.run import SHARED, Compute, Made, Markdown, StageRun
 from rallrec_pipeline.settings import Settings
@@ -70,42 +72,86 @@ def run_stage(stage: Stage, run: StageRun, shared: frozenset[str]) -> Outcome:
         return _run_locked(stage, run, shared)
 
 
-def _run_locked(stage: Stage, run: StageRun, shared: frozenset[str]) -> Outcome:
+@dataclass(frozen=True)
+class Plan:
+    """What a stage depends on at this moment, and why it is stale; no reason means that it is up to date."""
+
+    fingerprint: str
+    inputs: Mapping[str, str]
+    settings: Mapping[str, Any]
+    previous: Sidecar | None
+    reasons: list[str]
+
+
+def plan_stage(stage: Stage, run: StageRun, shared: frozenset[str]) -> Plan:
+    """Compare `stage` with its record, without work. Raises StaleArtefactError when an input was never made."""
     dataset = run.dataset if stage.partitioned else SHARED
     inputs = {name: _input_version(name, run, shared) for name in stage.inputs}
     settings = _as_json(stage.depends_on(run.settings, run.spec) if stage.partitioned else _shared(stage, run))
     fingerprint = stable_hash(stage.name, stage.code_version, inputs, settings)
     previous = read_sidecar(run.lake, stage.name, dataset)
-    if previous is not None and previous.fingerprint == fingerprint and _is_whole(previous, run.lake):
+    if previous is None:
+        reasons = ["never finished" if has_history(run.lake, stage.name, dataset) else "never made"]
+    elif previous.fingerprint != fingerprint:
+        reasons = changes(previous, inputs, settings, stage.code_version)
+    else:
+        reasons = [] if previous.is_whole(run.lake) else ["its files were edited"]
+    return Plan(fingerprint, inputs, settings, previous, reasons)
+
+
+def _run_locked(stage: Stage, run: StageRun, shared: frozenset[str]) -> Outcome:
+    dataset = run.dataset if stage.partitioned else SHARED
+    plan = plan_stage(stage, run, shared)
+    if plan.previous is not None and not plan.reasons:
         run.log(f"{stage.name}: up to date")
-        return Outcome(previous, worked=False)
+        return Outcome(plan.previous, worked=False)
     # From here on the files may be those of a broken-off run: no record may vouch for them.
     sidecar_path(run.lake, stage.name, dataset).unlink(missing_ok=True)
     with lake_lock(run.lake, LLM, run.log) if stage.uses_llm else nullcontext():
         start = time.perf_counter()
-        made = stage.compute(replace(run, fingerprint=fingerprint))
+        made = stage.compute(replace(run, fingerprint=plan.fingerprint))
+    bytes_version = content_version(made.files)
     record = Sidecar(
         artefact=stage.name,
         dataset=dataset,
-        fingerprint=fingerprint,
-        data_version=content_version(made.files),
-        inputs=inputs,
-        settings=settings,
+        fingerprint=plan.fingerprint,
+        data_version=made.version or bytes_version,
+        inputs=plan.inputs,
+        settings=plan.settings,
         code_version=stage.code_version,
         run_id=run.run_id,
         created_at=now(),
         seconds=round(time.perf_counter() - start, 3),
         files=[_within(file, run.lake) for file in made.files],
-        metadata=_plain_metadata(made),
+        metadata=_plain_metadata(made) | {"why": plan.reasons},
+        bytes_version=bytes_version,
+        states=artefact_states(made.files),
+        rows_file=None if made.rows is None else write_rows(run.lake, stage.name, dataset, made.rows),
     )
-    write_sidecar(run.lake, record)
-    run.log(f"{stage.name}: done in {record.seconds:.1f} s")
+    record_run(run.lake, record)
+    run.log(f"{stage.name}: done in {record.seconds:.1f} s{_counted(record)}")
     return Outcome(record, worked=True)
 
 
-def _is_whole(record: Sidecar, lake: Path) -> bool:
-    """Whether the files are still those that the record was written for; an edited one is made again."""
-    return content_version([lake / name for name in record.files]) == record.data_version
+def changes(record: Sidecar, inputs: Mapping[str, str], settings: Mapping[str, Any], code_version: str) -> list[str]:
+    """Why `record` no longer holds, in words: inputs, settings by their dotted names, code."""
+    reasons = [f"{name} changed" for name in inputs if record.inputs.get(name) != inputs[name]]
+    before, after = _flat(record.settings), _flat(settings)
+    moved = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    reasons += [f"setting {key} changed" for key in moved]
+    return reasons + (["the code changed"] if record.code_version != code_version else [])
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name, as they look after a round trip through JSON."""
+    if not isinstance(value, Mapping):
+        return {name: json.loads(json.dumps(value))}
+    return {k: v for key, part in value.items() for k, v in _flat(part, f"{name}.{key}" if name else key).items()}
+
+
+def _counted(record: Sidecar) -> str:
+    counts = {k.removeprefix("rows_"): n for k, n in record.metadata.items() if k.startswith("rows_") and n}
+    return f" ({', '.join(f'{n:,} {name}' for name, n in counts.items())})" if counts else ""
 
 
 def _shared(stage: Stage, run: StageRun) -> Mapping[str, Any]:

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from rallrec_pipeline.errors import ModelError
 from rallrec_pipeline.lake.files import atomic_path, read_json, write_json
+from rallrec_pipeline.lake.provenance import content_version
 from rallrec_pipeline.settings import TuningSettings
 
 if TYPE_CHECKING:
     from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+
+WEIGHTS, CONFIG, PROVENANCE = "adapter_model.safetensors", "adapter_config.json", "provenance.json"
 
 
 def add_adapter(engine: TransformersEngine, settings: TuningSettings, seed: int) -> None:
@@ -51,11 +54,21 @@ def restore_adapter(engine: TransformersEngine, state: Mapping[str, Any]) -> Non
 
 
 def save_adapter(engine: TransformersEngine, folder: Path, provenance: Mapping[str, Any]) -> None:
-    """Write adapter_model.safetensors, adapter_config.json and provenance.json, atomically."""
+    """Write adapter_model.safetensors, adapter_config.json and provenance.json, atomically.
+
+    The first two are the same bytes whenever the same weights are saved.
+    """
     with atomic_path(folder) as temporary:
         engine.model.save_pretrained(temporary, safe_serialization=True, save_embedding_layers=False)
-        config = read_json(temporary / "adapter_config.json")
-        # The base model's path is this machine's business; provenance.json names it by fingerprint.
-        write_json(temporary / "adapter_config.json", config | {"base_model_name_or_path": None})
+        config = read_json(temporary / CONFIG)
+        # The base model's path is this machine's business; provenance.json names it by fingerprint. The modules come
+        # from a set, whose order is another one in every process.
+        plain = {"base_model_name_or_path": None, "target_modules": sorted(config["target_modules"])}
+        write_json(temporary / CONFIG, config | plain)
         (temporary / "README.md").unlink(missing_ok=True)
-        write_json(temporary / "provenance.json", dict(provenance))
+        write_json(temporary / PROVENANCE, dict(provenance))
+
+
+def adapter_version(folder: Path) -> str:
+    """Hash of an adapter's weights and configuration; when and by which run it was tuned is not part of it."""
+    return content_version([folder / WEIGHTS, folder / CONFIG])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 
 from rallrec_pipeline.errors import ModelError
 from rallrec_pipeline.language_models.models import fetch_model
-from rallrec_pipeline.language_models.protocols import Sampling
+from rallrec_pipeline.language_models.prefix import shared_prefix
+from rallrec_pipeline.language_models.protocols import Sampling, Usage
 from rallrec_pipeline.language_models.transformers_engine import TransformersEngine, resolve_dtype
 from rallrec_pipeline.settings import ModelSettings
 
@@ -67,6 +69,41 @@ def test_nearly_greedy_sampling_equals_plain_generate(engine: TransformersEngine
 def test_sampling_is_reproducible_and_depends_on_the_seed(engine: TransformersEngine) -> None:
     first, again, other = (engine.generate(PROMPTS, Sampling(16, 0.8, 0.9, seed)) for seed in (3, 3, 4))
     assert first == again != other
+
+
+def used(engine: TransformersEngine, before: Usage) -> tuple[int, int, int]:
+    after = engine.usage
+    return (
+        after.rows - before.rows,
+        after.prompt_tokens - before.prompt_tokens,
+        after.new_tokens - before.new_tokens,
+    )
+
+
+def test_what_the_model_has_done_is_counted(engine: TransformersEngine) -> None:
+    before = replace(engine.usage)
+    engine.encode(TEXTS)
+    assert used(engine, before) == (3, sum(len(engine.tokenize(text)) for text in TEXTS), 0)
+    before = replace(engine.usage)
+    texts = engine.generate(PROMPTS, Sampling(8, 0.8, 0.9, seed=3))
+    rows, prompt_tokens, new_tokens = used(engine, before)
+    tokens = [engine.prompt_tokens(prompt, chat=True) for prompt in PROMPTS]
+    shared = shared_prefix(tokens)
+    assert shared >= 8 and rows == 3 and prompt_tokens == sum(map(len, tokens)) - 2 * shared
+    assert sum(len(engine.tokenize(text)) for text in texts) <= new_tokens <= 3 * 8
+
+
+def test_a_shared_prefix_is_counted_once_per_list(engine: TransformersEngine) -> None:
+    prompts = [f"Ratings from 1 to 10 of movies that a user has seen:\n{title}:" for title in ("Heat", "Big", "Alien")]
+    tokens = [engine.prompt_tokens(prompt, chat=False) for prompt in prompts]
+    shared, before = shared_prefix(tokens), replace(engine.usage)
+    engine.score(prompts, list("12345"), chat=False)
+    assert shared >= 8 and used(engine, before) == (3, sum(map(len, tokens)) - 2 * shared, 0)
+    before, seen = replace(engine.usage), []
+    engine.score(prompts[:1], [str(n) for n in range(1, 11)], False, lambda *state: seen.append(state))
+    passes = engine.trie([str(n) for n in range(1, 11)]).chains
+    assert used(engine, before) == (1, sum(len(tokens[0]) + len(chain) for chain in passes), 0)
+    assert seen[-1] == (1, 1)
 
 
 def test_a_prompt_beyond_the_context_is_refused(engine: TransformersEngine) -> None:

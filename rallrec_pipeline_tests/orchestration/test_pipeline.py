@@ -101,6 +101,17 @@ def test_tuned_methods_score_validation_rows_and_others_do_not(first_run: RunSum
         assert set(read_table(tables.predictions_table(method), slice_lake, "slice")["split"]) == splits
 
 
+def test_lost_predictions_are_made_again_without_the_llm(first_run: RunSummary, slice_lake: Path) -> None:
+    before = read_sidecar(slice_lake, "predictions", "slice")
+    tables.predictions_table("rallrec").file(slice_lake, "slice").unlink()
+    summary = materialize_dataset("slice")
+    assert [name for name, worked in summary.worked.items() if worked] == ["predictions"]
+    after = read_sidecar(slice_lake, "predictions", "slice")
+    assert before and after and after.data_version == before.data_version
+    assert before.metadata["llm"]["rows"] > 0 and after.metadata["llm"]["rows"] == 0
+    assert after.metadata["seconds"] == before.metadata["seconds"]
+
+
 def test_an_edited_file_is_made_again(first_run: RunSummary, slice_lake: Path) -> None:
     file = tables.CORE_INTERACTIONS.file(slice_lake, "slice")
     good = file.read_bytes()

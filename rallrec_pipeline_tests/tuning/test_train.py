@@ -13,7 +13,7 @@ from rallrec_pipeline.lake.files import read_json
 from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 from rallrec_pipeline.settings import ModelSettings, TuningSettings
 from rallrec_pipeline.tuning.examples import make_example
-from rallrec_pipeline.tuning.lora import add_adapter, save_adapter
+from rallrec_pipeline.tuning.lora import adapter_version, add_adapter, save_adapter
 from rallrec_pipeline.tuning.train import TuningResult, tune
 
 SCALE = list("12345")
@@ -98,10 +98,24 @@ def test_a_saved_adapter_scores_as_the_tuned_model(fresh: TransformersEngine, mo
     assert names == {"adapter_config.json", "adapter_model.safetensors", "provenance.json"}
     assert read_json(folder / "provenance.json") == {"key": "k"}
     assert str(model_path) not in (folder / "adapter_config.json").read_text()
+    assert read_json(folder / "adapter_config.json")["target_modules"] == ["q_proj", "v_proj"]  # a set has no order
     loaded = TransformersEngine.load(model_path, ModelSettings(dtype="float32"), folder)
     prompts = ["Ratings:\nPsycho:4\nAlien:", "Ratings:\nBig:2\nHeat:"]
     scores = [e.score(prompts, SCALE, chat=False) for e in (fresh, loaded)]
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-3)
+
+
+def test_an_adapter_is_its_weights_and_configuration(fresh: TransformersEngine, tmp_path: Path) -> None:
+    add_adapter(fresh, TuningSettings(), seed=1)
+    one, two = tmp_path / "one", tmp_path / "two"
+    save_adapter(fresh, one, {"run_id": "first", "created_at": "today"})
+    save_adapter(fresh, two, {"run_id": "second", "created_at": "tomorrow"})
+    assert adapter_version(one) == adapter_version(two)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        content = (two / name).read_bytes()
+        (two / name).write_bytes(content + b" ")
+        assert adapter_version(one) != adapter_version(two)
+        (two / name).write_bytes(content)
 
 
 def test_modules_that_the_model_lacks_are_one_line(fresh: TransformersEngine) -> None:

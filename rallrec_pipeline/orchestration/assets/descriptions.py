@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from rallrec_pipeline.datasets.sources import unpack_wheel
-from rallrec_pipeline.descriptions import describe_items, description_keys
+from rallrec_pipeline.descriptions import describe_items
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.llm_cache import LLMCache
 from rallrec_pipeline.language_models.models import fetch_model, model_fingerprint
+from rallrec_pipeline.language_models.protocols import Usage
 from rallrec_pipeline.orchestration.assets.engine import load_engine, model_version
+from rallrec_pipeline.orchestration.assets.rows import item_versions, with_increment, with_sources
 from rallrec_pipeline.orchestration.run import Made, Markdown, StageRun
 
 
@@ -18,18 +20,14 @@ def base_model(run: StageRun) -> Made:
 
 
 def item_descriptions(run: StageRun) -> Made:
-    items, settings = run.read(tables.CORE_ITEMS), run.settings.descriptions
-    fingerprint = model_version(run)
-    cache = LLMCache(run.lake, "descriptions")
-    keys = description_keys(items, run.spec, settings, fingerprint, run.seed)
-    missing = set(keys) - set(cache.find(keys)["key"])
+    items, usage = run.read(tables.CORE_ITEMS), Usage()
     result = describe_items(
         items,
         run.spec,
-        load_engine(run) if missing else None,
-        cache,
-        settings,
-        fingerprint,
+        lambda: load_engine(run, usage=usage),
+        LLMCache(run.lake, "descriptions"),
+        run.settings.descriptions,
+        model_version(run),
         run.seed,
         run.run_id,
         run.progress("descriptions"),
@@ -38,15 +36,15 @@ def item_descriptions(run: StageRun) -> Made:
     lines = [
         f"**{_cell(t)}** ({s}): {_cell(d)}" for t, s, d in examples.select("title", "status", "description").rows()
     ]
-    return run.write(
+    made = run.write(
         result.table,
         tables.ITEM_DESCRIPTIONS,
-        generated=result.generated,
-        reused=result.reused,
         retried=result.retried,
         template_instead=result.templated,
         examples=Markdown("\n\n".join(lines)),
     )
+    rows = with_sources(result.table.drop("description"), core_items=item_versions(items))
+    return with_increment(run, "item_descriptions", made, rows, result.computed, usage)
 
 
 def _cell(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -12,14 +13,24 @@ from numpy.typing import NDArray
 from rallrec_pipeline.datasets.histories import training_interactions, without_tuning_targets
 from rallrec_pipeline.datasets.sequences import UserSequences
 from rallrec_pipeline.descriptions import template_text
-from rallrec_pipeline.embeddings.alignment import train_projector
-from rallrec_pipeline.embeddings.lightgcn import train_lightgcn
+from rallrec_pipeline.embeddings.lightgcn import Ratings
 from rallrec_pipeline.embeddings.mixture import mix
-from rallrec_pipeline.embeddings.text import embed_texts, embeddings_frame, text_vectors, vectors_of
+from rallrec_pipeline.embeddings.text import embed_texts, embeddings_frame, text_vectors
+from rallrec_pipeline.errors import StaleArtefactError
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.parquet import write_table
+from rallrec_pipeline.lake.vectors import VectorStore, vectors_of
+from rallrec_pipeline.language_models.protocols import Usage
+from rallrec_pipeline.orchestration.assets.collaborative_fit import Training, collaborative_space, fit_collaborative
 from rallrec_pipeline.orchestration.assets.engine import load_engine, model_version
-from rallrec_pipeline.orchestration.run import Made, StageRun
+from rallrec_pipeline.orchestration.assets.projector_fit import fit_projector
+from rallrec_pipeline.orchestration.assets.rows import (
+    item_versions,
+    provenance_table,
+    rows_version,
+    with_increment,
+    with_sources,
+)
+from rallrec_pipeline.orchestration.run import Made, Markdown, StageRun
 from rallrec_pipeline.prompts.sampling import choose_samples
 from rallrec_pipeline.retrieval.neighbours import MixtureChoice, Rows, search_mixture
 from rallrec_pipeline.settings import CollaborativeSettings, RelevanceKind
@@ -27,13 +38,24 @@ from rallrec_pipeline.settings import CollaborativeSettings, RelevanceKind
 
 def title_embeddings(run: StageRun) -> Made:
     items = run.read(tables.CORE_ITEMS)
-    return _encode(run, "title", items, [template_text(row, run.spec) for row in items.iter_rows(named=True)])
+    return _encode(run, "title", items, title_texts(run, items), core_items=item_versions(items))
 
 
 def description_embeddings(run: StageRun) -> Made:
     items, written = run.read(tables.CORE_ITEMS), run.read(tables.ITEM_DESCRIPTIONS)
-    texts = items.select("item_id").join(written, on="item_id", maintain_order="left")["description"]
-    return _encode(run, "description", items, texts.to_list())
+    # A description that was written anew in the same words is a new source of the same vector.
+    sources = written.select("item_id", pl.col("input_hash").alias("version"))
+    return _encode(run, "description", items, description_texts(items, written), item_descriptions=sources)
+
+
+def title_texts(run: StageRun, items: pl.DataFrame) -> list[str]:
+    """What the title embedding encodes of each item."""
+    return [template_text(row, run.spec) for row in items.iter_rows(named=True)]
+
+
+def description_texts(items: pl.DataFrame, written: pl.DataFrame) -> list[str]:
+    """What the description embedding encodes of each item, from the table `item_descriptions`."""
+    return items.select("item_id").join(written, on="item_id", maintain_order="left")["description"].to_list()
 
 
 def text_embeddings(run: StageRun) -> Made:
@@ -49,38 +71,38 @@ def collaborative_embeddings(run: StageRun) -> Made:
     )
     training = without_tuning_targets(training_interactions(core, samples), tuning)
     sequences = UserSequences.from_interactions(core, item_ids.to_list())
-    start, report = time.perf_counter(), run.progress("LightGCN epochs")
-    result = train_lightgcn(
+    ratings = Ratings(
         sequences.user_codes(training["user_id"]),
         sequences.item_codes(training["item_id"]),
         training["rating"].to_numpy().astype(np.float32),
-        len(sequences.user_ids),
-        len(item_ids),
-        _graph_settings(run),
-        run.seed,
-        lambda done, total, _: report(done, total),
+        sequences.user_ids,
+        sequences.item_ids,
     )
-    fitted = write_table(training.drop("rating"), tables.FITTED_INTERACTIONS, run.lake, run.dataset)
-    made = _write(
+    fit = fit_collaborative(
         run,
-        "collaborative",
-        result.item_vectors,
-        training_interactions=training.height,
-        epochs=len(result.losses),
-        held_out_metric=result.metric,
-        held_out_scores=[round(float(value), 4) for value in result.scores],
-        best_epoch=result.best_epoch,
-        seconds_per_epoch=round((time.perf_counter() - start) / max(1, len(result.losses)), 3),
+        _graph_settings(run),
+        Training(training, ratings, samples.filter(pl.col("split") != "train"), tuning),
+        lambda vectors: _neighbour_auc(run, "collaborative", vectors),
     )
-    return Made([*made.files, fitted], made.metadata)
+    made = _write(run, "collaborative", fit.vectors, training_interactions=training.height, **fit.metadata)
+    return replace(made, files=[*made.files, *fit.files])
 
 
 def aligned_embeddings(run: StageRun) -> Made:
-    result = train_projector(
-        read_vectors(run, "text"), read_vectors(run, "collaborative"), run.settings.alignment, run.seed
+    fit = fit_projector(
+        run,
+        read_vectors(run, "text"),
+        read_vectors(run, "collaborative"),
+        collaborative_space(run),
+        lambda vectors: _neighbour_auc(run, "aligned", vectors),
     )
-    losses = [float(loss) for loss in result.losses]
-    return _write(run, "aligned", result.vectors, loss_first=losses[0], loss_last=losses[-1])
+    made = _write(run, "aligned", fit.vectors, **fit.metadata)
+    return replace(made, files=[*made.files, *fit.files])
+
+
+def _neighbour_auc(run: StageRun, kind: RelevanceKind, vectors: NDArray[np.float32]) -> float:
+    """AUC on the validation samples of one kind of vectors alone, as `search_mixture` judges it."""
+    return _searched(run, {kind: vectors}).auc
 
 
 def item_embeddings(run: StageRun) -> Made:
@@ -101,8 +123,16 @@ def _graph_settings(run: StageRun) -> CollaborativeSettings:
 
 
 def read_vectors(run: StageRun, kind: str) -> NDArray[np.float32]:
-    """The vectors of one kind, rows in the order of `core_items`."""
-    return vectors_of(run.read(tables.embeddings_table(kind)))
+    """The vectors of one kind, rows in the order of `core_items`. Raises StaleArtefactError when one is missing."""
+    item_ids = run.read(tables.CORE_ITEMS)["item_id"].to_list()
+    table = run.read(tables.embeddings_table(kind))
+    row_of = {item: row for row, item in enumerate(table["item_id"])}
+    if missing := [item for item in item_ids if item not in row_of]:
+        raise StaleArtefactError(
+            f"{kind}_embeddings of {run.dataset!r} lack {len(missing)} items, first {missing[0]!r}: "
+            f"run `rallrec run {run.dataset} --select {kind}_embeddings`"
+        )
+    return vectors_of(table)[[row_of[item] for item in item_ids]]
 
 
 def validation_rows(run: StageRun, sequences: UserSequences) -> Rows:
@@ -127,22 +157,36 @@ def read_sequences(run: StageRun) -> UserSequences:
     return UserSequences.from_interactions(run.read(tables.CORE_INTERACTIONS), item_ids)
 
 
-def _encode(run: StageRun, kind: str, items: pl.DataFrame, texts: Sequence[str]) -> Made:
-    table = tables.embeddings_table(kind)
-    previous = run.read(table) if table.file(run.lake, run.dataset).exists() else None
-    fingerprint = model_version(run)
-    start = time.perf_counter()
-    engine = load_engine(run)
-    frame, encoded = embed_texts(
-        items["item_id"].to_list(), texts, engine, previous, fingerprint, run.run_id, run.progress(f"{kind} embeddings")
+def _encode(run: StageRun, kind: str, items: pl.DataFrame, texts: Sequence[str], **sources: pl.DataFrame) -> Made:
+    """Vectors of `texts` by the LLM; `sources` are the tables whose rows the texts were taken from."""
+    store, usage, start = VectorStore(run.lake, run.dataset, kind), Usage(), time.perf_counter()
+    encoded = embed_texts(
+        items["item_id"].to_list(),
+        texts,
+        lambda: load_engine(run, usage=usage),
+        store,
+        model_version(run),
+        run.run_id,
+        run.progress(f"{kind} embeddings"),
     )
-    tokens = sum(len(engine.tokenize(text)) for text in texts) if encoded == len(texts) else 0
-    speed = round(tokens / (time.perf_counter() - start), 1) if tokens else None
-    return run.write(frame, table, encoded=encoded, reused=len(texts) - encoded, tokens_per_second=speed)
+    seconds = time.perf_counter() - start
+    speed = round(usage.prompt_tokens / seconds, 1) if encoded.computed else None
+    made = Made([store.commit(encoded.table)], {"rows": items.height, "tokens_per_second": speed})
+    rows = with_sources(_narrow(encoded.table), **sources)
+    return with_increment(run, f"{kind}_embeddings", made, rows, encoded.computed, usage)
 
 
 def _write(run: StageRun, kind: str, vectors: NDArray[np.float32], **metadata: object) -> Made:
     """Write vectors that are made from whole tables: all rows share the hash of everything that went in."""
     items = run.read(tables.CORE_ITEMS)
     frame = embeddings_frame(items["item_id"].to_list(), vectors, [run.fingerprint] * items.height, "1", "", run.run_id)
-    return run.write(frame, tables.embeddings_table(kind), dimensions=vectors.shape[1], **metadata)
+    made = run.write(frame, tables.embeddings_table(kind), dimensions=vectors.shape[1], **metadata)
+    rows = _narrow(frame)
+    shown = {**made.metadata, "provenance_table": Markdown(provenance_table(rows))}
+    return Made(made.files, shown, rows, rows_version(rows))
+
+
+def _narrow(table: pl.DataFrame) -> pl.DataFrame:
+    """All but the vectors, of which the norms stay."""
+    norms = np.linalg.norm(vectors_of(table).astype(np.float64), axis=1)
+    return table.drop("vector").with_columns(pl.Series("norm", norms, dtype=pl.Float64))

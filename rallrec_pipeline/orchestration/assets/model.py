@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,38 +14,44 @@ from rallrec_pipeline.datasets.statistics import rating_statistics
 from rallrec_pipeline.evaluation.calibration import fit_platt
 from rallrec_pipeline.evaluation.metrics import evaluate
 from rallrec_pipeline.inference.methods import ADAPTERS, Method, methods, tuning_forms
-from rallrec_pipeline.inference.score import score_prompts
+from rallrec_pipeline.inference.score import ScoreStore, score_missing_prompts, score_prompts
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import read_json, write_json
+from rallrec_pipeline.lake.llm_cache import SCORES, LLMCache
 from rallrec_pipeline.lake.parquet import write_table
-from rallrec_pipeline.lake.provenance import content_version, now, stable_hash
+from rallrec_pipeline.lake.provenance import now, stable_hash
+from rallrec_pipeline.language_models.protocols import Usage
 from rallrec_pipeline.orchestration.assets.engine import OneEngine, load_engine, model_version
 from rallrec_pipeline.orchestration.run import Made, StageRun
 from rallrec_pipeline.prompts.render import answer_texts
 from rallrec_pipeline.settings import PromptForm
 from rallrec_pipeline.tuning.examples import make_examples
-from rallrec_pipeline.tuning.lora import add_adapter, save_adapter
+from rallrec_pipeline.tuning.lora import PROVENANCE, adapter_version, add_adapter, save_adapter
+from rallrec_pipeline.tuning.store import adapter_key, bring_back, set_aside
 
-# Raise one when its computing changes its output, together with the stage's own code version in graph.py.
-TUNING_VERSION, SCORING_VERSION = "1", "1"
+TUNING_VERSION = "1"  # raise it when the computing changes its output, with the stage's code version in graph.py
 
 
 def lora_adapter(run: StageRun) -> Made:
     """One adapter per tuned method; after an interruption the finished one is kept."""
-    histories = {adapter: _tune_adapter(run, adapter) for adapter in ADAPTERS}
-    return Made([checkpoint(run, adapter) for adapter in ADAPTERS], histories)
+    usage = Usage()
+    histories = {adapter: _tune_adapter(run, adapter, usage) for adapter in ADAPTERS}
+    folders = [checkpoint(run, adapter) for adapter in ADAPTERS]
+    version = stable_hash([adapter_version(folder) for folder in folders])
+    return Made(folders, histories | {"llm": asdict(usage)}, version=version)
 
 
 def predictions(run: StageRun) -> Made:
-    """P(yes) of every LLM method; after an interruption the finished methods are kept."""
-    seconds: dict[str, float] = {}
-    files: list[Path] = []
+    """P(yes) of every LLM method; only rows that were never scored go to the LLM."""
     engines = OneEngine(run)
-    for method in methods(run.settings):
-        record = _predict(run, method, engines)
-        seconds[method.name] = record["seconds"]
-        files += [tables.predictions_table(method.name).file(run.lake, run.dataset)]
-    return Made(files, {"seconds": seconds, "prompts": _speeds(run)})
+    made = {method.name: _predict(run, method, engines) for method in methods(run.settings)}
+    records = {name: record for name, (record, _) in made.items()}
+    files = [tables.predictions_table(name).file(run.lake, run.dataset) for name in records]
+    shown = ("prompts", "scored", "reused", "tokens_per_second")
+    speeds = {name: {key: record[key] for key in shown} for name, record in records.items()}
+    seconds = {name: record["seconds"] for name, record in records.items()}
+    metadata = {"seconds": seconds, "prompts": speeds, "llm": asdict(engines.usage)}
+    return Made(files, metadata, rows=pl.concat(rows for _, rows in made.values()))
 
 
 def baseline_predictions(run: StageRun) -> Made:
@@ -75,20 +82,17 @@ def validation_form(adapter: str) -> PromptForm:
     return "recent" if adapter == "recent" else "reranked"
 
 
-def _tune_adapter(run: StageRun, adapter: str) -> dict[str, Any]:
-    """Tune one adapter unless its stored provenance says that nothing has changed; returns the epochs."""
+def _tune_adapter(run: StageRun, adapter: str, usage: Usage) -> dict[str, Any]:
+    """Tune one adapter unless one is stored that was tuned on the same; returns the epochs and its key."""
     from rallrec_pipeline.tuning.train import tune  # torch is loaded only where there is work
 
     form = run.settings.prompts.answer_form
-    rows = _augmented(run, adapter)
-    valid = _evaluation_rows(run, validation_form(adapter), form).filter(pl.col("split") == "valid")
-    base = model_version(run)
-    inputs = [_content(rows), _content(valid), run.spec.label, base]
-    key = stable_hash(TUNING_VERSION, adapter, form, run.settings.tuning, run.seed, *inputs)
-    folder = checkpoint(run, adapter)
-    if _key_of(folder / "provenance.json") == key:
-        return dict(read_json(folder / "provenance.json")["tuning"])
-    engine = load_engine(run)
+    rows, valid = tuning_rows(run, adapter), _validation_rows(run, adapter)
+    key, folder = tuning_key(run, adapter, rows), checkpoint(run, adapter)
+    store = _set_aside(run, adapter)
+    if adapter_key(folder) == key or bring_back(key, folder, store):
+        return dict(read_json(folder / PROVENANCE)["tuning"]) | {"key": key}
+    engine = load_engine(run, usage=usage)  # which counts the validation rows
     answers, chat = answer_texts(form, run.spec), form == "yes_no"
     trie = engine.trie(answers)
     examples = make_examples(engine, trie, answers, rows, chat, run.settings.tuning)
@@ -101,27 +105,62 @@ def _tune_adapter(run: StageRun, adapter: str) -> dict[str, Any]:
     result = tune(
         engine, examples, trie, validation_auc, run.settings.tuning, run.seed, run.progress(f"tuning {adapter}")
     )
+    usage.rows += len(examples) * len(result.epochs)
+    usage.prompt_tokens += result.tokens
     record = result.as_dict() | {"examples": len(examples), "tokens_per_second": result.tokens_per_second}
     provenance = {
         "key": key,
         "adapter": adapter,
         "answer_form": form,
         "prompt_forms": list(tuning_forms(adapter, run.settings)),
-        "base_model": {"name": run.settings.model.name, "fingerprint": base},
+        "base_model": {"name": run.settings.model.name, "fingerprint": model_version(run)},
         "tuning_settings": run.settings.tuning.model_dump(mode="json"),
         "seed": run.seed,
         "run_id": run.run_id,
         "created_at": now(),
         "tuning": record,
     }
+    set_aside(folder, store)
     save_adapter(engine, folder, provenance)
-    return record
+    return record | {"key": key}
 
 
-def _augmented(run: StageRun, adapter: str) -> pl.DataFrame:
+def is_tuned(run: StageRun, adapter: str, rows: pl.DataFrame) -> bool:
+    """Whether there is an adapter, in use or set aside, that was tuned on `rows` (`tuning_rows`) in the same way."""
+    key = tuning_key(run, adapter, rows)
+    return key in (adapter_key(checkpoint(run, adapter)), adapter_key(_set_aside(run, adapter) / key))
+
+
+def tuning_key(run: StageRun, adapter: str, rows: pl.DataFrame) -> str:
+    """Hash of all that an adapter depends on; `rows` are its `tuning_rows`."""
+    inputs = [_content(rows), _content(_validation_rows(run, adapter)), run.spec.label, model_version(run)]
+    form = run.settings.prompts.answer_form
+    return stable_hash(TUNING_VERSION, adapter, form, run.settings.tuning, run.seed, *inputs)
+
+
+def _set_aside(run: StageRun, adapter: str) -> Path:
+    """Folder of an adapter's replaced versions, which `rallrec prune` knows."""
+    return run.lake / "cache" / "adapters" / run.dataset / adapter
+
+
+def tuning_rows(run: StageRun, adapter: str) -> pl.DataFrame:
     """The tuning prompts of an adapter: each training sample once in each of its prompt forms."""
     prompts = run.read(tables.prompts_table("tuning"))
     return prompts.filter(pl.col("prompt_form").is_in(tuning_forms(adapter, run.settings)))
+
+
+def scored_rows(run: StageRun, method: Method) -> pl.DataFrame:
+    """The evaluation prompts that a method scores.
+
+    Only tuned methods score validation rows, for the calibration: a zero-shot method is fitted to nothing.
+    """
+    rows = _evaluation_rows(run, method.prompt_form, method.answer_form)
+    return rows if method.adapter else rows.filter(pl.col("split") == "test")
+
+
+def _validation_rows(run: StageRun, adapter: str) -> pl.DataFrame:
+    rows = _evaluation_rows(run, validation_form(adapter), run.settings.prompts.answer_form)
+    return rows.filter(pl.col("split") == "valid")
 
 
 def _evaluation_rows(run: StageRun, prompt_form: PromptForm, answer_form: str) -> pl.DataFrame:
@@ -129,46 +168,51 @@ def _evaluation_rows(run: StageRun, prompt_form: PromptForm, answer_form: str) -
     return prompts.filter((pl.col("prompt_form") == prompt_form) & (pl.col("answer_form") == answer_form))
 
 
-def _predict(run: StageRun, method: Method, engines: OneEngine) -> dict[str, Any]:
-    """Score one method unless its record says that nothing has changed.
+def _predict(run: StageRun, method: Method, engines: OneEngine) -> tuple[dict[str, Any], pl.DataFrame]:
+    """Score the rows of one method that were never scored, and write its table.
 
-    Only tuned methods score validation rows, for the calibration: a zero-shot method is fitted to nothing.
+    Returns what that cost, and the provenance of each row.
     """
-    rows = _evaluation_rows(run, method.prompt_form, method.answer_form)
-    if method.adapter is None:
-        rows = rows.filter(pl.col("split") == "test")
+    rows, store = scored_rows(run, method), score_store(run, method)
     adapter = checkpoint(run, method.adapter) if method.adapter else None
+    tokens_before = engines.usage.prompt_tokens
+    result = score_missing_prompts(
+        lambda: engines.of(adapter), rows, method.answer_form, run.spec, store, run.progress(f"scoring {method.name}")
+    )
+    calibrate = method.adapter is not None and run.settings.scoring.calibration == "platt"
     table = tables.predictions_table(method.name)
-    base = model_version(run)
-    weights = content_version([adapter]) if adapter else ""
-    inputs = [_content(rows), run.spec.label, base, weights, run.settings.scoring.calibration]
-    key = stable_hash(SCORING_VERSION, method.name, method.answer_form, *inputs)
-    record_path = table.file(run.lake, run.dataset).with_suffix(".json")
-    if _key_of(record_path) == key and table.file(run.lake, run.dataset).exists():
-        return dict(read_json(record_path))
-    record_path.unlink(missing_ok=True)  # it must never vouch for another table
-    engine = engines.of(adapter)
-    start = time.perf_counter()
-    scored = score_prompts(engine, rows, method.answer_form, run.spec, run.progress(f"scoring {method.name}"))
-    seconds = time.perf_counter() - start
-    if method.adapter and run.settings.scoring.calibration == "platt":
-        scored = _calibrated(scored)
-    write_table(scored, table, run.lake, run.dataset)
-    tokens = sum(len(engine.prompt_tokens(p, method.answer_form == "yes_no")) for p in rows["prompt"])
+    path = write_table(_calibrated(result.table) if calibrate else result.table, table, run.lake, run.dataset)
+    tokens = engines.usage.prompt_tokens - tokens_before
     record = {
-        "key": key,
         "method": method.name,
-        "seconds": round(seconds, 2),
         "prompts": rows.height,
-        "tokens": tokens,
-        "tokens_per_second": round(tokens / seconds, 1),
-        "adapter_version": weights,
-        "model_fingerprint": base,
+        "scored": result.scored,
+        "reused": rows.height - result.scored,
+        "seconds": round(result.seconds, 2),
+        "tokens_per_second": round(tokens / result.seconds_now, 1) if result.scored else None,
+        "adapter_version": store.adapter_version,
+        "model_fingerprint": store.model_fingerprint,
         "run_id": run.run_id,
         "created_at": now(),
     }
-    write_json(record_path, record)
-    return record
+    write_json(path.with_suffix(".json"), record)
+    return record, result.rows.select(
+        pl.lit(method.name).alias("method"),
+        pl.lit(store.adapter_version).alias("adapter_version"),
+        pl.lit(store.model_fingerprint).alias("model_fingerprint"),
+        pl.all(),
+    )
+
+
+def score_store(run: StageRun, method: Method) -> ScoreStore:
+    """Where the finished rows of a method are kept, and what they depend on; the method's adapter must be there."""
+    return ScoreStore(
+        LLMCache(run.lake, "scores", SCORES),
+        model_version(run),
+        adapter_version(checkpoint(run, method.adapter)) if method.adapter else "",
+        run.run_id,
+        run.settings.scoring.flush_every,
+    )
 
 
 def _calibrated(scored: pl.DataFrame) -> pl.DataFrame:
@@ -178,20 +222,7 @@ def _calibrated(scored: pl.DataFrame) -> pl.DataFrame:
     return scored.with_columns(pl.Series("p_yes", scaling.apply(scored["p_yes"].to_numpy()), dtype=pl.Float64))
 
 
-def _speeds(run: StageRun) -> dict[str, Any]:
-    """Prompts, tokens and tokens/s of each method, from the records beside the predictions."""
-    records = {}
-    for method in methods(run.settings):
-        record = read_json(tables.predictions_table(method.name).file(run.lake, run.dataset).with_suffix(".json"))
-        records[method.name] = {k: record[k] for k in ("prompts", "tokens", "tokens_per_second")}
-    return records
-
-
 def _content(prompts: pl.DataFrame) -> list[list[Any]]:
-    """All that tuning and scoring read of a prompts table."""
+    """All that tuning reads of a prompts table."""
     columns = ("sample_id", "split", "label", "prompt", "answer")
     return [prompts[column].to_list() for column in columns]
-
-
-def _key_of(path: Path) -> str | None:
-    return str(read_json(path).get("key")) if path.exists() else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from rallrec_pipeline.lake import tables
@@ -9,7 +11,9 @@ from rallrec_pipeline.orchestration.assets.embeddings import read_sequences, rea
 from rallrec_pipeline.orchestration.run import Made, Markdown, StageRun
 from rallrec_pipeline.prompts.sampling import choose_samples
 from rallrec_pipeline.retrieval.histories import retrieve_histories
-from rallrec_pipeline.retrieval.index import build_index, nearest_items, write_index
+from rallrec_pipeline.retrieval.index import nearest_items
+from rallrec_pipeline.retrieval.index_update import refresh_index, write_refreshed
+from rallrec_pipeline.retrieval.inverted_lists import has_lists
 from rallrec_pipeline.retrieval.neighbours import search_alpha
 
 EXAMPLES, NEIGHBOURS = 3, 5
@@ -17,17 +21,33 @@ EXAMPLES, NEIGHBOURS = 3, 5
 
 def item_index(run: StageRun) -> Made:
     vectors, items = read_vectors(run, "item"), run.read(tables.CORE_ITEMS)
-    index = build_index(vectors)
-    files = write_index(index, items["item_id"].to_list(), run.lake / "index" / f"{run.dataset}.faiss")
+    path = run.lake / "index" / f"{run.dataset}.faiss"
+    start = time.perf_counter()
+    fresh = refresh_index(path, vectors, run.settings.index, run.seed)
+    files = write_refreshed(fresh, items["item_id"].to_list(), path)
+    seconds = time.perf_counter() - start
+    run.log(f"item_index: {fresh.work}: {fresh.why}")
     shown = np.random.default_rng(run.seed).choice(items.height, min(EXAMPLES, items.height), replace=False)
-    positions, scores = nearest_items(index, vectors[shown], NEIGHBOURS, exclude=shown)
+    positions, scores = nearest_items(fresh.index, vectors[shown], NEIGHBOURS, exclude=shown)
     titles = items["title"].to_list()
     lines = [
         f"- `{_code(titles[i])}`: "
         + ", ".join(f"`{_code(titles[p])}` {s:.2f}" for p, s in zip(row, score, strict=True) if p >= 0)
         for i, row, score in zip(shown, positions, scores, strict=True)
     ]
-    return Made(files, {"rows": items.height, "dimensions": vectors.shape[1], "nearest": Markdown("\n".join(lines))})
+    metadata = {
+        "rows": items.height,
+        "dimensions": vectors.shape[1],
+        "index": "ivf" if has_lists(fresh.index) else "flat",
+        "index_work": fresh.work,
+        "index_why": fresh.why,
+        "index_seconds": round(seconds, 3),
+        "rows_added": fresh.added,
+        "rows_removed": fresh.removed,
+        "rows_reused": fresh.kept,
+        "nearest": Markdown("\n".join(lines)),
+    }
+    return Made(files, metadata)
 
 
 def retrieved_histories(run: StageRun) -> Made:

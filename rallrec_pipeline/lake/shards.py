@@ -1,0 +1,84 @@
+"""A wide table as a folder of Parquet shards by a hash of the id: a small change rewrites few bytes.
+
+A row belongs to the same shard in every run as long as the number of shards holds, rows are in order of their id, and
+a shard whose rows have not changed is left alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from rallrec_pipeline.lake.files import atomic_path
+
+ROWS_PER_SHARD = 512  # 8 MB of 4,096-wide vectors
+SHARD = "shard-*.parquet"
+
+
+@dataclass(frozen=True)
+class ShardsWritten:
+    """How many shards there are, how many had to be rewritten, and the bytes of those."""
+
+    total: int
+    rewritten: int
+    bytes: int
+
+
+def write_shards(frame: pl.DataFrame, folder: Path, key: str, wide: str) -> ShardsWritten:
+    """Make `folder` hold exactly the rows of `frame`, spread by `key` (text); each shard is replaced atomically.
+
+    The column `wide` is not compared: another column must tell its versions apart.
+    """
+    count = _shard_count(frame.height)
+    split = frame.with_columns(pl.Series("_shard", [shard_of(k, count) for k in frame[key]], dtype=pl.Int32))
+    parts = {int(n[0]): rows.drop("_shard").sort(key) for n, rows in split.group_by("_shard")}
+    empty = frame.clear()
+    if folder.is_file():  # of a lake from before there were shards
+        folder.unlink()
+    rewritten = size = 0
+    for number in range(count):
+        path, rows = folder / _name(number, count), parts.get(number, empty)
+        if not _holds(path, rows, wide):
+            with atomic_path(path) as temporary:
+                rows.write_parquet(temporary, compression="zstd")
+            rewritten, size = rewritten + 1, size + path.stat().st_size
+    kept = {_name(number, count) for number in range(count)}
+    for path in folder.glob(SHARD):
+        if path.name not in kept:
+            path.unlink()
+    return ShardsWritten(count, rewritten, size)
+
+
+def shard_of(key: str, count: int) -> int:
+    """Number of the shard of a row, the same in every process."""
+    return int.from_bytes(hashlib.sha256(key.encode(errors="surrogatepass")).digest()[:8]) % count
+
+
+def shard_files(folder: Path) -> list[Path]:
+    """The shards of a table that is there, or its one file in a lake from before there were shards."""
+    return [folder] if folder.is_file() else sorted(folder.glob(SHARD))
+
+
+def _shard_count(rows: int) -> int:
+    """A power of two, so that a table that doubles splits each shard in two."""
+    return 1 << max(0, (rows - 1) // ROWS_PER_SHARD).bit_length()
+
+
+def _name(number: int, count: int) -> str:
+    return f"shard-{number:05d}-of-{count:05d}.parquet"
+
+
+def _holds(path: Path, rows: pl.DataFrame, wide: str) -> bool:
+    """Whether the shard is there and holds these rows, by all columns but the wide one."""
+    if not path.exists():
+        return False
+    try:
+        if dict(pl.read_parquet_schema(path)) != dict(rows.schema):
+            return False
+        narrow = [name for name in rows.columns if name != wide]
+        return pl.read_parquet(path, columns=narrow).equals(rows.select(narrow))
+    except (pl.exceptions.PolarsError, OSError):
+        return False  # a damaged shard is written again

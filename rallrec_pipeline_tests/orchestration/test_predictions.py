@@ -1,0 +1,160 @@
+"""Tuning and scoring as stages, on a few prompts and the real LLM: no finished row is computed twice."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import polars as pl
+import pytest
+
+from rallrec_pipeline.inference.methods import methods
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.files import read_json, write_json
+from rallrec_pipeline.lake.parquet import write_table
+from rallrec_pipeline.lake.provenance import Sidecar, write_sidecar
+from rallrec_pipeline.language_models.protocols import Progress
+from rallrec_pipeline.orchestration.assets import engine as engines
+from rallrec_pipeline.orchestration.assets.model import checkpoint, lora_adapter, predictions
+from rallrec_pipeline.orchestration.run import SHARED, StageRun
+from rallrec_pipeline.settings import ModelSettings, PromptSettings, ScoringSettings, Settings, TuningSettings
+
+DATASET = "movielens-100k"
+VALID, TEST = 4, 6
+SCORED = 2 * (VALID + TEST) + 4 * TEST  # two tuned methods, four zero-shot ones
+SETTINGS = Settings(
+    profile="small",
+    prompts=PromptSettings(answer_form="rating", augmentation=("relevance", "recent")),
+    tuning=TuningSettings(epochs=1, batch_size=4),
+    scoring=ScoringSettings(calibration="platt", flush_every=3),
+)
+
+
+def silent(what: str) -> Progress:
+    return lambda done, total: None
+
+
+def prompt_rows(splits: dict[str, range], forms: tuple[str, ...], answers: tuple[str, ...]) -> pl.DataFrame:
+    rows: list[tuple[Any, ...]] = []
+    for split, ids in splits.items():
+        for number in ids:
+            rating = 5 if number % 2 else 2
+            for form in forms:
+                for answer in answers:
+                    asked = "Does the user like it? Yes or No." if answer == "yes_no" else "Ratings from 1 to 5:"
+                    text = f"{asked}\nHeat, by {form}:{rating}\nAlien {number}:"
+                    row = (number, "u", str(number), split, float(rating), int(rating > 3), form, answer, text)
+                    rows.append((*row, str(rating) if answer == "rating" else "Yes", []))
+    return pl.DataFrame(rows, schema=dict(tables.PROMPT_COLUMNS), orient="row")
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> StageRun:
+    """A lake in which both adapters are tuned and all methods are scored."""
+    lake = tmp_path_factory.mktemp("lake")
+    (lake / "models").mkdir()
+    (lake / "models" / ModelSettings().name).symlink_to(model_path)
+    write_sidecar(lake, Sidecar("base_model", SHARED, "f", "weights", {}, {}, "1", "r", "t", 0.0))
+    tuning = prompt_rows({"train": range(20, 28)}, ("relevance", "recent"), ("rating",))
+    splits = {"valid": range(VALID), "test": range(VALID, VALID + TEST)}
+    evaluation = prompt_rows(splits, ("recent", "reranked"), ("rating", "yes_no"))
+    write_table(tuning, tables.prompts_table("tuning"), lake, DATASET)
+    write_table(evaluation, tables.prompts_table("evaluation"), lake, DATASET)
+    run = StageRun(lake, DATASET, SETTINGS, "first", lambda line: None, silent)
+    lora_adapter(run)
+    made = predictions(run)
+    assert made.metadata["llm"]["rows"] == SCORED and made.metadata["llm"]["prompt_tokens"] > SCORED * 10
+    assert made.metadata["llm"]["new_tokens"] == 0
+    return run
+
+
+@pytest.fixture
+def run(first: StageRun, tmp_path: Path) -> StageRun:
+    """A later run on a lake of its own."""
+    shutil.copytree(first.lake, tmp_path / "lake", symlinks=True)
+    return replace(first, lake=tmp_path / "lake", run_id="later")
+
+
+@pytest.fixture
+def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on loading an LLM is a failure."""
+
+    def fail(*arguments: Any) -> NoReturn:
+        raise AssertionError("an engine was loaded")
+
+    monkeypatch.setattr(engines, "load_engine", fail)
+    monkeypatch.setattr("rallrec_pipeline.orchestration.assets.model.load_engine", fail)
+
+
+def content(run: StageRun) -> dict[str, bytes]:
+    """The predictions of all methods."""
+    return {m.name: tables.predictions_table(m.name).file(run.lake, DATASET).read_bytes() for m in methods(SETTINGS)}
+
+
+def records(run: StageRun) -> dict[str, dict[str, Any]]:
+    return {path.parent.name: read_json(path) for path in (run.lake / "predictions").glob(f"*/{DATASET}.json")}
+
+
+def test_a_second_run_needs_no_engine_and_keeps_what_scoring_cost(
+    first: StageRun, run: StageRun, no_engine: None
+) -> None:
+    before = records(run)
+    made = predictions(run)
+    assert content(run) == content(first)
+    assert made.metadata["llm"] == {"rows": 0, "prompt_tokens": 0, "new_tokens": 0}
+    assert len(before) == 6
+    for method, record in records(run).items():
+        rows = VALID + TEST if method in ("rallrec", "recent") else TEST
+        assert (before[method]["scored"], before[method]["reused"]) == (rows, 0)
+        assert (record["scored"], record["reused"], record["tokens_per_second"]) == (0, rows, None)
+        assert record["seconds"] == before[method]["seconds"] == made.metadata["seconds"][method] > 0
+
+
+def test_a_run_that_was_broken_off_ends_alike_and_scores_only_the_rest(first: StageRun, run: StageRun) -> None:
+    def stop_in_the_last_chunk(what: str) -> Progress:
+        def progress(done: int, total: int) -> None:
+            if what == "scoring recent" and done == total:
+                raise KeyboardInterrupt
+
+        return progress
+
+    for folder in ("cache/scores", "predictions"):
+        shutil.rmtree(run.lake / folder)
+    with pytest.raises(KeyboardInterrupt):
+        predictions(replace(run, progress=stop_in_the_last_chunk))
+    made = predictions(run)
+    finished = VALID + TEST + 9  # all of `rallrec`, three chunks of three of `recent`
+    assert made.metadata["llm"]["rows"] == SCORED - finished
+    assert content(run) == content(first)
+    assert records(run)["recent"]["scored"] == 1 and records(run)["recent"]["reused"] == 9
+    keys = pl.concat(pl.read_parquet(part, columns=["key"]) for part in (run.lake / "cache" / "scores").iterdir())
+    assert keys.height == keys["key"].n_unique() == SCORED
+
+
+def test_who_tuned_an_adapter_and_when_changes_nothing(first: StageRun, run: StageRun, no_engine: None) -> None:
+    version = lora_adapter(first).version
+    for adapter in ("recent", "rallrec"):
+        path = checkpoint(run, adapter) / "provenance.json"
+        write_json(path, read_json(path) | {"run_id": "another", "created_at": "another time"})
+    assert version is not None and lora_adapter(run).version == version
+    assert predictions(run).metadata["llm"]["rows"] == 0
+
+
+def test_an_adapter_that_is_tuned_again_is_the_same(first: StageRun, run: StageRun) -> None:
+    shutil.rmtree(run.lake / "checkpoints")
+    assert lora_adapter(run).version == lora_adapter(first).version
+    again, before = (read_json(checkpoint(r, "recent") / "provenance.json") for r in (run, first))
+    assert again["run_id"] == "later" and before["run_id"] == "first" and again["key"] == before["key"]
+    epochs = [[{**epoch, "seconds": 0} for epoch in record["tuning"]["epochs"]] for record in (again, before)]
+    assert epochs[0] == epochs[1]
+    own = {"run_id", "created_at", "tuning"}
+    assert {k: v for k, v in again.items() if k not in own} == {k: v for k, v in before.items() if k not in own}
+
+
+def test_an_edited_adapter_is_scored_anew(run: StageRun) -> None:
+    config = checkpoint(run, "recent") / "adapter_config.json"
+    write_json(config, read_json(config) | {"lora_alpha": 32})
+    made = predictions(run)
+    assert made.metadata["llm"]["rows"] == records(run)["recent"]["scored"] == VALID + TEST
