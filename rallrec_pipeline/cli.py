@@ -51,16 +51,19 @@ def run(
         console.print(f"{len(worked)} of {len(summary.worked)} stages did work: {', '.join(worked)}")
         console.print(_llm_work(summary.llm))
     else:
-        console.print(f"everything is up to date: {len(summary.worked)} stages, no work, no LLM call")
+        what = f"up to date: {', '.join(names)}" if names else f"everything is up to date: {len(summary.worked)} stages"
+        console.print(f"{what}, no work, no LLM call")
     console.print(f"{time.monotonic() - start:.1f} s, profile {load_settings().profile}")
 
 
 @app.command()
 def report(dataset: Annotated[str, typer.Argument(help="A dataset.")]) -> None:
     """Print the evaluation report of a dataset and where its files lie."""
+    from rallrec_pipeline.datasets.catalog import get_dataset
     from rallrec_pipeline.evaluation.console import print_report
     from rallrec_pipeline.lake.files import read_json
 
+    get_dataset(dataset, lake_root())
     folder = lake_root() / "reports" / dataset
     json_file, html_file = folder / "evaluation.json", folder / "evaluation.html"
     if not json_file.exists():

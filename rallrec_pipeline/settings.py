@@ -253,8 +253,14 @@ def load_settings(profile: str | None = None, overrides: Path | None = None) -> 
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {plain_problem(e)}" for e in error.errors())
         raise ConfigError(f"settings of profile {name!r} ({path or 'built in'}): {problems}") from error
+
+
+def plain_problem(problem: Mapping[str, Any]) -> str:
+    """What pydantic found, in the words of this project."""
+    known = {"extra_forbidden": "there is no such key", "missing": "it is missing"}
+    return known.get(problem["type"]) or " ".join(str(problem["msg"]).removeprefix("Value error, ").split())
 
 
 def lake_root() -> Path:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from rallrec_pipeline.datasets.spec import ONLY, DatasetSpec
 from rallrec_pipeline.errors import ConfigError
+from rallrec_pipeline.settings import plain_problem
 
 BUILT_IN = Path(__file__).parent / "builtin"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -106,7 +107,7 @@ def _merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
 
 def _lines(problem: Any) -> list[str]:
     """What pydantic found, a line for each of the problems that `DatasetSpec` tells together."""
-    message = " ".join(problem["msg"].removeprefix("Value error, ").split())
+    message = plain_problem(problem)
     if problem["type"] == "string_pattern_mismatch":
         message += f", not {problem['input']!r}"
     place = ".".join(map(str, problem["loc"]))

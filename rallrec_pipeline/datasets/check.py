@@ -258,7 +258,7 @@ def _check_ratings(spec: DatasetSpec, place: Path, items: pl.DataFrame | None, f
         if grave:
             bound = f"{spec.max_rejected:.1%}"
             share = share_of(refused, total, "ratings")
-            what = f"{share} are refused altogether, max_rejected allows {bound}"
+            what = f"{share} are refused altogether, max_rejected (at the top of the TOML file) allows {bound}"
             found.problem(f"{sheet.file}: {what}: mend the file or raise it")
         if sheet.missing:
             return None
@@ -364,7 +364,11 @@ def _check_unknown(
     keep = spec.unknown_items == "keep"
     share = share_of(unknown.height, typed.height, "ratings")
     listed = f"{spec.items.file} does not list, as {examples_of(unknown['item_id'])}"
-    mend = "they stay without a title" if keep else 'mend the ids, or set unknown_items = "keep"'
+    mend = (
+        "they stay without a title"
+        if keep
+        else 'mend the ids, or set unknown_items = "keep" at the top of the TOML file'
+    )
     has = f" (it lists {examples_of(items['item_id'])})" if items.height else ""
     found.fault(grave and not keep, f"{sheet.at(unknown['line'][0])}: {share} are of items that {listed}{has}: {mend}")
 

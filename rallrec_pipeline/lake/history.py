@@ -8,6 +8,8 @@ did not change it share one file. Numbers come from the highest one there, so a 
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +17,7 @@ from pathlib import Path
 import polars as pl
 
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.lake.files import atomic_path, file_sha256, read_json, write_json
+from rallrec_pipeline.lake.files import atomic_path, read_json, write_json
 from rallrec_pipeline.lake.provenance import HASH_LENGTH, Sidecar, write_sidecar
 
 PRUNED = "pruned.json"
@@ -80,12 +82,13 @@ def remove_records(records: Sequence[tuple[Path, Sidecar]]) -> None:
 
 def write_rows(lake: Path, artefact: str, dataset: str, rows: pl.DataFrame) -> str:
     """Store per-row provenance; returns its path within the lake."""
-    folder = lake / "provenance" / dataset / "rows" / artefact
-    with atomic_path(folder / "latest.parquet") as temporary:
-        rows.write_parquet(temporary, compression="zstd")
-        name = f"{file_sha256(temporary)[:HASH_LENGTH]}.parquet"
-    (folder / "latest.parquet").replace(folder / name)
-    return (folder / name).relative_to(lake).as_posix()
+    buffer = io.BytesIO()
+    rows.write_parquet(buffer, compression="zstd")
+    name = f"{hashlib.sha256(buffer.getvalue()).hexdigest()[:HASH_LENGTH]}.parquet"
+    path = lake / "provenance" / dataset / "rows" / artefact / name
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(buffer.getvalue())
+    return path.relative_to(lake).as_posix()
 
 
 def read_rows(lake: Path, record: Sidecar | None) -> pl.DataFrame | None:

@@ -16,7 +16,10 @@ SOURCE = "_version"
 
 @dataclass(frozen=True)
 class Increment:
-    """Counts of rows; `pruned` ones are among the `reused`, `computed` ones among `new` and `stale`."""
+    """Counts of rows by `input_hash`; `pruned` ones are among the `reused`.
+
+    `computed` are those that no cache knew: new and stale ones, or any after the caches were deleted.
+    """
 
     new: int = 0
     stale: int = 0
@@ -33,7 +36,7 @@ class Increment:
 def compare_rows(wanted: pl.DataFrame, previous: pl.DataFrame | None, computed: int = 0) -> Increment:
     """Compare by `item_id`; both tables have `input_hash` and may have `<input>_version` columns.
 
-    `computed` is how many of the new and stale rows no cache knew.
+    `computed` is how many rows no cache knew.
     """
     if previous is None:
         return Increment(new=wanted.height, computed=computed)

@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.lake.files import write_json
 
 SAY_AFTER_S = 0.5
 LLM = "_llm"  # name of the lock that stages take which keep all cores or the GPU busy
@@ -39,7 +40,7 @@ def lake_lock(lake: Path, name: str, log: Callable[[str], None]) -> Iterator[Non
     except OSError as error:
         raise DataError(f"cannot write {path} ({error.strerror}): make the folder writable and run again") from error
     try:
-        holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
+        write_json(holder, {"pid": os.getpid(), "host": socket.gethostname()})
         yield
     finally:
         lock.release()

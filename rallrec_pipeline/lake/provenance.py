@@ -94,7 +94,9 @@ def write_sidecar(lake: Path, sidecar: Sidecar) -> None:
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:
-    return sorted(f for path in paths for f in ([path] if path.is_file() else path.rglob("*")) if f.is_file())
+    """Files of an artefact; names that begin with a dot are temporary ones, perhaps of a run that was killed."""
+    found = (file for path in paths for file in ([path] if path.is_file() else path.rglob("*")))
+    return sorted(file for file in found if file.is_file() and not file.name.startswith("."))
 
 
 def now() -> str:

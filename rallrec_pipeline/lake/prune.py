@@ -6,6 +6,7 @@ that were to go still tell the next prune what went with them.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -22,7 +23,14 @@ from rallrec_pipeline.lake.leftovers import size_of, superseded_adapters, supers
 from rallrec_pipeline.lake.llm_cache import DESCRIPTIONS, SCORES, LLMCache
 from rallrec_pipeline.lake.locks import LLM, lake_lock
 from rallrec_pipeline.lake.provenance import Sidecar
-from rallrec_pipeline.lake.references import Limit, References, find_references, recorded_datasets, row_keys
+from rallrec_pipeline.lake.references import (
+    Limit,
+    References,
+    find_references,
+    recorded_datasets,
+    row_keys,
+    unreadable_records,
+)
 from rallrec_pipeline.lake.vectors import CACHED
 
 KEEP = 5  # records of an artefact that stay when nothing else is asked for
@@ -39,6 +47,8 @@ class PruneOptions:
 
     def limit(self, now: datetime) -> Limit:
         """The records that stay."""
+        if self.older_than is not None and not math.isfinite(self.older_than):
+            raise ConfigError(f"--older-than is {self.older_than}: give a number of days")
         keep = KEEP if self.keep is None and self.older_than is None else self.keep
         return Limit(keep, None if self.older_than is None else _ago(now, self.older_than))
 
@@ -105,6 +115,17 @@ class _Pruning:
         self.pruned = Pruned()
 
     def run(self) -> Pruned:
+        """Remove what may go; of what a record refers to that cannot be read nothing is known, so all of it stays."""
+        unreadable = unreadable_records(self.lake)
+        if unreadable:
+            self.pruned.notes.append(f"only temporary files go: cannot read {', '.join(map(str, unreadable))}")
+        else:
+            self._superseded()
+        for path in temporary_files(self.lake, self.now):
+            self._remove("temporary files", path)
+        return self.pruned
+
+    def _superseded(self) -> None:
         self._caches()
         for path in superseded_adapters(self.lake, self.datasets, self.references, self.oldest):
             self._remove("cache/adapters", path)
@@ -113,9 +134,6 @@ class _Pruning:
         for path in self._rows_files():
             self._remove("per-row provenance", path, rows=_height(path))
         self._records()
-        for path in temporary_files(self.lake, self.now):
-            self._remove("temporary files", path)
-        return self.pruned
 
     def _remove(self, kind: str, path: Path, rows: int = 0) -> None:
         files, size = size_of(path)

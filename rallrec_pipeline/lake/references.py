@@ -15,7 +15,7 @@ import polars as pl
 
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.files import read_json
-from rallrec_pipeline.lake.history import stored_records
+from rallrec_pipeline.lake.history import PRUNED, stored_records
 from rallrec_pipeline.lake.provenance import Sidecar
 from rallrec_pipeline.lake.shards import shard_files
 
@@ -79,6 +79,13 @@ def find_references(lake: Path, limit: Limit, datasets: Iterable[str]) -> Refere
     return References(list(kept.values()), [s for entries in history.values() for s in entries if s.path not in kept])
 
 
+def unreadable_records(lake: Path) -> list[Path]:
+    """Records, current or not, that cannot be read: what they refer to is unknown."""
+    folders = (lake / "provenance").glob("*"), (lake / "provenance").glob("*/history/*")
+    paths = (path for found in folders for folder in found for path in folder.glob("*.json") if path.name != PRUNED)
+    return sorted(path for path in paths if _unreadable(path))
+
+
 def row_keys(lake: Path, records: Iterable[Sidecar]) -> pl.Series:
     """Distinct keys of the LLM results that `records` are made of.
 
@@ -125,6 +132,14 @@ def _source(record: Sidecar, name: str, history: Mapping[tuple[str, str], list[S
     entries = [s for dataset in (record.dataset, *shared) for s in history.get((dataset, name), [])]
     same = [s for s in entries if s.record.data_version == record.inputs[name]]
     return next((s for s in same if s.record.created_at <= record.created_at), same[-1] if same else None)
+
+
+def _unreadable(path: Path) -> bool:
+    try:
+        Sidecar(**read_json(path))
+    except (DataError, TypeError):
+        return True
+    return False
 
 
 def _keyed_tables(lake: Path, record: Sidecar) -> list[Path]:

@@ -16,6 +16,7 @@ from rallrec_pipeline.lake.files import atomic_path
 
 ROWS_PER_SHARD = 512  # 8 MB of 4,096-wide vectors
 SHARD = "shard-*.parquet"
+LEFTOVER = ".shard-*"  # of a run that was killed while it wrote
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def write_shards(frame: pl.DataFrame, folder: Path, key: str, wide: str) -> Shar
                 rows.write_parquet(temporary, compression="zstd")
             rewritten, size = rewritten + 1, size + path.stat().st_size
     kept = {_name(number, count) for number in range(count)}
-    for path in folder.glob(SHARD):
+    for path in [*folder.glob(SHARD), *folder.glob(LEFTOVER)]:
         if path.name not in kept:
             path.unlink()
     return ShardsWritten(count, rewritten, size)

@@ -15,8 +15,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rallrec_pipeline.lake.llm_cache import LLMCache
-from rallrec_pipeline.lake.parquet import read_table, scan_table, write_table
+from rallrec_pipeline.lake.parquet import write_table
 from rallrec_pipeline.lake.provenance import now, stable_hash
+from rallrec_pipeline.lake.shards import shard_files
 from rallrec_pipeline.lake.tables import embeddings_table
 
 CACHED = {
@@ -38,7 +39,7 @@ class VectorStore:
 
     def find(self, keys: Sequence[str]) -> pl.DataFrame:
         """Finished rows of `CACHED` among `keys`, one per key: current ones first, then cached ones."""
-        current = self._current().filter(pl.col("key").is_in(list(set(keys))))
+        current = self._current(pl.col("input_hash").is_in(list(set(keys))))
         missing = list(set(keys) - set(current["key"]))
         cached = self.cache.find(missing) if missing else current.clear()
         return pl.concat([current, cached.select(*CACHED)])
@@ -46,9 +47,8 @@ class VectorStore:
     def known(self, keys: Sequence[str]) -> set[str]:
         """Which of `keys` have a vector; reads no vector."""
         current = set[str]()
-        if self.table.exists(self.lake, self.dataset):
-            found = scan_table(self.table, self.lake, self.dataset).select("input_hash").collect()
-            current = set(found["input_hash"]) & set(keys)
+        for shard in self._shards():
+            current |= set(_read(shard, ["input_hash"], pl.lit(True))["input_hash"]) & set(keys)
         return current | self.cache.known([key for key in keys if key not in current])
 
     def add(self, keys: Sequence[str], vectors: NDArray[np.float32], run_id: str) -> None:
@@ -69,23 +69,43 @@ class VectorStore:
 
     def commit(self, frame: pl.DataFrame) -> Path:
         """Make `frame` (an embeddings table) the current one; what it replaces stays in the cache."""
-        current, kept = self._current(), set(frame["input_hash"])
-        self.cache.add(current.filter(~pl.col("key").is_in(list(kept))))
-        path = write_table(frame, self.table, self.lake, self.dataset)
+        kept, path = set(frame["input_hash"]), self.table.file(self.lake, self.dataset)
+        # One file of a lake from before there were shards goes as a whole, before the first shard is written.
+        replaced = pl.lit(True) if path.is_file() else ~pl.col("input_hash").is_in(list(kept))
+        self.cache.add(self._current(replaced))
+        write_table(frame, self.table, self.lake, self.dataset)
         self.cache.drop_parts_within(kept)
         return path
 
-    def _current(self) -> pl.DataFrame:
-        if not self.table.exists(self.lake, self.dataset):
-            return pl.DataFrame(schema=CACHED)
-        table = read_table(self.table, self.lake, self.dataset).unique("input_hash", keep="first", maintain_order=True)
-        return table.select(
-            pl.col("input_hash").alias("key"),
-            pl.Series("vector", [v.tobytes() for v in vectors_of(table).astype("<f4")], dtype=pl.Binary),
-            "data_version",
-            "run_id",
-            "created_at",
-        )
+    def _shards(self) -> list[Path]:
+        return shard_files(self.table.file(self.lake, self.dataset))
+
+    def _current(self, wanted: pl.Expr) -> pl.DataFrame:
+        """Rows of the shards, as rows of `CACHED`; a row that is not what its hash says is no finished row.
+
+        Shard by shard, since after a commit that was broken off they may be of two models, so of two widths.
+        """
+        parts = [pl.DataFrame(schema=CACHED)]
+        for shard in self._shards():
+            rows = _read(shard, ["input_hash", "vector", "data_version", "run_id", "created_at"], wanted)
+            if rows.height:
+                parts.append(_as_cached(rows))
+        return pl.concat(parts).unique("key", keep="first", maintain_order=True)
+
+
+def _read(shard: Path, columns: list[str], wanted: pl.Expr) -> pl.DataFrame:
+    """The wanted rows of a shard; a damaged one has none, so that its vectors are made again."""
+    try:
+        return pl.scan_parquet(shard).filter(wanted).select(columns).collect()
+    except (pl.exceptions.PolarsError, OSError):
+        return pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
+
+
+def _as_cached(rows: pl.DataFrame) -> pl.DataFrame:
+    vectors = [vector.tobytes() for vector in vectors_of(rows).astype("<f4")]
+    sound = [vector_version(v) == version for v, version in zip(vectors, rows["data_version"], strict=True)]
+    cached = rows.with_columns(pl.col("input_hash").alias("key"), pl.Series("vector", vectors, dtype=pl.Binary))
+    return cached.select(*CACHED).filter(pl.Series(sound, dtype=pl.Boolean))
 
 
 def vectors_of(table: pl.DataFrame) -> NDArray[np.float32]:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from rallrec_pipeline.datasets.sources import source_state
+from rallrec_pipeline.descriptions import RENDERER_VERSION
+from rallrec_pipeline.embeddings.text import ENCODER_VERSION
+from rallrec_pipeline.inference.score import SCORING_VERSION
 from rallrec_pipeline.language_models.models import model_state
 from rallrec_pipeline.orchestration.assets import data, descriptions, embeddings, model, prompts, reports, retrieval
+from rallrec_pipeline.orchestration.assets.model import TUNING_VERSION
 from rallrec_pipeline.orchestration.stage import Stage
 from rallrec_pipeline.settings import Settings
 
@@ -100,7 +104,9 @@ GRAPH: tuple[Stage, ...] = (
         "What the LLM writes about each item from its fields.",
         descriptions.item_descriptions,
         lambda s, d: (
-            _numerics(s) | {"descriptions": s.descriptions, "words": d.words, "fields": d.item_fields, "seed": s.seed}
+            _numerics(s)
+            | {"descriptions": s.descriptions, "words": d.words, "fields": d.item_fields, "seed": s.seed}
+            | {"renderer": RENDERER_VERSION}
         ),
         uses_llm=True,
     ),
@@ -111,7 +117,7 @@ GRAPH: tuple[Stage, ...] = (
         ("core_items", "base_model"),
         "Mean-pooled last hidden states of title and basic fields (e_title).",
         embeddings.title_embeddings,
-        lambda s, d: _numerics(s) | {"words": d.words, "fields": d.item_fields},
+        lambda s, d: _numerics(s) | {"words": d.words, "fields": d.item_fields, "encoder": ENCODER_VERSION},
         uses_llm=True,
     ),
     Stage(
@@ -120,7 +126,7 @@ GRAPH: tuple[Stage, ...] = (
         ("core_items", "item_descriptions", "base_model"),
         "Mean-pooled last hidden states of the descriptions (e_desc).",
         embeddings.description_embeddings,
-        lambda s, d: _numerics(s),
+        lambda s, d: _numerics(s) | {"encoder": ENCODER_VERSION},
         uses_llm=True,
     ),
     Stage(
@@ -216,7 +222,10 @@ GRAPH: tuple[Stage, ...] = (
         ("tuning_prompts", "evaluation_prompts", "base_model"),
         "LoRA adapters: one tuned on recent histories, one on retrieved ones.",
         model.lora_adapter,
-        lambda s, d: _numerics(s) | {"tuning": s.tuning, "prompts": s.prompts, "label": d.label, "seed": s.seed},
+        lambda s, d: (
+            _numerics(s)
+            | {"tuning": s.tuning, "prompts": s.prompts, "label": d.label, "seed": s.seed, "version": TUNING_VERSION}
+        ),
         uses_llm=True,
     ),
     Stage(
@@ -225,7 +234,9 @@ GRAPH: tuple[Stage, ...] = (
         ("evaluation_prompts", "lora_adapter", "base_model"),
         "P(yes) of every LLM method on the same rows.",
         model.predictions,
-        lambda s, d: _numerics(s) | {"calibration": s.scoring.calibration, "label": d.label},
+        lambda s, d: (
+            _numerics(s) | {"calibration": s.scoring.calibration, "label": d.label, "scoring": SCORING_VERSION}
+        ),
         uses_llm=True,
     ),
     Stage(

@@ -83,7 +83,9 @@ class _OwnLine(logging.Formatter):
 
 def _is_own_line(record: logging.LogRecord) -> bool:
     meta = getattr(record, "dagster_meta", {})
-    return bool(meta.get("orig_message")) and not meta.get("dagster_event")
+    message = str(meta.get("orig_message") or "")
+    skipped = message.startswith("Dependencies for step")  # of each stage after one that failed
+    return bool(message) and not skipped and not meta.get("dagster_event")
 
 
 def _instance() -> AbstractContextManager[dg.DagsterInstance]:
@@ -121,10 +123,18 @@ def _summary(result: dg.ExecuteInProcessResult) -> RunSummary:
             evaluation = event.asset_check_evaluation_data
             summary.checks[evaluation.check_name] = evaluation.passed
             if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR:
-                figures = {name: value.value for name, value in evaluation.metadata.items()}
-                asset = evaluation.asset_key.path[-1]
-                summary.error = summary.error or f"check {evaluation.check_name} of {asset} failed: {figures}"
+                summary.error = summary.error or _failed(evaluation)
     return summary
+
+
+def _failed(evaluation: dg.AssetCheckEvaluation) -> str:
+    figures = ", ".join(f"{name} {_short(value.value)}" for name, value in evaluation.metadata.items())
+    asset = evaluation.asset_key.path[-1]
+    return f"check {evaluation.check_name} of {asset} failed: {figures} (docs/operate.md says what to do)"
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _reason_of_run(event: dg.DagsterEvent) -> str:

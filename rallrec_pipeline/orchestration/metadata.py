@@ -13,6 +13,8 @@ from rallrec_pipeline.lake.provenance import Sidecar, sidecar_path
 from rallrec_pipeline.lake.shards import shard_files
 from rallrec_pipeline.orchestration.column_lineage import column_lineage
 
+NO_WORK = {"retried": 0, "index_work": "unchanged", "index_why": "", "index_seconds": 0.0}
+
 
 def dagster_metadata(record: Sidecar, lake: Path, worked: bool) -> dict[str, Any]:
     """Row count, columns, cost and origin of an artefact, and what its stage reported.
@@ -47,7 +49,8 @@ def _nothing_done(reported: Mapping[str, Any]) -> dict[str, Any]:
     if "rows_reused" in counts:
         counts["rows_reused"] = reported["rows"]
     usage = {"llm": dict.fromkeys(reported["llm"], 0)} if "llm" in reported else {}
-    return {**counts, **usage, "why": []}
+    work = {name: value for name, value in NO_WORK.items() if name in reported}
+    return {**counts, **usage, **work, "why": []}
 
 
 def _value(value: Any) -> Any:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import dagster as dg
 
+from rallrec_pipeline.lake.locks import lake_lock
 from rallrec_pipeline.orchestration.progress import Reporter
 from rallrec_pipeline.orchestration.recovery import hold_run, recover_runs
 from rallrec_pipeline.orchestration.run import StageRun
 from rallrec_pipeline.settings import Settings, lake_root, load_settings
+
+PARTITION = "dagster/partition"
 
 
 class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -24,9 +27,16 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
     def yield_for_execution(self, context: dg.InitResourceContext) -> Generator[Project, None, None]:
         """Before the first stage of any run, whatever started it: recover runs that were killed, hold its own lock."""
         if context.instance is not None and context.run is not None:
-            recover_runs(context.instance, context.log.warning if context.log else print)
-            hold_run(context.instance, context.run.run_id)
-        yield self
+            say = context.log.warning if context.log else print
+            try:
+                recover_runs(context.instance, say)
+                hold_run(context.instance, context.run.run_id)
+            except Exception as error:  # whatever is wrong with an earlier run must not stop this one
+                say(f"runs that were killed could not be looked for ({error}): the next run tries again")
+        # One run of a dataset works at a time, from its first stage to its last, whatever started it.
+        dataset = context.run.tags.get(PARTITION) if context.run is not None else None
+        with lake_lock(self.root(), dataset, context.log.info if context.log else print) if dataset else nullcontext():
+            yield self
 
     def root(self) -> Path:
         """The lake's folder."""

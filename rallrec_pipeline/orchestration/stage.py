@@ -29,6 +29,7 @@ from rallrec_pipeline.lake.provenance import (
     read_sidecar,
     sidecar_path,
     stable_hash,
+    write_sidecar,
 )
 from rallrec_pipeline.orchestration.run import SHARED, Compute, Made, Markdown, StageRun
 from rallrec_pipeline.settings import Settings
@@ -104,10 +105,10 @@ def _run_locked(stage: Stage, run: StageRun, shared: frozenset[str]) -> Outcome:
     plan = plan_stage(stage, run, shared)
     if plan.previous is not None and not plan.reasons:
         run.log(f"{stage.name}: up to date")
-        return Outcome(plan.previous, worked=False)
-    # From here on the files may be those of a broken-off run: no record may vouch for them.
-    sidecar_path(run.lake, stage.name, dataset).unlink(missing_ok=True)
+        return Outcome(_with_states(plan.previous, run.lake), worked=False)
     with lake_lock(run.lake, LLM, run.log) if stage.uses_llm else nullcontext():
+        # From here on the files may be those of a broken-off run: no record may vouch for them.
+        sidecar_path(run.lake, stage.name, dataset).unlink(missing_ok=True)
         start = time.perf_counter()
         made = stage.compute(replace(run, fingerprint=plan.fingerprint))
     bytes_version = content_version(made.files)
@@ -136,10 +137,22 @@ def _run_locked(stage: Stage, run: StageRun, shared: frozenset[str]) -> Outcome:
 def changes(record: Sidecar, inputs: Mapping[str, str], settings: Mapping[str, Any], code_version: str) -> list[str]:
     """Why `record` no longer holds, in words: inputs, settings by their dotted names, code."""
     reasons = [f"{name} changed" for name in inputs if record.inputs.get(name) != inputs[name]]
+    reasons += [f"{name} is no input any more" for name in record.inputs if name not in inputs]
     before, after = _flat(record.settings), _flat(settings)
     moved = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     reasons += [f"setting {key} changed" for key in moved]
-    return reasons + (["the code changed"] if record.code_version != code_version else [])
+    reasons += ["the code changed"] if record.code_version != code_version else []
+    return reasons or ["what it depends on changed"]
+
+
+def _with_states(record: Sidecar, lake: Path) -> Sidecar:
+    """The record of files whose content holds; where they were copied or touched, it learns their new times."""
+    states = artefact_states([lake / name for name in record.files])
+    if states == record.states:
+        return record
+    renewed = replace(record, states=states)
+    write_sidecar(lake, renewed)
+    return renewed
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

@@ -44,12 +44,15 @@ def catching_up(status: DatasetStatus) -> str:
     if not late:
         return "everything is up to date"
     cost = status.total
-    parts = [f"an estimate from earlier runs: {_words(cost.at_most, '' if cost.is_exact else 'at most ')}"]
+    bound = "" if cost.is_exact or _unknown(status) else "at most "
+    parts = [f"an estimate from earlier runs: {_words(cost.at_most, bound)}"]
     if not cost.is_exact:
         parts.append(f"{_words(cost.now)} if what waits turns out unchanged")
-    unknown = [asset.asset for asset in late if None in (asset.cost.at_most.rows, asset.cost.at_most.seconds)]
+    unknown = _unknown(status)
+    if unknown == late:
+        return f"to catch up, {len(late)} of {len(status.assets)} assets; no estimate: nothing like this was run yet"
     if unknown:
-        parts.append(f"without {', '.join(unknown)}, of which nothing is known yet")
+        parts.append(f"more for {len(unknown)} assets of which nothing is known yet (?)")
     guessed = [asset.asset for asset in late if asset.cost.at_most.tokens and asset.cost.basis == DEFAULT]
     if guessed:
         parts.append(f"speed of {', '.join(guessed)} by default figures")
@@ -65,9 +68,15 @@ def _table(status: DatasetStatus, settings: Settings) -> Table:
     for asset in status.assets:
         cells = _figures(asset.cost) if asset.state != "fresh" else ["", "", ""]
         table.add_row(asset.asset, Text(asset.state, STYLES[asset.state]), Text(_why(asset)), *cells)
-    cells = _figures(status.total)
+    cells = [UNKNOWN] * 3 if _unknown(status) else _figures(status.total)
     table.add_row("total", "", "", *cells, style="bold")
     return table
+
+
+def _unknown(status: DatasetStatus) -> list[AssetStatus]:
+    """Assets that are not fresh and of whose cost nothing is known."""
+    late = (asset for asset in status.assets if asset.state != "fresh")
+    return [asset for asset in late if None in (asset.cost.at_most.rows, asset.cost.at_most.seconds)]
 
 
 def _why(asset: AssetStatus) -> str:

@@ -66,7 +66,7 @@ def save_adapter(engine: TransformersEngine, folder: Path, provenance: Mapping[s
         plain = {"base_model_name_or_path": None, "target_modules": sorted(config["target_modules"])}
         write_json(temporary / CONFIG, config | plain)
         (temporary / "README.md").unlink(missing_ok=True)
-        write_json(temporary / PROVENANCE, dict(provenance))
+        write_json(temporary / PROVENANCE, {**provenance, "version": adapter_version(temporary)})
 
 
 def adapter_version(folder: Path) -> str:

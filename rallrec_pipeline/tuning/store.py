@@ -7,15 +7,16 @@ from pathlib import Path
 
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.files import atomic_path, read_json
-from rallrec_pipeline.tuning.lora import PROVENANCE, WEIGHTS
+from rallrec_pipeline.tuning.lora import PROVENANCE, WEIGHTS, adapter_version
 
 
 def adapter_key(folder: Path) -> str | None:
-    """Key of what the adapter in `folder` was tuned on; None where there is no whole adapter."""
+    """Key of what the adapter in `folder` was tuned on; None where there is none that is whole and unchanged."""
     if not (folder / WEIGHTS).exists():
         return None
     try:
-        return str(read_json(folder / PROVENANCE)["key"])
+        provenance = read_json(folder / PROVENANCE)
+        return str(provenance["key"]) if provenance["version"] == adapter_version(folder) else None
     except (DataError, KeyError, TypeError):
         return None
 

@@ -86,7 +86,7 @@ def test_an_unknown_dataset_lists_the_known_ones(tmp_path: Path, name: str) -> N
         ("title =", 'extends = "nothing"\ntitle =', "must name a built-in dataset"),
         ("like_above = 3", "like_above = 3\nnegatives = 1", "this dataset has ratings"),
         ("title =", 'name = "../elsewhere"\ntitle =', "named after its file"),
-        ('title = "MovieLens-100K"', "", "title: Field required"),
+        ('title = "MovieLens-100K"', "", "title: it is missing"),
     ],
 )
 def test_each_fault_of_a_file_is_one_line_that_names_it(tmp_path: Path, old: str, new: str, what: str) -> None:

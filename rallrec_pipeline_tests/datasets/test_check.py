@@ -182,7 +182,7 @@ def test_every_problem_of_the_settings_is_a_line_of_its_own(tmp_path: Path) -> N
     toml = (("scale = [1, 2, 3, 4, 5]", "scale = [5, 1]"), ("min_history", "minhistory"), ('kind = "folder"', ""))
     found = check(make(tmp_path, toml=toml))
     assert len(found.problems) == 3 and found.figures == {}
-    for word in ("label: scale must ascend", "protocols.only.minhistory", "source.kind: Field required"):
+    for word in ("label: scale must ascend", "protocols.only.minhistory", "source.kind: it is missing"):
         assert told(found.problems, "mine.toml", word)
 
 
@@ -465,7 +465,7 @@ def test_ratings_that_are_refused_are_told_with_their_share(
     found = check(make(tmp_path, ending, **changed("ratings", column, value)))
     place = f"ratings.{ending}, {'row 1' if ending == 'parquet' else 'line 2' if ending == 'csv' else 'line 1'}:"
     assert told(found.problems, f"{place} 150 of 1,500 ratings (10.00%) {what}")
-    assert told(found.problems, "150 of 1,500 ratings (10.00%) are refused altogether, max_rejected allows 1.0%")
+    assert told(found.problems, "150 of 1,500 ratings (10.00%) are refused altogether, max_rejected (at the top of the TOML file) allows 1.0%")
     assert len(found.problems) == 2
     assert sum(found.figures["refused"].values()) == 150
 

@@ -86,3 +86,13 @@ def test_a_touched_file_is_whole_and_an_edited_one_is_not(tmp_path: Path) -> Non
     assert artefact_states([file.parent]) != record.states and record.is_whole(tmp_path)
     file.write_bytes(b"other")
     assert not record.is_whole(tmp_path)
+
+
+def test_a_temporary_file_is_no_part_of_an_artefact(tmp_path: Path) -> None:
+    """What a killed run left behind may go without making anything stale."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "t.parquet").write_bytes(b"rows")
+    (tmp_path / "a" / ".t.parquet.1234.tmp").write_bytes(b"half")
+    with_it = content_version([tmp_path / "a"]), artefact_states([tmp_path / "a"])
+    (tmp_path / "a" / ".t.parquet.1234.tmp").unlink()
+    assert (content_version([tmp_path / "a"]), artefact_states([tmp_path / "a"])) == with_it

@@ -208,6 +208,26 @@ def test_unknown_provenance_keeps_the_caches(world: World) -> None:
     assert len(done.notes[0].splitlines()) == 1
 
 
+@pytest.mark.parametrize("damage", ['{"artefact": "predictions"', '{"a_field_of_a_newer_version": 1}'])
+def test_a_record_that_cannot_be_read_keeps_everything(world: World, damage: str) -> None:
+    for template in (1, 2):
+        change(world, template)
+    world.wait(100)
+    path = world.lake / "provenance" / "a" / "history" / "item_descriptions" / "000003.json"
+    assert path.exists()
+    path.write_text(damage, encoding="utf-8")
+    before = content_of(world.lake)
+    done = world.prune(keep=1)
+    assert not done.kinds and content_of(world.lake) == before
+    assert done.notes == [f"only temporary files go: cannot read {path}"]
+
+
+@pytest.mark.parametrize("days", [float("nan"), float("inf")])
+def test_days_must_be_a_number(world: World, days: float) -> None:
+    with pytest.raises(ConfigError, match="--older-than is"):
+        world.prune(older_than=days)
+
+
 def test_a_damaged_part_keeps_its_cache_and_no_other(world: World) -> None:
     for template in (1, 2):
         change(world, template)

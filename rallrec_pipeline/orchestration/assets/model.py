@@ -27,9 +27,9 @@ from rallrec_pipeline.prompts.render import answer_texts
 from rallrec_pipeline.settings import PromptForm
 from rallrec_pipeline.tuning.examples import make_examples
 from rallrec_pipeline.tuning.lora import PROVENANCE, adapter_version, add_adapter, save_adapter
-from rallrec_pipeline.tuning.store import adapter_key, bring_back, set_aside
+from rallrec_pipeline.tuning.store import adapter_key, bring_back
 
-TUNING_VERSION = "1"  # raise it when the computing changes its output, with the stage's code version in graph.py
+TUNING_VERSION = "1"  # raise it when the computing changes its output
 
 
 def lora_adapter(run: StageRun) -> Made:
@@ -120,8 +120,8 @@ def _tune_adapter(run: StageRun, adapter: str, usage: Usage) -> dict[str, Any]:
         "created_at": now(),
         "tuning": record,
     }
-    set_aside(folder, store)
-    save_adapter(engine, folder, provenance)
+    save_adapter(engine, store / key, provenance)  # first, so that no moment is without a finished adapter
+    bring_back(key, folder, store)
     return record | {"key": key}
 
 
@@ -224,5 +224,5 @@ def _calibrated(scored: pl.DataFrame) -> pl.DataFrame:
 
 def _content(prompts: pl.DataFrame) -> list[list[Any]]:
     """All that tuning reads of a prompts table."""
-    columns = ("sample_id", "split", "label", "prompt", "answer")
+    columns = ("sample_id", "split", "label", "prompt", "answer", "answer_offsets")
     return [prompts[column].to_list() for column in columns]
