@@ -465,7 +465,8 @@ def test_ratings_that_are_refused_are_told_with_their_share(
     found = check(make(tmp_path, ending, **changed("ratings", column, value)))
     place = f"ratings.{ending}, {'row 1' if ending == 'parquet' else 'line 2' if ending == 'csv' else 'line 1'}:"
     assert told(found.problems, f"{place} 150 of 1,500 ratings (10.00%) {what}")
-    assert told(found.problems, "150 of 1,500 ratings (10.00%) are refused altogether, max_rejected (at the top of the TOML file) allows 1.0%")
+    share = "150 of 1,500 ratings (10.00%) are refused altogether"
+    assert told(found.problems, f"{share}, max_rejected (at the top of the TOML file) allows 1.0%")
     assert len(found.problems) == 2
     assert sum(found.figures["refused"].values()) == 150
 

@@ -15,26 +15,7 @@ from rallrec_pipeline.datasets.catalog import load_catalog
 from rallrec_pipeline.orchestration.automation import SCHEDULE, build_refresh, build_sensors, sensor_name
 from rallrec_pipeline.orchestration.build import FULL_JOB, build_definitions
 from rallrec_pipeline.settings import AutomationSettings
-
-DATASET = """
-title = "Small"
-
-[source]
-kind = "folder"
-location = "../files/{name}"
-
-[interactions]
-file = "ratings.csv"
-columns = {{ rating = "rating", timestamp = "timestamp" }}
-
-[items]
-file = "items.csv"
-columns = {{ title = "title" }}
-
-[label]
-scale = [1, 2, 3, 4, 5]
-like_above = 3
-"""
+from rallrec_pipeline_tests.orchestration.tiny import DATASET
 
 
 @pytest.fixture
