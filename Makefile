@@ -21,7 +21,7 @@ run: $(BASE)  ## materialize every stage of DATASET (default movielens-100k) and
 	$(BIN)/rallrec run $(DATASET)
 
 test: $(DEV)  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup
 
 lint: $(DEV)  ## check style, format and types
 	$(BIN)/ruff check .

