@@ -78,10 +78,13 @@ def datasets() -> None:
 
     lake = lake_root()
     table = Table("dataset", "title", "source", "report")
-    for name, spec in sorted(load_catalog(lake).items()):
+    faults: list[ConfigError] = []
+    for name, spec in sorted(load_catalog(lake, faults.append).items()):
         done = (lake / "reports" / name / "evaluation.json").exists()
-        table.add_row(name, spec.title, spec.source.kind, "yes" if done else "no")
+        table.add_row(name, Text(spec.title), spec.source.kind, "yes" if done else "no")
     console.print(table)
+    for fault in faults:
+        console.print(Text(f"left out: {fault}", style="red"), soft_wrap=True)
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,19 @@ BUILT_IN = Path(__file__).parent / "builtin"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
-def load_catalog(lake: Path) -> dict[str, DatasetSpec]:
-    """All datasets by name; a user's file replaces a built-in one of the same name. Raises ConfigError."""
-    files = [*sorted(BUILT_IN.glob("*.toml")), *sorted((lake / "catalog").glob("*.toml"))]
-    return {path.stem: load_dataset(path) for path in files}
+def load_catalog(lake: Path, on_fault: Callable[[ConfigError], None]) -> dict[str, DatasetSpec]:
+    """All datasets by name; a user's file replaces a built-in one of the same name.
+
+    A faulty file of the user is told to `on_fault` and left out, so that it does not stop the other datasets.
+    """
+    catalog = {path.stem: load_dataset(path) for path in sorted(BUILT_IN.glob("*.toml"))}
+    for path in sorted((lake / "catalog").glob("*.toml")):
+        try:
+            catalog[path.stem] = load_dataset(path)
+        except ConfigError as error:
+            catalog.pop(path.stem, None)  # not the built-in one in its place: that would be other data
+            on_fault(error)
+    return catalog
 
 
 def load_dataset(path: Path) -> DatasetSpec:
@@ -50,7 +59,8 @@ def get_dataset(name: str, lake: Path, protocol: str | None = None) -> DatasetSp
         if NAME.fullmatch(name) and path.exists():
             spec = load_dataset(path)
             return spec if protocol is None else with_protocol(spec, protocol)
-    raise ConfigError(f"unknown dataset {name!r}: known are {', '.join(sorted(load_catalog(lake)))}")
+    known = load_catalog(lake, on_fault=lambda _: None)
+    raise ConfigError(f"unknown dataset {name!r}: known are {', '.join(sorted(known))}")
 
 
 def with_protocol(spec: DatasetSpec, protocol: str) -> DatasetSpec:

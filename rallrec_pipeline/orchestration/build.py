@@ -24,7 +24,9 @@ FULL_JOB = "recommender"
 def build_definitions(loggers: Mapping[str, dg.LoggerDefinition] | None = None) -> dg.Definitions:
     """The whole project for one code location; `loggers` replace Dagster's own."""
     wait_patiently()
-    catalog, automation = load_catalog(lake_root()), load_settings().automation
+    log = dg.get_dagster_logger("rallrec")
+    catalog = load_catalog(lake_root(), on_fault=lambda fault: log.error(f"dataset left out: {fault}"))
+    automation = load_settings().automation
     partitions = dg.StaticPartitionsDefinition(sorted(catalog))
     assets = [_asset(stage, partitions) for stage in GRAPH]
     return dg.Definitions(

@@ -31,10 +31,10 @@ UNSUPPORTED = (OSError, NotImplementedError, DataError)  # a file system without
 _held: dict[Path, FileLock] = {}  # by record: the runs of this process, also those that a later run finds to be over
 
 
-def hold_run(instance: dg.DagsterInstance, run_id: str) -> None:
+def hold_run(instance: dg.DagsterInstance, run_id: str, log: Callable[[str], None]) -> None:
     """Hold the lock of a run until this process ends.
 
-    Where that is impossible the run goes on and is never recovered. Runs of an ephemeral instance die with it.
+    Where that is impossible the run goes on, is never recovered, and `log` is told. Runs of an ephemeral instance die with it.
     """
     if instance.is_ephemeral:
         return
@@ -44,7 +44,8 @@ def hold_run(instance: dg.DagsterInstance, run_id: str) -> None:
         record.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
         write_json(record, {"pid": os.getpid(), "host": socket.gethostname()})
-    except (*UNSUPPORTED, Timeout):
+    except (*UNSUPPORTED, Timeout) as error:
+        log(f"run {run_id[:8]} cannot be locked in {record.parent} ({error}): if it is killed, terminate it in the UI")
         return
     _held[record] = lock
 

@@ -30,7 +30,7 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
             say = context.log.warning if context.log else print
             try:
                 recover_runs(context.instance, say)
-                hold_run(context.instance, context.run.run_id)
+                hold_run(context.instance, context.run.run_id, say)
             except Exception as error:  # whatever is wrong with an earlier run must not stop this one
                 say(f"runs that were killed could not be looked for ({error}): the next run tries again")
         # One run of a dataset works at a time, from its first stage to its last, whatever started it.

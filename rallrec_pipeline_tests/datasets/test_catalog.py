@@ -8,7 +8,9 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from rallrec_pipeline.cli import app
 from rallrec_pipeline.datasets.catalog import BUILT_IN, get_dataset, load_catalog, load_dataset, with_protocol
 from rallrec_pipeline.errors import ConfigError
 
@@ -23,7 +25,7 @@ def put(lake: Path, text: str, name: str = "mine") -> Path:
 
 
 def test_built_in_datasets_are_complete_and_pinned(tmp_path: Path) -> None:
-    catalog = load_catalog(tmp_path)
+    catalog = load_catalog(tmp_path, on_fault=pytest.fail)
     assert set(catalog) == {
         "movielens-100k", "movielens-1m", "bookcrossing", "amazon-movies", "amazon-movies-2023",
     }  # fmt: skip
@@ -93,9 +95,23 @@ def test_each_fault_of_a_file_is_one_line_that_names_it(tmp_path: Path, old: str
     assert old in GOOD
     path = put(tmp_path, GOOD.replace(old, new, 1))
     with pytest.raises(ConfigError) as caught:
-        load_catalog(tmp_path)
+        load_dataset(path)
     assert str(path) in str(caught.value) and what in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_faulty_file_stops_no_other_dataset_and_lets_no_built_in_one_take_its_place(tmp_path: Path) -> None:
+    put(tmp_path, GOOD)
+    whole = load_catalog(tmp_path, on_fault=pytest.fail)
+    faulty = tmp_path / "catalog" / "bookcrossing.toml"
+    faulty.write_text("title = ", encoding="utf-8")
+    faults: list[ConfigError] = []
+    assert whole.keys() - load_catalog(tmp_path, faults.append).keys() == {"bookcrossing"}
+    assert len(faults) == 1 and str(faulty) in str(faults[0])
+    listed = CliRunner().invoke(app, ["datasets"], env={"RALLREC_LAKE": str(tmp_path)})
+    assert listed.exit_code == 0 and "left out" in listed.output and "movielens-1m" in listed.output
+    with pytest.raises(ConfigError, match="unknown dataset 'nothing': known are"):
+        get_dataset("nothing", tmp_path)
 
 
 def test_a_file_that_extends_a_dataset_changes_only_what_it_says(tmp_path: Path) -> None:

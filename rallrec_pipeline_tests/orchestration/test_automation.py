@@ -110,7 +110,7 @@ def test_a_downloaded_dataset_is_watched_in_the_lake(lake: Path) -> None:
 
 
 def test_the_schedule_refreshes_what_has_been_made_before(lake: Path) -> None:
-    schedule = build_refresh(load_catalog(lake), FULL_JOB, AutomationSettings(refresh_cron="5 4 * * *"))
+    schedule = build_refresh(load_catalog(lake, pytest.fail), FULL_JOB, AutomationSettings(refresh_cron="5 4 * * *"))
     assert schedule.cron_schedule == "5 4 * * *"
     moment = datetime(2026, 1, 2, tzinfo=UTC)
     skipped = schedule(dg.build_schedule_context(scheduled_execution_time=moment))

@@ -99,7 +99,7 @@ def test_only_runs_of_this_host_that_are_known_to_be_dead_are_touched(tmp_path: 
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         folder = Path(instance.storage_directory()) / "run_locks"
         runs = {name: _started(instance) for name in ("own", "unknown", "foreign", "alive", "broken", "dead")}
-        hold_run(instance, runs["own"])
+        hold_run(instance, runs["own"], pytest.fail)
         host = read_json(folder / f"{runs['own']}.json")["host"]
         for name in ("foreign", "alive", "dead"):
             write_json(folder / f"{runs[name]}.json", {"pid": 7, "host": "elsewhere" if name == "foreign" else host})
@@ -112,6 +112,17 @@ def test_only_runs_of_this_host_that_are_known_to_be_dead_are_touched(tmp_path: 
         states = {name: _run(instance, run_id).status for name, run_id in runs.items()}
         assert {name for name, status in states.items() if status != dg.DagsterRunStatus.STARTED} == {"dead"}
         assert not list(folder.glob(f"{runs['dead']}.*"))
+
+
+def test_a_run_that_cannot_be_locked_goes_on_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        storage = Path(instance.storage_directory())
+        storage.mkdir(exist_ok=True)
+        (storage / "run_locks").write_text("a file where the folder should be")
+        said: list[str] = []
+        hold_run(instance, _started(instance), said.append)
+        assert len(said) == 1 and "terminate it in the UI" in said[0]
 
 
 @pytest.fixture
@@ -128,7 +139,7 @@ def pooled(tmp_path: Path) -> Iterator[tuple[dg.DagsterInstance, str]]:
 
 def test_a_run_that_is_over_gives_back_its_slot_and_its_lock(pooled: tuple[dg.DagsterInstance, str]) -> None:
     instance, run_id = pooled
-    hold_run(instance, run_id)
+    hold_run(instance, run_id, pytest.fail)
     recover_runs(instance, print)
     assert slots(instance) == {run_id}
     instance.report_run_canceled(_run(instance, run_id))

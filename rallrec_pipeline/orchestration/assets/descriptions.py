@@ -10,6 +10,7 @@ from rallrec_pipeline.language_models.models import fetch_model, model_fingerpri
 from rallrec_pipeline.language_models.protocols import Usage
 from rallrec_pipeline.orchestration.assets.engine import load_engine, model_version
 from rallrec_pipeline.orchestration.assets.rows import item_versions, with_increment, with_sources
+from rallrec_pipeline.orchestration.markdown import plain
 from rallrec_pipeline.orchestration.run import Made, Markdown, StageRun
 
 
@@ -37,7 +38,7 @@ def item_descriptions(run: StageRun) -> Made:
     )
     examples = result.table.sample(min(5, items.height), seed=run.seed).join(items, on="item_id")
     lines = [
-        f"**{_cell(t)}** ({s}): {_cell(d)}" for t, s, d in examples.select("title", "status", "description").rows()
+        f"**{plain(t)}** ({s}): {plain(d)}" for t, s, d in examples.select("title", "status", "description").rows()
     ]
     made = run.write(
         result.table,
@@ -48,8 +49,3 @@ def item_descriptions(run: StageRun) -> Made:
     )
     rows = with_sources(result.table.drop("description"), core_items=item_versions(items))
     return with_increment(run, "item_descriptions", made, rows, result.computed, usage)
-
-
-def _cell(text: str) -> str:
-    """Untrusted text that Markdown will not take for markup."""
-    return "".join(f"\\{c}" if c in r"\`*_{}[]()#+-!|<>" else c for c in text)

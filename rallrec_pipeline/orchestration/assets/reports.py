@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import atomic_path, write_json
 from rallrec_pipeline.lake.provenance import read_sidecar
+from rallrec_pipeline.orchestration.markdown import plain
 from rallrec_pipeline.orchestration.run import SHARED, Made, Markdown, StageRun
 
 PICTURES_IN_UI = 1  # pictures are stored in Dagster's database several times over: one is enough
@@ -103,13 +103,8 @@ def _funnel(profile: Profile) -> str:
     lines = ["| step | rows in | dropped | added | rows out |", "|---|---:|---:|---:|---:|"]
     for step in profile["funnel"]:
         figures = " | ".join(f"{step[key]:,}" for key in ("rows_in", "dropped", "added", "rows_out"))
-        lines.append(f"| {_cell(step['step'])} | {figures} |")
+        lines.append(f"| {plain(step['step'])} | {figures} |")
     return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    """Text from data as a cell of a Markdown table: no markup, no line end, no new cell."""
-    return escape(" ".join(text.split())).translate({ord(mark): f"\\{mark}" for mark in "\\|[]`*_"})
 
 
 def _test_predictions(run: StageRun, method: str) -> pl.DataFrame:

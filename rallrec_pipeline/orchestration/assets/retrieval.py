@@ -8,6 +8,7 @@ import numpy as np
 
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.orchestration.assets.embeddings import read_sequences, read_vectors, validation_rows
+from rallrec_pipeline.orchestration.markdown import code
 from rallrec_pipeline.orchestration.run import Made, Markdown, StageRun
 from rallrec_pipeline.prompts.sampling import choose_samples
 from rallrec_pipeline.retrieval.histories import retrieve_histories
@@ -31,8 +32,8 @@ def item_index(run: StageRun) -> Made:
     positions, scores = nearest_items(fresh.index, vectors[shown], NEIGHBOURS, exclude=shown)
     titles = items["title"].to_list()
     lines = [
-        f"- `{_code(titles[i])}`: "
-        + ", ".join(f"`{_code(titles[p])}` {s:.2f}" for p, s in zip(row, score, strict=True) if p >= 0)
+        f"- {code(titles[i])}: "
+        + ", ".join(f"{code(titles[p])} {s:.2f}" for p, s in zip(row, score, strict=True) if p >= 0)
         for i, row, score in zip(shown, positions, scores, strict=True)
     ]
     metadata = {
@@ -66,7 +67,3 @@ def retrieved_histories(run: StageRun) -> Made:
         alpha_search=tried,
         splits=dict(frame["split"].value_counts().iter_rows()),
     )
-
-
-def _code(text: str) -> str:
-    return text.replace("`", "'").replace("\n", " ")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 import polars as pl
@@ -10,11 +9,11 @@ import polars as pl
 from rallrec_pipeline.lake.increments import SOURCE, compare_rows
 from rallrec_pipeline.lake.provenance import hash_column, stable_hash
 from rallrec_pipeline.language_models.protocols import Usage
+from rallrec_pipeline.orchestration.markdown import short, table
 from rallrec_pipeline.orchestration.run import Made, Markdown, StageRun
 
 EXAMPLES = 3
 SHOWN_VERSIONS = 10
-SHORT = 12  # characters of a hash in a table for people
 _VERSION = ("template_version", "model_fingerprint", "run_id")
 
 
@@ -54,24 +53,11 @@ def provenance_table(rows: pl.DataFrame) -> str:
         pl.len().alias("rows"), pl.col("created_at").min().alias("first"), pl.col("created_at").max().alias("last")
     )
     kinds = kinds.sort("rows", descending=True)
-    lines = _markdown(
-        ["template", "model", "run", "rows", "first made", "last made"], kinds.head(SHOWN_VERSIONS).rows()
-    )
+    header = ["template", "model", "run", "rows", "first made", "last made"]
+    lines = table(header, (map(short, row) for row in kinds.head(SHOWN_VERSIONS).rows()))
     if kinds.height > SHOWN_VERSIONS:
         lines.append(f"\n… and {kinds.height - SHOWN_VERSIONS} more versions")
     chain = ["item_id", *(c for c in rows.columns if c.endswith(SOURCE) and c not in _VERSION), "input_hash"]
     chain = list(dict.fromkeys([*chain, "data_version", "run_id"]))
     examples = rows.select(chain).gather_every(max(1, rows.height // EXAMPLES)).head(EXAMPLES)
-    return "\n".join([*lines, "", *_markdown(chain, examples.rows())])
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return lines + ["| " + " | ".join(f"`{_cell(value)}`" for value in row) + " |" for row in rows]
-
-
-def _cell(value: object) -> str:
-    """Text from data within backticks within a cell: no backtick, no bar, no line end."""
-    text = " ".join(str(value if value not in (None, "") else "–").split())
-    short = text if len(text) <= 2 * SHORT else text[:SHORT] + "…"
-    return short.replace("`", "'").replace("|", "¦")
+    return "\n".join([*lines, "", *table(chain, (map(short, row) for row in examples.rows()))])

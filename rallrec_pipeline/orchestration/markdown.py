@@ -1,0 +1,32 @@
+"""Text from data within Markdown that the UI shows: it must not become markup, a new line or a new cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+_MARKS = {ord(mark): f"\\{mark}" for mark in r"\`*_[]#|~"}
+_SHORT = 12  # characters of a hash in a table for people; twice as many are still shown whole
+
+
+def plain(text: str) -> str:
+    """`text` on one line, every mark of Markdown or HTML made harmless."""
+    return escape(" ".join(text.split()), quote=False).translate(_MARKS)
+
+
+def code(value: object) -> str:
+    """`value` between backticks; none is a dash."""
+    text = " ".join(str(value if value not in (None, "") else "–").split())
+    return f"`{text.replace('`', chr(39)).replace('|', '¦')}`"
+
+
+def short(value: object) -> str:
+    """As `code`, cut where it is long."""
+    text = str(value if value is not None else "")
+    return code(text if len(text) <= 2 * _SHORT else text[:_SHORT] + "…")
+
+
+def table(header: Sequence[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """Lines of a table; its cells are Markdown already."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]
