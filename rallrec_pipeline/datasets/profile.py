@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from rallrec_pipeline.datasets.kcore import with_kept_ratings, with_required_fields
 from rallrec_pipeline.datasets.spec import DatasetSpec, LabelSpec, ProtocolSpec
 
 SPLITS = ("train", "valid", "test")
@@ -124,14 +125,13 @@ def _protocol_steps(interactions: pl.DataFrame, items: pl.DataFrame, core: int, 
     rows, steps = interactions.lazy(), []
     before = interactions.height
     if protocol.drop_ratings:
-        rows = rows.filter(~pl.col("rating").is_in(list(protocol.drop_ratings)))
+        rows = with_kept_ratings(rows, protocol)
         after = _height(rows)
         values = ", ".join(f"{value:g}" for value in protocol.drop_ratings)
         steps.append(_Step(f"left out: ratings of {values}", before - after))
         before = after
     if protocol.require:
-        whole = items.lazy().filter(pl.all_horizontal(pl.col(name) != "" for name in protocol.require))
-        after = _height(rows.join(whole, on="item_id", how="semi"))
+        after = _height(with_required_fields(rows, items.lazy(), protocol))
         steps.append(_Step(f"left out: items without {' and '.join(protocol.require)}", before - after))
         before = after
     return [*steps, _Step(_core_rule(protocol), before - core)]

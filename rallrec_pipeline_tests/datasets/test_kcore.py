@@ -8,8 +8,9 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rallrec_pipeline.datasets.kcore import k_core
+from rallrec_pipeline.datasets.kcore import core_of, k_core
 from rallrec_pipeline.datasets.order import in_global_order
+from rallrec_pipeline.datasets.spec import ProtocolSpec
 from rallrec_pipeline_tests.datasets.worlds import frame, ratings
 
 CORE = st.integers(1, 4)
@@ -18,16 +19,13 @@ Row = tuple[str, str, float, int]
 
 
 def naive(rows: list[Row], user_core: int, item_core: int, user_cap: int | None, item_cap: int | None) -> set[Row]:
-    """Round by round, counting anew."""
+    """Round by round, users first, counting anew, as the published code does."""
     kept = set(rows)
     while True:
-        users, items = Counter(row[0] for row in kept), Counter(row[1] for row in kept)
-        good = {
-            row
-            for row in kept
-            if user_core <= users[row[0]] <= (user_cap or len(rows))
-            and item_core <= items[row[1]] <= (item_cap or len(rows))
-        }
+        users = Counter(row[0] for row in kept)
+        good = {row for row in kept if user_core <= users[row[0]] <= (user_cap or len(rows))}
+        items = Counter(row[1] for row in good)
+        good = {row for row in good if item_core <= items[row[1]] <= (item_cap or len(rows))}
         if good == kept:
             return kept
         kept = good
@@ -78,3 +76,19 @@ def test_one_removal_can_bring_down_the_rest() -> None:
     chain = frame([(str(u), str(i), 3.0, 0) for u in range(5) for i in (u, u + 1)])
     assert k_core(chain, 2, 2).is_empty()  # items 0 and 5 have one rating, then users 0 and 4, and so on
     assert k_core(chain, 1, 1).height == 10
+
+
+def test_users_leave_before_items_are_counted_so_that_a_cap_hits_as_published() -> None:
+    """`hit` has three raters, more than the cap, until the two users with a single rating are gone."""
+    pairs = ["1 hit", "1 b", "1 c", "2 hit", "3 hit", "4 b", "4 c"]
+    rows = frame([(*pair.split(), 4.0, time) for time, pair in enumerate(pairs)])  # type: ignore[misc]
+    core = k_core(rows, user_core=2, item_core=1, item_cap=2)
+    assert set(core["item_id"]) == {"hit", "b", "c"}
+
+
+def test_dropped_ratings_are_compared_as_they_are_stored() -> None:
+    rows = pl.DataFrame({"user_id": ["a", "b"], "item_id": ["x", "y"], "rating": [0.1, 4.0], "timestamp": [1, 2]})
+    rows = rows.with_columns(pl.col("rating").cast(pl.Float32))
+    items = pl.DataFrame({"item_id": ["x", "y"]})
+    protocol = ProtocolSpec(user_core=1, item_core=1, min_history=1, drop_ratings=(0.1,))
+    assert core_of(rows, items, protocol)["user_id"].to_list() == ["b"]
