@@ -50,14 +50,21 @@ def rows_version(rows: pl.DataFrame) -> str:
 def provenance_table(rows: pl.DataFrame) -> str:
     """Versions in use with their row counts, and a few rows with their chain, as Markdown."""
     kinds = rows.group_by(_VERSION, maintain_order=True).agg(
-        pl.len().alias("rows"), pl.col("created_at").min().alias("first"), pl.col("created_at").max().alias("last")
+        pl.len().alias("rows"),
+        _minute(pl.col("created_at").min(), "first"),
+        _minute(pl.col("created_at").max(), "last"),
     )
     kinds = kinds.sort("rows", descending=True)
     header = ["template", "model", "run", "rows", "first made", "last made"]
     lines = table(header, (map(short, row) for row in kinds.head(SHOWN_VERSIONS).rows()))
     if kinds.height > SHOWN_VERSIONS:
         lines.append(f"\n… and {kinds.height - SHOWN_VERSIONS} more versions")
-    chain = ["item_id", *(c for c in rows.columns if c.endswith(SOURCE) and c not in _VERSION), "input_hash"]
-    chain = list(dict.fromkeys([*chain, "data_version", "run_id"]))
+    chain = ["item_id", *(c for c in rows.columns if c.endswith(SOURCE) and c not in (*_VERSION, "data_version"))]
+    chain += ["input_hash", "data_version", "run_id"]
     examples = rows.select(chain).gather_every(max(1, rows.height // EXAMPLES)).head(EXAMPLES)
     return "\n".join([*lines, "", *table(chain, (map(short, row) for row in examples.rows()))])
+
+
+def _minute(created_at: pl.Expr, name: str) -> pl.Expr:
+    """A time to the minute, short enough for a cell."""
+    return created_at.str.slice(0, 16).str.replace("T", " ").alias(name)
