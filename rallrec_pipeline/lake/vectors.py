@@ -7,7 +7,7 @@ the cache that hold nothing but current vectors are deleted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,16 +39,17 @@ class VectorStore:
 
     def find(self, keys: Sequence[str]) -> pl.DataFrame:
         """Finished rows of `CACHED` among `keys`, one per key: current ones first, then cached ones."""
-        current = self._current(pl.col("input_hash").is_in(list(set(keys))))
-        missing = list(set(keys) - set(current["key"]))
+        asked = set(keys)
+        current = self._current(asked.__contains__)
+        missing = list(asked - set(current["key"]))
         cached = self.cache.find(missing) if missing else current.clear()
         return pl.concat([current, cached.select(*CACHED)])
 
     def known(self, keys: Sequence[str]) -> set[str]:
         """Which of `keys` have a vector; reads no vector."""
-        current = set[str]()
+        asked, current = set(keys), set[str]()
         for shard in self._shards():
-            current |= set(_read(shard, ["input_hash"], pl.lit(True))["input_hash"]) & set(keys)
+            current |= asked.intersection(_read(shard, ["input_hash"])["input_hash"])
         return current | self.cache.known([key for key in keys if key not in current])
 
     def add(self, keys: Sequence[str], vectors: NDArray[np.float32], run_id: str) -> None:
@@ -71,8 +72,8 @@ class VectorStore:
         """Make `frame` (an embeddings table) the current one; what it replaces stays in the cache."""
         kept, path = set(frame["input_hash"]), self.table.file(self.lake, self.dataset)
         # One file of a lake from before there were shards goes as a whole, before the first shard is written.
-        replaced = pl.lit(True) if path.is_file() else ~pl.col("input_hash").is_in(list(kept))
-        self.cache.add(self._current(replaced))
+        whole = path.is_file()
+        self.cache.add(self._current(lambda key: whole or key not in kept))
         write_table(frame, self.table, self.lake, self.dataset)
         self.cache.drop_parts_within(kept)
         return path
@@ -80,23 +81,31 @@ class VectorStore:
     def _shards(self) -> list[Path]:
         return shard_files(self.table.file(self.lake, self.dataset))
 
-    def _current(self, wanted: pl.Expr) -> pl.DataFrame:
-        """Rows of the shards, as rows of `CACHED`; a row that is not what its hash says is no finished row.
+    def _current(self, wanted: Callable[[str], bool]) -> pl.DataFrame:
+        """Rows of the shards whose key is `wanted`, as rows of `CACHED`; a row whose hash is wrong is not finished.
 
         Shard by shard, since after a commit that was broken off they may be of two models, so of two widths.
         """
         parts = [pl.DataFrame(schema=CACHED)]
         for shard in self._shards():
-            rows = _read(shard, ["input_hash", "vector", "data_version", "run_id", "created_at"], wanted)
+            rows = _read_wanted(shard, wanted)
             if rows.height:
                 parts.append(_as_cached(rows))
         return pl.concat(parts).unique("key", keep="first", maintain_order=True)
 
 
-def _read(shard: Path, columns: list[str], wanted: pl.Expr) -> pl.DataFrame:
-    """The wanted rows of a shard; a damaged one has none, so that its vectors are made again."""
+def _read_wanted(shard: Path, wanted: Callable[[str], bool]) -> pl.DataFrame:
+    """The wanted rows of a shard; its vectors are only read if there are any."""
+    mask = pl.Series(map(wanted, _read(shard, ["input_hash"])["input_hash"]), dtype=pl.Boolean)
+    columns = ["input_hash", "vector", "data_version", "run_id", "created_at"]
+    rows = _read(shard, columns if mask.any() else ["input_hash"])
+    return rows.filter(mask) if rows.height == len(mask) else rows.clear()
+
+
+def _read(shard: Path, columns: list[str]) -> pl.DataFrame:
+    """A shard; a damaged one has no rows, so that its vectors are made again."""
     try:
-        return pl.scan_parquet(shard).filter(wanted).select(columns).collect()
+        return pl.read_parquet(shard, columns=columns)
     except (pl.exceptions.PolarsError, OSError):
         return pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
 
