@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 from rallrec_pipeline.embeddings.graph import (
     Edges,
+    Recall,
     adjacency,
     correlation,
     held_out_edges,
     propagate,
-    recall_at,
     user_means,
 )
+from rallrec_pipeline.embeddings.lightgcn_trainer import Trainer, UnratedItems, best_device, pairwise_loss
 from rallrec_pipeline.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,10 +36,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int, str], None]
 
-INIT_DEVIATION = 0.1
 RECALL_AT = 20
 RECALL_USERS = 2000  # users with held-out items that recall is measured on, at most
-DEFAULT_L2 = {"binary": 1e-4, "signed": 1e-2}
 
 
 @dataclass(frozen=True)
@@ -104,6 +103,9 @@ def train_lightgcn(
 ) -> LightGCNResult:
     """Fit on training interactions; stop by a score on some held out of them (`held_out_edges`).
 
+    The vectors are those of the best score. The fit ends after `patience` epochs without progress on what is held out:
+    a better score or, in the binary graph, a lower loss.
+
     `binary`: edges of weight 1, BPR against items the user has not rated. `signed`: edges carry the rating minus
     the user's mean and are normalised by the root of absolute degrees; the dot product is fitted to that centred
     rating, so that items are close which the same users rate alike. `progress(done, total, note)` is called once
@@ -112,26 +114,27 @@ def train_lightgcn(
     """
     if not len(ratings.users):
         raise DataError("LightGCN has no training interactions: check the k-core and the split of the dataset")
-    edges, n_users = ratings.edges(settings.graph), len(ratings.user_ids)
+    edges, n_users, n_items = ratings.edges(settings.graph), len(ratings.user_ids), len(ratings.item_ids)
     held = held_out_edges(ratings.users, ratings.items, ratings.user_ids, ratings.item_ids)
     inner = edges[~held] if len(edges) > 1 else edges
-    trainer = _Trainer(inner, n_users, len(ratings.item_ids), settings, np.random.default_rng(seed), start)
-    judge = _judge(settings.graph, inner, edges[held], n_users)
+    trainer = Trainer(inner, n_users, n_items, settings, np.random.default_rng(seed), start)
+    judge = _judge(settings.graph, inner, edges[held], n_users, n_items)
     losses: list[float] = []
-    scores: list[float] = []
-    start_score = judge(trainer.vectors()) if start else None
-    best = trainer.weights.detach().clone()
+    found: list[tuple[float, ...]] = []
+    at_start = judge(trainer.vectors()) if start else None
+    best = trainer.weights.clone()
     for epoch in range(1, settings.epochs + 1):
         losses.append(trainer.epoch())
-        scores.append(judge(trainer.vectors()))
-        best_epoch = _best_epoch(scores, start_score)
-        if best_epoch == epoch:
-            best = trainer.weights.detach().clone()
+        found.append(judge(trainer.vectors()))
+        best_epochs = _best_epochs(found, at_start)
+        if best_epochs[0] == epoch:
+            best = trainer.weights.clone()
         if progress:
-            progress(epoch, settings.epochs, f"loss {losses[-1]:.4f}, held-out score {scores[-1]:.4f}")
-        if epoch - best_epoch >= settings.patience:
+            progress(epoch, settings.epochs, f"loss {losses[-1]:.4f}, held-out score {found[-1][0]:.4f}")
+        if epoch - max(best_epochs) >= settings.patience:
             break
-    return read_off(ratings, settings, best.numpy(), losses, scores, start_score)
+    scores, start_score = [score for score, *_ in found], None if at_start is None else at_start[0]
+    return read_off(ratings, settings, best.cpu().numpy(), losses, scores, start_score)
 
 
 def read_off(
@@ -145,10 +148,9 @@ def read_off(
     """The result that chosen `weights` (n_users + n_items, d) give with all edges, held-out ones included."""
     import torch
 
-    n_users, n_items = len(ratings.user_ids), len(ratings.item_ids)
-    matrix = adjacency(ratings.edges(settings.graph), n_users, n_items)
-    with torch.no_grad():
-        vectors = propagate(matrix, torch.from_numpy(weights), settings.layers).numpy().copy()
+    n_users, n_items, device = len(ratings.user_ids), len(ratings.item_ids), best_device()
+    matrix = adjacency(ratings.edges(settings.graph), n_users, n_items, device)
+    vectors = propagate(matrix, torch.from_numpy(weights).to(device), settings.layers).cpu().numpy()
     vectors[n_users + np.setdiff1d(np.arange(n_items), ratings.items)] = 0
     metric = "correlation" if settings.graph == "signed" else f"recall@{RECALL_AT}"
     return LightGCNResult(vectors[n_users:], vectors[:n_users], weights, losses, scores, metric, start_score)
@@ -178,85 +180,44 @@ def _matched(
     return both[:, 0], both[:, 1]
 
 
+def _best_epochs(found: Sequence[tuple[float, ...]], at_start: tuple[float, ...] | None) -> list[int]:
+    """`_best_epoch` by each figure of a judge."""
+    figures = list(zip(*found, strict=True))
+    starts: Sequence[float | None] = at_start or [None] * len(figures)
+    return [_best_epoch(scores, start) for scores, start in zip(figures, starts, strict=True)]
+
+
 def _best_epoch(scores: Sequence[float], start_score: float | None) -> int:
     """The first epoch with the best score, counted from 1; 0 is the start, where it has a score."""
     best = int(np.argmax(scores)) + 1 if scores else 0
     return 0 if start_score is not None and (not scores or start_score >= scores[best - 1]) else best
 
 
-class _Trainer:
-    """Weights, optimiser and random state of one fit."""
+def _judge(
+    graph: str, inner: Edges, held: Edges, n_users: int, n_items: int
+) -> Callable[[torch.Tensor], tuple[float, ...]]:
+    """What propagated vectors are worth on the held-out edges: the score, and other figures whose rise is progress.
 
-    def __init__(
-        self,
-        edges: Edges,
-        n_users: int,
-        n_items: int,
-        settings: CollaborativeSettings,
-        rng: np.random.Generator,
-        start: WarmStart | None,
-    ) -> None:
-        import torch
+    Recall looks at `RECALL_USERS` users at most. Beside it goes the negative BPR loss on the same edges: for some
+    epochs after a random start all users are shown the most popular items, and recall stands still while the loss
+    falls.
+    """
+    import torch
 
-        self.edges, self.n_users, self.n_items, self.settings, self.rng = edges, n_users, n_items, settings, rng
-        self.matrix = adjacency(edges, n_users, n_items)
-        drawn = rng.standard_normal((n_users + n_items, settings.dimensions)).astype(np.float32) * INIT_DEVIATION
-        if start:
-            drawn[start.rows] = start.weights
-        self.weights = torch.from_numpy(drawn).requires_grad_()
-        self.optimizer = torch.optim.Adam([self.weights], settings.learning_rate)
-        self.l2 = DEFAULT_L2[settings.graph] if settings.l2 is None else settings.l2
-        self.seen = np.sort(edges.users * n_items + edges.items)
-
-    def vectors(self) -> NDArray[np.float32]:
-        """Propagated vectors (n_users + n_items, d)."""
-        return propagate(self.matrix, self.weights.detach(), self.settings.layers).numpy()
-
-    def epoch(self) -> float:
-        """One pass over the edges in random order; the mean loss, without the penalty."""
-        order = self.rng.permutation(len(self.edges))
-        step = self.settings.batch_size
-        total = 0.0
-        for start in range(0, len(order), step):
-            batch = self.edges[order[start : start + step]]
-            loss, used = self._loss(batch)
-            # index_select, not indexing: its gradient on the CPU adds in a fixed order
-            penalty = self.weights.index_select(0, used).square().sum() / len(batch)
-            self.optimizer.zero_grad()
-            (loss + self.l2 * penalty).backward()
-            self.optimizer.step()
-            total += loss.item() * len(batch)
-        return total / len(order)
-
-    def _loss(self, batch: Edges) -> tuple[torch.Tensor, torch.Tensor]:
-        """The batch's loss, and the rows of `weights` that it is about."""
-        import torch
-
-        users, items = torch.from_numpy(batch.users), torch.from_numpy(batch.items + self.n_users)
-        vectors = propagate(self.matrix, self.weights, self.settings.layers)
-        of_users = vectors.index_select(0, users)
-        fit = (of_users * vectors.index_select(0, items)).sum(1)  # (batch,)
-        if self.settings.graph == "signed":
-            return (fit - torch.from_numpy(batch.values)).square().mean(), torch.cat([users, items])
-        negatives = torch.from_numpy(self._negatives(batch.users) + self.n_users)
-        margin = fit - (of_users * vectors.index_select(0, negatives)).sum(1)
-        return torch.nn.functional.softplus(-margin).mean(), torch.cat([users, items, negatives])
-
-    def _negatives(self, users: NDArray[np.int64]) -> NDArray[np.int64]:
-        """One item per user, redrawn twice where the user has rated it."""
-        items = self.rng.integers(0, self.n_items, len(users))
-        for _ in range(2):
-            keys = users * self.n_items + items
-            found = np.minimum(np.searchsorted(self.seen, keys), len(self.seen) - 1)
-            rated = np.flatnonzero(self.seen[found] == keys)
-            items[rated] = self.rng.integers(0, self.n_items, len(rated))
-        return items
-
-
-def _judge(graph: str, inner: Edges, held: Edges, n_users: int) -> Callable[[NDArray[np.float32]], float]:
-    """Score of propagated vectors on the held-out edges; recall looks at `RECALL_USERS` users at most."""
     if graph == "signed":
-        return lambda vectors: correlation(vectors[:n_users], vectors[n_users:], held)
+
+        def correlate(vectors: torch.Tensor) -> tuple[float, ...]:
+            found = vectors.cpu().numpy()
+            return (correlation(found[:n_users], found[n_users:], held),)
+
+        return correlate
     few = held[np.isin(held.users, np.unique(held.users)[:RECALL_USERS])]
-    known = inner[np.isin(inner.users, few.users)]
-    return lambda vectors: recall_at(RECALL_AT, vectors[:n_users], vectors[n_users:], known, few)
+    recall = Recall(RECALL_AT, inner, few)
+    others = UnratedItems(inner, n_users, n_items).draw(few.users, np.random.default_rng(0))
+    rows = [few.users, few.items + n_users, others + n_users]
+
+    def rank(vectors: torch.Tensor) -> tuple[float, ...]:
+        parts = [torch.from_numpy(part).to(vectors.device) for part in rows]
+        return recall(vectors[:n_users], vectors[n_users:]), -float(pairwise_loss(vectors, *parts)[0])
+
+    return rank

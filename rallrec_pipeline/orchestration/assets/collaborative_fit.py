@@ -31,7 +31,7 @@ from rallrec_pipeline.orchestration.assets.warm_start import (
 from rallrec_pipeline.orchestration.run import StageRun
 from rallrec_pipeline.settings import CollaborativeSettings
 
-VERSION = "lightgcn 1"  # raise the number when the fit itself changes
+VERSION = "lightgcn 2"  # raise the number when the fit itself changes
 
 
 @dataclass(frozen=True)
