@@ -53,9 +53,11 @@ def make_example(
     history: list[Target] = []
     if history_weight > 0 and answer_offsets and not chat:
         encoding = engine.tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)
-        starts = [start for start, _ in encoding["offset_mapping"]]
+        begin = engine.begin_tokens  # which `prompt_tokens` puts before the text
+        ids = [*begin, *encoding["input_ids"]]
+        starts = [-1] * len(begin) + [start for start, _ in encoding["offset_mapping"]]
         for offset in answer_offsets:
-            history += _history_targets(trie, encoding["input_ids"], starts, offset, history_weight)
+            history += _history_targets(trie, ids, starts, offset, history_weight)
     tokens = engine.prompt_tokens(prompt, chat)
     end = len(tokens) - 1
     final = [Target(end + depth, choice, child, 1.0) for depth, (choice, child) in enumerate(path)]

@@ -9,6 +9,9 @@ from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.files import atomic_path, read_json
 from rallrec_pipeline.tuning.lora import PROVENANCE, WEIGHTS, adapter_version
 
+CHECKPOINT = "training.safetensors"
+"""File in the folder of an adapter that is not finished, where its tuning goes on; the finished adapter replaces it."""
+
 
 def adapter_key(folder: Path) -> str | None:
     """Key of what the adapter in `folder` was tuned on; None where there is none that is whole and unchanged."""
