@@ -21,11 +21,14 @@ from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.lake.llm_cache import DESCRIPTIONS, LLMCache
 from rallrec_pipeline.lake.provenance import hash_column, now, stable_hash
 from rallrec_pipeline.lake.text import clean_text
+from rallrec_pipeline.language_models.chunks import calls_at_once, in_chunks
 from rallrec_pipeline.language_models.protocols import Progress, Sampling, TextGenerator
 from rallrec_pipeline.settings import TEMPLATE_GAP, DescriptionSettings
 
 RENDERER_VERSION = "1"  # of how a template is filled in
 Status = Literal["written", "retried", "template"]
+Row = tuple[str, str, str, Status, int, str, str]
+"""A row of `DESCRIPTIONS`."""
 
 MIN_WORDS = 8
 MAX_REPEATS = 3  # of one run of four words
@@ -139,18 +142,23 @@ def _generate_all(
     """Write the descriptions of `missing` rows, by key."""
     prompts = {key: description_prompt(row, spec, settings) for key, row in missing.items()}
     order = sorted(prompts, key=lambda key: (len(prompts[key]), key))
-    pending: list[tuple[str, str, str, Status, int, str, str]] = []
-    for start in range(0, len(order), settings.batch_size):
-        batch = order[start : start + settings.batch_size]
+    pending: list[Row] = []
+
+    def write(batch: Sequence[str], _: Progress | None) -> list[Row]:
         texts = _generate_checked([prompts[key] for key in batch], generator, settings, _batch_seed(batch, seed))
-        for key, (text, status, attempts) in zip(batch, texts, strict=True):
-            text = text or template_text(missing[key], spec)
-            pending.append((key, prompts[key], text, status, attempts, run_id, now()))
-        if len(pending) >= settings.flush_every or start + len(batch) == len(order):
-            cache.add(pl.DataFrame(pending, schema=list(DESCRIPTIONS), orient="row"))
-            pending = []
-        if progress is not None:
-            progress(start + len(batch), len(order))
+        return [
+            (key, prompts[key], text or template_text(missing[key], spec), status, attempts, run_id, now())
+            for key, (text, status, attempts) in zip(batch, texts, strict=True)
+        ]
+
+    try:
+        for rows in in_chunks(write, order, settings.batch_size, calls_at_once(generator), progress):
+            pending += rows
+            if len(pending) >= settings.flush_every:
+                cache.add(pl.DataFrame(pending, schema=list(DESCRIPTIONS), orient="row"))
+                pending = []
+    finally:  # after an error too: what is finished is never lost
+        cache.add(pl.DataFrame(pending, schema=list(DESCRIPTIONS), orient="row"))
 
 
 def _batch_seed(keys: Sequence[str], seed: int) -> int:

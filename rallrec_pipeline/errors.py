@@ -19,3 +19,7 @@ class StaleArtefactError(RallrecError):
 
 class ModelError(RallrecError):
     """Model weights or a tokenizer are missing, unreadable or do not fit the task."""
+
+
+class ClusterError(RallrecError):
+    """Machines of a Ray cluster are gone or have no room."""

@@ -13,7 +13,8 @@ from rallrec_pipeline.embeddings.reduction import reduce_dimensions
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.provenance import now, stable_hash
 from rallrec_pipeline.lake.vectors import VectorStore, vector_version, vectors_from_bytes
-from rallrec_pipeline.language_models.protocols import Progress, TextEncoder, part_of
+from rallrec_pipeline.language_models.chunks import calls_at_once, in_chunks
+from rallrec_pipeline.language_models.protocols import Progress, TextEncoder
 from rallrec_pipeline.settings import TextEmbeddingSettings
 
 ENCODER_VERSION = "1"
@@ -74,9 +75,12 @@ def _encode_all(
     run_id: str,
     progress: Progress | None,
 ) -> None:
-    for start in range(0, len(missing), FLUSH_EVERY):
-        chunk = missing[start : start + FLUSH_EVERY]
-        vectors = encoder.encode([text for _, text in chunk], part_of(progress, start, len(missing)))
+    def encode(
+        chunk: Sequence[tuple[str, str]], part: Progress | None
+    ) -> tuple[Sequence[tuple[str, str]], NDArray[np.float32]]:
+        return chunk, encoder.encode([text for _, text in chunk], part)
+
+    for chunk, vectors in in_chunks(encode, missing, FLUSH_EVERY, calls_at_once(encoder), progress):
         store.add([key for key, _ in chunk], vectors, run_id)
 
 

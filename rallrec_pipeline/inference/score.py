@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.lake.llm_cache import SCORES, LLMCache
 from rallrec_pipeline.lake.provenance import now, stable_hash
-from rallrec_pipeline.language_models.protocols import AnswerScorer, Progress, part_of
+from rallrec_pipeline.language_models.chunks import calls_at_once, in_chunks
+from rallrec_pipeline.language_models.protocols import AnswerScorer, Progress
 from rallrec_pipeline.prompts.render import answer_texts, is_liked
 from rallrec_pipeline.settings import AnswerForm
 
@@ -120,11 +121,12 @@ def _score_chunks(
     progress: Progress | None,
 ) -> Iterator[pl.DataFrame]:
     """Rows of `SCORES`, stored chunk by chunk."""
-    for start in range(0, len(missing), store.flush_every):
-        keys, prompts = zip(*missing[start : start + store.flush_every], strict=True)
+
+    def score(chunk: Sequence[tuple[str, str]], part: Progress | None) -> pl.DataFrame:
+        keys, prompts = zip(*chunk, strict=True)
         begun = time.perf_counter()
-        probabilities = scorer.score(prompts, answers, _in_chat(form), part_of(progress, start, len(missing)))
-        rows = pl.DataFrame(
+        probabilities = scorer.score(prompts, answers, _in_chat(form), part)
+        return pl.DataFrame(
             {
                 "key": keys,
                 "probabilities": probabilities.tolist(),
@@ -134,6 +136,8 @@ def _score_chunks(
             },
             schema=SCORES,
         )
+
+    for rows in in_chunks(score, missing, store.flush_every, calls_at_once(scorer), progress):
         store.cache.add(rows)
         yield rows
 

@@ -1,0 +1,209 @@
+"""A real cluster of two nodes: results of one engine, a node that is lost, and what happens when none is left."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from rallrec_pipeline.datasets.spec import DatasetSpec
+from rallrec_pipeline.descriptions import describe_items
+from rallrec_pipeline.embeddings import text
+from rallrec_pipeline.embeddings.text import embed_texts
+from rallrec_pipeline.errors import ClusterError, ConfigError, ModelError
+from rallrec_pipeline.inference.score import ScoredPrompts, ScoreStore, score_missing_prompts
+from rallrec_pipeline.lake.llm_cache import SCORES, LLMCache
+from rallrec_pipeline.lake.vectors import VectorStore, vectors_of
+from rallrec_pipeline.language_models.chunks import in_chunks
+from rallrec_pipeline.language_models.protocols import Engine, Progress, Sampling
+from rallrec_pipeline.language_models.ray_engine import RayEngine, ray_engine
+from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+from rallrec_pipeline.settings import DescriptionSettings, ModelSettings, RaySettings
+from rallrec_pipeline_tests.language_models.ray_loaders import NODE, POISON, load_texts, load_watched, two_nodes
+
+pytest.importorskip("ray")
+
+MODEL = ModelSettings(dtype="float32", tokens_per_batch=256)
+TITLES = ["Heat", "Toy Story", "Fargo", "Alien", "Casablanca", "Brazil", "Seven", "Stalker", "Ran", "Solaris"]
+PROMPTS = pl.DataFrame(
+    {
+        "sample_id": range(len(TITLES)),
+        "split": "test",
+        "label": 1,
+        "prompt": [f"Ratings from 1 to 5:\n{title}:{i % 5 + 1}\nAlien:" for i, title in enumerate(TITLES)],
+    }
+)
+ITEMS = pl.DataFrame({"item_id": TITLES[:6], "title": TITLES[:6], "year": "1995", "genres": "Drama"})
+SAMPLING = Sampling(4, 0.8, 0.9, seed=1)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with two_nodes(tmp_path_factory.mktemp("nodes")) as found:
+        yield found
+
+
+@pytest.fixture
+def settings(cluster: Any) -> RaySettings:
+    return RaySettings(address=cluster.address, actors=2, send_model=False, wait_s=600)
+
+
+@pytest.fixture
+def plain(model_path: Path) -> TransformersEngine:
+    return TransformersEngine.load(model_path, MODEL)
+
+
+def test_two_nodes_give_what_one_engine_gives_and_one_may_be_lost(
+    cluster: Any,
+    settings: RaySettings,
+    plain: TransformersEngine,
+    model_path: Path,
+    spec: DatasetSpec,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(text, "FLUSH_EVERY", 3)
+    engine = ray_engine(settings, partial(load_watched, tmp_path, MODEL), model_path)
+    try:
+        found = described(engine, spec, tmp_path / "ray")
+        assert found.equals(described(plain, spec, tmp_path / "plain"))
+        vectors = encoded(engine, tmp_path / "ray")
+        np.testing.assert_allclose(vectors, encoded(plain, tmp_path / "plain"), rtol=1e-3, atol=1e-3)
+        assert engine.usage == plain.usage and engine.usage.new_tokens > 0
+        assert len({node for what, node, *_ in calls(tmp_path) if what == "end"}) == 2  # both nodes worked
+        for file in tmp_path.glob("*.log"):
+            file.unlink()
+        (tmp_path / "hunt").touch()
+        hunter = threading.Thread(target=remove_victim, args=(cluster, tmp_path))
+        hunter.start()
+        scores = scored(engine, spec, tmp_path / "ray")
+        hunter.join()
+        assert engine.work["lost"] == 1
+    finally:
+        engine.close()
+        cluster.add_node(**NODE)
+    whole = scored(plain, spec, tmp_path / "plain")
+    assert scores.scored == len(TITLES) and scores.table.drop("p_yes", "probabilities").equals(
+        whole.table.drop("p_yes", "probabilities")
+    )
+    np.testing.assert_allclose(scores.table["p_yes"], whole.table["p_yes"], atol=1e-4)
+    ended = Counter(call[2:] for call in calls(tmp_path) if call[0] == "end")
+    begun = Counter(call[2:] for call in calls(tmp_path) if call[0] == "begin")
+    assert set(ended.values()) == {1} and ended.keys() == begun.keys() and len(ended) == 5
+    assert sorted(begun.values()) == [1, 1, 1, 1, 2]  # only the lost chunk was begun again
+    keys = pl.concat(pl.read_parquet(part) for part in (tmp_path / "ray" / "cache" / "scores").glob("*.parquet"))["key"]
+    assert len(keys) == len(TITLES) and keys.is_unique().all()
+
+
+def described(engine: Engine, spec: DatasetSpec, lake: Path) -> pl.DataFrame:
+    limits = DescriptionSettings(batch_size=2, flush_every=2, max_new_tokens=12)
+    made = describe_items(ITEMS, spec, lambda: engine, LLMCache(lake, "descriptions"), limits, "model", 7, "run")
+    return made.table.drop("created_at")
+
+
+def encoded(engine: Engine, lake: Path) -> np.ndarray[Any, Any]:
+    made = embed_texts(TITLES, TITLES, lambda: engine, VectorStore(lake, "small", "title"), "model", "run")
+    return vectors_of(made.table)
+
+
+def scored(engine: Engine, spec: DatasetSpec, lake: Path) -> ScoredPrompts:
+    store = ScoreStore(LLMCache(lake, "scores", SCORES), "model", "", "run", flush_every=2)
+    return score_missing_prompts(lambda: engine, PROMPTS, "rating", spec, store)
+
+
+def calls(log: Path) -> list[tuple[str, ...]]:
+    """(begin or end, node, first row, rows) of each call of the actors."""
+    lines = [line for file in log.glob("*.log") for line in file.read_text(encoding="utf-8").splitlines()]
+    return [tuple(line.split("\t")) for line in lines]
+
+
+def remove_victim(cluster: Any, log: Path) -> None:
+    """Take the victim's node away, without a farewell, as soon as there is one."""
+    deadline = time.monotonic() + 600
+    while not (victim := log / "victim").exists() or not victim.read_text(encoding="utf-8"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    node_id = victim.read_text(encoding="utf-8")
+    (node,) = [node for node in cluster.worker_nodes if node.node_id == node_id]
+    cluster.remove_node(node, allow_graceful=False)
+
+
+def folder_of(path: Path, *names: str) -> Path:
+    path.mkdir()
+    for name in names:
+        (path / name).write_text(name, encoding="utf-8")
+    return path
+
+
+def opened(settings: RaySettings, model: Path, adapter: Path | None = None) -> RayEngine:
+    return ray_engine(settings, load_texts, model, adapter)
+
+
+def test_model_and_adapter_travel_to_the_nodes(settings: RaySettings, tmp_path: Path) -> None:
+    model, adapter = folder_of(tmp_path / "tiny", "config.json", "weights"), folder_of(tmp_path / "rallrec", "lora")
+    engine = opened(settings.model_copy(update={"send_model": True}), model, adapter)
+    try:
+        found = [engine.generate(["a", "b"], SAMPLING) for _ in range(3)]
+    finally:
+        engine.close()
+        engine.close()
+    assert all("tiny/config.json" in t and "tiny/weights" in t and "rallrec/lora" in t for text in found for t in text)
+    assert engine.usage.rows == 6
+
+
+def test_a_chunk_that_ends_its_actors_is_given_up_and_the_others_are_kept(
+    settings: RaySettings, tmp_path: Path
+) -> None:
+    engine = opened(settings, folder_of(tmp_path / "model"))
+
+    def work(chunk: Sequence[str], part: Progress | None) -> Sequence[str]:
+        engine.generate(chunk, SAMPLING)
+        return chunk
+
+    kept: list[Sequence[str]] = []
+    try:
+        with pytest.raises(ClusterError, match="3 Ray actors were lost over the same rows"):
+            kept.extend(in_chunks(work, [POISON, *"abcdef"], 1, engine.calls_at_once))
+    finally:
+        engine.close()
+    assert kept and [POISON] not in kept and engine.work["lost"] == 3
+
+
+def test_a_model_that_no_node_can_load_is_said_as_without_ray(settings: RaySettings, tmp_path: Path) -> None:
+    engine = opened(settings, folder_of(tmp_path / "model", "refuse"))
+    try:
+        with pytest.raises(ModelError, match=r"^the weights are of another world$"):
+            engine.generate(["a"], SAMPLING)
+    finally:
+        engine.close()
+
+
+def test_no_room_is_said_after_a_while(settings: RaySettings, tmp_path: Path) -> None:
+    large = settings.model_copy(update={"cpus_per_actor": 64, "wait_s": 0.5, "actors": 1})
+    engine = opened(large, folder_of(tmp_path / "model"))
+    try:
+        with pytest.raises(ClusterError, match=r"no Ray actor was ready for 0.5 s: .*\(64 CPUs and 0 GPUs\)"):
+            engine.generate(["a"], SAMPLING)
+    finally:
+        engine.close()
+
+
+def test_as_many_actors_as_there_is_room_for(settings: RaySettings, tmp_path: Path) -> None:
+    engine = opened(settings.model_copy(update={"actors": 0}), folder_of(tmp_path / "model"))
+    engine.close()
+    assert engine.calls_at_once == 2
+
+
+def test_without_ray_one_line_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"Ray is not installed: `pip install 'rallrec-pipeline\[ray\]'`"):
+        opened(RaySettings(address="auto"), folder_of(tmp_path / "model"))

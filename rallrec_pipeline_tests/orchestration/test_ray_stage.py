@@ -1,0 +1,64 @@
+"""A stage on a cluster of two nodes, one of which is lost meanwhile: the same table, and no row computed twice."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.parquet import read_table
+from rallrec_pipeline.lake.provenance import read_sidecar
+from rallrec_pipeline.orchestration.graph import GRAPH
+from rallrec_pipeline.orchestration.jobs import materialize_dataset
+from rallrec_pipeline_tests.language_models.ray_loaders import two_nodes
+from rallrec_pipeline_tests.orchestration.tiny import make_world
+
+pytest.importorskip("ray")
+
+INPUTS = [stage.name for stage in GRAPH if stage.group in ("raw", "data")] + ["base_model"]
+ONE_AT_A_TIME = "max_new_tokens = 400\nbatch_size = 1\nflush_every = 1"
+
+
+def test_descriptions_survive_the_loss_of_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = make_world(tmp_path, monkeypatch, ("small",))
+    settings = Path(os.environ["RALLREC_SETTINGS"])
+    settings.write_text(settings.read_text().replace("max_new_tokens = 8", ONE_AT_A_TIME), encoding="utf-8")
+    assert materialize_dataset("small", INPUTS).error is None
+    whole = shutil.copytree(lake, tmp_path / "whole")
+    with two_nodes(tmp_path) as cluster:
+        with settings.open("a", encoding="utf-8") as stream:
+            stream.write(f'\n[ray]\naddress = "{cluster.address}"\nactors = 2\n')
+        thread = threading.Thread(target=remove_a_node, args=(cluster, lake / "cache" / "descriptions"))
+        thread.start()
+        summary = materialize_dataset("small", ["item_descriptions"])
+        thread.join()
+    assert summary.error is None and summary.worked == {"item_descriptions": True}
+    record = read_sidecar(lake, "item_descriptions", "small")
+    assert record is not None and record.metadata["engine"]["lost"] == 1
+    assert record.metadata["rows_computed"] == 10
+    cached = pl.concat(pl.read_parquet(part) for part in (lake / "cache" / "descriptions").glob("*.parquet"))
+    assert cached.height == 10 and cached["key"].is_unique().all()
+    monkeypatch.setenv("RALLREC_LAKE", str(whole))
+    settings.write_text(settings.read_text().partition("[ray]")[0], encoding="utf-8")
+    assert materialize_dataset("small", ["item_descriptions"]).error is None
+    undisturbed = read_sidecar(whole, "item_descriptions", "small")
+    assert undisturbed is not None and undisturbed.data_version == record.data_version
+    assert undisturbed.fingerprint == record.fingerprint
+    own = ("run_id", "created_at")
+    tables_of = [read_table(tables.ITEM_DESCRIPTIONS, each, "small").drop(own) for each in (lake, whole)]
+    assert tables_of[0].equals(tables_of[1])
+
+
+def remove_a_node(cluster: Any, cache: Path) -> None:
+    """Take a node away, without a farewell, once the first text is stored."""
+    deadline = time.monotonic() + 240
+    while not list(cache.glob("part-*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
