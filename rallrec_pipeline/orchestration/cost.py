@@ -1,8 +1,9 @@
-"""What work will cost: tokens and seconds, estimated from the records of earlier runs.
+"""What work will cost: tokens and seconds, estimated from the records of earlier runs or a calibration.
 
 LLM work is rows × tokens per row ÷ tokens per second; both rates are those of the earlier run that comes nearest: of
-the same dataset, else of another one, else with another model, else stated defaults. Whole-table stages take as long
-as the last time.
+the same dataset, else of another one, with this model on this machine. Without such a run the speed is that of a
+calibration (`speeds.py`), else of a run with another model, else a stated default. Whole-table stages take as long as
+the last time.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from pathlib import Path
 from rallrec_pipeline.lake.history import past_records
 from rallrec_pipeline.lake.provenance import Sidecar, read_sidecar
 from rallrec_pipeline.lake.references import recorded_datasets
+from rallrec_pipeline.language_models.calibration import Calibration
+from rallrec_pipeline.language_models.hardware import machine_name
 from rallrec_pipeline.orchestration.pending import Pending
+from rallrec_pipeline.orchestration.readiness import fetched_model
 from rallrec_pipeline.orchestration.run import SHARED
+from rallrec_pipeline.orchestration.speeds import Speeds, basis_of
 
 RECENT = 10  # records of an artefact that are looked at
-CHARACTERS_PER_TOKEN = 4.0
 # Measured on two CPU cores without bfloat16, a model of 135M parameters.
 DEFAULT_SPEED = {
     "item_descriptions": 160.0,
@@ -28,7 +32,8 @@ DEFAULT_SPEED = {
     "lora_adapter": 140.0,
     "predictions": 400.0,
 }
-THIS_DATASET, OTHERS, OTHER_MODEL = "this dataset's runs", "other datasets' runs", "runs with another model"
+THIS_DATASET, OTHERS = "this dataset's runs", "other datasets' runs"
+OTHER_MODEL = "runs with another model or on another machine"
 DEFAULT = "a default: no such run has been recorded"
 
 
@@ -71,11 +76,16 @@ class Work:
     seconds: float
 
 
-def estimate_llm(lake: Path, dataset: str, stage: str, pending: Pending, is_exact: bool) -> Estimate:
+def estimate_llm(dataset: str, stage: str, pending: Pending, is_exact: bool, speeds: Speeds) -> Estimate:
     """Cost of rows that are pending; they are exact when no input is stale."""
-    basis, work = _nearest(lake, dataset, stage)
-    per_row = pending.characters / CHARACTERS_PER_TOKEN + pending.new_tokens
-    speed = DEFAULT_SPEED[stage]
+    is_known = fetched_model(speeds.lake, speeds.settings) is not None
+    basis, work = _nearest(speeds.lake, dataset, stage, here=True) if is_known else (DEFAULT, None)
+    calibration = speeds.calibration() if work is None and pending.at_most else None
+    if calibration is not None:
+        return Estimate(*_calibrated(stage, pending, calibration, speeds), basis_of(calibration), is_exact)
+    if work is None:
+        basis, work = _nearest(speeds.lake, dataset, stage, here=False)
+    per_row, speed = pending.tokens + pending.new_tokens, DEFAULT_SPEED[stage]
     if work is not None:
         per_row, speed = work.tokens / work.rows, work.tokens / work.seconds
 
@@ -84,6 +94,25 @@ def estimate_llm(lake: Path, dataset: str, stage: str, pending: Pending, is_exac
         return Amount(rows, tokens, round(tokens / speed, 1))
 
     return Estimate(amount(pending.rows), amount(pending.at_most), basis, is_exact)
+
+
+def _calibrated(stage: str, pending: Pending, speed: Calibration, speeds: Speeds) -> tuple[Amount, Amount]:
+    """What the rows as they are, and at most, take at measured speeds; each engine that is loaded counts."""
+
+    def seconds(rows: int) -> float:
+        tokens, length = rows * pending.tokens, pending.length or pending.tokens
+        if stage == "lora_adapter":
+            checked = pending.checked * rows / max(1, pending.at_most)
+            validation = speed.reading_seconds(checked * pending.tokens, length)
+            return speed.training_seconds(tokens, length) + validation
+        written = speed.writing_seconds(rows * pending.new_tokens, speeds.settings.descriptions.batch_size)
+        return speed.reading_seconds(tokens, length) + (written if pending.new_tokens else 0.0)
+
+    def amount(rows: int) -> Amount:
+        took = seconds(rows) + speed.load_seconds * pending.loads if rows else 0.0
+        return Amount(rows, round(rows * (pending.tokens + pending.new_tokens)), round(took, 1))
+
+    return amount(pending.rows), amount(pending.at_most)
 
 
 def estimate_whole(lake: Path, dataset: str, stage: str, certain: bool, is_exact: bool) -> Estimate:
@@ -122,18 +151,21 @@ def work_of(record: Sidecar) -> Work | None:
     return Work(rows, usage["prompt_tokens"] + usage["new_tokens"], max(record.seconds, 1e-3))
 
 
-def _nearest(lake: Path, dataset: str, stage: str) -> tuple[str, Work | None]:
-    """Of the nearest records that there are the one with most work: loading a model weighs least in it."""
+def _nearest(lake: Path, dataset: str, stage: str, here: bool) -> tuple[str, Work | None]:
+    """Of the nearest records that there are the one with most work: loading a model weighs least in it.
+
+    `here`: only records of this model on this machine; one from before machines were recorded counts as of this one.
+    """
     base = read_sidecar(lake, "base_model", SHARED)
-    model = base.data_version if base else None
+    model, machine = base.data_version if base else None, machine_name()
     others = [name for name in recorded_datasets(lake) if name != dataset]
     own, foreign = list(_recent(lake, [dataset], stage)), list(_recent(lake, others, stage))
-    tiers = (
-        (THIS_DATASET, [r for r in own if r.inputs.get("base_model") == model]),
-        (OTHERS, [r for r in foreign if r.inputs.get("base_model") == model]),
-        (OTHER_MODEL, [*own, *foreign]),
-    )
-    for basis, records in tiers:
+
+    def is_alike(record: Sidecar) -> bool:
+        return record.inputs.get("base_model") == model and record.metadata.get("machine", machine) == machine
+
+    alike = ((THIS_DATASET, list(filter(is_alike, own))), (OTHERS, list(filter(is_alike, foreign))))
+    for basis, records in alike if here else ((OTHER_MODEL, [*own, *foreign]),):
         works = [work for record in records if (work := work_of(record)) is not None and work.tokens]
         if works:
             return basis, max(works, key=lambda work: work.rows)

@@ -31,6 +31,7 @@ from rallrec_pipeline.lake.provenance import (
     stable_hash,
     write_sidecar,
 )
+from rallrec_pipeline.language_models.hardware import machine_name
 from rallrec_pipeline.orchestration.run import SHARED, Compute, Made, Markdown, StageRun
 from rallrec_pipeline.settings import Settings
 
@@ -124,7 +125,9 @@ def _run_locked(stage: Stage, run: StageRun, shared: frozenset[str]) -> Outcome:
         created_at=now(),
         seconds=round(time.perf_counter() - start, 3),
         files=[_within(file, run.lake) for file in made.files],
-        metadata=_plain_metadata(made) | {"why": plan.reasons},
+        metadata=_plain_metadata(made)
+        | {"why": plan.reasons}
+        | ({"machine": machine_name()} if stage.uses_llm else {}),
         bytes_version=bytes_version,
         states=artefact_states(made.files),
         rows_file=None if made.rows is None else write_rows(run.lake, stage.name, dataset, made.rows),

@@ -12,6 +12,7 @@ from rallrec_pipeline.lake.increments import Increment
 from rallrec_pipeline.lake.locks import LLM
 from rallrec_pipeline.orchestration.cost import DEFAULT, Amount, Estimate
 from rallrec_pipeline.orchestration.run import SHARED
+from rallrec_pipeline.orchestration.speeds import BY_PRODUCT, BY_WEIGHTS
 from rallrec_pipeline.orchestration.status import AssetStatus, DatasetStatus
 from rallrec_pipeline.settings import Settings
 
@@ -45,7 +46,8 @@ def catching_up(status: DatasetStatus) -> str:
         return "everything is up to date"
     cost = status.total
     bound = "" if cost.is_exact or _unknown(status) else "at most "
-    parts = [f"an estimate from earlier runs: {_words(cost.at_most, bound)}"]
+    memory = "" if status.memory is None else f", {_gigabytes(status.memory)} GB of memory"
+    parts = [f"an estimate: {_words(cost.at_most, bound)}{memory}"]
     if not cost.is_exact:
         parts.append(f"{_words(cost.now)} if what waits turns out unchanged")
     unknown = _unknown(status)
@@ -53,9 +55,10 @@ def catching_up(status: DatasetStatus) -> str:
         return f"to catch up, {len(late)} of {len(status.assets)} assets; no estimate: nothing like this was run yet"
     if unknown:
         parts.append(f"more for {len(unknown)} assets of which nothing is known yet (?)")
-    guessed = [asset.asset for asset in late if asset.cost.at_most.tokens and asset.cost.basis == DEFAULT]
-    if guessed:
-        parts.append(f"speed of {', '.join(guessed)} by default figures")
+    for basis, words in ((BY_WEIGHTS, BY_WEIGHTS), (BY_PRODUCT, BY_PRODUCT), (DEFAULT, "default figures")):
+        named = [asset.asset for asset in late if asset.cost.at_most.tokens and asset.cost.basis == basis]
+        if named:
+            parts.append(f"speed of {', '.join(named)} by {words}")
     return f"to catch up, {len(late)} of {len(status.assets)} assets; {'; '.join(parts)}"
 
 
@@ -63,13 +66,15 @@ def _table(status: DatasetStatus, settings: Settings) -> Table:
     table = Table(title=Text(f"{status.dataset} ({settings.profile})"))
     for name in ("asset", "state", "why"):
         table.add_column(name, overflow="fold", no_wrap=name == "state")
-    for name in ("rows for the LLM", "tokens", "minutes"):
+    for name in ("rows for the LLM", "tokens", "minutes", "GB"):
         table.add_column(name, justify="right", no_wrap=True)
     for asset in status.assets:
-        cells = _figures(asset.cost) if asset.state != "fresh" else ["", "", ""]
+        cells = [*_figures(asset.cost), _memory(asset)] if asset.state != "fresh" else [""] * 4
         table.add_row(asset.asset, Text(asset.state, STYLES[asset.state]), Text(_why(asset)), *cells)
-    cells = [UNKNOWN] * 3 if _unknown(status) else _figures(status.total)
-    table.add_row("total", "", "", *cells, style="bold")
+    more = f" + {UNKNOWN}" if _unknown(status) else ""
+    cells = [f"{cell}{more}" if cell else "" for cell in _figures(status.total)]
+    most = "" if status.memory is None else _gigabytes(status.memory)
+    table.add_row("total", "", "", *cells, most, style="bold")
     return table
 
 
@@ -104,6 +109,16 @@ def _figures(cost: Estimate) -> list[str]:
     rows = UNKNOWN if most.rows is None else f"{mark if most.rows else ''}{most.rows:,}" if most.rows else ""
     tokens = UNKNOWN if most.tokens is None else f"{mark}{most.tokens:,}" if most.tokens else ""
     return [rows, tokens, UNKNOWN if most.seconds is None else f"{mark}{_minutes(most.seconds)}"]
+
+
+def _memory(asset: AssetStatus) -> str:
+    if asset.memory is not None:
+        return _gigabytes(asset.memory)
+    return UNKNOWN if asset.cost.at_most.rows is None else ""
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f}"
 
 
 def _words(amount: Amount, mark: str = "") -> str:

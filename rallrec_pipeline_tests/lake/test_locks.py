@@ -15,15 +15,15 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from rallrec_pipeline.lake.locks import lake_lock
-with lake_lock(Path(sys.argv[1]), "slice", print):
+with lake_lock(Path(sys.argv[1]), sys.argv[2], print):
     print("held", flush=True)
     time.sleep(60)
 """
 
 
-def hold(lake: Path) -> subprocess.Popen[str]:
-    """Another process that holds the lock."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(lake)], stdout=subprocess.PIPE, text=True)
+def hold(lake: Path, name: str = "slice") -> subprocess.Popen[str]:
+    """Another process that holds the lock `name`."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(lake), name], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "held\n"
     return process
 

@@ -1,0 +1,155 @@
+"""Memory that a use of the LLM takes, from the model's sizes and the settings. Loads nothing.
+
+Each part is what the engine on transformers holds at its fullest: weights; the buffers of one layer of a forward pass
+over a batch of tokens; keys and values; for tuning what each layer keeps for the backward pass, and the adapter with
+its gradients and moments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from rallrec_pipeline.language_models.architecture import Architecture
+from rallrec_pipeline.settings import ModelSettings, Settings
+
+Use = Literal["generate", "encode", "score", "tune"]
+USES: tuple[Use, ...] = ("generate", "encode", "score", "tune")
+
+BUDGETS = ("model", "tuning")  # sections with a token budget
+
+TYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+PROGRAM_BYTES = {"cpu": 600 << 20, "cuda": 900 << 20}
+"""Python with its packages, or the context of a GPU with its libraries."""
+SERVED_PROGRAM_BYTES = {"cpu": 1 << 30, "cuda": 2 << 30}
+"""The same of a process of vLLM, with its captured graphs; assumed."""
+SERVED_TOKENS = 8192  # that vLLM reads at once, unless it is told otherwise
+
+# Numbers that a layer holds for each token of a forward pass, in units of the model's widths, and for the backward pass
+# all layers at once; measured with SmolLM2-135M's widths (docs/operate.md).
+FORWARD_HIDDEN, FORWARD_INTERMEDIATE = 10, 3
+BACKWARD_HIDDEN, BACKWARD_INTERMEDIATE = 14, 3
+LOGIT_COPIES = 3  # logits, their scaled copy and its exponentials, all float32
+ADAPTER_BYTES = 16  # of each trained weight: itself, its gradient and two moments, float32
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes, on the device that computes."""
+
+    program: int
+    weights: int
+    activations: int
+    cache: int = 0
+    """Keys and values."""
+    tuning: int = 0
+    """Adapter, gradients, moments, and what is kept for the backward pass."""
+
+    @property
+    def total(self) -> int:
+        """All parts."""
+        return sum(asdict(self).values())
+
+
+def footprint(
+    use: Use, architecture: Architecture, settings: Settings, kind: str, prompt_tokens: float = 0, stored_type: int = 2
+) -> Footprint:
+    """What `use` takes on `cuda` or `cpu` with prompts of `prompt_tokens`.
+
+    `stored_type` is the bytes of a weight in the file: while weights are converted on a CPU both are in memory, which
+    counts where it is more than the work itself takes.
+    """
+    model = settings.model
+    width, tokens = type_bytes(model.dtype), _tokens_at_once(use, settings, prompt_tokens)
+    weights = weight_bytes(architecture, model)
+    activations = width * tokens * _forward_numbers(architecture)
+    cache = tuning = 0
+    if use == "generate":
+        sequences = settings.descriptions.batch_size
+        held = round(prompt_tokens) + settings.descriptions.max_new_tokens
+        cache = sequences * held * key_value_bytes(architecture, width)
+        activations += sequences * architecture.vocabulary * 4 * LOGIT_COPIES
+    elif use == "score":
+        cache = tokens * key_value_bytes(architecture, width)  # behind a shared prefix each prompt needs its own
+    elif use == "tune":
+        tuning = adapter_parameters(architecture, settings) * ADAPTER_BYTES
+        tuning += architecture.layers * width * tokens * _backward_numbers(architecture)
+    loading = architecture.parameters * stored_type if kind == "cpu" and width != stored_type else 0
+    activations = max(activations, loading - cache - tuning)
+    return Footprint(PROGRAM_BYTES[kind], weights, activations, cache, tuning)
+
+
+def served_footprint(architecture: Architecture, settings: Settings, kind: str, prompt_tokens: float) -> Footprint:
+    """The least that vLLM takes on each device: its share of the weights, and keys and values of one sequence."""
+    model, width = settings.model, type_bytes(settings.model.dtype)
+    held = round(prompt_tokens) + settings.descriptions.max_new_tokens
+    return Footprint(
+        program=SERVED_PROGRAM_BYTES[kind],
+        weights=weight_bytes(architecture, model, eight_bit=False) // model.tensor_parallel,
+        activations=width * SERVED_TOKENS * _forward_numbers(architecture),
+        cache=held * key_value_bytes(architecture, width) // model.tensor_parallel,
+    )
+
+
+def weight_bytes(architecture: Architecture, model: ModelSettings, eight_bit: bool | None = None) -> int:
+    """Bytes of the weights; in 8 bits only the matrices within the layers are smaller."""
+    width = type_bytes(model.dtype)
+    of_linear = 1 if (model.load_in_8bit if eight_bit is None else eight_bit) else width
+    return architecture.linear_parameters * of_linear + architecture.other_parameters * width
+
+
+def key_value_bytes(architecture: Architecture, width: int) -> int:
+    """Keys and values of one token in all layers."""
+    return 2 * architecture.layers * architecture.key_width * width
+
+
+def adapter_parameters(architecture: Architecture, settings: Settings) -> int:
+    """Trained weights of a LoRA adapter on the modules that the settings name."""
+    widths = {
+        "q_proj": (architecture.hidden, architecture.query_width),
+        "k_proj": (architecture.hidden, architecture.key_width),
+        "v_proj": (architecture.hidden, architecture.key_width),
+        "o_proj": (architecture.query_width, architecture.hidden),
+        "gate_proj": (architecture.hidden, architecture.intermediate),
+        "up_proj": (architecture.hidden, architecture.intermediate),
+        "down_proj": (architecture.intermediate, architecture.hidden),
+    }
+    both = sum(sum(widths.get(name, (0, 0))) for name in settings.tuning.modules)
+    return settings.tuning.rank * architecture.layers * both
+
+
+def batch_that_fits(use: Use, architecture: Architecture, settings: Settings, kind: str, free: int) -> int:
+    """The largest token budget with which `use` fits into `free` bytes; 0 where none does."""
+    small, large = (footprint(use, architecture, _with_budget(settings, n), kind).total for n in (1024, 2048))
+    per_token = max((large - small) / 1024, 1.0)
+    return max(0, int((free - small) / per_token) + 1024)
+
+
+def _with_budget(settings: Settings, tokens: int) -> Settings:
+    changed = {name: getattr(settings, name).model_copy(update={"tokens_per_batch": tokens}) for name in BUDGETS}
+    return settings.model_copy(update=changed)
+
+
+def type_bytes(dtype: str) -> int:
+    """Bytes of a number; `auto` counts as float32, the larger one."""
+    return TYPE_BYTES.get(dtype, 4)
+
+
+def _tokens_at_once(use: Use, settings: Settings, prompt_tokens: float) -> int:
+    """Tokens of one forward pass; a prompt that is longer than the budget is a batch of its own."""
+    if use == "generate":  # all prompts of a batch are read together
+        return max(1, round(settings.descriptions.batch_size * prompt_tokens))
+    budget = settings.tuning.tokens_per_batch if use == "tune" else settings.model.tokens_per_batch
+    return max(budget, round(prompt_tokens))
+
+
+def _forward_numbers(architecture: Architecture) -> int:
+    return FORWARD_HIDDEN * max(architecture.hidden, architecture.query_width) + (
+        FORWARD_INTERMEDIATE * architecture.intermediate
+    )
+
+
+def _backward_numbers(architecture: Architecture) -> int:
+    return BACKWARD_HIDDEN * max(architecture.hidden, architecture.query_width) + (
+        BACKWARD_INTERMEDIATE * architecture.intermediate
+    )
