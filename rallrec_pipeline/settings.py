@@ -40,7 +40,19 @@ class ModelSettings(Section):
         "auto", description="`auto` times float32 against bfloat16 on this machine and takes the faster."
     )
     tokens_per_batch: int = Field(1024, gt=0, description="Token budget of one forward pass.")
-    load_in_8bit: bool = Field(False, description="8-bit base weights through bitsandbytes.")
+    load_in_8bit: bool = Field(
+        False, description="8-bit base weights through bitsandbytes; vLLM has none, there they serve tuning only."
+    )
+    engine: Literal["auto", "transformers", "vllm"] = Field(
+        "auto", description="What runs the LLM. `auto` is vLLM where it is installed and there is a GPU."
+    )
+    tensor_parallel: int = Field(1, gt=0, description="GPUs that share one model (vLLM).")
+    gpu_memory: float = Field(0.9, gt=0, le=1, description="Share of each GPU's memory that vLLM may take.")
+
+    @property
+    def infers_in_8bit(self) -> bool:
+        """Whether descriptions, vectors and predictions come from 8-bit weights."""
+        return self.load_in_8bit and self.engine != "vllm"
 
 
 class DescriptionSettings(Section):
@@ -89,7 +101,9 @@ class CollaborativeSettings(Section):
     learning_rate: float = Field(5e-3, gt=0)
     batch_size: int = Field(8192, gt=0)
     l2: float | None = Field(None, ge=0, description="None takes 1e-4 (`binary`) or 1e-2 (`signed`).")
-    patience: int = Field(6, gt=0, description="Epochs without a better held-out score before stopping.")
+    patience: int = Field(
+        6, gt=0, description="Epochs without a better held-out score (`binary`: or a lower loss) before stopping."
+    )
     warm_start: WarmStartMode = Field(
         "off", description="`on`: start from the last run's weights. `compare`: a cold fit too, for the report."
     )
@@ -159,9 +173,20 @@ class TuningSettings(Section):
     modules: tuple[str, ...] = ("q_proj", "v_proj")
     learning_rate: float = Field(1e-3, gt=0)
     epochs: int = Field(5, gt=0)
+    patience: int = Field(2, gt=0, description="Epochs without a better validation AUC before stopping.")
     batch_size: int = Field(256, gt=0, description="Prompts of one optimizer step, by accumulation.")
+    tokens_per_batch: int = Field(
+        1024, gt=0, description="Token budget of one forward and backward pass; memory grows with it."
+    )
+    checkpoint_every: int = Field(
+        10, ge=0, description="Optimizer steps between two checkpoints, where a killed run goes on; 0 writes none."
+    )
     cutoff_tokens: int = Field(2048, gt=0)
     history_weight: float = Field(0.0, ge=0, description="Loss weight of history answers (rating form).")
+
+    def decisive(self) -> dict[str, Any]:
+        """What an adapter depends on, JSON-able: not how the work is cut up, nor how often it is stored."""
+        return self.model_dump(mode="json", exclude={"tokens_per_batch", "checkpoint_every"})
 
 
 class ScoringSettings(Section):
@@ -170,6 +195,29 @@ class ScoringSettings(Section):
     calibration: Literal["none", "platt"] = Field("none", description="Fitted on validation rows only.")
     flush_every: int = Field(256, gt=0, description="Finished rows are stored this often.")
     bootstrap: int = Field(1000, gt=0, description="Resamples of the confidence intervals.")
+
+
+class RaySettings(Section):
+    """More than one machine: LLM stages spread their chunks over actors of a Ray cluster, each with an engine."""
+
+    address: str = Field(
+        "",
+        description="Empty: this process alone. `auto`: the cluster that this machine is part of. `ray://host:10001` "
+        "or `host:6379`: one elsewhere. `local`: several engines on this machine.",
+    )
+    actors: int = Field(
+        0,
+        ge=0,
+        description="Engines; 0 takes as many as the nodes have room for at the start of a stage. Those for which "
+        "there is no room yet start on nodes that join later.",
+    )
+    cpus_per_actor: float = Field(1, gt=0, description="Cores of one engine.")
+    gpus_per_actor: float = Field(0, ge=0, description="GPUs of one engine (vLLM: `model.tensor_parallel`).")
+    send_model: bool = Field(
+        True,
+        description="Send the model to the nodes that lack it. Off: the lake lies at the same path on every node.",
+    )
+    wait_s: float = Field(600, gt=0, description="A stage gives up when no actor was ready for so long.")
 
 
 class AutomationSettings(Section):
@@ -196,6 +244,7 @@ class Settings(Section):
     prompts: PromptSettings = PromptSettings()
     tuning: TuningSettings = TuningSettings()
     scoring: ScoringSettings = ScoringSettings()
+    ray: RaySettings = RaySettings()
     automation: AutomationSettings = AutomationSettings()
 
 
@@ -231,8 +280,10 @@ PROFILES: dict[str, dict[str, Any]] = {
             "name": "llama-3.1-8b-instruct",
             "dtype": "bfloat16",
             "load_in_8bit": True,
+            "engine": "vllm",
             "tokens_per_batch": 32768,
         },
+        "tuning": {"tokens_per_batch": 4096},  # activations of all layers are kept until the backward pass
         "scoring": {"flush_every": 1024},  # chunks that fill such batches
     },
 }

@@ -35,13 +35,17 @@ RANK = {
     "cli": 13,
 }
 MAY_IMPORT_DAGSTER = {"orchestration", "definitions", "cli"}
-HEAVY = {"torch", "transformers", "peft", "accelerate", "bitsandbytes", "faiss", "vllm", "sklearn", "matplotlib"}
+HEAVY = {"torch", "transformers", "peft", "accelerate", "bitsandbytes", "faiss", "vllm", "ray", "sklearn", "matplotlib"}
 # These modules load torch when they are loaded, so they are loaded only when they are needed.
 TORCH_MODULES = {
     "language_models.attention",
     "language_models.decoding",
     "language_models.prefix",
     "language_models.transformers_engine",
+    "tuning.batches",
+    "tuning.checkpoint",
+    "tuning.loss",
+    "tuning.packed_attention",
     "tuning.train",
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))

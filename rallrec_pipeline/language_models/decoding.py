@@ -9,9 +9,8 @@ import torch
 from transformers.cache_utils import Cache
 
 from rallrec_pipeline.language_models.prefix import compute_prefix, expand_prefix, shared_prefix
-from rallrec_pipeline.language_models.protocols import Sampling
+from rallrec_pipeline.language_models.protocols import CANDIDATES, Sampling
 
-CANDIDATES = 64  # sampling looks at this many most likely tokens: the whole vocabulary is never sorted
 SHRINK_AT = 0.75  # the batch is compacted when less than this share of it is still unfinished
 
 

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 Progress = Callable[[int, int], None]
 """Called with (done, total) as work goes on."""
 
+CANDIDATES = 64
+"""Sampling looks at this many most likely tokens: the whole vocabulary is never sorted."""
+
 
 @dataclass
 class Usage:
@@ -59,3 +62,16 @@ class AnswerScorer(Protocol):
         self, prompts: Sequence[str], answers: Sequence[str], chat: bool, progress: Progress | None = None
     ) -> NDArray[np.float64]:
         """P(answer | prompt) among `answers`, shape (n, len(answers)), rows sum to one."""
+
+
+class Engine(TextGenerator, TextEncoder, AnswerScorer, Protocol):
+    """A loaded model that does all three; `language_models/choice.py` says which one a stage gets.
+
+    Its prompts may be of any length up to the model's context; a longer one raises ModelError before any work is done.
+    """
+
+    usage: Usage
+    """What it has done; whoever loads an engine may put a Usage of its own here, to count over several."""
+
+    def close(self) -> None:
+        """Free the weights and end the processes; may be called twice, and after a failure. No use after it."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import gc
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,28 +14,29 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
-from rallrec_pipeline.errors import ModelError
 from rallrec_pipeline.language_models import attention
-from rallrec_pipeline.language_models.answers import AnswerTrie, answer_trie
+from rallrec_pipeline.language_models.answers import AnswerTrie
 from rallrec_pipeline.language_models.batching import padded, token_batches
 from rallrec_pipeline.language_models.decoding import sample_batch
 from rallrec_pipeline.language_models.memory import keep_freed_memory
 from rallrec_pipeline.language_models.prefix import compute_prefix, expand_prefix, shared_prefix, worthwhile_prefix
 from rallrec_pipeline.language_models.protocols import Progress, Sampling, Usage
+from rallrec_pipeline.language_models.tokens import TokenizedModel, load_tokenizer, unreadable
 from rallrec_pipeline.settings import ModelSettings
 
 
-class TransformersEngine:
+class TransformersEngine(TokenizedModel):
     """One causal LM with its tokenizer; optionally with a LoRA adapter laid over it.
 
     `usage` counts what it has done; padding is not counted.
     """
 
     def __init__(self, model: Any, tokenizer: Any, tokens_per_batch: int) -> None:
+        ends = model.generation_config.eos_token_id
+        super().__init__(tokenizer, int(model.config.max_position_embeddings), ends)
         self.model = model.eval()
-        self.tokenizer = tokenizer
         self.tokens_per_batch = tokens_per_batch
         self.device = next(model.parameters()).device
         self.usage = Usage()
@@ -46,18 +49,13 @@ class TransformersEngine:
         """
         keep_freed_memory()
         transformers.utils.logging.disable_progress_bar()  # the stages report their own progress
-        if not (folder / "config.json").exists():
-            raise ModelError(f"no model in {folder}: run `rallrec run DATASET --select base_model` first")
+        tokenizer = load_tokenizer(folder)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
             model = AutoModelForCausalLM.from_pretrained(folder, **_load_options(settings))
             if adapter is not None:
-                from peft import PeftModel
-
-                model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+                model = _with_adapter(model, adapter, settings)
         except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise ModelError(f"cannot load the model in {adapter or folder}: {reason}") from error
+            raise unreadable(adapter or folder, error) from error
         return cls(model, tokenizer, settings.tokens_per_batch)
 
     @property
@@ -66,33 +64,9 @@ class TransformersEngine:
         model = self.model
         return model.get_base_model().model if hasattr(model, "get_base_model") else model.model
 
-    @property
-    def context_tokens(self) -> int:
-        """Longest sequence that the model was made for."""
-        return int(self.model.config.max_position_embeddings)
-
-    def tokenize(self, text: str) -> list[int]:
-        """Token ids of `text` with nothing added."""
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def prompt_tokens(self, prompt: str, chat: bool) -> list[int]:
-        """Token ids of a prompt; a chat prompt goes through the model's own template."""
-        return self.tokenize(self.chat_text(prompt) if chat else prompt)
-
-    def chat_text(self, prompt: str) -> str:
-        """`prompt` as the user's turn, up to where the assistant begins."""
-        if self.tokenizer.chat_template is None:
-            return prompt + "\n"
-        turn = [{"role": "user", "content": prompt}]
-        return str(self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
-
-    def trie(self, answers: Sequence[str]) -> AnswerTrie:
-        """Token paths of `answers`."""
-        return answer_trie(answers, self.tokenize)
-
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
         """Mean of the last hidden state over each text's tokens, shape (n, hidden), float32."""
-        sequences = [self.tokenize(text)[: self.context_tokens] or [self._fill] for text in texts]
+        sequences = [self.text_tokens(text) for text in texts]
         vectors = np.zeros((len(texts), self.model.config.hidden_size), dtype=np.float32)
 
         def pool(rows: NDArray[np.int64], hidden: torch.Tensor) -> None:
@@ -129,34 +103,19 @@ class TransformersEngine:
         """One sampled text per chat prompt, decoded together in one batch."""
         tokens = [self.prompt_tokens(prompt, chat=True) for prompt in prompts]
         self.check_context(tokens)
-        new = sample_batch(self.model, tokens, sampling, self._end_tokens, self._fill)
+        new = sample_batch(self.model, tokens, sampling, self.end_tokens, self.fill)
         shared = shared_prefix(tokens)
         self.usage.rows += len(prompts)
         self.usage.prompt_tokens += shared + sum(len(prompt) - shared for prompt in tokens)
         self.usage.new_tokens += sum(map(len, new))
-        return [str(text) for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
+        return self.decode(new)
 
-    def check_context(self, sequences: Sequence[Sequence[int]]) -> None:
-        """Raise ModelError if a sequence is longer than the model's context."""
-        longest = max(map(len, sequences), default=0)
-        if longest > self.context_tokens:
-            raise ModelError(
-                f"a prompt of {longest} tokens exceeds the model's context of {self.context_tokens}: "
-                "lower retrieval.history_length"
-            )
-
-    @property
-    def _end_tokens(self) -> list[int]:
-        configured = self.model.generation_config.eos_token_id
-        ends = configured if isinstance(configured, list) else [configured]
-        return [int(token) for token in (*ends, self.tokenizer.eos_token_id) if token is not None]
-
-    @property
-    def _fill(self) -> int:
-        for token in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
-            if token is not None:
-                return int(token)
-        return 0
+    def close(self) -> None:
+        """Free the weights; may be called twice."""
+        self.model = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def _choice_log_probabilities(
         self,
@@ -201,7 +160,7 @@ class TransformersEngine:
             prefix = compute_prefix(self.backbone, sequences[0][:shared]) if shared and sequences else None
         self.usage.prompt_tokens += shared
         for rows in token_batches([len(s) for s in rests], self.tokens_per_batch):
-            ids = torch.from_numpy(padded([rests[r] for r in rows], self._fill)).to(self.device)
+            ids = torch.from_numpy(padded([rests[r] for r in rows], self.fill)).to(self.device)
             with torch.inference_mode():
                 cache = expand_prefix(prefix, len(rows), shared + ids.shape[1]) if prefix is not None else None
                 output = self.backbone(input_ids=ids, past_key_values=cache, use_cache=cache is not None)
@@ -217,6 +176,14 @@ def _share_of(progress: Progress | None, number: int, passes: int) -> Progress |
     return None if progress is None else lambda done, total: progress((number * total + done) // passes, total)
 
 
+def _with_adapter(model: Any, adapter: Path, settings: ModelSettings) -> Any:
+    """The model with the adapter merged into its weights; beside 8-bit ones, which would be rounded anew, it stays."""
+    from peft import PeftModel
+
+    wrapped = PeftModel.from_pretrained(model, str(adapter))
+    return wrapped if settings.load_in_8bit else wrapped.merge_and_unload()
+
+
 def _load_options(settings: ModelSettings) -> dict[str, Any]:
     options: dict[str, Any] = {
         "dtype": resolve_dtype(settings.dtype),
@@ -229,6 +196,8 @@ def _load_options(settings: ModelSettings) -> dict[str, Any]:
     if settings.load_in_8bit:
         from transformers import BitsAndBytesConfig
 
+        # It warns at every product of every pass that activations are cast.
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
     return options
 

@@ -20,7 +20,7 @@ from rallrec_pipeline.lake.provenance import read_sidecar
 from rallrec_pipeline.lake.vectors import vectors_of
 from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.orchestration.assets.embeddings import read_vectors
-from rallrec_pipeline.orchestration.assets.engine import model_version
+from rallrec_pipeline.orchestration.assets.engine import tuning_model_version
 from rallrec_pipeline.orchestration.assets.model import checkpoint
 from rallrec_pipeline.orchestration.resources import Project, stage_run
 from rallrec_pipeline.orchestration.run import StageRun
@@ -216,7 +216,7 @@ def adapter_is_whole(run: StageRun) -> Verdict:
         folder = checkpoint(run, adapter)
         provenance = read_json(folder / "provenance.json")
         validation_auc[adapter] = max(epoch["validation_auc"] for epoch in provenance["tuning"]["epochs"])
-        current = provenance["base_model"]["fingerprint"] == model_version(run)
+        current = provenance["base_model"]["fingerprint"] == tuning_model_version(run)
         if not current or not (folder / "adapter_model.safetensors").exists():
             bad.append(adapter)
     return Verdict(not bad, {"validation_auc": validation_auc, "bad": bad})

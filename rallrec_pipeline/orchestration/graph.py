@@ -14,10 +14,17 @@ from rallrec_pipeline.orchestration.assets.model import TUNING_VERSION
 from rallrec_pipeline.orchestration.stage import Stage
 from rallrec_pipeline.settings import Settings
 
+_NOT_IN_REPORT: dict[str, Any] = {
+    "automation": True,
+    "index": True,
+    "model": {"engine", "tensor_parallel", "gpu_memory"},
+}
+"""Settings that change no figure: a report is not made anew for them."""
+
 
 def _numerics(settings: Settings) -> dict[str, Any]:
-    """Settings that change what the LLM computes, wherever it is used."""
-    return {"dtype": settings.model.dtype, "load_in_8bit": settings.model.load_in_8bit}
+    """Settings that change what the LLM computes; the engine is none of them."""
+    return {"dtype": settings.model.dtype, "load_in_8bit": settings.model.infers_in_8bit}
 
 
 GRAPH: tuple[Stage, ...] = (
@@ -149,7 +156,7 @@ GRAPH: tuple[Stage, ...] = (
             "implicit": d.is_implicit,
             "seed": s.seed,
         },
-        code_version="2",
+        code_version="3",
     ),
     Stage(
         "aligned_embeddings",
@@ -224,7 +231,9 @@ GRAPH: tuple[Stage, ...] = (
         model.lora_adapter,
         lambda s, d: (
             _numerics(s)
-            | {"tuning": s.tuning, "prompts": s.prompts, "label": d.label, "seed": s.seed, "version": TUNING_VERSION}
+            | {"load_in_8bit": s.model.load_in_8bit}
+            | {"tuning": s.tuning.decisive(), "prompts": s.prompts, "label": d.label, "seed": s.seed}
+            | {"version": TUNING_VERSION}
         ),
         uses_llm=True,
     ),
@@ -273,7 +282,7 @@ GRAPH: tuple[Stage, ...] = (
         "AUC, log loss and accuracy of all methods with intervals, beside the papers' figures.",
         reports.evaluation_report,
         lambda s, d: {
-            "settings": s.model_dump(mode="json", exclude={"automation", "index"}),
+            "settings": s.model_dump(mode="json", exclude=_NOT_IN_REPORT),
             "title": d.title,
             "paper_dataset": d.paper_dataset,
         },

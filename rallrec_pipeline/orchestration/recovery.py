@@ -34,7 +34,8 @@ _held: dict[Path, FileLock] = {}  # by record: the runs of this process, also th
 def hold_run(instance: dg.DagsterInstance, run_id: str, log: Callable[[str], None]) -> None:
     """Hold the lock of a run until this process ends.
 
-    Where that is impossible the run goes on, is never recovered, and `log` is told. Runs of an ephemeral instance die with it.
+    Where that is impossible the run goes on, is never recovered, and `log` is told. Runs of an ephemeral instance die
+    with it.
     """
     if instance.is_ephemeral:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,9 +18,17 @@ from rallrec_pipeline.lake.parquet import write_table
 from rallrec_pipeline.lake.provenance import Sidecar, write_sidecar
 from rallrec_pipeline.language_models.protocols import Progress
 from rallrec_pipeline.orchestration.assets import engine as engines
-from rallrec_pipeline.orchestration.assets.model import checkpoint, lora_adapter, predictions
+from rallrec_pipeline.orchestration.assets.model import (
+    checkpoint,
+    is_tuned,
+    lora_adapter,
+    predictions,
+    tuning_rows,
+)
+from rallrec_pipeline.orchestration.graph import GRAPH
 from rallrec_pipeline.orchestration.run import SHARED, StageRun
 from rallrec_pipeline.settings import ModelSettings, PromptSettings, ScoringSettings, Settings, TuningSettings
+from rallrec_pipeline.tuning.store import CHECKPOINT
 
 DATASET = "movielens-100k"
 VALID, TEST = 4, 6
@@ -68,6 +77,7 @@ def first(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> StageRu
     made = predictions(run)
     assert made.metadata["llm"]["rows"] == SCORED and made.metadata["llm"]["prompt_tokens"] > SCORED * 10
     assert made.metadata["llm"]["new_tokens"] == 0
+    assert made.metadata["engine"]["name"] == "transformers" and made.metadata["engine"]["version"]
     return run
 
 
@@ -86,7 +96,7 @@ def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("an engine was loaded")
 
     monkeypatch.setattr(engines, "load_engine", fail)
-    monkeypatch.setattr("rallrec_pipeline.orchestration.assets.model.load_engine", fail)
+    monkeypatch.setattr("rallrec_pipeline.orchestration.assets.model.load_tuning_engine", fail)
 
 
 def content(run: StageRun) -> dict[str, bytes]:
@@ -105,6 +115,7 @@ def test_a_second_run_needs_no_engine_and_keeps_what_scoring_cost(
     made = predictions(run)
     assert content(run) == content(first)
     assert made.metadata["llm"] == {"rows": 0, "prompt_tokens": 0, "new_tokens": 0}
+    assert made.metadata["engine"] is None
     assert len(before) == 6
     for method, record in records(run).items():
         rows = VALID + TEST if method in ("rallrec", "recent") else TEST
@@ -163,3 +174,37 @@ def test_an_edited_adapter_is_scored_anew(run: StageRun) -> None:
     write_json(config, read_json(config) | {"lora_alpha": 32})
     made = predictions(run)
     assert made.metadata["llm"]["rows"] == records(run)["recent"]["scored"] == VALID + TEST
+
+
+def test_how_the_work_is_cut_up_makes_no_adapter_stale(run: StageRun, no_engine: None) -> None:
+    tuning = SETTINGS.tuning.model_copy(update={"checkpoint_every": 1, "tokens_per_batch": 77})
+    other = replace(run, settings=SETTINGS.model_copy(update={"tuning": tuning}))
+    assert lora_adapter(other).version == lora_adapter(run).version
+    (stage,) = (stage for stage in GRAPH if stage.name == "lora_adapter")
+    assert stage.depends_on(other.settings, run.spec) == stage.depends_on(run.settings, run.spec)
+
+
+def test_tuning_that_was_broken_off_goes_on_and_ends_alike(first: StageRun, run: StageRun) -> None:
+    def stop_after(step: int) -> Callable[[str], Progress]:
+        def progress(done: int, total: int) -> None:
+            if done == step:
+                raise KeyboardInterrupt
+
+        return lambda what: progress if what == "tuning recent" else lambda done, total: None
+
+    shutil.rmtree(run.lake / "checkpoints")
+    shutil.rmtree(run.lake / "cache" / "adapters")
+    every_step = SETTINGS.tuning.model_copy(update={"checkpoint_every": 1})
+    run = replace(run, settings=SETTINGS.model_copy(update={"tuning": every_step}))
+    with pytest.raises(KeyboardInterrupt):
+        lora_adapter(replace(run, progress=stop_after(1)))
+    aside = run.lake / "cache" / "adapters" / DATASET / "recent"
+    (file,) = aside.glob("*/*")
+    assert file.name == CHECKPOINT and not is_tuned(run, "recent", tuning_rows(run, "recent"))
+    lines: list[str] = []
+    made = lora_adapter(replace(run, log=lines.append))
+    assert made.version == lora_adapter(first).version
+    assert made.metadata["recent"]["resumed_at"] == [1] and made.metadata["rallrec"]["resumed_at"] == []
+    assert "tuning goes on after step 1 of 2" in lines
+    assert not list(run.lake.rglob(CHECKPOINT))
+    assert made.metadata["llm"]["rows"] == 4 + 16 + 2 * VALID  # the rest of `recent`, all of `rallrec`, validation

@@ -19,9 +19,8 @@ from rallrec_pipeline.embeddings.text import embed_texts, embeddings_frame, text
 from rallrec_pipeline.errors import StaleArtefactError
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.vectors import VectorStore, vectors_of
-from rallrec_pipeline.language_models.protocols import Usage
 from rallrec_pipeline.orchestration.assets.collaborative_fit import Training, collaborative_space, fit_collaborative
-from rallrec_pipeline.orchestration.assets.engine import load_engine, model_version
+from rallrec_pipeline.orchestration.assets.engine import OneEngine, model_version
 from rallrec_pipeline.orchestration.assets.projector_fit import fit_projector
 from rallrec_pipeline.orchestration.assets.rows import (
     item_versions,
@@ -159,21 +158,23 @@ def read_sequences(run: StageRun) -> UserSequences:
 
 def _encode(run: StageRun, kind: str, items: pl.DataFrame, texts: Sequence[str], **sources: pl.DataFrame) -> Made:
     """Vectors of `texts` by the LLM; `sources` are the tables whose rows the texts were taken from."""
-    store, usage, start = VectorStore(run.lake, run.dataset, kind), Usage(), time.perf_counter()
-    encoded = embed_texts(
-        items["item_id"].to_list(),
-        texts,
-        lambda: load_engine(run, usage=usage),
-        store,
-        model_version(run),
-        run.run_id,
-        run.progress(f"{kind} embeddings"),
-    )
+    store, start = VectorStore(run.lake, run.dataset, kind), time.perf_counter()
+    with OneEngine(run) as engines:
+        encoded = embed_texts(
+            items["item_id"].to_list(),
+            texts,
+            engines.base,
+            store,
+            model_version(run),
+            run.run_id,
+            run.progress(f"{kind} embeddings"),
+        )
     seconds = time.perf_counter() - start
-    speed = round(usage.prompt_tokens / seconds, 1) if encoded.computed else None
-    made = Made([store.commit(encoded.table)], {"rows": items.height, "tokens_per_second": speed})
+    speed = round(engines.usage.prompt_tokens / seconds, 1) if encoded.computed else None
+    shown = {"rows": items.height, "tokens_per_second": speed, "engine": engines.used}
+    made = Made([store.commit(encoded.table)], shown)
     rows = with_sources(_narrow(encoded.table), **sources)
-    return with_increment(run, f"{kind}_embeddings", made, rows, encoded.computed, usage)
+    return with_increment(run, f"{kind}_embeddings", made, rows, encoded.computed, engines.usage)
 
 
 def _write(run: StageRun, kind: str, vectors: NDArray[np.float32], **metadata: object) -> Made:

@@ -21,19 +21,24 @@ from rallrec_pipeline.lake.llm_cache import SCORES, LLMCache
 from rallrec_pipeline.lake.parquet import write_table
 from rallrec_pipeline.lake.provenance import now, stable_hash
 from rallrec_pipeline.language_models.protocols import Usage
-from rallrec_pipeline.orchestration.assets.engine import OneEngine, load_engine, model_version
+from rallrec_pipeline.orchestration.assets.engine import (
+    OneEngine,
+    load_tuning_engine,
+    model_version,
+    tuning_model_version,
+)
 from rallrec_pipeline.orchestration.run import Made, StageRun
 from rallrec_pipeline.prompts.render import answer_texts
 from rallrec_pipeline.settings import PromptForm
 from rallrec_pipeline.tuning.examples import make_examples
 from rallrec_pipeline.tuning.lora import PROVENANCE, adapter_version, add_adapter, save_adapter
-from rallrec_pipeline.tuning.store import adapter_key, bring_back
+from rallrec_pipeline.tuning.store import CHECKPOINT, adapter_key, bring_back
 
-TUNING_VERSION = "1"  # raise it when the computing changes its output
+TUNING_VERSION = "2"  # raise it when the computing changes its output
 
 
 def lora_adapter(run: StageRun) -> Made:
-    """One adapter per tuned method; after an interruption the finished one is kept."""
+    """One adapter per tuned method; after an interruption the finished one is kept, the other goes on where it was."""
     usage = Usage()
     histories = {adapter: _tune_adapter(run, adapter, usage) for adapter in ADAPTERS}
     folders = [checkpoint(run, adapter) for adapter in ADAPTERS]
@@ -43,14 +48,14 @@ def lora_adapter(run: StageRun) -> Made:
 
 def predictions(run: StageRun) -> Made:
     """P(yes) of every LLM method; only rows that were never scored go to the LLM."""
-    engines = OneEngine(run)
-    made = {method.name: _predict(run, method, engines) for method in methods(run.settings)}
+    with OneEngine(run) as engines:
+        made = {method.name: _predict(run, method, engines) for method in methods(run.settings)}
     records = {name: record for name, (record, _) in made.items()}
     files = [tables.predictions_table(name).file(run.lake, run.dataset) for name in records]
     shown = ("prompts", "scored", "reused", "tokens_per_second")
     speeds = {name: {key: record[key] for key in shown} for name, record in records.items()}
     seconds = {name: record["seconds"] for name, record in records.items()}
-    metadata = {"seconds": seconds, "prompts": speeds, "llm": asdict(engines.usage)}
+    metadata = {"seconds": seconds, "prompts": speeds, "llm": asdict(engines.usage), "engine": engines.used}
     return Made(files, metadata, rows=pl.concat(rows for _, rows in made.values()))
 
 
@@ -92,7 +97,7 @@ def _tune_adapter(run: StageRun, adapter: str, usage: Usage) -> dict[str, Any]:
     store = _set_aside(run, adapter)
     if adapter_key(folder) == key or bring_back(key, folder, store):
         return dict(read_json(folder / PROVENANCE)["tuning"]) | {"key": key}
-    engine = load_engine(run, usage=usage)  # which counts the validation rows
+    engine = load_tuning_engine(run, usage)  # which counts the validation rows
     answers, chat = answer_texts(form, run.spec), form == "yes_no"
     trie = engine.trie(answers)
     examples = make_examples(engine, trie, answers, rows, chat, run.settings.tuning)
@@ -103,17 +108,25 @@ def _tune_adapter(run: StageRun, adapter: str, usage: Usage) -> dict[str, Any]:
         return evaluate(scored["label"], scored["p_yes"]).auc
 
     result = tune(
-        engine, examples, trie, validation_auc, run.settings.tuning, run.seed, run.progress(f"tuning {adapter}")
+        engine,
+        examples,
+        trie,
+        validation_auc,
+        run.settings.tuning,
+        run.seed,
+        run.progress(f"tuning {adapter}"),
+        store / key / CHECKPOINT,  # the folder that the finished adapter replaces
+        run.log,
     )
-    usage.rows += len(examples) * len(result.epochs)
-    usage.prompt_tokens += result.tokens
+    usage.rows += result.examples_now
+    usage.prompt_tokens += result.tokens_now
     record = result.as_dict() | {"examples": len(examples), "tokens_per_second": result.tokens_per_second}
     provenance = {
         "key": key,
         "adapter": adapter,
         "answer_form": form,
         "prompt_forms": list(tuning_forms(adapter, run.settings)),
-        "base_model": {"name": run.settings.model.name, "fingerprint": model_version(run)},
+        "base_model": {"name": run.settings.model.name, "fingerprint": tuning_model_version(run)},
         "tuning_settings": run.settings.tuning.model_dump(mode="json"),
         "seed": run.seed,
         "run_id": run.run_id,
@@ -133,9 +146,9 @@ def is_tuned(run: StageRun, adapter: str, rows: pl.DataFrame) -> bool:
 
 def tuning_key(run: StageRun, adapter: str, rows: pl.DataFrame) -> str:
     """Hash of all that an adapter depends on; `rows` are its `tuning_rows`."""
-    inputs = [_content(rows), _content(_validation_rows(run, adapter)), run.spec.label, model_version(run)]
+    inputs = [_content(rows), _content(_validation_rows(run, adapter)), run.spec.label, tuning_model_version(run)]
     form = run.settings.prompts.answer_form
-    return stable_hash(TUNING_VERSION, adapter, form, run.settings.tuning, run.seed, *inputs)
+    return stable_hash(TUNING_VERSION, adapter, form, run.settings.tuning.decisive(), run.seed, *inputs)
 
 
 def _set_aside(run: StageRun, adapter: str) -> Path:

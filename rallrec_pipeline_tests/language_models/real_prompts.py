@@ -1,0 +1,41 @@
+"""Prompts and texts of real MovieLens users, without the stages that would make them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from rallrec_pipeline.datasets.spec import DatasetSpec
+from rallrec_pipeline.descriptions import template_text
+from rallrec_pipeline.language_models.agreement import Questions
+from rallrec_pipeline.prompts.render import PromptInput, RatedItem, answer_texts, is_liked, render
+from rallrec_pipeline.settings import AnswerForm
+
+HISTORY = 5
+
+
+def real_questions(movielens: Path, spec: DatasetSpec, form: AnswerForm, count: int) -> Questions:
+    """Each of `count` users' last rating, asked for from the ratings before it."""
+    ratings = _read(movielens / "ml-100k.inter").with_columns(pl.col("rating", "timestamp").cast(pl.Float64))
+    titles = dict(_read(movielens / "ml-100k.item").select("item_id", "movie_title").rows())
+    prompts = []
+    for _, rows in ratings.sort("timestamp", "item_id").group_by("user_id", maintain_order=True):
+        *history, (last, _) = rows.select("item_id", "rating").tail(HISTORY + 1).rows()
+        rated = [RatedItem(titles[item], rating) for item, rating in history]
+        prompts.append(render(PromptInput(titles[last], rated), form, spec).text)
+        if len(prompts) == count:
+            break
+    return Questions(prompts, answer_texts(form, spec), is_liked(form, spec), form == "yes_no")
+
+
+def real_texts(movielens: Path, spec: DatasetSpec, count: int) -> list[str]:
+    """What the title embedding encodes of the first items."""
+    items = _read(movielens / "ml-100k.item").head(count)
+    fields = items.select(title="movie_title", year="release_year", genres="class")
+    return [template_text({name: value or "" for name, value in row.items()}, spec) for row in fields.to_dicts()]
+
+
+def _read(file: Path) -> pl.DataFrame:
+    frame = pl.read_csv(file, separator="\t", quote_char=None, infer_schema=False)
+    return frame.rename(lambda name: name.split(":")[0])

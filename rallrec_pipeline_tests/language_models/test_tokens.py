@@ -1,0 +1,129 @@
+"""The beginning-of-text token: where the tokenizer puts one, and never twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rallrec_pipeline.errors import ModelError
+from rallrec_pipeline.language_models.tokens import TokenizedModel, load_tokenizer
+from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+from rallrec_pipeline.tuning.examples import make_example
+
+BEGIN = "<begin>"
+TEMPLATE = "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}[assistant]"
+RATINGS = "Heat: 4\nAlien: 5\nBig:"
+
+
+def llama_tokenizer(template: str | None = TEMPLATE) -> Any:
+    """Bytes as tokens; as Llama's, it puts BOS before a text and its chat template writes BOS itself."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(BEGIN, special=True)])
+    begin = (BEGIN, tokenizer.token_to_id(BEGIN))
+    tokenizer.post_processor = processors.TemplateProcessing(f"{BEGIN} $A", None, [begin])
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BEGIN, eos_token="<end>")
+    wrapped.chat_template = template
+    return wrapped
+
+
+def llama_engine(template: str | None = TEMPLATE) -> TransformersEngine:
+    """A random Llama of two narrow layers that reads BOS."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = llama_tokenizer(template)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=512,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return TransformersEngine(LlamaForCausalLM(config), tokenizer, tokens_per_batch=256)
+
+
+def test_plain_prompts_and_encoded_texts_begin_with_bos() -> None:
+    engine = llama_engine()
+    begin = engine.tokenizer.bos_token_id
+    assert engine.begin_tokens == [begin]
+    for tokens in (engine.prompt_tokens(RATINGS, chat=False), engine.text_tokens(RATINGS)):
+        assert tokens == [begin, *engine.tokenize(RATINGS)] and tokens.count(begin) == 1
+    assert engine.text_tokens("") == [begin]
+    assert begin not in engine.tokenize("5")  # an answer stands in the middle of a text
+
+
+def test_a_chat_prompt_has_the_bos_of_its_template_only() -> None:
+    engine = llama_engine()
+    begin = engine.tokenizer.bos_token_id
+    tokens = engine.prompt_tokens("Hi", chat=True)
+    assert tokens[0] == begin and tokens.count(begin) == 1
+    assert engine.decode([tokens]) == ["[user]Hi[assistant]"]
+    without = llama_engine(template=None)
+    assert without.prompt_tokens("Hi", chat=True) == [begin, *without.tokenize("Hi\n")]
+
+
+def test_a_tokenizer_without_bos_is_left_alone(engine: TransformersEngine) -> None:
+    """SmolLM2 names a BOS token and does not put it before a text."""
+    assert engine.begin_tokens == [] and engine.tokenizer.bos_token_id is not None
+    assert engine.prompt_tokens(RATINGS, chat=False) == engine.text_tokens(RATINGS) == engine.tokenize(RATINGS)
+
+
+def test_scores_and_vectors_are_those_of_the_text_with_bos() -> None:
+    engine = llama_engine()
+    ids = torch.tensor([[engine.tokenizer.bos_token_id, *engine.tokenize(RATINGS)]])
+    with torch.inference_mode():
+        output = engine.model(ids, output_hidden_states=True)
+    digits = [engine.tokenize(answer)[0] for answer in "12345"]
+    expected = torch.softmax(output.logits[0, -1, digits], -1).numpy()
+    np.testing.assert_allclose(engine.score([RATINGS], list("12345"), chat=False)[0], expected, atol=1e-5)
+    np.testing.assert_allclose(engine.encode([RATINGS])[0], output.hidden_states[-1][0].mean(0).numpy(), atol=1e-5)
+
+
+def test_a_history_answer_is_supervised_at_its_place_behind_bos() -> None:
+    engine = llama_engine()
+    answers = list("12345")
+    trie = engine.trie(answers)
+    offsets = [RATINGS.index("4"), RATINGS.index("5")]
+    example = make_example(engine, trie, answers, RATINGS, "3", offsets, chat=False, history_weight=0.1)
+    assert example.tokens[0] == engine.tokenizer.bos_token_id
+    first, second, final = example.targets
+    for target, answer in ((first, "4"), (second, "5")):
+        following = example.tokens[target.position + 1]
+        assert [following] == engine.tokenize(answer)
+        assert trie.choices[target.choice].children[target.child] == following
+    assert final.position == len(example.tokens) - 1
+
+
+def test_a_text_is_cut_at_the_context_and_a_prompt_is_refused() -> None:
+    engine = llama_engine()
+    assert len(engine.text_tokens("x" * 600)) == 512
+    with pytest.raises(ModelError, match="context of 512"):
+        engine.score(["x" * 512], ["1", "2"], chat=False)
+
+
+def test_several_end_tokens_are_known_once() -> None:
+    tokenizer = llama_tokenizer()
+    end = tokenizer.eos_token_id
+    assert TokenizedModel(tokenizer, 8, [7, end]).end_tokens == [7, end]
+    assert TokenizedModel(tokenizer, 8, None).end_tokens == [end]
+
+
+def test_a_broken_tokenizer_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ModelError, match="cannot load the model") as caught:
+        load_tokenizer(tmp_path)
+    assert "\n" not in str(caught.value)

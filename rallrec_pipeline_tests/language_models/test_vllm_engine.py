@@ -1,0 +1,198 @@
+"""vLLM on the real LLM: the same answers as the transformers engine, and no process that outlives it.
+
+Skipped only where vLLM is not installed (docs/engines.md).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from rallrec_pipeline.datasets.spec import DatasetSpec
+from rallrec_pipeline.errors import ModelError
+from rallrec_pipeline.language_models.agreement import MAX_DIFFERENCE, compare, read_engine
+from rallrec_pipeline.language_models.choice import vllm_build
+from rallrec_pipeline.language_models.protocols import Sampling
+from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+from rallrec_pipeline.language_models.vllm_engine import VllmEngine
+from rallrec_pipeline.settings import ModelSettings, TuningSettings
+from rallrec_pipeline.tuning.lora import add_adapter, save_adapter
+from rallrec_pipeline_tests.language_models.real_prompts import real_questions, real_texts
+
+pytestmark = pytest.mark.skipif(vllm_build() is None, reason="vLLM is not installed: docs/engines.md says how")
+
+SETTINGS = ModelSettings(dtype="float32", engine="vllm")
+TEN = [str(value) for value in range(1, 11)]
+PROMPTS = ["Describe the movie Heat in ten words.", "Describe the movie Fargo in ten words.", "What is a movie?"]
+RATINGS = ["Ratings from 1 to 10:\nHeat:8\nBig:", "Ratings from 1 to 10:\nAlien:10\nBig:1\nHeat:"]
+GONE_S = 30
+
+WORKER = """
+import sys, time
+from pathlib import Path
+import psutil
+from rallrec_pipeline.language_models.vllm_engine import VllmEngine
+from rallrec_pipeline.settings import ModelSettings
+
+
+def main():
+    engine = VllmEngine.load(Path(sys.argv[1]), ModelSettings(dtype="float32", engine="vllm"))
+    try:
+        engine.score(["Is the sky blue?"], ["Yes", "No"], chat=True)
+        print("children", *(child.pid for child in psutil.Process().children(recursive=True)), flush=True)
+        time.sleep(600)
+    finally:
+        engine.close()
+
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.fixture(scope="module")
+def plain(model_path: Path) -> TransformersEngine:
+    """The other engine, with the same numbers."""
+    return TransformersEngine.load(model_path, ModelSettings(dtype="float32"))
+
+
+@pytest.fixture(scope="module")
+def vllm(model_path: Path) -> Iterator[VllmEngine]:
+    """vLLM takes long to load, so the tests share it; those that make it encode come last."""
+    before = children()
+    engine = VllmEngine.load(model_path, SETTINGS)
+    yield engine
+    engine.close()
+    assert children() <= before
+
+
+def children() -> set[int]:
+    """Processes that this one has started, and theirs; Python's own resource tracker lives as long as it does."""
+    found = psutil.Process().children(recursive=True)
+    return {child.pid for child in found if not any("resource_tracker" in part for part in child.cmdline())}
+
+
+def test_answers_of_several_tokens_are_scored_alike(vllm: VllmEngine, plain: TransformersEngine) -> None:
+    """`10` begins as `1` does: two nodes of the trie, and unlikely tokens too."""
+    assert len(plain.trie(TEN).choices) > 1
+    found, expected = (engine.score(RATINGS, TEN, chat=False) for engine in (vllm, plain))
+    np.testing.assert_allclose(found.sum(1), 1.0, atol=1e-6)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_nearly_greedy_texts_are_the_same(vllm: VllmEngine, plain: TransformersEngine) -> None:
+    sampling = Sampling(12, 1e-3, 1.0, seed=1)
+    assert vllm.generate(PROMPTS, sampling) == plain.generate(PROMPTS, sampling)
+
+
+def test_a_sampled_text_depends_on_its_seed_and_not_on_the_batch(vllm: VllmEngine) -> None:
+    first, other = (vllm.generate(PROMPTS, Sampling(16, 0.8, 0.9, seed)) for seed in (3, 4))
+    assert first != other
+    assert [vllm.generate([prompt], Sampling(16, 0.8, 0.9, 3))[0] for prompt in PROMPTS] == first
+
+
+def test_what_vllm_has_done_is_counted(vllm: VllmEngine) -> None:
+    before = replace(vllm.usage)
+    texts = vllm.generate(["Name three films about the sea."], Sampling(8, 0.8, 0.9, seed=3))
+    tokens = len(vllm.prompt_tokens("Name three films about the sea.", chat=True))
+    assert vllm.usage.rows == before.rows + 1
+    assert 0 < vllm.usage.prompt_tokens - before.prompt_tokens <= tokens
+    assert len(vllm.tokenize(texts[0])) <= vllm.usage.new_tokens - before.new_tokens <= 8
+
+
+def test_a_prompt_beyond_the_context_is_refused(vllm: VllmEngine) -> None:
+    with pytest.raises(ModelError, match="context of 8192"):
+        vllm.score(["long " * 9000], ["Yes", "No"], chat=False)
+
+
+def test_the_engines_agree_on_real_prompts(
+    vllm: VllmEngine, plain: TransformersEngine, movielens: Path, spec: DatasetSpec
+) -> None:
+    forms = [real_questions(movielens, spec, "yes_no", 100), real_questions(movielens, spec, "rating", 100)]
+    texts = real_texts(movielens, spec, 50)
+    found = compare(read_engine(vllm, forms, texts), read_engine(plain, forms, texts))
+    assert (found.prompts, found.texts) == (200, 50)
+    assert found.problems == [], found
+    lengths = np.linalg.norm(vllm.encode(texts[:2]), axis=1)
+    np.testing.assert_allclose(lengths, np.linalg.norm(plain.encode(texts[:2]), axis=1), rtol=1e-3)  # not normalised
+
+
+def test_an_adapter_is_applied(vllm: VllmEngine, model_path: Path, tmp_path: Path) -> None:
+    vllm.close()  # two would share the cores
+    tuned = TransformersEngine.load(model_path, ModelSettings(dtype="float32"))
+    add_adapter(tuned, TuningSettings(rank=4), seed=1)
+    rng = np.random.default_rng(2)
+    for name, parameter in tuned.model.named_parameters():
+        if "lora_B" in name:  # zero in a fresh adapter, which would change nothing
+            parameter.data += parameter.data.new_tensor(rng.normal(scale=0.02, size=parameter.shape))
+    save_adapter(tuned, tmp_path / "adapter", {"key": "k"})
+    engine = VllmEngine.load(model_path, SETTINGS, tmp_path / "adapter")
+    try:
+        found = engine.score(RATINGS, TEN, chat=False)
+    finally:
+        engine.close()
+    np.testing.assert_allclose(found, tuned.score(RATINGS, TEN, chat=False), atol=MAX_DIFFERENCE)
+    bare = TransformersEngine.load(model_path, ModelSettings(dtype="float32"))
+    assert np.abs(found - bare.score(RATINGS, TEN, chat=False)).max() > 2 * MAX_DIFFERENCE
+    engine.close()  # twice is no fault
+    with pytest.raises(ModelError, match="no adapter in"):
+        VllmEngine.load(model_path, SETTINGS, tmp_path / "nothing")
+
+
+def test_a_model_that_cannot_be_loaded_is_one_line_and_leaves_no_process(model_path: Path, tmp_path: Path) -> None:
+    before = children()
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in model_path.iterdir():
+        (broken / file.name).symlink_to(file)
+    (broken / "model.safetensors").unlink()
+    (broken / "model.safetensors").write_bytes(b"nothing")
+    engine = VllmEngine.load(broken, SETTINGS)
+    with pytest.raises(ModelError, match="vLLM cannot load") as caught:
+        engine.score(["Is the sky blue?"], ["Yes", "No"], chat=True)
+    engine.close()
+    assert "\n" not in str(caught.value)
+    assert still_there(children() - before) == set()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
+def test_no_process_outlives_the_one_that_uses_it(how: signal.Signals, model_path: Path, tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER, encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(model_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    watchdog = threading.Timer(300, process.kill)
+    watchdog.start()
+    try:
+        assert process.stdout is not None
+        line = next(line for line in process.stdout if line.startswith("children"))
+        pids = {int(pid) for pid in line.split()[1:]}
+        assert pids
+        process.send_signal(how)
+        process.wait(60)
+    finally:
+        watchdog.cancel()
+        process.kill()
+    assert still_there(pids) == set()
+
+
+def still_there(pids: set[int]) -> set[int]:
+    """Which of the processes are alive after a while."""
+    alive = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    _, left = psutil.wait_procs(alive, GONE_S)
+    return {process.pid for process in left if process.status() != psutil.STATUS_ZOMBIE}
