@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import pytest
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.errors import ModelError
-from rallrec_pipeline.language_models.agreement import MAX_DIFFERENCE, compare, read_engine
+from rallrec_pipeline.language_models.agreement import compare, read_engine
 from rallrec_pipeline.language_models.choice import vllm_build
 from rallrec_pipeline.language_models.protocols import Sampling
 from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
@@ -78,8 +79,12 @@ def vllm(model_path: Path) -> Iterator[VllmEngine]:
 
 def children() -> set[int]:
     """Processes that this one has started, and theirs; Python's own resource tracker lives as long as it does."""
-    found = psutil.Process().children(recursive=True)
-    return {child.pid for child in found if not any("resource_tracker" in part for part in child.cmdline())}
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # which a zombie is too
+            if not any("resource_tracker" in part for part in child.cmdline()):
+                found.add(child.pid)
+    return found
 
 
 def test_answers_of_several_tokens_are_scored_alike(vllm: VllmEngine, plain: TransformersEngine) -> None:
@@ -135,15 +140,16 @@ def test_an_adapter_is_applied(vllm: VllmEngine, model_path: Path, tmp_path: Pat
     for name, parameter in tuned.model.named_parameters():
         if "lora_B" in name:  # zero in a fresh adapter, which would change nothing
             parameter.data += parameter.data.new_tensor(rng.normal(scale=0.02, size=parameter.shape))
+    tuned.model.eval()  # a fresh adapter is in training, with dropout
     save_adapter(tuned, tmp_path / "adapter", {"key": "k"})
     engine = VllmEngine.load(model_path, SETTINGS, tmp_path / "adapter")
     try:
         found = engine.score(RATINGS, TEN, chat=False)
     finally:
         engine.close()
-    np.testing.assert_allclose(found, tuned.score(RATINGS, TEN, chat=False), atol=MAX_DIFFERENCE)
+    np.testing.assert_allclose(found, tuned.score(RATINGS, TEN, chat=False), atol=1e-3)
     bare = TransformersEngine.load(model_path, ModelSettings(dtype="float32"))
-    assert np.abs(found - bare.score(RATINGS, TEN, chat=False)).max() > 2 * MAX_DIFFERENCE
+    assert np.abs(found - bare.score(RATINGS, TEN, chat=False)).max() > 0.01
     engine.close()  # twice is no fault
     with pytest.raises(ModelError, match="no adapter in"):
         VllmEngine.load(model_path, SETTINGS, tmp_path / "nothing")
