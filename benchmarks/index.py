@@ -11,7 +11,6 @@ Prints one JSON line a figure; the rest goes to stderr.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rows import print_row
 
 from rallrec_pipeline.retrieval.index import build_index, load_index, recall, sampled_rows, search, write_index
 from rallrec_pipeline.retrieval.index_update import refresh_index, write_refreshed
@@ -62,7 +62,9 @@ def flat(path: Path, names: list[str], vectors: Vectors, changed: Vectors, rows:
 
     peer = timed(update)
     ours = timed(lambda: write_index(build_index(changed), names, path))
-    row(f"exact index, {shown(names)}: build", ours, peer, "read, remove, add", FLAT_TARGET)
+    print_row(
+        f"exact index, {shown(names)}: build", "s", ours, peer, "read, remove, add", FLAT_TARGET, faster_is_less=True
+    )
 
 
 def approximate(path: Path, names: list[str], vectors: Vectors, changed: Vectors) -> None:
@@ -79,7 +81,9 @@ def approximate(path: Path, names: list[str], vectors: Vectors, changed: Vectors
     ours = timed(update)
     updated = load_index(path)
     peer = timed(lambda: write_index(build_index(changed, settings, SEED), names, path))
-    row(f"approximate index, {shown(names)}: update", ours, peer, "build", UPDATE_TARGET)
+    print_row(
+        f"approximate index, {shown(names)}: update", "s", ours, peer, "build", UPDATE_TARGET, faster_is_less=True
+    )
     queries = sampled_rows(len(changed), SEED)
     exact = build_index(changed)
     for name, index in {"updated": updated, "built": load_index(path), "exact": exact}.items():
@@ -106,12 +110,6 @@ def timed(job: Callable[[], Any]) -> float:
 def shown(names: list[str]) -> str:
     """The size of the job in words."""
     return f"{len(names):,} × {DIMENSIONS}, {CHANGED:.0%} changed"
-
-
-def row(name: str, ours: float, peer: float, peer_name: str, target: float) -> None:
-    """Print one comparison in seconds."""
-    found = {"name": name, "unit": "s", "ours": round(ours, 3), "peer": round(peer, 3), "peer_name": peer_name}
-    print(json.dumps(found | {"ratio": round(peer / ours, 2), "target": target}), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,92 +1,150 @@
-"""The three uses of the LLM against the plainest way to do the same with transformers.
+"""The three uses of the LLM on real prompts of MovieLens-100K, against the way of the papers' published code.
 
-Needs the base model in the lake: `rallrec run movielens-100k --select base_model` first (`make bench` sees to it).
+- scoring: the test prompts of the demo, against one `generate(max_new_tokens=2)` per prompt, and against the rate of a
+  bare matrix product in the type that the model runs in (bfloat16 where it is the faster one). What counts is the
+  tokens of the prompts; those of the common beginning count although they are computed once.
+- embedding: item texts, against `generate` of up to 256 tokens per item to read a hidden state.
+- descriptions: against `generate` item by item, and against vLLM where it is installed (`make vllm`).
+
+Needs raw files and base model in the lake: `rallrec run movielens-100k --select raw_files,base_model` first (`make
+bench` sees to it). Prints JSON lines. Takes about ten minutes on two cores.
+
+    python benchmarks/language_model.py --share 0.1     a tenth of the prompts
 """
 
 from __future__ import annotations
 
-import json
+import argparse
+import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
+from movielens import MovieLens
+from peak import gflop_per_token, peak_gflops
+from rows import print_row
 
+from rallrec_pipeline.language_models.choice import vllm_build
 from rallrec_pipeline.language_models.models import model_folder
-from rallrec_pipeline.language_models.protocols import Sampling
+from rallrec_pipeline.language_models.protocols import Engine, Sampling
 from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
-from rallrec_pipeline.settings import lake_root, load_settings
+from rallrec_pipeline.prompts.render import answer_texts
+from rallrec_pipeline.settings import Settings, lake_root, load_settings
 
-ROWS, GENERATED, NEW_TOKENS, ONE_BY_ONE = 96, 64, 32, 4
-WORDS = ("night", "city", "river", "father", "winter", "train", "garden", "letter", "island", "doctor", "music", "war")
-
-
-def titles(n: int, rng: np.random.Generator) -> list[str]:
-    """Made-up titles of two to five words."""
-    return [" ".join(rng.choice(WORDS, rng.integers(2, 6))).title() for _ in range(n)]
-
-
-def rating_prompts(n: int, rng: np.random.Generator) -> list[str]:
-    """Prompts of the rating form with ten history lines."""
-    head = "Movie ratings of one user from 1 to 5, average in brackets.\n"
-    lines = [[f"{t} (3.{rng.integers(10)}):{rng.integers(1, 6)}\n" for t in titles(10, rng)] for _ in range(n)]
-    return [head + "".join(history) + f"{titles(1, rng)[0]} (3.4):" for history in lines]
-
-
-def seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    """Best of a few runs, after one that warms up."""
-    times = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
-
-
-def row(name: str, unit: str, ours: float, peer: float, peer_name: str, target: float) -> None:
-    """Print one result."""
-    found = {"name": name, "unit": unit, "ours": round(ours, 1), "peer": round(peer, 1), "peer_name": peer_name}
-    print(json.dumps(found | {"ratio": round(ours / peer, 3), "target": target}), flush=True)
-
-
-def bare_forward(engine: TransformersEngine, texts: Sequence[str]) -> float:
-    """Tokens/s of the backbone alone, on full batches of the mean length and nothing else."""
-    width = round(float(np.mean([len(engine.tokenize(text)) for text in texts])))
-    rows = max(1, engine.tokens_per_batch // width)
-    ids = torch.randint(5, 40_000, (rows, width))
-    with torch.inference_mode():
-        once = seconds(lambda: engine.backbone(input_ids=ids, use_cache=False))
-    return rows * width / once
+PROMPTS, TEXTS, DESCRIBED = 400, 400, 256  # of ours
+PEER_PROMPTS, PEER_TEXTS, PEER_DESCRIBED = 24, 3, 4  # one at a time
+PUBLISHED_TOKENS = 256  # that the published code generates to read a hidden state
+SCORING, PEAK, EMBEDDING, DESCRIPTIONS, AS_VLLM = 5.0, 0.7, 100.0, 20.0, 1.0
 
 
 def main() -> None:
-    """Print one JSON line per use."""
-    settings = load_settings("demo")
-    engine = TransformersEngine.load(model_folder(lake_root(), settings.model), settings.model)
-    rng = np.random.default_rng(1)
+    """Print one JSON line a comparison."""
+    parser = argparse.ArgumentParser(description="Scoring, embedding and descriptions against their published ways.")
+    parser.add_argument("--share", type=float, default=1.0, help="share of our prompts")
+    share = parser.parse_args().share
+    settings, data = load_settings("demo"), MovieLens.read()
+    folder = model_folder(lake_root(), settings.model)
+    engine = TransformersEngine.load(folder, settings.model)
+    scoring(engine, data, settings, round(PROMPTS * share))
+    embedding(engine, data, round(TEXTS * share))
+    asked = data.description_prompts(round(DESCRIBED * share), settings)
+    ours = descriptions(engine, asked, settings)
+    engine.close()
+    beside_vllm(ours, folder, asked, settings)
 
-    prompts = rating_prompts(ROWS, rng)
-    tokens = sum(len(engine.tokenize(prompt)) for prompt in prompts)
-    scale = [str(n) for n in range(1, 6)]
-    ours = tokens / seconds(lambda: engine.score(prompts, scale, chat=False), 2)
-    row("scoring", "prompt tokens/s", ours, bare_forward(engine, prompts), "bare forward pass, same batch shape", 0.8)
 
-    texts = [f"{title}, a movie (year: 1995; genres: Drama, Comedy)." for title in titles(ROWS, rng)]
-    tokens = sum(len(engine.tokenize(text)) for text in texts)
-    ours = tokens / seconds(lambda: engine.encode(texts), 2)
-    row("embedding", "tokens/s", ours, bare_forward(engine, texts), "bare forward pass, same batch shape", 0.8)
+def scoring(engine: TransformersEngine, data: MovieLens, settings: Settings, count: int) -> None:
+    """P(answer) of the demo's prompts."""
+    prompts = data.prompts("rating", "test", count, settings)["prompt"].to_list()
+    scale = answer_texts("rating", data.spec)
+    engine.score(prompts[:16], scale, chat=False)
+    tokens = sum(len(engine.prompt_tokens(prompt, chat=False)) for prompt in prompts)
+    ours = tokens / seconds(lambda: engine.score(prompts, scale, chat=False))
+    some = [torch.tensor([engine.prompt_tokens(prompt, chat=False)]) for prompt in prompts[:PEER_PROMPTS]]
+    taken = seconds(lambda: [generate(engine, ids, 2) for ids in some])
+    peer = sum(ids.shape[1] for ids in some) / taken
+    print_row("scoring", "prompt tokens/s", ours, peer, "generate of two tokens, one prompt at a time", SCORING)
+    dtype = engine.model.dtype
+    useful, name = ours * gflop_per_token(engine.backbone), str(dtype).removeprefix("torch.")
+    print_row(
+        "scoring, share of the peak", "useful GFLOP/s", useful, peak_gflops(dtype), f"{name} matrix product", PEAK
+    )
 
-    asked = [f"Describe this movie in at most 40 words, in plain sentences.\n{text}" for text in texts[:GENERATED]]
-    start = time.perf_counter()
-    written = engine.generate(asked, Sampling(NEW_TOKENS, 0.8, 0.9, 1))
-    ours = sum(len(engine.tokenize(text)) for text in written) / (time.perf_counter() - start)
+
+def embedding(engine: TransformersEngine, data: MovieLens, count: int) -> None:
+    """Vectors of item texts."""
+    texts = data.item_texts(count)
+    engine.encode(texts[:16])
+    ours = len(texts) / seconds(lambda: engine.encode(texts))
+    some = [torch.tensor([engine.tokenize(text)]) for text in texts[:PEER_TEXTS]]
+
+    def one_by_one() -> None:
+        for ids in some:
+            generate(engine, ids, PUBLISHED_TOKENS, output_hidden_states=True, return_dict_in_generate=True)
+
+    peer = len(some) / seconds(one_by_one)
+    print_row("embedding", "items/s", ours, peer, f"generate of up to {PUBLISHED_TOKENS} tokens an item", EMBEDDING)
+
+
+def descriptions(engine: TransformersEngine, asked: Sequence[str], settings: Settings) -> float:
+    """New tokens/s of item descriptions, which is returned too."""
+    engine.generate(asked[:4], sampling(settings, new_tokens=4))
+    ours = new_tokens_per_second(engine, asked, settings)
     start, made = time.perf_counter(), 0
-    for prompt in asked[:ONE_BY_ONE]:
+    for prompt in asked[:: len(asked) // PEER_DESCRIBED][:PEER_DESCRIBED]:
         ids = torch.tensor([engine.prompt_tokens(prompt, chat=True)])
-        output = engine.model.generate(ids, do_sample=True, top_p=0.9, max_new_tokens=NEW_TOKENS, pad_token_id=0)
+        options = {"do_sample": True, "temperature": settings.descriptions.temperature}
+        output = generate(
+            engine, ids, settings.descriptions.max_new_tokens, top_p=settings.descriptions.top_p, **options
+        )
         made += output.shape[1] - ids.shape[1]
     peer = made / (time.perf_counter() - start)
-    row("descriptions", "new tokens/s", ours, peer, "generate, one item at a time", 3)
+    print_row("descriptions", "new tokens/s", ours, peer, "generate, one item at a time", DESCRIPTIONS)
+    return ours
+
+
+def beside_vllm(ours: float, folder: Path, asked: Sequence[str], settings: Settings) -> None:
+    """The same descriptions by vLLM on the same cores."""
+    if vllm_build() is None:
+        print("vLLM is not installed (make vllm): no comparison with it", file=sys.stderr)
+        return
+    from rallrec_pipeline.language_models.vllm_engine import VllmEngine
+
+    engine = VllmEngine.load(folder, settings.model.model_copy(update={"engine": "vllm"}))
+    try:
+        engine.generate(asked[:4], sampling(settings, new_tokens=4))  # loads it
+        peer = new_tokens_per_second(engine, asked, settings)
+    finally:
+        engine.close()
+    print_row("descriptions, beside vLLM", "new tokens/s", ours, peer, "vLLM on the same cores", AS_VLLM)
+
+
+def new_tokens_per_second(engine: Engine, asked: Sequence[str], settings: Settings) -> float:
+    """In batches of the settings' size, as the stage asks."""
+    before, start, size = engine.usage.new_tokens, time.perf_counter(), settings.descriptions.batch_size
+    for first in range(0, len(asked), size):
+        engine.generate(asked[first : first + size], sampling(settings, settings.descriptions.max_new_tokens))
+    return (engine.usage.new_tokens - before) / (time.perf_counter() - start)
+
+
+def sampling(settings: Settings, new_tokens: int) -> Sampling:
+    """As the stage samples."""
+    return Sampling(new_tokens, settings.descriptions.temperature, settings.descriptions.top_p, seed=1)
+
+
+def generate(engine: TransformersEngine, ids: torch.Tensor, new_tokens: int, **options: Any) -> Any:
+    """Plain `generate` of one prompt; greedy unless told otherwise."""
+    greedy = {} if "do_sample" in options else {"do_sample": False}
+    return engine.model.generate(ids, max_new_tokens=new_tokens, pad_token_id=engine.fill, **greedy, **options)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Duration of `work`."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

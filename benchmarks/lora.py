@@ -1,9 +1,9 @@
 """LoRA steps: ours against Hugging Face's Trainer as it comes, at the same effective batch.
 
-Both tune the same model (rank 8 on q_proj and v_proj, dropout 0.05, float32 on a CPU) on the same prompts of the rating
-form. The peer pads each batch to its longest prompt, computes the logits of the whole vocabulary at every place and has
-its labels on the answer's token. Each side runs in a process of its own, since ours tells the C library how to treat
-freed memory. Needs the base model in the lake, as `language_model.py`. Prints two JSON lines.
+Both tune the same model (rank 8 on q_proj and v_proj, dropout 0.05, float32 on a CPU) on the same tuning prompts of
+MovieLens-100K. The peer pads each batch to its longest prompt, computes the logits of the whole vocabulary at every
+place and has its labels on the answer's token. Each side runs in a process of its own, since ours tells the C library
+how to treat freed memory. Needs raw files and base model in the lake, as `language_model.py`. Prints two JSON lines.
 
     python benchmarks/lora.py --steps 1 --batch 8     quickly
 """
@@ -18,9 +18,10 @@ import tempfile
 import time
 from typing import Any
 
-import numpy as np
 import torch
-from language_model import rating_prompts
+from movielens import MovieLens
+from peak import gflop_per_token, peak_gflops
+from rows import print_row
 
 from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.settings import TuningSettings, lake_root, load_settings
@@ -43,15 +44,9 @@ def main() -> None:
     found = {side: run_side(side, options.steps, options.batch) for side in ("ours", "peer")}
     rates = {side: result["tokens"] / result["seconds"] for side, result in found.items()}
     print(f"padding of ours: {found['ours']['padding']:.1%}", file=sys.stderr)
-    row("LoRA step", "useful tokens/s", rates["ours"], rates["peer"], "Trainer with its defaults", SPEED_TARGET)
-    useful = rates["ours"] * found["ours"]["flops"] / 1e9
-    row("LoRA step, share of the peak", "useful GFLOP/s", useful, found["ours"]["peak"], "matrix product", PEAK_TARGET)
-
-
-def row(name: str, unit: str, ours: float, peer: float, peer_name: str, target: float) -> None:
-    """Print one result."""
-    found = {"name": name, "unit": unit, "ours": round(ours, 1), "peer": round(peer, 1), "peer_name": peer_name}
-    print(json.dumps(found | {"ratio": round(ours / peer, 3), "target": target}), flush=True)
+    print_row("LoRA step", "useful tokens/s", rates["ours"], rates["peer"], "Trainer with its defaults", SPEED_TARGET)
+    useful, peak = rates["ours"] * found["ours"]["gflop"], found["ours"]["peak"]
+    print_row("LoRA step, share of the peak", "useful GFLOP/s", useful, peak, "float32 matrix product", PEAK_TARGET)
 
 
 def run_side(side: str, steps: int, batch: int) -> dict[str, Any]:
@@ -63,9 +58,9 @@ def run_side(side: str, steps: int, batch: int) -> dict[str, Any]:
 
 def prompts_of(steps: int, batch: int) -> tuple[list[str], list[str]]:
     """Prompts and answers of one step that warms up and of those that are timed."""
-    rng = np.random.default_rng(1)
-    prompts = rating_prompts((1 + steps) * batch, rng)
-    return prompts, [str(rng.integers(1, 6)) for _ in prompts]
+    rows = MovieLens.read().prompts("rating", "train", (1 + steps) * batch, load_settings("demo"))
+    rows = rows.sample(fraction=1, shuffle=True, seed=1)  # in no order of time
+    return rows["prompt"].to_list(), rows["answer"].to_list()
 
 
 def ours(steps: int, batch: int) -> dict[str, Any]:
@@ -84,31 +79,19 @@ def ours(steps: int, batch: int) -> dict[str, Any]:
     add_adapter(engine, tuning, seed=1)
     times: list[float] = []
     result = tune(engine, examples, trie, lambda: 0.5, tuning, 1, lambda done, total: times.append(time.perf_counter()))
-    linear = [m for n, m in engine.backbone.named_modules() if isinstance(m, torch.nn.Linear) and "lora" not in n]
     return {
         "seconds": times[-1] - times[0],
         "tokens": round(result.tokens * steps / (1 + steps)),
         "padding": result.padding,
         # Forward, and backward to the activations: the weights of the matrices have no gradient.
-        "flops": 4.0 * sum(module.weight.numel() for module in linear),
-        "peak": peak_gflops(),
+        "gflop": 2 * gflop_per_token(engine.backbone),
+        "peak": peak_gflops(torch.float32),
     }
 
 
 def float32(model: Any) -> Any:
     """The model's settings with the type that the peer takes on a CPU."""
     return model.model_copy(update={"dtype": "float32"})
-
-
-def peak_gflops() -> float:
-    """Fastest of some matrix products of the shape of a feed-forward layer."""
-    left, right = torch.randn(1024, 576), torch.randn(576, 1536)
-    best = float("inf")
-    for _ in range(20):
-        start = time.perf_counter()
-        left @ right
-        best = min(best, time.perf_counter() - start)
-    return 2 * 1024 * 576 * 1536 / best / 1e9
 
 
 def peer(steps: int, batch: int) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Run the benchmark scripts beside this file and gather what they print.
 
 Each script compares one job of ours with a named peer and prints JSON lines, one a comparison:
-`{"name", "unit", "ours", "peer", "peer_name", "ratio", "target"}`. `ratio` at or above `target` meets it.
+`{"name", "unit", "ours", "peer", "peer_name", "ratio", "target"}`, and `notes` where there is more to say.
+`ratio` at or above `target` meets it.
 
     python benchmarks/run.py            all scripts
     python benchmarks/run.py tables     only benchmarks/tables.py; the other rows stay as they were
@@ -27,7 +28,7 @@ PAGE = HERE.parent / "docs" / "benchmarks.md"
 KEYS = ("name", "unit", "ours", "peer", "peer_name", "ratio", "target")
 PACKAGES = ("torch", "transformers", "polars", "numpy", "faiss-cpu", "dagster")
 
-HELPERS = ("run", "generate")  # these measure nothing
+HELPERS = ("run", "generate", "rows", "movielens", "peak")  # these measure nothing
 
 
 def main(chosen: list[str]) -> int:
@@ -73,7 +74,9 @@ def parse_row(line: str) -> dict[str, Any] | None:
         value = json.loads(line)
     except ValueError:
         return None
-    return {key: value[key] for key in KEYS} if isinstance(value, dict) and set(KEYS) <= set(value) else None
+    if not isinstance(value, dict) or not set(KEYS) <= set(value):
+        return None
+    return {key: value[key] for key in (*KEYS, "notes") if key in value}
 
 
 def read_results() -> list[dict[str, Any]]:

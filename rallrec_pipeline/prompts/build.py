@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
+from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.tables import PROMPT_COLUMNS
 from rallrec_pipeline.prompts.facts import Facts
-from rallrec_pipeline.prompts.render import PromptInput, RatedItem, render, true_answer
+from rallrec_pipeline.prompts.render import (
+    mean_text,
+    rating_text,
+    render,
+    shown_profile,
+    shown_title,
+    texts_of,
+    true_answer,
+)
 from rallrec_pipeline.settings import AnswerForm, PromptForm
 
 # What each form takes from the table `retrieved_histories`.
@@ -25,20 +34,24 @@ BEST_FIRST: frozenset[PromptForm] = frozenset({"relevance", "reranked"})
 
 @dataclass(frozen=True)
 class PromptContext:
-    """What prompts state beside the histories: titles and profiles by id, and facts if switched on."""
+    """What prompts state beside the histories, as they show it.
+
+    `titles` has item_id and title, `profiles` user_id and profile; facts are there if switched on.
+    """
 
     spec: DatasetSpec
-    titles: Mapping[str, str]
-    profiles: Mapping[str, Mapping[str, str]]
+    titles: pl.DataFrame
+    profiles: pl.DataFrame
     facts: Facts
 
 
 def prompt_context(spec: DatasetSpec, items: pl.DataFrame, users: pl.DataFrame, facts: Facts) -> PromptContext:
-    """Look-ups from the tables `core_items` and `users`."""
-    titles = dict(zip(items["item_id"], items["title"], strict=True))
+    """From the tables `core_items` and `users`; only users who are asked about need to be in it."""
+    titles = pl.DataFrame({"item_id": items["item_id"], "title": [shown_title(title) for title in items["title"]]})
     fields = [name for name in spec.user_fields if name in users.columns]
-    profiles = {row["user_id"]: {f: row[f] or "" for f in fields} for row in users.iter_rows(named=True)}
-    return PromptContext(spec, titles, profiles, facts)
+    known = [shown_profile(dict(zip(fields, row, strict=True))) for row in users.select(fields).iter_rows()]
+    profile = pl.Series("profile", known or [""] * users.height, dtype=pl.String)  # without fields there are no rows
+    return PromptContext(spec, titles, users.select("user_id").with_columns(profile), facts)
 
 
 def build_prompts(
@@ -47,47 +60,76 @@ def build_prompts(
     prompt_forms: Sequence[PromptForm],
     answer_forms: Sequence[AnswerForm],
 ) -> pl.DataFrame:
-    """One prompt per sample, prompt form and answer form, in the columns of `PROMPT_COLUMNS`."""
-    rows = [
-        _prompt_row(sample, context, prompt_form, answer_form)
+    """One prompt per sample, prompt form and answer form, in the columns of `PROMPT_COLUMNS`.
+
+    Raises DataError for an item that `context` has no title of.
+    """
+    samples = _samples(histories, context)
+    made = [
+        _prompts_of(samples, histories, context, prompt_form, answer_form)
         for prompt_form in prompt_forms
         for answer_form in answer_forms
-        for sample in histories.iter_rows(named=True)
     ]
-    return pl.DataFrame(rows, schema=dict(PROMPT_COLUMNS), orient="row")
+    return pl.concat([pl.DataFrame(schema=PROMPT_COLUMNS), *made])
 
 
-def _prompt_row(
-    sample: Mapping[str, object], context: PromptContext, prompt_form: PromptForm, answer_form: AnswerForm
-) -> list[object]:
-    prompt = render(_prompt_input(sample, context, prompt_form, answer_form), answer_form, context.spec)
-    made: dict[str, object] = {
-        "prompt_form": prompt_form,
-        "answer_form": answer_form,
-        "prompt": prompt.text,
-        "answer": true_answer(answer_form, context.spec, float(str(sample["rating"]))),
-        "answer_offsets": list(prompt.answer_offsets),
-    }
-    return [made[name] if name in made else sample[name] for name in PROMPT_COLUMNS]
-
-
-def _prompt_input(
-    sample: Mapping[str, object], context: PromptContext, prompt_form: PromptForm, answer_form: AnswerForm
-) -> PromptInput:
-    column = HISTORY_COLUMN[prompt_form]
-    history = list(zip(_list(sample[column]), _list(sample[f"{column}_ratings"]), strict=True))
-    if answer_form == "rating" and prompt_form in BEST_FIRST:
-        history.reverse()  # a list is completed from its end: the most relevant line stands last
-    user, item, facts = str(sample["user_id"]), str(sample["item_id"]), context.facts
-    return PromptInput(
-        title=context.titles[item],
-        history=[RatedItem(context.titles[i], r, facts.history_mean(user, i, r)) for i, r in history],
-        profile=context.profiles.get(user, {}),
-        target_mean=facts.target_mean(int(str(sample["sample_id"]))),
-        user_mean=facts.user_mean(int(str(sample["sample_id"]))),
+def _prompts_of(
+    samples: pl.DataFrame,
+    histories: pl.DataFrame,
+    context: PromptContext,
+    prompt_form: PromptForm,
+    answer_form: AnswerForm,
+) -> pl.DataFrame:
+    shown = _shown_history(histories, context, prompt_form, answer_form)
+    answers = texts_of(histories["rating"], lambda rating: true_answer(answer_form, context.spec, rating))
+    return (
+        histories.hstack(render(samples, shown, answer_form, context.spec))
+        .with_columns(
+            pl.lit(prompt_form).alias("prompt_form"), pl.lit(answer_form).alias("answer_form"), answers.alias("answer")
+        )
+        .select(pl.col(name).cast(kind) for name, kind in PROMPT_COLUMNS.items())
     )
 
 
-def _list(value: object) -> list:  # type: ignore[type-arg]
-    assert isinstance(value, list)
-    return value
+def _samples(histories: pl.DataFrame, context: PromptContext) -> pl.DataFrame:
+    """What `render` wants to know of each sample."""
+    rows = _with_titles(histories.select("sample_id", "user_id", "item_id"), context)
+    rows = rows.join(context.profiles, on="user_id", how="left", maintain_order="left")
+    return rows.select(
+        "title",
+        pl.col("profile").fill_null(""),
+        texts_of(context.facts.target_mean(histories["sample_id"]), mean_text).alias("target_mean"),
+        texts_of(context.facts.user_mean(histories["sample_id"]), mean_text).alias("user_mean"),
+    )
+
+
+def _shown_history(
+    histories: pl.DataFrame, context: PromptContext, prompt_form: PromptForm, answer_form: AnswerForm
+) -> pl.DataFrame:
+    """The history items of all samples, in the order in which `render` shows them."""
+    name = HISTORY_COLUMN[prompt_form]
+    ids, ratings = pl.col(name), pl.col(f"{name}_ratings")
+    if answer_form == "rating" and prompt_form in BEST_FIRST:
+        ids, ratings = (
+            ids.list.reverse(),
+            ratings.list.reverse(),
+        )  # completed from its end: the most relevant stands last
+    lists = histories.select(
+        pl.int_range(pl.len(), dtype=pl.UInt32).alias("row"), "user_id", ids.alias("item_id"), ratings.alias("rating")
+    )
+    rows = lists.filter(pl.col("item_id").list.len() > 0).explode("item_id", "rating")
+    means = context.facts.history_mean(rows)
+    return _with_titles(rows, context).select(
+        "row",
+        "title",
+        texts_of(rows["rating"], rating_text).alias("rating"),
+        texts_of(means, mean_text).alias("mean"),
+    )
+
+
+def _with_titles(rows: pl.DataFrame, context: PromptContext) -> pl.DataFrame:
+    titled = rows.join(context.titles, on="item_id", how="left", maintain_order="left")
+    if titled["title"].null_count():
+        unknown = titled.filter(pl.col("title").is_null())["item_id"][0]
+        raise DataError(f"item {unknown!r} is not in core_items: run `rallrec run` again from core_items on")
+    return titled

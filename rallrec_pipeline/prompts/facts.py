@@ -6,8 +6,8 @@ validation and test samples), and a history item's mean leaves out the rating of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -16,31 +16,47 @@ from rallrec_pipeline.settings import Fact
 
 
 @dataclass(frozen=True)
+class ItemMeans:
+    """What the means of items are made from.
+
+    `samples` has sample_id and item_mean; `sums` item_id, total and count of the training ratings; `pairs` user_id and
+    item_id of those of users who are asked about.
+    """
+
+    samples: pl.DataFrame
+    sums: pl.DataFrame
+    pairs: pl.DataFrame
+    global_mean: float
+
+
+@dataclass(frozen=True)
 class Facts:
-    """Look-ups; every method gives None for a fact that is switched off."""
+    """Each method gives as many Float64 as it is asked for, null for a fact that is switched off."""
 
-    target_means: Mapping[int, float] = field(default_factory=dict)
-    user_means: Mapping[int, float] = field(default_factory=dict)
-    item_sums: Mapping[str, tuple[float, int]] = field(default_factory=dict)
-    training_pairs: frozenset[tuple[str, str]] = frozenset()
-    global_mean: float = 0.0
+    items: ItemMeans | None = None
+    users: pl.DataFrame | None = None
+    """sample_id and user_mean."""
 
-    def target_mean(self, sample_id: int) -> float | None:
-        """Mean rating of the sample's target."""
-        return self.target_means.get(sample_id)
+    def target_mean(self, sample_ids: pl.Series) -> pl.Series:
+        """Mean rating of each sample's target."""
+        return _looked_up(sample_ids, self.items.samples if self.items else None, "item_mean")
 
-    def user_mean(self, sample_id: int) -> float | None:
-        """Mean rating in the sample's history."""
-        return self.user_means.get(sample_id)
+    def user_mean(self, sample_ids: pl.Series) -> pl.Series:
+        """Mean rating in each sample's history."""
+        return _looked_up(sample_ids, self.users, "user_mean")
 
-    def history_mean(self, user_id: str, item_id: str, rating: float) -> float | None:
-        """Mean rating of a history item, without this user's own rating of it."""
-        if not self.target_means:
-            return None
-        total, count = self.item_sums.get(item_id, (0.0, 0))
-        if (user_id, item_id) in self.training_pairs:
-            total, count = total - rating, count - 1
-        return (total + SHRINKAGE * self.global_mean) / (count + SHRINKAGE)
+    def history_mean(self, rows: pl.DataFrame) -> pl.Series:
+        """Mean rating of history items (user_id, item_id, rating), each without its user's own rating of it."""
+        if self.items is None:
+            return pl.Series("mean", [None] * rows.height, dtype=pl.Float64)
+        own = self.items.pairs.with_columns(pl.lit(1).alias("own"))
+        known = rows.join(self.items.sums, on="item_id", how="left", maintain_order="left")
+        known = known.join(own, on=["user_id", "item_id"], how="left", maintain_order="left")
+        others = pl.col("own").fill_null(0)
+        total = pl.col("total").fill_null(0.0) - others * pl.col("rating").cast(pl.Float64)
+        count = pl.col("count").fill_null(0) - others
+        prior = SHRINKAGE * self.items.global_mean
+        return known.select(((total + prior) / (count + SHRINKAGE)).alias("mean")).to_series()
 
 
 def make_facts(
@@ -50,17 +66,19 @@ def make_facts(
 
     `statistics` is `rating_statistics` of all samples; `training` the training interactions.
     """
-    rows = statistics.join(histories.select("sample_id"), on="sample_id", how="semi")
-    by_sample = {name: dict(zip(rows["sample_id"], rows[name], strict=True)) for name in ("item_mean", "user_mean")}
-    facts = Facts(user_means=by_sample["user_mean"] if "user_mean" in wanted else {})
+    asked = statistics.join(histories.select("sample_id"), on="sample_id", how="semi")
+    users = asked.select("sample_id", "user_mean") if "user_mean" in wanted else None
     if "item_mean" not in wanted:
-        return facts
-    sums = training.group_by("item_id").agg(pl.col("rating").cast(pl.Float64).sum(), pl.len())
-    users = training.join(histories.select("user_id").unique(), on="user_id", how="semi")
-    return Facts(
-        target_means=by_sample["item_mean"],
-        user_means=facts.user_means,
-        item_sums={item: (total, count) for item, total, count in sums.iter_rows()},
-        training_pairs=frozenset(users.select("user_id", "item_id").iter_rows()),
-        global_mean=float(training["rating"].cast(pl.Float64).mean() or 0.0),  # type: ignore[arg-type]
-    )
+        return Facts(users=users)
+    rating = pl.col("rating").cast(pl.Float64)
+    sums = training.group_by("item_id").agg(rating.sum().alias("total"), pl.len().cast(pl.Int64).alias("count"))
+    pairs = training.join(histories.select("user_id").unique(), on="user_id", how="semi").select("user_id", "item_id")
+    mean = float(training["rating"].cast(pl.Float64).mean() or 0.0)  # type: ignore[arg-type]
+    return Facts(ItemMeans(asked.select("sample_id", "item_mean"), sums, pairs.unique(), mean), users)
+
+
+def _looked_up(sample_ids: pl.Series, known: pl.DataFrame | None, name: str) -> pl.Series:
+    if known is None:
+        return pl.Series(name, [None] * len(sample_ids), dtype=pl.Float64)
+    rows = sample_ids.alias("sample_id").to_frame().join(known, on="sample_id", how="left", maintain_order="left")
+    return rows[name].cast(pl.Float64)

@@ -1,49 +1,24 @@
-"""One prompt from one sample: four prompt forms, two answer forms.
+"""Prompts as text, all samples of a table at once: two answer forms.
 
 `yes_no` (the papers'): a chat turn that states profile, rated history and target and asks for yes or no.
 `rating`: a list of ratings to be completed, `title: n` a line, the target last and left open.
 
-Titles and profiles are untrusted text: `clean_text` takes away what could break a line or a chat template.
+Titles and profiles are untrusted text: `shown_title` and `shown_profile` take away what could break a line or a chat
+template. What is rendered has gone through them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+
+import polars as pl
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.lake.text import clean_text
 from rallrec_pipeline.settings import AnswerForm
 
 YES_NO = ("Yes", "No")
-
-
-@dataclass(frozen=True)
-class RatedItem:
-    """A history item as a prompt shows it; `mean` is None unless that fact is switched on."""
-
-    title: str
-    rating: float
-    mean: float | None = None
-
-
-@dataclass(frozen=True)
-class PromptInput:
-    """Everything that one prompt states. `history` is in the order in which it is shown."""
-
-    title: str
-    history: Sequence[RatedItem]
-    profile: Mapping[str, str] = field(default_factory=dict)
-    target_mean: float | None = None
-    user_mean: float | None = None
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """`answer_offsets`: where in `text` the answers of the history stand (rating form only)."""
-
-    text: str
-    answer_offsets: tuple[int, ...] = ()
+MAX_PROFILE = 60  # characters of one field of a profile
 
 
 def answer_texts(form: AnswerForm, spec: DatasetSpec) -> tuple[str, ...]:
@@ -70,46 +45,106 @@ def rating_text(rating: float) -> str:
     return f"{rating:g}"
 
 
-def render(sample: PromptInput, form: AnswerForm, spec: DatasetSpec) -> Prompt:
-    """The prompt of `sample` in an answer form."""
-    return _rating_prompt(sample, spec) if form == "rating" else _yes_no_prompt(sample, spec)
+def mean_text(mean: float) -> str:
+    """A mean rating as prompts state it."""
+    return f"{mean:.1f}"
 
 
-def _rating_prompt(sample: PromptInput, spec: DatasetSpec) -> Prompt:
-    scale = spec.label.scale
-    shown = ", average in brackets" if sample.target_mean is not None else ""
-    mean = f" This user's average: {sample.user_mean:.1f}." if sample.user_mean is not None else ""
-    text = f"{spec.words.item.capitalize()} ratings of one user from {scale[0]:g} to {scale[-1]:g}{shown}.{mean}\n"
-    offsets = []
-    for item in sample.history:
-        text += _titled(item.title, item.mean) + ":"
-        offsets.append(len(text))
-        text += rating_text(item.rating) + "\n"
-    return Prompt(text + _titled(sample.title, sample.target_mean) + ":", tuple(offsets))
+def shown_title(title: str | None) -> str:
+    """A title as prompts show it."""
+    return clean_text(title or "") or "untitled"
 
 
-def _yes_no_prompt(sample: PromptInput, spec: DatasetSpec) -> Prompt:
+def shown_profile(profile: Mapping[str, str | None]) -> str:
+    """The known fields of a profile as prompts show them; empty where none is known."""
+    return "; ".join(f"{name}: {clean_text(value, MAX_PROFILE)}" for name, value in profile.items() if value)
+
+
+def texts_of(values: pl.Series, write: Callable[[float], str]) -> pl.Series:
+    """`write` of each value, called once for each that is different; null stays null."""
+    known = values.drop_nulls().unique()
+    texts = pl.Series([write(value) for value in known.to_list()], dtype=pl.String)
+    return values.replace_strict(known, texts, default=None, return_dtype=pl.String)
+
+
+def render(samples: pl.DataFrame, history: pl.DataFrame, form: AnswerForm, spec: DatasetSpec) -> pl.DataFrame:
+    """The prompt of each sample, in order: `prompt`, and `answer_offsets` (List(Int32)).
+
+    `samples` has `title` (of the target) and `profile`, and `target_mean` and `user_mean`, null where not stated.
+    `history` has a row for each history item: `row` (place of its sample, ascending), `title`, `rating` and `mean`, in
+    the order in which it is shown. All but `row` is text. `answer_offsets` says at which characters of the prompt the
+    ratings of the history stand (rating form; else empty).
+    """
+    return _rating_prompts(samples, history, spec) if form == "rating" else _yes_no_prompts(samples, history, spec)
+
+
+def _rating_prompts(samples: pl.DataFrame, history: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
+    scale, what = spec.label.scale, spec.words.item.capitalize()
+    means = pl.when(pl.col("target_mean").is_not_null()).then(pl.lit(", average in brackets")).otherwise(pl.lit(""))
+    average = pl.concat_str(pl.lit(" This user's average: "), "user_mean", pl.lit(".")).fill_null("")
+    head = [pl.lit(f"{what} ratings of one user from {scale[0]:g} to {scale[-1]:g}"), means, pl.lit("."), average]
+    heads = samples.select(pl.concat_str(*head, pl.lit("\n"))).to_series()
+    before = heads.str.len_chars().gather(history["row"])  # characters in front of the first line
+    lines = history.select(
+        "row",
+        pl.concat_str(_titled("title", "mean"), pl.lit(":")).alias("name"),
+        pl.concat_str("rating", pl.lit("\n")).alias("answer"),
+    )
+    length = pl.col("name").str.len_chars() + pl.col("answer").str.len_chars()
+    end = length.cum_sum().over("row") - pl.col("answer").str.len_chars()
+    lists = (
+        lines.with_columns((end + before).cast(pl.Int32).alias("answer_offsets"), pl.concat_str("name", "answer"))
+        .group_by("row", maintain_order=True)
+        .agg(pl.col("name").str.join(""), "answer_offsets")
+    )
+    rows = _beside(samples.with_columns(heads.alias("head")), lists)
+    target = _titled("title", "target_mean")
+    return rows.select(
+        pl.concat_str("head", pl.col("name").fill_null(""), target, pl.lit(":")).alias("prompt"),
+        pl.col("answer_offsets").fill_null(pl.lit([], pl.List(pl.Int32))),
+    )
+
+
+def _yes_no_prompts(samples: pl.DataFrame, history: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
+    rated = pl.concat_str(_titled("title", "mean"), pl.lit(" ("), "rating", pl.lit(" stars)"))
+    shown = _titled("title", "mean") if spec.is_implicit else rated
+    lists = history.select("row", shown.alias("shown")).group_by("row", maintain_order=True)
+    rows = _beside(samples, lists.agg(pl.col("shown").str.join(", ")))
+    lines = [_profile(), *_known(spec), *_question(spec)]
+    empty = pl.lit([], pl.List(pl.Int32)).alias("answer_offsets")
+    return rows.select(pl.concat_str(*lines, separator="\n", ignore_nulls=True).alias("prompt"), empty)
+
+
+def _profile() -> pl.Expr:
+    return pl.when(pl.col("profile") != "").then(pl.concat_str(pl.lit("User profile: "), "profile", pl.lit(".")))
+
+
+def _known(spec: DatasetSpec) -> list[pl.Expr]:
+    """What is known of the user, a line each; null where nothing is."""
     words, top = spec.words, spec.label.scale[-1]
-    profile = "; ".join(f"{name}: {clean_text(value, 60)}" for name, value in sample.profile.items() if value)
     if spec.is_implicit:
-        chosen = ", ".join(_titled(item.title, item.mean) for item in sample.history)
-        known = [f"{words.items.capitalize()} this user chose: {chosen}." if chosen else ""]
-    else:
-        rated = ", ".join(f"{_titled(i.title, i.mean)} ({rating_text(i.rating)} stars)" for i in sample.history)
-        known = [
-            f"{words.items.capitalize()} this user rated (out of {top:g} stars): {rated}." if rated else "",
-            f"The user's average rating is {sample.user_mean:.1f}." if sample.user_mean is not None else "",
-            f"More than {spec.label.like_above:g} stars means that the user likes a {words.item}.",
-        ]
-    lines = [
-        f"User profile: {profile}." if profile else "",
-        *known,
-        f'Judging by this, will the user like the {words.item} "{_titled(sample.title, sample.target_mean)}"?',
-        "Answer with Yes or No only.",
+        return [pl.concat_str(pl.lit(f"{words.items.capitalize()} this user chose: "), "shown", pl.lit("."))]
+    rated = f"{words.items.capitalize()} this user rated (out of {top:g} stars): "
+    return [
+        pl.concat_str(pl.lit(rated), "shown", pl.lit(".")),
+        pl.concat_str(pl.lit("The user's average rating is "), "user_mean", pl.lit(".")),
+        pl.lit(f"More than {spec.label.like_above:g} stars means that the user likes a {words.item}."),
     ]
-    return Prompt("\n".join(line for line in lines if line))
 
 
-def _titled(title: str, mean: float | None) -> str:
-    name = clean_text(title) or "untitled"
-    return name if mean is None else f"{name} ({mean:.1f})"
+def _question(spec: DatasetSpec) -> list[pl.Expr]:
+    asked = pl.lit(f'Judging by this, will the user like the {spec.words.item} "')
+    return [
+        pl.concat_str(asked, _titled("title", "target_mean"), pl.lit('"?')),
+        pl.lit("Answer with Yes or No only."),
+    ]
+
+
+def _beside(samples: pl.DataFrame, lists: pl.DataFrame) -> pl.DataFrame:
+    """`samples` with the columns of `lists`, which has at most one row for each `row`."""
+    return samples.with_row_index("row").join(lists, on="row", how="left", maintain_order="left")
+
+
+def _titled(title: str, mean: str) -> pl.Expr:
+    """The title, with the mean in brackets where there is one."""
+    return pl.concat_str(title, pl.concat_str(pl.lit(" ("), mean, pl.lit(")")).fill_null(""))

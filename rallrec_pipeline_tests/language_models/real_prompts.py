@@ -9,7 +9,9 @@ import polars as pl
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.descriptions import template_text
 from rallrec_pipeline.language_models.agreement import Questions
-from rallrec_pipeline.prompts.render import PromptInput, RatedItem, answer_texts, is_liked, render
+from rallrec_pipeline.prompts.build import build_prompts, prompt_context
+from rallrec_pipeline.prompts.facts import Facts
+from rallrec_pipeline.prompts.render import answer_texts, is_liked
 from rallrec_pipeline.settings import AnswerForm
 
 HISTORY = 5
@@ -18,14 +20,20 @@ HISTORY = 5
 def real_questions(movielens: Path, spec: DatasetSpec, form: AnswerForm, count: int) -> Questions:
     """Each of `count` users' last rating, asked for from the ratings before it."""
     ratings = _read(movielens / "ml-100k.inter").with_columns(pl.col("rating", "timestamp").cast(pl.Float64))
-    titles = dict(_read(movielens / "ml-100k.item").select("item_id", "movie_title").rows())
-    prompts = []
-    for _, rows in ratings.sort("timestamp", "item_id").group_by("user_id", maintain_order=True):
-        *history, (last, _) = rows.select("item_id", "rating").tail(HISTORY + 1).rows()
-        rated = [RatedItem(titles[item], rating) for item, rating in history]
-        prompts.append(render(PromptInput(titles[last], rated), form, spec).text)
-        if len(prompts) == count:
-            break
+    items = _read(movielens / "ml-100k.item").select("item_id", title="movie_title")
+    rows = ratings.sort("timestamp", "item_id").group_by("user_id", maintain_order=True).tail(HISTORY + 1)
+    users = rows.group_by("user_id", maintain_order=True).agg("item_id", "rating").head(count)
+    last, before = pl.all().list.last(), pl.all().list.slice(0, pl.col("item_id").list.len() - 1)
+    histories = pl.concat(
+        [
+            users.select(pl.int_range(pl.len()).alias("sample_id"), "user_id", split=pl.lit("test"), label=pl.lit(0)),
+            users.select("item_id", "rating").select(last),
+            users.select("item_id", "rating").select(before).rename({"item_id": "recent", "rating": "recent_ratings"}),
+        ],
+        how="horizontal",
+    )
+    context = prompt_context(spec, items, pl.DataFrame(schema={"user_id": pl.String}), Facts())
+    prompts = build_prompts(histories, context, ["recent"], [form])["prompt"].to_list()
     return Questions(prompts, answer_texts(form, spec), is_liked(form, spec), form == "yes_no")
 
 

@@ -59,13 +59,34 @@ def test_facts_leave_the_own_rating_out() -> None:
         {"user_id": ["u", "v", "w"], "item_id": ["a", "a", "b"], "rating": [4.0, 1.0, 3.0], "timestamp": [1, 2, 3]}
     )
     statistics = pl.DataFrame({"sample_id": [7], "item_mean": [3.3], "user_mean": [2.2]})
+    asked = pl.DataFrame({"user_id": ["u", "u", "u"], "item_id": ["a", "b", "c"], "rating": [4.0, 2.0, 5.0]})
     facts = make_facts(["item_mean"], statistics, histories(), training)
-    overall = training["rating"].mean()
-    assert facts.history_mean("u", "a", 4.0) == pytest.approx((1.0 + SHRINKAGE * overall) / (1 + SHRINKAGE))  # type: ignore[operator]
-    assert facts.history_mean("u", "b", 2.0) == pytest.approx((3.0 + SHRINKAGE * overall) / (1 + SHRINKAGE))  # type: ignore[operator]
-    assert facts.target_mean(7) == pytest.approx(3.3) and facts.user_mean(7) is None
+    prior = SHRINKAGE * 8 / 3
+    expected = [(1.0 + prior) / (1 + SHRINKAGE), (3.0 + prior) / (1 + SHRINKAGE), prior / SHRINKAGE]
+    assert facts.history_mean(asked).to_list() == pytest.approx(expected)
+    samples = pl.Series([7, 8])
+    assert facts.target_mean(samples).to_list() == [pytest.approx(3.3), None]
+    assert facts.user_mean(samples).to_list() == [None, None]
     none = make_facts([], statistics, histories(), training)
-    assert none.history_mean("u", "a", 4.0) is None and none.target_mean(7) is None
+    assert none.history_mean(asked).to_list() == [None] * 3 and none.target_mean(samples).to_list() == [None] * 2
+
+
+def test_a_sample_without_history_and_one_with_another_order_of_rows_keep_their_places(spec: DatasetSpec) -> None:
+    bare = histories().with_columns(pl.lit([], pl.List(pl.String)).alias("recent"), sample_id=pl.lit(8))
+    bare = bare.with_columns(pl.lit([], pl.List(pl.Float64)).alias("recent_ratings"), item_id=pl.lit("d"))
+    both = pl.concat([bare, histories().with_columns(pl.col("sample_id").cast(pl.Int32))])
+    context = prompt_context(spec, ITEMS, USERS, Facts())
+    made = build_prompts(both, context, ["recent"], ["rating", "yes_no"])
+    assert made["sample_id"].to_list() == [8, 7, 8, 7]
+    assert made["prompt"][0].endswith("from 1 to 5.\nDune:") and made["answer_offsets"][0].to_list() == []
+    assert made["prompt"][1].endswith("Alien:4\nBig:2\nCube:")
+    assert "rated" not in made["prompt"][2] and "Alien (4 stars), Big (2 stars)" in made["prompt"][3]
+
+
+def test_an_item_without_a_title_in_the_core_is_one_line(spec: DatasetSpec) -> None:
+    context = prompt_context(spec, ITEMS.head(2), USERS, Facts())
+    with pytest.raises(DataError, match="item 'c' is not in core_items"):
+        build_prompts(histories(), context, ["recent"], ["rating"])
 
 
 def samples(n: int) -> pl.DataFrame:

@@ -1,0 +1,28 @@
+"""What the machine could do at most: the rate of a bare matrix product, and how much work a token is."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+ROWS, HIDDEN, INNER = 1024, 576, 1536  # of a feed-forward layer of SmolLM2-135M
+REPEATS = 20
+
+
+def peak_gflops(dtype: torch.dtype) -> float:
+    """Fastest of some products of the shape of a feed-forward layer, in 10^9 floating-point operations a second."""
+    left, right = torch.ones(ROWS, HIDDEN, dtype=dtype), torch.ones(HIDDEN, INNER, dtype=dtype)
+    best = float("inf")
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        left @ right
+        best = min(best, time.perf_counter() - start)
+    return 2 * ROWS * HIDDEN * INNER / best / 1e9
+
+
+def gflop_per_token(backbone: Any) -> float:
+    """Of a forward pass through the layers' matrices, without attention and output head: what is useful at least."""
+    linear = [m for n, m in backbone.named_modules() if isinstance(m, torch.nn.Linear) and "lora" not in n]
+    return 2 * sum(module.weight.numel() for module in linear) / 1e9
