@@ -226,8 +226,8 @@ def prune(
 @app.command()
 def check(file: Annotated[Path, typer.Argument(metavar="FILE.toml", help="A dataset's TOML file.")]) -> None:
     """Compare a dataset's TOML file with its real files and tell every problem at once."""
-    from rallrec_pipeline.datasets.check import check_dataset
-    from rallrec_pipeline.datasets.check_files import is_listed
+    from rallrec_pipeline.datasets.checking.places import is_listed
+    from rallrec_pipeline.datasets.checking.report import check_dataset
 
     lake = lake_root()
     found = check_dataset(file, lake, load_settings().seed)
@@ -283,6 +283,7 @@ def _figures(figures: dict[str, Any]) -> Table:
     add("rows of users", rows.get("users"))
     for key in ("samples", "train", "valid", "test", "liked"):
         add(key, None, key)
+    add("neighbours of one time", None, "equal_times")
     for reason, count in list(figures["refused"].items())[:MAX_REASONS]:
         add(f"left out of {reason}", count)
     return table

@@ -77,7 +77,7 @@ def with_protocol(spec: DatasetSpec, protocol: str) -> DatasetSpec:
 def _read(path: Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     """Values of a TOML file, laid over those of the built-in dataset that it `extends`."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: {str(error) or type(error).__name__}") from error
     if "name" in values:  # it leads to folders of the lake

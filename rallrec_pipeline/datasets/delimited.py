@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
 from rallrec_pipeline.datasets.spec import TableFile
 
+MAX_RECORD_LINES = 1000  # of one record: a quote that is not closed within them is a stray one
+PARTS = "\x1fparts"  # column of a record's fields as written, each with a separator before it
+
 Split = tuple[pl.LazyFrame, pl.DataFrame]
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How fields are written."""
+    """How fields are written. The regular expressions mean the same to Rust and to Python."""
 
     separator: str
     quote: str
@@ -25,22 +29,35 @@ class Dialect:
         """The dialect of a table's file."""
         return cls(table.separator, table.quote or "", table.escape)
 
-    def record(self, fields: int, lenient: bool = False) -> str:
-        """Regular expression of a whole record: two groups per field, quoted and bare. For Rust and Python alike.
+    @property
+    def inside(self) -> str:
+        """What stands between the quotes of a field."""
+        return r'(?:[^"\\]|\\.)*' if self.escape == "backslash" else r'(?:[^"]|"")*'
 
-        A bare field holds no quote, unless `lenient`: then none at its start (`5" pipe`).
-        """
-        inside = r'(?:[^"\\]|\\.)*' if self.escape == "backslash" else r'(?:[^"]|"")*'
-        other = rf"[^{re.escape(self.separator)}\n]" if lenient else rf'[^"{re.escape(self.separator)}\n]'
-        outside = rf'[^"{re.escape(self.separator)}\n]{other}*'
-        field = rf'(?:"({inside})"|({outside})?)'
-        return rf"(?s)\A{re.escape(self.separator).join([field] * fields)}\z"
+    def field(self, lenient: bool = False) -> str:
+        """One field. A bare one holds no quote, unless `lenient`: then none at its start (`5" pipe`)."""
+        end = rf"{re.escape(self.separator)}\n"
+        bare = rf'[^"{end}][^{end}]*' if lenient else rf'[^"{end}]+'
+        return rf'(?:"{self.inside}"|{bare}|)'
+
+    def part(self, lenient: bool = False) -> str:
+        """A separator and one field. A line after a separator consists of such parts, or it is no record."""
+        return rf"(?s){re.escape(self.separator)}{self.field(lenient)}"
+
+    def opening(self) -> str:
+        """A line that ends within a quoted field."""
+        return rf'(?s)\A(?:{self.field()}{re.escape(self.separator)})*"{self.inside}\\?\z'
+
+    def closing(self) -> str:
+        """A line that begins within a quoted field and ends outside."""
+        return rf'(?s)\A{self.inside}"(?:{re.escape(self.separator)}{self.field()})*\z'
 
     def unquoted(self, text: pl.Expr) -> pl.Expr:
         """What a quoted field says."""
+        inside = text.str.strip_prefix(self.quote).str.strip_suffix(self.quote)
         if self.escape == "backslash":
-            return text.str.replace_all(r"(?s)\\(.)", "$1")
-        return text.str.replace_all('""', '"', literal=True)
+            return inside.str.replace_all(r"(?s)\\(.)", "$1")
+        return inside.str.replace_all('""', '"', literal=True)
 
 
 def header_fields(line: str, dialect: Dialect) -> list[str]:
@@ -50,90 +67,103 @@ def header_fields(line: str, dialect: Dialect) -> list[str]:
 
 
 def _scanned(line: str, dialect: Dialect) -> list[str]:
-    """Fields of a line, one after the other, without knowing how many; none where it is no whole record."""
-    one = dialect.record(1).removeprefix(r"(?s)\A").removesuffix(r"\z")
-    field = re.compile(rf"(?s){one}({re.escape(dialect.separator)}|\Z)")
-    escaped = (r"(?s)\\(.)", r"\1") if dialect.escape == "backslash" else ('""', '"')
-    found, place = [], 0
-    while match := field.match(line, place):
-        inside, bare, end = match.groups()
-        found.append(bare or "" if inside is None else re.sub(*escaped, inside))
-        if not end:
-            return found
-        place = match.end()
-    return []
+    """Fields of a line, without knowing how many; none where it is no whole record."""
+    marked = dialect.separator + line
+    parts = re.findall(dialect.part(), marked)
+    if "".join(parts) != marked:
+        return []
+    return pl.DataFrame({"part": parts}).select(_meaning(pl.col("part"), dialect)).to_series().to_list()
 
 
-def split_fields(lines: pl.LazyFrame, dialect: Dialect, fields: int) -> Split:
-    """(rows with `line`, `text` and a list `fields`; refused rows with `line`, `reason`, `text`).
+def split_fields(lines: pl.LazyFrame, dialect: Dialect, fields: int, columns: Mapping[str, int]) -> Split:
+    """(rows with `line`, `text` and `columns`; refused rows with `line`, `reason`, `text`).
 
-    `lines` has `line` and `text`; empty ones are nothing. A quoted field may hold the separator and line ends. A stray
-    quote spoils its own lines only: a line that is whole by itself is never taken for the inside of a field.
+    `lines` has `line` and `text`; empty ones are nothing. A record has `fields` fields; `columns` maps the name that a
+    column gets to its place among them, from 0. A quoted field may hold the separator and line ends. A line that ends
+    within one goes on to the line that closes it, if that makes a record of at most MAX_RECORD_LINES lines. Otherwise
+    the quote is a stray one: that line alone is refused, and those after it stand by themselves.
     """
-    filled = lines.filter(pl.col("text") != "")
     if not dialect.quote:
-        return _split_plain(filled, dialect.separator, fields)
-    has_quote = pl.col("text").str.contains(dialect.quote, literal=True)
-    plain, broken = _split_plain(filled.filter(~has_quote), dialect.separator, fields)
-    with_quotes = lines.filter(has_quote)
-    strict, lenient = dialect.record(fields), dialect.record(fields, lenient=True)
-    rest = [with_quotes.filter(~pl.col("text").str.contains(strict)).collect(), broken.select("line", "text")]
-    if rest[0].height:  # only a quote that is open makes an empty line a part of anything
-        rest.append(lines.filter(pl.col("text") == "").collect())
-    joined = _join_records(pl.concat(rest).sort("line"), dialect)
-    is_strict, is_lenient = pl.col("text").str.contains(strict), pl.col("text").str.contains(lenient)
-    records = [
-        plain,
-        _quoted(with_quotes, dialect, fields, strict),
-        _quoted(joined.lazy(), dialect, fields, strict),
-        _quoted(joined.filter(~is_strict).lazy(), dialect, fields, lenient),
-    ]
-    refused = joined.filter(~is_strict & ~is_lenient).select("line", _why(dialect, fields).alias("reason"), "text")
-    return pl.concat(records), refused
+        return _split_plain(lines, dialect.separator, fields, columns)
+    has_quote, is_whole = pl.col("text").str.contains(dialect.quote, literal=True), _is_whole(fields, dialect)
+    suspects = _in_parts(lines.filter(has_quote), dialect).filter(~is_whole).select("line", "text").collect()
+    joined = _joined_records(suspects, lines, dialect, fields)
+    taken = joined.select(pl.int_ranges("line", pl.col("last") + 1).explode().alias("line"))
+    if taken.height:
+        lines = lines.join(taken.lazy(), on="line", how="anti")
+    plain, broken = _split_plain(lines.filter(~has_quote), dialect.separator, fields, columns)
+    loose = _in_parts(suspects.join(taken, on="line", how="anti").lazy(), dialect, lenient=True)
+    quoted = _in_parts(lines.filter(has_quote), dialect), _in_parts(joined.drop("last").lazy(), dialect), loose
+    records = [found.filter(is_whole).select("line", "text", *_columns(columns, dialect)) for found in quoted]
+    reason = pl.lit(f"quotes do not enclose {fields} fields").alias("reason")
+    stray = loose.filter(~is_whole).select("line", reason, "text").collect()
+    return pl.concat([plain, *records]), pl.concat([broken, stray]).sort("line")
 
 
-def _split_plain(lines: pl.LazyFrame, separator: str, fields: int) -> Split:
+def _split_plain(lines: pl.LazyFrame, separator: str, fields: int, columns: Mapping[str, int]) -> Split:
+    lines = lines.filter(pl.col("text") != "")
     found = pl.col("text").str.count_matches(separator, literal=True) + 1  # half the time of splitting to see it
     reason = pl.format("{} fields instead of {}", found, pl.lit(fields))
     refused = lines.filter(found != fields).select("line", reason.alias("reason"), "text").collect(engine="streaming")
-    split = lines.with_columns(pl.col("text").str.split(separator).alias("fields"))
-    return split.filter(pl.col("fields").list.len() == fields), refused
+    split = lines.with_columns(pl.col("text").str.split(separator).alias(PARTS))
+    values = [pl.col(PARTS).list.get(place).alias(name) for name, place in columns.items()]
+    return split.filter(pl.col(PARTS).list.len() == fields).select("line", "text", *values), refused
 
 
-def _quoted(lines: pl.LazyFrame, dialect: Dialect, fields: int, pattern: str) -> pl.LazyFrame:
-    """Lines that match the pattern of a record, with their fields."""
-    groups = pl.col("text").str.extract_groups(pattern)
-    values = [
-        pl.coalesce(
-            dialect.unquoted(pl.col("groups").struct.field(str(2 * i + 1))),
-            pl.col("groups").struct.field(str(2 * i + 2)),
-            pl.lit(""),
-        )
-        for i in range(fields)
-    ]
-    found = lines.filter(pl.col("text").str.contains(pattern)).with_columns(groups.alias("groups"))
-    return found.with_columns(pl.concat_list(values).alias("fields")).drop("groups")
+def _in_parts(lines: pl.LazyFrame, dialect: Dialect, lenient: bool = False) -> pl.LazyFrame:
+    """`lines` with the column PARTS: one match after the other, a fraction of the time of a group for each field."""
+    marked = pl.concat_str(pl.lit(dialect.separator), "text")
+    return lines.with_columns(marked.str.extract_all(dialect.part(lenient)).alias(PARTS))
 
 
-def _join_records(rest: pl.DataFrame, dialect: Dialect) -> pl.DataFrame:
-    """Neighbouring lines that are no record by themselves, joined where a quote is open between them."""
-    if rest.is_empty():
-        return rest
+def _is_whole(fields: int, dialect: Dialect) -> pl.Expr:
+    """Whether a line consists of `fields` parts, with nothing between them."""
+    parts = pl.col(PARTS)
+    length = pl.col("text").str.len_bytes() + len(dialect.separator.encode())
+    return (parts.list.len() == fields) & (parts.list.join("").str.len_bytes() == length)
+
+
+def _columns(columns: Mapping[str, int], dialect: Dialect) -> list[pl.Expr]:
+    return [_meaning(pl.col(PARTS).list.get(place), dialect).alias(name) for name, place in columns.items()]
+
+
+def _meaning(part: pl.Expr, dialect: Dialect) -> pl.Expr:
+    """What a part says."""
+    written = part.str.strip_prefix(dialect.separator)
+    is_quoted = written.str.starts_with(dialect.quote)
+    return pl.when(is_quoted).then(dialect.unquoted(written)).otherwise(written)
+
+
+def _joined_records(suspects: pl.DataFrame, lines: pl.LazyFrame, dialect: Dialect, fields: int) -> pl.DataFrame:
+    """Records of several lines: `line` and `last`, the numbers of their first and last line, and `text`.
+
+    Only a line with an odd number of quotes opens a field that it does not close, or closes one that it did not open;
+    both are among the `suspects`, the lines that are no record by themselves.
+    """
     escaped = r"\\." if dialect.escape == "backslash" else '""'
     quotes = pl.col("text").str.replace_all(escaped, "").str.count_matches(dialect.quote, literal=True)
-    run = pl.col("line") - pl.int_range(pl.len())  # constant along neighbouring lines
-    marked = rest.with_columns(run.alias("run"), quotes.alias("quotes"))
-    open_before = (pl.col("quotes").cum_sum() - pl.col("quotes")).over("run") % 2 == 1
-    records = marked.with_columns((~open_before).cum_sum().over("run").alias("record"))
-    joined = records.group_by("run", "record").agg(pl.col("line").first(), pl.col("text").str.join("\n"))
-    return joined.sort("line").select("line", "text").filter(pl.col("text") != "")
-
-
-def _why(dialect: Dialect, fields: int) -> pl.Expr:
-    bare = ~pl.col("text").str.contains(dialect.quote, literal=True)
-    count = pl.col("text").str.count_matches(dialect.separator, literal=True) + 1
-    return (
-        pl.when(bare)
-        .then(pl.format("{} fields instead of {}", count, pl.lit(fields)))
-        .otherwise(pl.format("quotes do not enclose {} fields", pl.lit(fields)))
+    odd = suspects.filter(quotes % 2 == 1).sort("line")
+    ends = {"last": pl.col("line").shift(-1), "end": pl.col("text").shift(-1)}
+    pairs = (
+        odd.with_columns(**ends)
+        .with_row_index("pair")
+        .filter(
+            (pl.col("last") - pl.col("line") < MAX_RECORD_LINES)
+            & pl.col("text").str.contains(dialect.opening())
+            & pl.col("end").str.contains(dialect.closing())
+        )
     )
+    inner = pairs.select("pair", pl.int_ranges(pl.col("line") + 1, "last").alias("line")).explode("line").drop_nulls()
+    texts = lines.join(inner.lazy(), on="line", how="inner").select("pair", "line", "text").collect()
+    first, last = pairs.select("pair", "line", "text"), pairs.select("pair", line="last", text="end")
+    joined = (
+        pl.concat([first, texts, last])
+        .sort("pair", "line")
+        .group_by("pair", maintain_order=True)
+        .agg(pl.col("line").first(), pl.col("line").last().alias("last"), pl.col("text").str.join("\n"))
+    )
+    whole = _in_parts(joined.lazy(), dialect).filter(_is_whole(fields, dialect)).drop(PARTS).sort("pair").collect()
+    # A line that closes a field does not open one: of pairs that share a line the first counts.
+    run = pl.col("pair").cast(pl.Int64) - pl.int_range(pl.len())
+    place = pl.int_range(pl.len()).over(run)
+    return whole.filter(place % 2 == 0).select("line", "last", "text")

@@ -11,7 +11,8 @@ from rallrec_pipeline.datasets.spec import ColumnSpec
 ENTRY = "\x1f"  # between the entries of a list that came as one (JSON, Parquet)
 NUMBER = r"^-?\d+(\.\d+)?$"
 ARTICLES = ("The", "A", "An", "Les", "La", "Le", "Il", "Das", "Der", "Die", "Det", "El")
-SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+DECIMAL_COMMA = r"^\s*(-?\d+),(\d+)\s*$"
 
 
 def text_field(name: str, spec: ColumnSpec, empty: tuple[str, ...]) -> pl.Expr:
@@ -35,18 +36,34 @@ def text_field(name: str, spec: ColumnSpec, empty: tuple[str, ...]) -> pl.Expr:
 
 
 def number_field(name: str, empty: tuple[str, ...]) -> pl.Expr:
-    """The column `name` (text) as a number, null where it is none."""
-    return _meaning(pl.col(name), empty).cast(pl.Float64, strict=False).alias(name)
+    """The column `name` (text) as a number, null where it is none; `4,5` is 4.5."""
+    text = _meaning(pl.col(name), empty).str.replace(DECIMAL_COMMA, "$1.$2")
+    return text.cast(pl.Float64, strict=False).alias(name)
 
 
 def time_field(name: str, spec: ColumnSpec, empty: tuple[str, ...]) -> pl.Expr:
     """The column `name` (text) as UTC seconds, null where it is no time."""
     value = _meaning(pl.col(name), empty)
     if spec.time_format:
-        known = spec.time_format.replace(".%f", "%.f")  # Python's fraction of a second, as polars writes it
-        moment = value.str.strptime(pl.Datetime("us"), known, strict=False)
+        if spec.time_format.endswith("%z"):
+            value = value.str.replace("[Zz]$", "+0000")  # Polars' %z knows figures only
+        moment = value.str.strptime(pl.Datetime("us"), polars_format(spec.time_format), strict=False)
         return (moment.dt.epoch("us") / 1e6).alias(name)
     return (value.cast(pl.Float64, strict=False) * SECONDS[spec.unit]).alias(name)
+
+
+def moment_text(name: str, spec: ColumnSpec, moment: pl.Expr) -> pl.Expr:
+    """A column of moments as the text that `time_field` reads them from; of a catalogue as ISO 8601, in UTC."""
+    utc = moment.cast(pl.Datetime("us"))
+    if name == "timestamp" and not spec.time_format:
+        return (utc.dt.epoch("us") / 1e6 / SECONDS[spec.unit]).cast(pl.String)
+    text = utc.dt.replace_time_zone("UTC").dt.to_string(polars_format(spec.time_format or "%Y-%m-%d %H:%M:%S"))
+    return text if spec.time_format else text.str.strip_suffix(" 00:00:00")
+
+
+def polars_format(time_format: str) -> str:
+    """A time format with Python's fraction of a second as Polars writes it."""
+    return time_format.replace(".%f", "%.f")
 
 
 def id_field(name: str) -> pl.Expr:
@@ -66,16 +83,15 @@ def _meaning(value: pl.Expr, empty: tuple[str, ...]) -> pl.Expr:
 
 
 def _list_field(value: pl.Expr, spec: ColumnSpec) -> pl.Expr:
-    """Entries joined by commas, or the one that is picked."""
+    """The entries that say something joined by commas, or the one that is picked; empty ones have their place, too."""
     marked = value.str.replace_all(spec.split, ENTRY, literal=True) if spec.split else value
     entries = marked.str.split(ENTRY).list.eval(pl.element().str.strip_chars())
-    entries = entries.list.eval(pl.element().filter(pl.element() != ""))
     if spec.length is not None:
         entries = pl.when(entries.list.len() == spec.length).then(entries).otherwise(pl.lit([], pl.List(pl.String)))
     if spec.pick is not None:
         index = spec.pick - 1 if spec.pick > 0 else spec.pick
         return entries.list.get(index, null_on_oob=True).fill_null("")
-    return entries.list.join(", ")
+    return entries.list.eval(pl.element().filter(pl.element() != "")).list.join(", ")
 
 
 def _bucket(value: pl.Expr, bounds: tuple[int, ...]) -> pl.Expr:

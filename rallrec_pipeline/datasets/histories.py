@@ -7,7 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rallrec_pipeline.datasets.negatives import with_negatives
-from rallrec_pipeline.datasets.order import in_shuffled_order
+from rallrec_pipeline.datasets.order import in_user_order
 from rallrec_pipeline.datasets.spec import LabelSpec, ProtocolSpec
 
 MAX_SPARED = 0.2
@@ -22,7 +22,7 @@ def make_samples(core: pl.DataFrame, protocol: ProtocolSpec, label: LabelSpec, s
 
     `time`: `core` is in global order; every rating with at least `min_history` earlier ones is a target. The split is
     global in time: the first 80% of the samples are `train`, then `valid`, then `test`.
-    `user`: `core` is in shuffled order; each user's last rating is the one target, and users are split at random.
+    `user`: `core` is in user order; each user's last rating is the one target, and users are split at random.
 
     For implicit feedback each target is followed by its sampled negatives, of the same split.
     """
@@ -42,15 +42,20 @@ def make_samples(core: pl.DataFrame, protocol: ProtocolSpec, label: LabelSpec, s
 
 
 def in_protocol_order(core: pl.DataFrame, protocol: ProtocolSpec, seed: int) -> pl.DataFrame:
-    """`core` (in global order) in the order that histories are taken in."""
-    return in_shuffled_order(core, seed) if protocol.split == "user" else core
+    """`core` (in global order) in the order that histories are taken in; without times where users are split.
+
+    The order says all about parts of seconds: they are left out.
+    """
+    ordered = in_user_order(core, seed) if protocol.split == "user" else core
+    return ordered.drop("microsecond", strict=False)
 
 
 def training_interactions(core: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
     """The core interactions that something may be fitted on, in order.
 
-    With times: all at or before the last training sample; the ratings of users too new for a sample are cut off in
-    time too. Without times: all but the targets of validation and test samples.
+    Split in time: all at or before the last training sample; the ratings of users too new for a sample are cut off
+    in time too. Split by user (then the core has no times): all but the targets of validation and test samples, so
+    those of one user may be younger than a target of another.
     """
     if core["timestamp"].null_count():
         held_out = samples.filter(pl.col("split") != "train").select("user_id", "item_id")
@@ -60,6 +65,14 @@ def training_interactions(core: pl.DataFrame, samples: pl.DataFrame) -> pl.DataF
         return core.clear()
     positions = core.select("user_id", "item_id").with_row_index().join(last, on=["user_id", "item_id"], how="semi")
     return core.head(int(positions["index"][0]) + 1)
+
+
+def evaluated(samples: pl.DataFrame, protocol: ProtocolSpec) -> pl.DataFrame:
+    """`samples` without the test samples that are never evaluated: those after the first `first_test_samples`."""
+    if protocol.first_test_samples is None:
+        return samples
+    place = pl.int_range(pl.len()).over("split")
+    return samples.filter((pl.col("split") != "test") | (place < protocol.first_test_samples))
 
 
 def without_tuning_targets(training: pl.DataFrame, tuning: pl.DataFrame) -> pl.DataFrame:

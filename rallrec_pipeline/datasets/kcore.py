@@ -1,20 +1,31 @@
-"""k-core: users and items with too few (or too many) ratings leave, until nothing changes."""
+"""The core of a dataset: what its protocol leaves out, and the k-core, the fixed point of bounds on users and items."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rallrec_pipeline.datasets.order import global_order, id_codes, id_order, take
-from rallrec_pipeline.datasets.spec import ProtocolSpec
+from rallrec_pipeline.datasets.order import exact_times, global_order, id_codes, id_order, take
+from rallrec_pipeline.datasets.spec import CoreSpec, ProtocolSpec
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a protocol leaves out before its core, in words, and the ratings that stay."""
+
+    words: str
+    ratings: pl.LazyFrame
 
 
 def core_of(interactions: pl.DataFrame, items: pl.DataFrame, protocol: ProtocolSpec) -> pl.DataFrame:
     """The interactions that `protocol` keeps, in global order; `items` is the catalogue."""
-    rows = with_required_fields(with_kept_ratings(interactions.lazy(), protocol), items.lazy(), protocol).collect()
+    rules = list(rules_before_core(interactions, items, protocol))
     return k_core(
-        rows,
+        rules[-1].ratings.collect() if rules else interactions,
         protocol.user_core,
         protocol.item_core,
         protocol.user_cap,
@@ -24,18 +35,36 @@ def core_of(interactions: pl.DataFrame, items: pl.DataFrame, protocol: ProtocolS
     )
 
 
-def with_kept_ratings(interactions: pl.LazyFrame, protocol: ProtocolSpec) -> pl.LazyFrame:
-    """Without the ratings that `protocol` drops; compared as float32, as which ratings are stored."""
-    dropped = pl.Series(protocol.drop_ratings, dtype=pl.Float32)
-    return interactions.filter(~pl.col("rating").is_in(dropped.implode()))
+def rules_before_core(interactions: pl.DataFrame, items: pl.DataFrame, protocol: ProtocolSpec) -> Iterator[Rule]:
+    """What `protocol` leaves out before its core, rule by rule, each after those before it."""
+    rows = interactions.lazy()
+    if protocol.selection:
+        rows = rows.join(selected_items(interactions, protocol.selection).lazy(), on="item_id", how="semi")
+        yield Rule(f"left out: items outside the selection ({core_in_words(protocol.selection)})", rows)
+    if protocol.drop_ratings:
+        dropped = pl.Series(protocol.drop_ratings, dtype=pl.Float32)  # as ratings are stored
+        rows = rows.filter(~pl.col("rating").is_in(dropped.implode()))
+        yield Rule(f"left out: ratings of {', '.join(f'{value:g}' for value in protocol.drop_ratings)}", rows)
+    if protocol.require:
+        whole = items.lazy().filter(pl.all_horizontal(pl.col(name) != "" for name in protocol.require))
+        rows = rows.join(whole, on="item_id", how="semi")
+        yield Rule(f"left out: items without {' and '.join(protocol.require)}", rows)
 
 
-def with_required_fields(interactions: pl.LazyFrame, items: pl.LazyFrame, protocol: ProtocolSpec) -> pl.LazyFrame:
-    """Without ratings of items that lack a field which `protocol` requires."""
-    if not protocol.require:
-        return interactions
-    whole = items.filter(pl.all_horizontal(pl.col(name) != "" for name in protocol.require))
-    return interactions.join(whole, on="item_id", how="semi")
+def selected_items(interactions: pl.DataFrame, selection: CoreSpec) -> pl.DataFrame:
+    """The items of the core that `selection` makes of all `interactions`: one column, item_id."""
+    bounds = selection.user_core, selection.item_core, selection.user_cap, selection.item_cap
+    return k_core(interactions, *bounds).select("item_id").unique()
+
+
+def core_in_words(core: CoreSpec) -> str:
+    """The bounds of `core`, to be read."""
+
+    def bounds(least: int, most: int | None) -> str:
+        return f"{least} to {most}" if most is not None else f"{least} or more"
+
+    users, items = bounds(core.user_core, core.user_cap), bounds(core.item_core, core.item_cap)
+    return f"users with {users} ratings, items with {items}"
 
 
 def k_core(
@@ -66,7 +95,7 @@ def k_core(
         for codes, least, most in ((0, user_core, user_cap), (1, item_core, item_cap)):
             good = _within((users, items)[codes], least, most)
             kept, users, items = kept[good], users[good], items[good]
-    order = global_order(rows["timestamp"].gather(kept), users, items)
+    order = global_order(exact_times(rows).gather(kept), users, items)
     core = take(rows, kept[order])  # only now: no row is moved twice
     return core if item_limit is None or item_limit_first else _most_rated(core, item_limit)
 

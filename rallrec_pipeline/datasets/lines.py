@@ -36,10 +36,10 @@ def open_lines(path: Path, encoding: str, scratch: Path) -> Iterator[pl.LazyFram
         yield lines.with_columns(pl.col("line").cast(pl.Int64))
 
 
-def first_line(lines: pl.LazyFrame) -> str:
-    """Text of line 1; empty where there is none."""
-    first = lines.head(1).collect()
-    return str(first["text"][0]) if first.height else ""
+def first_line(lines: pl.LazyFrame) -> tuple[int, str]:
+    """Number and text of the first line that is not blank; 0 and nothing where there is none."""
+    first = lines.filter(pl.col("text").str.strip_chars() != "").head(1).select("line", "text").collect()
+    return (int(first["line"][0]), str(first["text"][0])) if first.height else (0, "")
 
 
 def _to_utf8(path: Path, encoding: str, copy: Path) -> None:

@@ -1,4 +1,4 @@
-"""The global order of interactions: time, then user, then item."""
+"""The orders of interactions: global (time, then user, then item), and within each user."""
 
 from __future__ import annotations
 
@@ -13,9 +13,16 @@ def id_order(column: str) -> list[pl.Expr]:
 
 
 def in_global_order(interactions: pl.DataFrame) -> pl.DataFrame:
-    """Sorted by (timestamp, user, item); rows without a time come first."""
+    """Sorted by (time, user, item); rows without a time come first."""
     users, items = id_codes(interactions["user_id"]), id_codes(interactions["item_id"])
-    return take(interactions, global_order(interactions["timestamp"], users, items))
+    return take(interactions, global_order(exact_times(interactions), users, items))
+
+
+def exact_times(interactions: pl.DataFrame) -> pl.Series:
+    """UTC microseconds where `interactions` has them, as the raw table has, else seconds; null without a time: (n,)."""
+    if "microsecond" not in interactions.columns:
+        return interactions["timestamp"]
+    return interactions.select(pl.col("timestamp") * 1_000_000 + pl.col("microsecond")).to_series()
 
 
 def take(rows: pl.DataFrame, places: NDArray[np.uint32]) -> pl.DataFrame:
@@ -30,15 +37,19 @@ def global_order(times: pl.Series, users: NDArray[np.uint32], items: NDArray[np.
     return keys.select(pl.arg_sort_by("time", "user", "item")).to_series().to_numpy()
 
 
-def in_shuffled_order(interactions: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """Sorted by user, each user's ratings in an order drawn from `seed`: for sources without times.
+def in_user_order(interactions: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """Sorted by user, then time; ratings without a time, or of the same one, in an order drawn from `seed`.
 
-    The order does not depend on that of the rows.
+    The order does not depend on that of the rows. They come without times: a split by user compares the ratings of
+    one user, which the order does, and never those of two.
     """
-    rows = in_global_order(interactions.with_columns(pl.lit(None, pl.Int64).alias("timestamp")))
-    drawn = pl.Series("drawn", np.random.default_rng(seed).random(rows.height))
-    order = pl.DataFrame([pl.Series("user_id", id_codes(rows["user_id"])), drawn]).with_row_index("row")
-    return rows[order.sort("user_id", "drawn")["row"]]
+    users, items = id_codes(interactions["user_id"]), id_codes(interactions["item_id"])
+    draws = np.empty(interactions.height)
+    draws[np.lexsort((items, users))] = np.random.default_rng(seed).random(interactions.height)
+    times = exact_times(interactions).alias("time")
+    keys = pl.DataFrame([pl.Series("user", users), times, pl.Series("draw", draws)])
+    order = keys.select(pl.arg_sort_by("user", "time", "draw")).to_series().to_numpy()
+    return take(interactions, order).with_columns(pl.lit(None, pl.Int64).alias("timestamp"))
 
 
 def id_codes(ids: pl.Series) -> NDArray[np.uint32]:

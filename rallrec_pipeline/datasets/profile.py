@@ -11,8 +11,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rallrec_pipeline.datasets.kcore import with_kept_ratings, with_required_fields
+from rallrec_pipeline.datasets.kcore import core_in_words, rules_before_core
 from rallrec_pipeline.datasets.spec import DatasetSpec, LabelSpec, ProtocolSpec
+from rallrec_pipeline.datasets.tables import refused_ratings
+from rallrec_pipeline.datasets.ties import equal_time_share
 
 SPLITS = ("train", "valid", "test")
 MAX_REASONS = 12  # a reason may count fields ("7 fields instead of 4"), so there may be many
@@ -49,9 +51,9 @@ def profile_dataset(
 
     The frames are the tables `interactions` (n ratings), `rejected_rows`, `core_interactions`, `core_items`,
     `samples` and `items`. Only these columns are looked at: user_id, item_id, rating, timestamp of both kinds of
-    ratings; file, reason; title; split, label, rating, timestamp, history_length; item_id and the required fields.
+    ratings; table, reason; title; split, label, rating, timestamp, history_length; item_id and the required fields.
     """
-    refused = rejected.filter(pl.col("file") == spec.interactions.file)["reason"]
+    refused = refused_ratings(rejected)
     raw_popularity, core_popularity = _item_counts(interactions), _item_counts(core)
     steps = [
         *_refused_steps(refused, interactions.height),
@@ -72,6 +74,7 @@ def profile_dataset(
             "interactions": interactions.height,
             "users": users,
             "items": len(raw_popularity),
+            "equal_times": equal_time_share(interactions),
         },
         "core": {
             "interactions": core.height,
@@ -121,18 +124,11 @@ def _refused_steps(reasons: pl.Series, kept: int) -> list[_Step]:
 
 
 def _protocol_steps(interactions: pl.DataFrame, items: pl.DataFrame, core: int, protocol: ProtocolSpec) -> list[_Step]:
-    """What `protocol` leaves out, step by step as `core_of` does; `core` is the number of ratings in the end."""
-    rows, steps = interactions.lazy(), []
-    before = interactions.height
-    if protocol.drop_ratings:
-        rows = with_kept_ratings(rows, protocol)
-        after = _height(rows)
-        values = ", ".join(f"{value:g}" for value in protocol.drop_ratings)
-        steps.append(_Step(f"left out: ratings of {values}", before - after))
-        before = after
-    if protocol.require:
-        after = _height(with_required_fields(rows, items.lazy(), protocol))
-        steps.append(_Step(f"left out: items without {' and '.join(protocol.require)}", before - after))
+    """What `protocol` leaves out, rule by rule; `core` is the number of ratings in the end."""
+    steps, before = [], interactions.height
+    for rule in rules_before_core(interactions, items, protocol):
+        after = _height(rule.ratings)
+        steps.append(_Step(rule.words, before - after))
         before = after
     return [*steps, _Step(_core_rule(protocol), before - core)]
 
@@ -144,12 +140,7 @@ def _height(rows: pl.LazyFrame) -> int:
 
 def _core_rule(protocol: ProtocolSpec) -> str:
     """The k-core in words."""
-
-    def bounds(least: int, most: int | None) -> str:
-        return f"{least} to {most}" if most is not None else f"{least} or more"
-
-    users, items = bounds(protocol.user_core, protocol.user_cap), bounds(protocol.item_core, protocol.item_cap)
-    rule = f"k-core: users with {users} ratings, items with {items}"
+    rule = f"k-core: {core_in_words(protocol)}"
     if protocol.item_limit is None:
         return rule
     return f"{rule}; {'first' if protocol.item_limit_first else 'then'} the {protocol.item_limit:,} most rated items"
@@ -207,8 +198,8 @@ def _time(
 ) -> dict[str, Any] | None:
     """Ratings per month (per year if there are more than MAX_MONTHS), without gaps; None where no rating has a time.
 
-    `core` is None where the protocol does not look at times. `borders` are the days on which validation and test
-    samples begin, where the split is one in time.
+    `core` is None where users are split: times then order each user's ratings, and no more. `borders` are the days
+    on which validation and test samples begin, where the split is one in time.
     """
     raw, kept = _months(interactions), _months(core)
     if not raw.total:

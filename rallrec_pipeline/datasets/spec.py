@@ -9,7 +9,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Format = Literal["csv", "atomic", "json_lines", "parquet"]
-Statistic = Literal["raw_interactions", "interactions", "users", "items", "samples", "train", "valid", "test"]
+Statistic = Literal[
+    "raw_interactions", "interactions", "users", "items",
+    "samples", "sample_users", "sample_items", "train", "valid", "test",
+]  # fmt: skip
 RESERVED = ("line", "text", "reason")  # columns of the readers' working tables
 ONLY = "only"  # name of the protocol of a dataset that has one
 
@@ -77,7 +80,7 @@ class ColumnSpec(Part):
     bounds: tuple[float, float] | None = Field(None, description="A number outside counts as empty.")
     numeric: bool = Field(False, description="Anything but a number counts as empty.")
     move_article: bool = Field(False, description="`Postman, The` becomes `The Postman`.")
-    unit: Literal["s", "ms", "us"] = Field("s", description="Timestamps: what one unit is.")
+    unit: Literal["s", "ms", "us", "ns"] = Field("s", description="Timestamps: what one unit is.")
     time_format: str | None = Field(None, description="Timestamps: as in strptime, read as UTC.")
 
     @field_validator("pattern")
@@ -168,21 +171,37 @@ class LabelSpec(Part):
         return self
 
 
-class ProtocolSpec(Part):
-    """Which interactions are kept, how samples are made and split, and what is evaluated."""
+class CoreSpec(Part):
+    """How many ratings each user and each item has at least, and at most."""
 
-    require: tuple[str, ...] = Field((), description="Item fields without which an item is dropped, before the core.")
-    drop_ratings: tuple[float, ...] = Field((), description="Ratings that are left out, as 0 for implicit feedback.")
     user_core: int = Field(5, ge=1)
     item_core: int = Field(5, ge=1)
     user_cap: int | None = Field(None, ge=1)
     item_cap: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _caps_leave_room(self) -> CoreSpec:
+        for of, least, most in (("user", self.user_core, self.user_cap), ("item", self.item_core, self.item_cap)):
+            if most is not None and most < least:
+                raise ValueError(f"{of}_cap = {most} lies below {of}_core = {least}: nothing would be left")
+        return self
+
+
+class ProtocolSpec(CoreSpec):
+    """Which interactions are kept, how samples are made and split, and what is evaluated."""
+
+    selection: CoreSpec | None = Field(
+        None,
+        description="Picks the items: those of this core of all ratings. Then all ratings of them count.",
+    )
+    require: tuple[str, ...] = Field((), description="Item fields without which an item is dropped, before the core.")
+    drop_ratings: tuple[float, ...] = Field((), description="Ratings that are left out, as 0 for implicit feedback.")
     item_limit: int | None = Field(None, ge=1, description="Only this many most rated items stay.")
     item_limit_first: bool = Field(False, description="The limit acts before the core, not after it.")
     min_history: int = Field(5, ge=0)
     split: Literal["time", "user"] = Field(
         "time",
-        description="`time`: global in time. `user`: each user's ratings are shuffled, the last is the target.",
+        description="`time`: global in time. `user`: each user's last rating is the target, a drawn one without times.",
     )
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     first_test_samples: int | None = Field(None, ge=1, description="Only these are evaluated, as published.")
@@ -190,6 +209,9 @@ class ProtocolSpec(Part):
     label: LabelSpec | None = Field(None, description="Replaces the dataset's label rule.")
     expected: dict[Statistic, int] = Field(
         default_factory=dict, description="Of the full official files; `raw_interactions` tells these from a subset."
+    )
+    tolerance: float = Field(
+        0, ge=0, lt=1, description="Share by which the figures may differ where a rule of ours forbids equal ones."
     )
 
     @model_validator(mode="after")
@@ -218,6 +240,9 @@ class DatasetSpec(Part):
     users: TableFile | None = None
     unknown_items: Literal["reject", "keep"] = Field(
         "reject", description="Ratings of items that are not in the catalogue; kept ones have an empty title."
+    )
+    repeats: Literal["last", "first"] = Field(
+        "last", description="Which of several ratings of an item by a user stays, in time."
     )
     max_rejected: float = Field(0.01, ge=0, le=1, description="Largest share of refused raw ratings.")
     protocols: dict[str, ProtocolSpec] = Field(min_length=1)
@@ -304,10 +329,12 @@ class DatasetSpec(Part):
         return problems
 
     def _label_problems(self) -> list[str]:
-        if self.is_implicit and (self.label.scale != (0, 1) or self.label.negatives < 1):
-            return [
-                "without a column `rating` feedback is implicit: label must be {negatives = N} with N of at least 1"
-            ]
-        if not self.is_implicit and self.label.negatives:
-            return ["label.negatives is for implicit feedback, this dataset has ratings"]
-        return []
+        """What the dataset's own label rule, or that of a protocol, gets wrong about the kind of feedback."""
+        own = {f"protocols.{name}.label": protocol.label for name, protocol in self.protocols.items()}
+        rules = [(place, label) for place, label in {"label": self.label, **own}.items() if label is not None]
+        if self.is_implicit:
+            wrong = [place for place, label in rules if label.scale != (0, 1) or label.negatives < 1]
+            why = "without a column `rating` feedback is implicit"
+            return [f"{why}: {place} must be {{negatives = N}} with N of at least 1" for place in wrong]
+        wrong = [place for place, label in rules if label.negatives]
+        return [f"{place}.negatives is for implicit feedback, this dataset has ratings" for place in wrong]

@@ -15,8 +15,8 @@ RECENT = 10
 def rating_statistics(core: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
     """One row per sample, in order: item_mean, item_count, user_mean, user_count, recent_mean, global_mean.
 
-    Item figures of a training sample are of the training ratings before it (in a source without times: of all other
-    training ratings), those of other samples of all training ratings. User figures and the mean of the last ten are
+    Item figures of a training sample are of the training ratings before it (split by user: of all other training
+    ratings), those of other samples of all training ratings. User figures and the mean of the last ten are
     of the sample's own history, which every method is given. Means are shrunk to the global mean of the training
     ratings. With sampled negatives, item figures are of the training samples: the share of an item's that happened.
     """

@@ -6,12 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rallrec_pipeline.datasets.readers import raw_folder
-from rallrec_pipeline.datasets.sources import local_files
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.lake.files import file_sha256
 
 State = Mapping[str, tuple[int, int, str]]
 """Of each file: size in bytes, time of change in ns, SHA-256."""
+
+
+def local_files(spec: DatasetSpec) -> list[Path]:
+    """The files of a local source where they lie: those of a folder, or the zip; empty for sources elsewhere."""
+    place = Path(spec.source.location).expanduser()
+    if spec.source.kind == "zip":
+        return [place]
+    return [place / file.path for file in spec.files] if spec.source.kind == "folder" else []
 
 
 def watched_files(spec: DatasetSpec, lake: Path) -> list[Path]:

@@ -49,6 +49,7 @@ class Table:
 
 
 _INTERACTION = {"user_id": TEXT, "item_id": TEXT, "rating": FLOAT, "timestamp": pl.Int64}
+_MOMENT = {"microsecond": pl.Int32}  # of the second `timestamp`: only the order of the core needs it
 _SAMPLE = {"sample_id": pl.Int64, "user_id": TEXT, "item_id": TEXT, "split": TEXT, "rating": FLOAT, "label": pl.Int8}
 
 
@@ -64,11 +65,16 @@ def _table(
     return Table(name, grain, path or f"tables/{name}/{{dataset}}.parquet", key, columns, open_fields, wide)
 
 
-INTERACTIONS = _table("interactions", "one rating of an item by a user", ("user_id", "item_id"), _INTERACTION)
+INTERACTIONS = _table(
+    "interactions", "one rating of an item by a user", ("user_id", "item_id"), {**_INTERACTION, **_MOMENT}
+)
 ITEMS = _table("items", "one catalogue item", ("item_id",), {"item_id": TEXT, "title": TEXT}, open_fields=True)
 USERS = _table("users", "one user", ("user_id",), {"user_id": TEXT}, open_fields=True)
 REJECTED_ROWS = _table(
-    "rejected_rows", "one refused raw row", (), {"file": TEXT, "line": pl.Int64, "reason": TEXT, "text": TEXT}
+    "rejected_rows",
+    "one raw row that `table` did not take",
+    (),
+    {"table": TEXT, "file": TEXT, "line": pl.Int64, "reason": TEXT, "text": TEXT},
 )
 CORE_INTERACTIONS = _table(
     "core_interactions", "one rating within the k-core, in global time order", ("user_id", "item_id"), _INTERACTION

@@ -10,8 +10,9 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from rallrec_pipeline.datasets.histories import LIKED_BOUNDS
+from rallrec_pipeline.datasets.histories import LIKED_BOUNDS, evaluated
 from rallrec_pipeline.datasets.spec import Statistic
+from rallrec_pipeline.datasets.tables import bad_ratings, refused_ratings
 from rallrec_pipeline.errors import RallrecError
 from rallrec_pipeline.inference.methods import ADAPTERS
 from rallrec_pipeline.lake import tables
@@ -60,31 +61,35 @@ class Check:
 
 def few_rejected_rows(run: StageRun) -> Verdict:
     """The dataset's own bound on the share of raw ratings that were refused."""
-    rejected, kept = _refused_ratings(run), run.read(tables.INTERACTIONS).height
-    share = rejected / max(1, rejected + kept)
-    return Verdict(
-        share <= run.spec.max_rejected, {"rejected": rejected, "share": share, "bound": run.spec.max_rejected}
-    )
+    reasons, kept = refused_ratings(run.read(tables.REJECTED_ROWS)), run.read(tables.INTERACTIONS).height
+    bad = bad_ratings(reasons, run.spec.is_implicit)
+    share, bound = bad / max(1, reasons.len() + kept), run.spec.max_rejected
+    return Verdict(share <= bound, {"rejected": reasons.len(), "counted": bad, "share": share, "bound": bound})
 
 
 def k_core_holds(run: StageRun) -> Verdict:
+    """Ratings of each user and item lie within the protocol's bounds."""
     core, rules = run.read(tables.CORE_INTERACTIONS), run.spec.protocol
-    fewest = {key: _fewest(core, key) for key in ("user_id", "item_id")}
-    # An item limit cuts after the fixed point, as the published code does: then only items are bounded.
-    users_hold = rules.item_limit is not None or fewest["user_id"] >= rules.user_core
-    return Verdict(users_hold and fewest["item_id"] >= rules.item_core, fewest)
+    # An item limit that cuts after the fixed point, as the published code does, leaves users with fewer.
+    cut_after = rules.item_limit is not None and not rules.item_limit_first
+    users = _within(core, "user_id", 1 if cut_after else rules.user_core, rules.user_cap)
+    items = _within(core, "item_id", rules.item_core, rules.item_cap)
+    return Verdict(users["holds"] and items["holds"], {"users": users, "items": items})
 
 
 def splits_follow_time(run: StageRun) -> Verdict:
     """No training sample is later than a validation sample, none of those later than a test sample.
 
-    Where the protocol splits users: no user is in two splits, and none has two targets.
+    Where the protocol splits users: no user is in two splits, none has two targets, and (in a source with times) none
+    has rated anything of the core after the target.
     """
     samples = run.read(tables.SAMPLES)
     if run.spec.protocol.split == "user":
         splits = samples.group_by("user_id").agg(pl.col("split").n_unique(), pl.col("history_length").n_unique())
         torn = splits.filter((pl.col("split") > 1) | (pl.col("history_length") > 1)).height
-        return Verdict(torn == 0, {"users": splits.height, "users_in_two_splits": torn})
+        late = _targets_before_others(run, samples)
+        figures = {"users": splits.height, "users_in_two_splits": torn, "targets_before_others": late}
+        return Verdict(torn == 0 and late == 0, figures)
     spans = {
         split: (low, high)
         for split, low, high in samples.group_by("split")
@@ -108,27 +113,34 @@ def fitted_on_training_only(run: StageRun) -> Verdict:
 
 
 def labels_balanced(run: StageRun) -> Verdict:
-    shares = dict(run.read(tables.SAMPLES).group_by("split").agg(pl.col("label").mean()).iter_rows())
+    """Each split has samples, liked ones and others; of the test split those count that the protocol evaluates."""
+    samples = evaluated(run.read(tables.SAMPLES), run.spec.protocol)
+    shares = dict(samples.group_by("split").agg(pl.col("label").mean()).iter_rows())
     low, high = LIKED_BOUNDS
-    return Verdict(set(shares) >= {"train", "test"} and all(low <= v <= high for v in shares.values()), shares)
+    return Verdict(set(shares) >= {"train", "valid", "test"} and all(low <= v <= high for v in shares.values()), shares)
 
 
 def paper_statistics(run: StageRun) -> Verdict:
-    """The figures that the protocol expects of the full official files; of a subset nothing is compared."""
+    """The figures that the protocol expects of the full official files; of a subset nothing is compared.
+
+    They must be equal, or differ by no more than the protocol's `tolerance`; each is told beside what was found.
+    """
     expected = dict(run.spec.protocol.expected)
     if not expected:
         return Verdict(True, {"note": "this protocol expects no figures: nothing was compared"})
     full = expected.pop("raw_interactions", None)
-    raw = run.read(tables.INTERACTIONS).height + _refused_ratings(run)
+    raw = run.read(tables.INTERACTIONS).height + refused_ratings(run.read(tables.REJECTED_ROWS)).len()
     if full is None:
         return Verdict(True, {"note": "without an expected `raw_interactions` a subset may be present: not compared"})
     if raw != full:
         return Verdict(True, {"note": f"a subset ({raw:,} of {full:,} ratings) is present: nothing was compared"})
-    found = _statistics(run)
-    different = {
-        name: {"found": found[name], "expected": value} for name, value in expected.items() if found[name] != value
-    }
-    return Verdict(not different, {"raw_interactions": raw, "compared": sorted(expected), "different": different})
+    found, tolerance = _statistics(run), run.spec.protocol.tolerance
+    compared = {name: {"found": found[name], "expected": value} for name, value in sorted(expected.items())}
+    different = [
+        name for name, pair in compared.items() if abs(pair["found"] - pair["expected"]) > tolerance * pair["expected"]
+    ]
+    figures = {"raw_interactions": raw, "tolerance": tolerance, "compared": compared, "different": different}
+    return Verdict(not different, figures)
 
 
 def tuning_rows_are_training_rows(run: StageRun) -> Verdict:
@@ -243,9 +255,15 @@ CHECKS: tuple[Check, ...] = (
         few_rejected_rows,
         also_reads=("rejected_rows",),
     ),
-    Check("core_interactions", "k_core_holds", "Every user and item has enough ratings.", k_core_holds),
+    Check("core_interactions", "k_core_holds", "Every user and item has enough ratings, none too many.", k_core_holds),
     Check("samples", "labels_balanced", "Between 10% and 90% of each split is liked.", labels_balanced),
-    Check("samples", "splits_follow_time", "Train, valid and test follow one another in time.", splits_follow_time),
+    Check(
+        "samples",
+        "splits_follow_time",
+        "Train, valid and test follow one another in time; split by user, each one's target is the last rating.",
+        splits_follow_time,
+        also_reads=("interactions", "core_interactions"),
+    ),
     Check(
         "samples",
         "paper_statistics",
@@ -311,11 +329,6 @@ def _shown(value: Any) -> Any:
     return dg.MetadataValue.json(value) if isinstance(value, dict | list) else value
 
 
-def _refused_ratings(run: StageRun) -> int:
-    """Rows of the file of ratings that were refused."""
-    return run.read(tables.REJECTED_ROWS).filter(pl.col("file") == run.spec.interactions.file).height
-
-
 def _statistics(run: StageRun) -> dict[Statistic, int]:
     """The figures that a protocol may expect, counted in the tables."""
     core, samples = run.read(tables.CORE_INTERACTIONS), run.read(tables.SAMPLES)
@@ -325,14 +338,30 @@ def _statistics(run: StageRun) -> dict[Statistic, int]:
         "users": core["user_id"].n_unique(),
         "items": core["item_id"].n_unique(),
         "samples": samples.height,
+        "sample_users": samples["user_id"].n_unique(),
+        "sample_items": samples["item_id"].n_unique(),
         "train": splits.get("train", 0),
         "valid": splits.get("valid", 0),
         "test": splits.get("test", 0),
     }
 
 
-def _fewest(core: pl.DataFrame, key: str) -> int:
-    return int(core.group_by(key).len()["len"].min() or 0)  # type: ignore[arg-type]
+def _within(core: pl.DataFrame, key: str, least: int, most: int | None) -> dict[str, Any]:
+    """Fewest and most ratings of a user or item, the bounds, and whether they hold."""
+    counts = core[key].value_counts()["count"].to_list()
+    fewest, largest = min(counts, default=0), max(counts, default=0)
+    holds = least <= fewest and (most is None or largest <= most)
+    return {"fewest": fewest, "most": largest, "at_least": least, "at_most": most, "holds": holds}
+
+
+def _targets_before_others(run: StageRun, samples: pl.DataFrame) -> int:
+    """Targets that are older than another core rating of their user; without times none."""
+    pair = ["user_id", "item_id"]
+    times = run.read(tables.INTERACTIONS).select(*pair, "timestamp")
+    core = run.read(tables.CORE_INTERACTIONS).select(pair).join(times, on=pair)
+    last = core.group_by("user_id").agg(pl.col("timestamp").max().alias("last"))
+    targets = samples.select(pair).join(core, on=pair).join(last, on="user_id")  # sampled negatives have no time
+    return targets.filter(pl.col("timestamp") < pl.col("last")).height
 
 
 def _recorded(run: StageRun, artefact: str) -> dict[str, Any]:

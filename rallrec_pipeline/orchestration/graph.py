@@ -41,13 +41,15 @@ GRAPH: tuple[Stage, ...] = (
         "interactions",
         "data",
         ("raw_files",),
-        "Ratings in canonical columns: user_id, item_id, rating, timestamp.",
+        "Ratings in canonical columns: user_id, item_id, rating, timestamp and its microsecond.",
         data.interactions,
         lambda s, d: {
             "file": d.interactions,
             "scale": d.scale,
             "catalogue": d.items if d.unknown_items == "reject" else None,
+            "repeats": d.repeats,
         },
+        code_version="2",
     ),
     Stage(
         "items",
@@ -56,6 +58,7 @@ GRAPH: tuple[Stage, ...] = (
         "The item catalogue: title and the dataset's own fields.",
         data.items,
         lambda s, d: {"file": d.items},
+        code_version="2",
     ),
     Stage(
         "users",
@@ -64,18 +67,21 @@ GRAPH: tuple[Stage, ...] = (
         "User profiles.",
         data.users,
         lambda s, d: {"file": d.users},
+        code_version="2",
     ),
     Stage(
         "rejected_rows",
         "data",
         ("raw_files",),
-        "Raw rows that no table took, each with file, line and reason.",
+        "Raw rows that a table did not take, each with table, file, line and reason.",
         data.rejected_rows,
         lambda s, d: {
             "files": (d.interactions, d.items, d.users),
             "scale": d.scale,
             "unknown_items": d.unknown_items,
+            "repeats": d.repeats,
         },
+        code_version="2",
     ),
     Stage(
         "core_interactions",
@@ -84,6 +90,7 @@ GRAPH: tuple[Stage, ...] = (
         "The k-core: every user and every item keeps enough ratings.",
         data.core_interactions,
         lambda s, d: {"protocol": d.protocol, "seed": s.seed},
+        code_version="2",
     ),
     Stage("core_items", "data", ("core_interactions", "items"), "Items of the k-core.", data.core_items),
     Stage(
@@ -264,6 +271,7 @@ GRAPH: tuple[Stage, ...] = (
         "What the dataset holds, and where its ratings went between the raw file and the samples.",
         reports.dataset_report,
         lambda s, d: {"protocol": d.protocol, "protocol_name": d.protocol_name, "label": d.label, "title": d.title},
+        code_version="2",
     ),
     Stage(
         "evaluation_report",

@@ -120,7 +120,7 @@ def judge_one_by_one(rows: list[str]) -> tuple[dict[tuple[str, str], tuple[float
 def test_ratings_are_judged_as_row_by_row(rows: list[str]) -> None:
     tables = read(inter=interaction_rows(*rows))
     kept, refused = judge_one_by_one(rows)
-    assert {(u, i): (r, t) for u, i, r, t in tables.interactions.iter_rows()} == kept
+    assert {(u, i): (r, t) for u, i, r, t, _ in tables.interactions.iter_rows()} == kept
     assert set(reasons(tables)) == refused
 
 
@@ -144,7 +144,7 @@ def test_well_formed_files_come_back_whole(data: st.DataObject, end: str, mark: 
         )
         tables = read_raw(PLAIN, Path(lake))
     assert tables.rejected.is_empty()
-    assert tables.interactions.rows() == ratings
+    assert tables.interactions.drop("microsecond").rows() == ratings
     assert tables.items.rows() == [(i, title, "1995", "Drama, War") for i, title in titles.items()]
     assert tables.users.rows() == [(u, "M", "24") for u in users]
 
@@ -157,7 +157,7 @@ def test_each_refusal_says_why() -> None:
             "1\t2\t4\t", "1\t99\t4\t10", "1\t1\t3\t9", "\t\t\t",
         )
     )  # fmt: skip
-    assert tables.interactions.rows() == [("1", "1", 5.0, 10)]
+    assert tables.interactions.rows() == [("1", "1", 5.0, 10, 0)]
     assert reasons(tables) == {
         3: "3 fields instead of 4",
         4: "5 fields instead of 4",
@@ -180,7 +180,7 @@ def test_each_refusal_says_why() -> None:
 
 def test_the_latest_of_several_ratings_stays_and_of_equal_times_the_last() -> None:
     tables = read(inter=interaction_rows("1\t1\t1\t20", "1\t1\t2\t10", "2\t1\t3\t5", "2\t1\t4\t5"))
-    assert tables.interactions.rows() == [("1", "1", 1.0, 20), ("2", "1", 4.0, 5)]
+    assert tables.interactions.rows() == [("1", "1", 1.0, 20, 0), ("2", "1", 4.0, 5, 0)]
     assert set(reasons(tables)) == {3, 4}
 
 

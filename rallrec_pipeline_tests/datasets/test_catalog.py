@@ -100,6 +100,35 @@ def test_each_fault_of_a_file_is_one_line_that_names_it(tmp_path: Path, old: str
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("columns", "rules", "what"),
+    [
+        ('rating = "rating", ', "", ""),
+        (
+            'rating = "rating", ',
+            "negatives = 2",
+            "protocols.other.label.negatives is for implicit feedback, this dataset has ratings",
+        ),
+        ("", "negatives = 2", ""),
+        ("", "scale = [0, 1, 2]\nnegatives = 2", "feedback is implicit: protocols.other.label must be {negatives = N}"),
+        ("", "negatives = 0", "feedback is implicit: protocols.other.label must be {negatives = N}"),
+    ],
+)
+def test_the_label_of_a_protocol_obeys_the_rules_of_the_dataset_s_own(
+    tmp_path: Path, columns: str, rules: str, what: str
+) -> None:
+    own = "scale = [1, 2, 3, 4, 5]\nlike_above = 3"
+    text = GOOD.replace('rating = "rating", ', columns)
+    text = text.replace(own, own if columns else "negatives = 1")
+    path = put(tmp_path, f"{text}\n[protocols.other.label]\n{rules or (own if columns else 'negatives = 3')}\n")
+    if not what:
+        assert load_dataset(path).protocols["other"].label is not None
+        return
+    with pytest.raises(ConfigError) as caught:
+        load_dataset(path)
+    assert what in str(caught.value) and ";" not in str(caught.value)
+
+
 def test_a_faulty_file_stops_no_other_dataset_and_lets_no_built_in_one_take_its_place(tmp_path: Path) -> None:
     put(tmp_path, GOOD)
     whole = load_catalog(tmp_path, on_fault=pytest.fail)

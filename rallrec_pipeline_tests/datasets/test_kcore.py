@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rallrec_pipeline.datasets.kcore import core_of, k_core
+from rallrec_pipeline.datasets.kcore import core_of, k_core, rules_before_core
 from rallrec_pipeline.datasets.order import in_global_order
-from rallrec_pipeline.datasets.spec import ProtocolSpec
+from rallrec_pipeline.datasets.spec import CoreSpec, ProtocolSpec
 from rallrec_pipeline_tests.datasets.worlds import frame, ratings
 
 CORE = st.integers(1, 4)
@@ -92,3 +93,38 @@ def test_dropped_ratings_are_compared_as_they_are_stored() -> None:
     items = pl.DataFrame({"item_id": ["x", "y"]})
     protocol = ProtocolSpec(user_core=1, item_core=1, min_history=1, drop_ratings=(0.1,))
     assert core_of(rows, items, protocol)["user_id"].to_list() == ["b"]
+
+
+@settings(deadline=None)
+@given(ratings(), CORE, CORE, CAP, CAP, CORE)
+def test_a_selection_picks_items_and_then_all_their_ratings_count(
+    rows: pl.DataFrame, user_core: int, item_core: int, user_cap: int | None, item_cap: int | None, least: int
+) -> None:
+    user_cap, item_cap = (cap and max(cap, core) for cap, core in ((user_cap, user_core), (item_cap, item_core)))
+    selection = CoreSpec(user_core=user_core, item_core=item_core, user_cap=user_cap, item_cap=item_cap)
+    protocol = ProtocolSpec(selection=selection, drop_ratings=(1,), user_core=least, item_core=1)
+    chosen = {row[1] for row in naive(rows.rows(), user_core, item_core, user_cap, item_cap)}
+    left = [row for row in rows.rows() if row[1] in chosen and row[2] != 1]
+    core = core_of(rows, rows.select("item_id").unique(), protocol)
+    assert set(core.rows()) == naive(left, least, 1, None, None)
+
+
+def test_each_rule_before_the_core_says_what_it_leaves_out() -> None:
+    rows = frame([(user, item, float(rating), 0) for user, item, rating in zip("aabbc", "xyxyz", "13455", strict=True)])
+    items = pl.DataFrame({"item_id": ["x", "y", "z"], "title": ["X", "", "Z"]})
+    protocol = ProtocolSpec(
+        selection=CoreSpec(user_core=2, item_core=2), drop_ratings=(1,), require=("title",), user_core=1, item_core=1
+    )
+    found = [(rule.words, rule.ratings.collect().height) for rule in rules_before_core(rows, items, protocol)]
+    assert found == [
+        ("left out: items outside the selection (users with 2 or more ratings, items with 2 or more)", 4),
+        ("left out: ratings of 1", 3),
+        ("left out: items without title", 1),
+    ]
+    assert core_of(rows, items, protocol).select("user_id", "item_id").rows() == [("b", "x")]
+
+
+@pytest.mark.parametrize("of", ["user", "item"])
+def test_a_cap_below_the_core_is_refused(of: str) -> None:
+    with pytest.raises(ValueError, match=f"{of}_cap = 4 lies below {of}_core = 5: nothing would be left"):
+        ProtocolSpec.model_validate({f"{of}_cap": 4})

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import polars as pl
 import pytest
 
@@ -15,6 +16,7 @@ from rallrec_pipeline.datasets.kcore import core_of
 from rallrec_pipeline.datasets.readers import read_raw
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.datasets.tables import RawTables
+from rallrec_pipeline_tests.datasets.published import bounded_core, samples
 
 REAL = Path(os.environ.get("RALLREC_REAL_DATA") or Path(__file__).parents[3] / "shared" / "datasets")
 
@@ -43,10 +45,14 @@ def test_bookcrossing_is_read_whole_and_has_the_known_core(tmp_path: Path) -> No
     assert samples.height == 6_564 and 0.55 < float(samples["label"].mean()) < 0.65  # type: ignore[arg-type]
 
 
-def test_bookcrossing_as_published_keeps_the_most_rated_books(tmp_path: Path) -> None:
+def test_bookcrossing_as_published_keeps_all_ratings_of_the_selected_books(tmp_path: Path) -> None:
     spec, raw = read("bookcrossing", "published", tmp_path)
     core = core_of(raw.interactions, raw.items, spec.protocol)
-    assert core["item_id"].n_unique() <= 3_547 and core["user_id"].value_counts()["count"].min() == 5
+    whole = raw.interactions.select(user="user_id", item="item_id").to_pandas()
+    inner = bounded_core(whole, (11, 200), (10, float("inf")))
+    chosen = whole[whole["item"].isin(inner["item"])]
+    kept = chosen[chosen["user"].map(chosen["user"].value_counts()) >= 5]
+    assert set(core.select("user_id", "item_id").rows()) == set(kept.itertuples(index=False, name=None))
 
 
 def test_amazon_movies_is_read_whole(tmp_path: Path) -> None:
@@ -58,10 +64,29 @@ def test_amazon_movies_is_read_whole(tmp_path: Path) -> None:
     assert core["item_id"].n_unique() == 3_107, "items without a metadata line stay"
 
 
-def test_amazon_movies_as_published_wants_a_genre_and_bounded_activity(tmp_path: Path) -> None:
+def test_amazon_movies_as_published_equals_the_same_rules_in_pandas(tmp_path: Path) -> None:
     spec, raw = read("amazon-movies", "published", tmp_path)
     core = core_of(raw.interactions, raw.items, spec.protocol)
-    users, items = (core[key].value_counts()["count"] for key in ("user_id", "item_id"))
-    assert (users.min(), items.min()) == (11, 10) and users.max() <= 200 and items.max() <= 200
-    with_genre = raw.items.filter(pl.col("genre") != "")
-    assert core.join(with_genre, on="item_id", how="anti").is_empty()
+    made = make_samples(core, spec.protocol, spec.label)
+    assert sizes(core) == (31_150, 1_273, 1_753) and made.height == 24_785
+
+    lines = pd.read_json(REAL / "amazon-movies" / "Movies_and_TV.json", lines=True, dtype={"asin": str})
+    movies = pd.read_json(REAL / "amazon-movies" / "meta_Movies_and_TV.json", lines=True, dtype={"asin": str})
+    with_genre = movies.loc[movies["category"].map(len) == 3, "asin"]
+    ratings = lines.rename(columns={"reviewerID": "user", "asin": "item", "unixReviewTime": "time"})
+    inner = bounded_core(ratings[ratings["item"].isin(with_genre)], (11, 200), (10, 200))
+    assert set(core.select("user_id", "item_id").rows()) == set(
+        inner[["user", "item"]].itertuples(index=False, name=None)
+    )
+    expected = samples(inner)
+    assert made["split"].value_counts(sort=True)["count"].to_list() == sorted(expected["split"].value_counts())[::-1]
+
+    # Users of one day come in another order (docs/datasets.md): only samples of a day on which a split begins differ.
+    theirs = {(row.user, row.item): (row.history, row.split) for row in expected.itertuples()}
+    ours = {
+        row[:2]: row[2:] for row in made.select("user_id", "item_id", "history_length", "split", "timestamp").rows()
+    }
+    assert {pair: found[0] for pair, found in ours.items()} == {pair: found[0] for pair, found in theirs.items()}
+    moved = {found[2] for pair, found in ours.items() if found[1] != theirs[pair][1]}
+    begins = made.filter(pl.col("split") != "train").group_by("split").agg(pl.col("timestamp").min())["timestamp"]
+    assert moved <= set(begins)

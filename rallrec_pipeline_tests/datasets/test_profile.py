@@ -19,7 +19,7 @@ from rallrec_pipeline.datasets.profile import MAX_REASONS, POPULARITY_POINTS, QU
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline_tests.datasets.worlds import SCHEMA, frame, make_spec, ratings
 
-REJECTED = {"file": pl.String, "reason": pl.String}
+REJECTED = {"table": pl.String, "reason": pl.String}
 IMPLICIT = {"file": "s.inter", "columns": {"timestamp": "timestamp"}}
 
 
@@ -34,8 +34,8 @@ def catalogue(interactions: pl.DataFrame, untitled: tuple[str, ...] = ()) -> pl.
     return interactions.select("item_id").unique().with_columns(title.alias("title"))
 
 
-def refusals(*reasons: str, file: str = "s.inter") -> pl.DataFrame:
-    return pl.DataFrame([(file, reason) for reason in reasons], schema=REJECTED, orient="row")
+def refusals(*reasons: str, table: str = "interactions") -> pl.DataFrame:
+    return pl.DataFrame([(table, reason) for reason in reasons], schema=REJECTED, orient="row")
 
 
 def profile_of(
@@ -62,6 +62,7 @@ PROTOCOLS = (
     protocol(drop_ratings=[1, 3], require=["title"]),
     protocol(split="user", item_limit=3, user_cap=4),
     protocol(item_limit=2, item_limit_first=True, min_history=0, user_core=1, item_core=1),
+    protocol(selection={"user_core": 3, "user_cap": 4, "item_core": 2}, require=["title"], drop_ratings=[2]),
 )
 
 
@@ -114,10 +115,10 @@ def test_a_long_tail_has_few_points() -> None:
 
 def test_each_step_says_what_it_dropped() -> None:
     rows = frame(
-        [(user, item, 0 if item == "9" else 4, 10) for user in "abc" for item in ("1", "2", "3", "9")]
-        + [("d", "1", 5, 20), ("a", "4", 5, 30)]
+        [(user, item, 0.0 if item == "9" else 4.0, 10) for user in "abc" for item in ("1", "2", "3", "9")]
+        + [("d", "1", 5.0, 20), ("a", "4", 5.0, 30)]
     )
-    rejected = pl.concat([refusals("bad", "worse", "worse"), refusals("of another table", file="s.item")])
+    rejected = pl.concat([refusals("bad", "worse", "worse"), refusals("of another table", table="items")])
     spec = make_spec(
         protocol={"drop_ratings": [0], "require": ["title"], "user_core": 2, "item_core": 2, "min_history": 1},
         label={"scale": [0, 1, 2, 3, 4, 5], "like_above": 3},
@@ -162,6 +163,12 @@ def test_items_without_title_are_counted() -> None:
     assert found["core"]["items_without_title"] == 1
 
 
+def test_the_share_of_neighbours_of_one_time_is_that_of_all_accepted_ratings() -> None:
+    rows = frame([("a", "1", 4, 1), ("a", "2", 4, 1), ("a", "3", 4, 2), ("b", "1", 4, 1), ("b", "4", 4, 1)])
+    found, _, _ = profile_of(rows, protocol())
+    assert found["raw"]["equal_times"] == pytest.approx(2 / 3)
+
+
 def test_months_have_no_gaps_and_borders_are_days() -> None:
     moments = [second(2020, 11, 30, 23), second(2021, 2, 1), second(2021, 2, 3), second(2021, 2, 28, 23, 59, 59)]
     rows = frame([("a", str(n), 4, moment) for n, moment in enumerate(moments)])
@@ -195,7 +202,7 @@ def test_without_times_there_is_no_time(rows: pl.DataFrame) -> None:
 
 
 def test_times_that_the_protocol_does_not_look_at() -> None:
-    """A split by user has no times in the core and no borders; ratings without a time are counted."""
+    """A split by user leaves no times in the core and has no borders; ratings without a time are counted."""
     rows = frame([(user, item, 4, second(2020, 5, 1)) for user in "abc" for item in "123"])
     rows = rows.with_columns(pl.when(pl.col("user_id") != "c").then("timestamp").alias("timestamp"))
     time = profile_of(rows, protocol(split="user"))[0]["time"]

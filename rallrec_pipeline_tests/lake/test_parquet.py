@@ -19,7 +19,13 @@ from rallrec_pipeline.lake.tables import (
 )
 
 GOOD = pl.DataFrame(
-    {"user_id": ["1", "1", "2"], "item_id": ["1", "2", "1"], "rating": [1.0, 2.0, 3.0], "timestamp": [1, 2, 3]},
+    {
+        "user_id": ["1", "1", "2"],
+        "item_id": ["1", "2", "1"],
+        "rating": [1.0, 2.0, 3.0],
+        "timestamp": [1, 2, 3],
+        "microsecond": [0, 0, 0],
+    },
     schema=INTERACTIONS.columns,
 )
 

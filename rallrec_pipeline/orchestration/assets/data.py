@@ -35,7 +35,8 @@ def users(run: StageRun) -> Made:
 
 def rejected_rows(run: StageRun) -> Made:
     rejected = read_raw(run.spec, run.lake).rejected
-    reasons = dict(rejected["reason"].value_counts().iter_rows())
+    counts = rejected.group_by("table", "reason").len().sort("table", "len", "reason", descending=[False, True, False])
+    reasons = {f"{table}: {reason}": count for table, reason, count in counts.iter_rows()}
     return run.write(rejected, tables.REJECTED_ROWS, reasons=reasons)
 
 

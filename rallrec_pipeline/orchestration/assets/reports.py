@@ -41,6 +41,7 @@ def dataset_report(run: StageRun) -> Made:
     shown = {
         "raw_ratings": profile["raw"]["read"],
         "refused": profile["raw"]["refused"],
+        "equal_times": profile["raw"]["equal_times"],
         "interactions": core["interactions"],
         "users": core["users"],
         "items": core["items"],
@@ -90,7 +91,7 @@ def _profile(run: StageRun) -> Profile:
     ratings = ("user_id", "item_id", "rating", "timestamp")
     return profile_dataset(
         run.read(tables.INTERACTIONS).select(ratings),
-        run.read(tables.REJECTED_ROWS).select("file", "reason"),
+        run.read(tables.REJECTED_ROWS).select("table", "reason"),
         run.read(tables.CORE_INTERACTIONS).select(ratings),
         run.read(tables.CORE_ITEMS).select("title"),
         run.read(tables.SAMPLES).select("split", "label", "rating", "timestamp", "history_length"),

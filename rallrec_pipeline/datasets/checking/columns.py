@@ -1,0 +1,98 @@
+"""The columns that the TOML file names: whether the file has them, and whether their rules can be run and matter."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+
+import polars as pl
+
+from rallrec_pipeline.datasets.checking.findings import Findings, listed, shown
+from rallrec_pipeline.datasets.fields import text_field, time_field
+from rallrec_pipeline.datasets.readers import column_names, mapped_columns
+from rallrec_pipeline.datasets.spec import ColumnSpec, DatasetSpec, TableFile
+from rallrec_pipeline.lake.text import clean_text
+
+ALLOWED_RULES = {"rating": set[str](), "timestamp": {"unit", "time_format"}}
+WANTED = {"interactions": ("user_id", "item_id"), "items": ("item_id", "title"), "users": ("user_id",)}
+
+
+def columns_of(kind: str, table: TableFile) -> dict[str, ColumnSpec]:
+    """The columns that the table of a `kind` is read from, those that go without saying too."""
+    return mapped_columns(table, WANTED[kind])
+
+
+def check_settings(spec: DatasetSpec, found: Findings) -> None:
+    """What the settings of columns say to no effect, or say twice."""
+    tables = {"interactions": spec.interactions, "items": spec.items, "users": spec.users}
+    for kind, table in tables.items():
+        if table is not None:
+            _check_idle_rules(kind, table, found)
+            _check_used_twice(kind, columns_of(kind, table), found)
+
+
+def _check_idle_rules(kind: str, table: TableFile, found: Findings) -> None:
+    """Rules of columns that nothing reads: ids and ratings are taken as they are."""
+    for name, column in table.columns.items():
+        is_plain = kind == "interactions" or name in ("item_id", "user_id")
+        set_ = column.model_fields_set - {"column"}
+        idle = set_ - ALLOWED_RULES.get(name, set()) if is_plain else set_ & {"unit", "time_format"}
+        if idle:
+            rules = ", ".join(sorted(idle))
+            found.warning(f"{kind}.columns.{name}: {rules} has no effect there, so the file must say it plainly")
+
+
+def _check_used_twice(kind: str, columns: Mapping[str, ColumnSpec], found: Findings) -> None:
+    """A catalogue may make two fields of one column, a year of a title, but not the same; ratings may not at all."""
+    for one, other in combinations(columns, 2):
+        if columns[one].column != columns[other].column:
+            continue
+        both = f"{kind}.columns: {one} and {other} are both {shown(columns[one].column)}"
+        if kind == "interactions":
+            found.problem(f"{both}: name the right column of each")
+        elif columns[one] == columns[other]:
+            found.warning(f"{both}, so they say the same: correct one or take it out")
+
+
+def missing_columns(path: Path, table: TableFile, kind: str, columns: Mapping[str, str]) -> str:
+    """That the file does not have `columns` (canonical name: name in the file), what it has, and how to mend it."""
+    names = column_names(path, table)
+    wanted = ", ".join(f"{shown(column)} (for {name})" for name, column in columns.items())
+    twice = any(names.count(column) > 1 for column in columns.values())
+    lacks = "must have once" if twice else "has nothing in" if table.format == "json_lines" else "lacks"
+    what = "field" if table.format == "json_lines" else "column"
+    hint = _layout_hint(path, table, names) or f"mend {kind}.columns or the file"
+    return f"{path.name} {lacks} the {what} {wanted}; it has {listed(names)}: {hint}"
+
+
+def _layout_hint(path: Path, table: TableFile, names: Sequence[str]) -> str:
+    """How the whole file may have to be read where its columns make no sense."""
+    if table.format == "json_lines" and not names:
+        with path.open("rb") as source:
+            start = source.read(200).lstrip()
+        return "write one JSON object per line, without an array around them" if start[:1] in b"[{" else ""
+    if table.format != "csv" or table.header:
+        return ""
+    others = [mark for mark in ("\t", ";", "::", "|", ",") if len(names) == 1 and mark in names[0]]
+    if others:
+        return f"set separator = {json.dumps(others[0])}"
+    if any(re.fullmatch(r"-?\d+(\.\d+)?", name) for name in names):
+        return "the first line looks like data, so name the columns with `header`"
+    return ""
+
+
+def broken_rules(kind: str, table: TableFile, columns: Mapping[str, ColumnSpec], found: Findings) -> list[str]:
+    """Columns whose rules cannot be run: regular expressions and time formats that polars does not know."""
+    broken = []
+    for name, column in columns.items():
+        read = time_field if name == "timestamp" and kind == "interactions" else text_field
+        try:
+            pl.DataFrame({name: ["x"]}).select(read(name, column, table.empty))
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+            reason = clean_text(str(error).partition("This error occurred")[0], 200)
+            found.problem(f"{kind}.columns.{name}: its rules cannot be run ({reason}): correct them")
+            broken.append(name)
+    return broken

@@ -1,0 +1,181 @@
+"""The ratings: which are refused, why, and how that can be mended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from rallrec_pipeline.datasets.checking.examples import among, examples_of, raw_rows
+from rallrec_pipeline.datasets.checking.findings import Findings, share_of
+from rallrec_pipeline.datasets.checking.sheets import Sheet, open_sheet, tell_empty, tell_malformed, telling
+from rallrec_pipeline.datasets.checking.times import check_early_times, time_hint
+from rallrec_pipeline.datasets.readers import good_ratings, open_rows, typed_ratings
+from rallrec_pipeline.datasets.spec import DatasetSpec
+from rallrec_pipeline.datasets.tables import (
+    NOT_A_NUMBER,
+    OFF_SCALE,
+    REPEATED,
+    Repeats,
+    bad_ratings,
+    judge_ratings,
+    rating_rules,
+)
+
+WORDS = {NOT_A_NUMBER: "a rating that is no number", OFF_SCALE: "a rating off the scale"}
+REPEATS: dict[Repeats, str] = {
+    "last": "are repeated later by the same user: the latest of a user and item stays, "
+    "of equal times the last in the file",
+    "first": "repeat an earlier one of the same user: the first of a user and item stays, "
+    "of equal times the first in the file",
+}
+MOST_VALUES = 12  # ratings of the file that are listed one by one
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """Ratings that break one rule: its reason, its column, their lines."""
+
+    reason: str
+    column: str
+    lines: pl.Series
+
+    @property
+    def what(self) -> str:
+        return WORDS.get(self.reason, f"an {self.reason}")
+
+
+@dataclass(frozen=True)
+class _Ratings:
+    """All ratings of the file: as they are (`rows`), with types, and judged."""
+
+    rows: pl.LazyFrame
+    typed: pl.DataFrame
+    judged: pl.DataFrame
+    malformed: pl.DataFrame
+    faults: list[_Fault]
+
+    @property
+    def total(self) -> int:
+        return self.typed.height + self.malformed.height
+
+
+def check_ratings(spec: DatasetSpec, place: Path, items: pl.DataFrame | None, found: Findings) -> pl.DataFrame | None:
+    """The ratings that are taken; None where the file cannot tell them. `items` None: every item is known."""
+    sheet = open_sheet(spec, place, spec.interactions, "interactions", found)
+    if sheet is None:
+        return None
+    with telling(found, sheet.path), open_rows(sheet.path, sheet.table, sheet.columns) as (rows, malformed):
+        read = _read(spec, sheet, items, rows, malformed)
+        found.figures["rows"]["interactions"] = read.total
+        if not read.total:
+            tell_empty(sheet, found)
+            return None
+        refused = _refused(spec, sheet, read)
+        grave = refused > spec.max_rejected * read.total
+        tell_malformed(sheet, malformed, read.total, grave, found)
+        _tell_faults(spec, sheet, read, grave, found)
+        _tell_unknown(spec, sheet, read.typed, items, grave, found)
+        check_early_times(sheet, read.typed, read.rows, found)
+        if grave:
+            _tell_refused(spec, sheet, refused, read.total, found)
+        if sheet.missing:
+            return None
+        found.refused(sheet.file, pl.concat([malformed["reason"], read.judged["reason"]]))
+        _tell_repeats(spec, sheet, read.judged, found)
+        return good_ratings(read.judged)
+    return None
+
+
+def _read(
+    spec: DatasetSpec, sheet: Sheet, items: pl.DataFrame | None, rows: pl.LazyFrame, malformed: pl.DataFrame
+) -> _Ratings:
+    whole = sheet.whole(rows, ("user_id", "item_id"))
+    typed = typed_ratings(whole, sheet.table, sheet.columns)
+    known = items["item_id"] if items is not None and spec.unknown_items == "reject" else None
+    judged = judge_ratings(typed, spec.scale, known, "timestamp" in sheet.columns, spec.repeats)
+    return _Ratings(whole, typed, judged, malformed, _faults(spec, sheet, typed))
+
+
+def _faults(spec: DatasetSpec, sheet: Sheet, typed: pl.DataFrame) -> list[_Fault]:
+    """Every rule that is broken, also by rows that another one refuses; for the columns that are there."""
+    rules = [rule for rule in rating_rules(spec.scale) if rule.column in sheet.columns]
+    found = [_Fault(rule.reason, rule.column, typed.filter(rule.broken)["line"]) for rule in rules]
+    return [fault for fault in found if fault.lines.len()]
+
+
+def _refused(spec: DatasetSpec, sheet: Sheet, read: _Ratings) -> int:
+    """Rows that are refused and speak against the file; where a column is missing, judged by the others."""
+    if not sheet.missing:
+        return read.malformed.height + bad_ratings(read.judged["reason"], spec.is_implicit)
+    lines = [fault.lines for fault in read.faults]
+    return read.malformed.height + (pl.concat(lines).n_unique() if lines else 0)
+
+
+def _tell_faults(spec: DatasetSpec, sheet: Sheet, read: _Ratings, grave: bool, found: Findings) -> None:
+    if not read.faults:
+        return
+    raw = raw_rows(
+        read.rows, [fault.lines for fault in read.faults], dict.fromkeys(fault.column for fault in read.faults)
+    )
+    for fault in read.faults:
+        texts = raw.filter(among(fault.lines))[fault.column]
+        share = share_of(fault.lines.len(), read.typed.height, "ratings")
+        examples = f", as {examples_of(texts)}" if not fault.column.endswith("id") else ""
+        mend = _mend(fault, spec, sheet, read.typed, texts)
+        found.fault(grave, f"{sheet.at(fault.lines[0])}: {share} have {fault.what}{examples}: {mend}")
+
+
+def _mend(fault: _Fault, spec: DatasetSpec, sheet: Sheet, typed: pl.DataFrame, texts: pl.Series) -> str:
+    column = f"interactions.columns.{fault.column}"
+    if fault.column == "timestamp":
+        return time_hint(sheet.columns["timestamp"], texts) or f"correct {column} or mend the file"
+    if fault.reason == OFF_SCALE:
+        scale = _numbers(spec.scale)
+        held = _values(typed["rating"])
+        return f"the file holds {held}, label.scale allows {scale}: correct label.scale or mend the file"
+    return f"correct {column} or mend the file"
+
+
+def _values(ratings: pl.Series) -> str:
+    values = ratings.filter(ratings.is_finite()).unique().sort()
+    return _numbers(values.to_list()) if values.len() <= MOST_VALUES else f"{values[0]:g} to {values[-1]:g}"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def _tell_refused(spec: DatasetSpec, sheet: Sheet, refused: int, total: int, found: Findings) -> None:
+    share, bound = share_of(refused, total, "ratings"), f"{spec.max_rejected:.1%}"
+    what = f"{share} are refused altogether, max_rejected (at the top of the TOML file) allows {bound}"
+    found.problem(f"{sheet.file}: {what}: mend the file or raise it")
+
+
+def _tell_unknown(
+    spec: DatasetSpec, sheet: Sheet, typed: pl.DataFrame, items: pl.DataFrame | None, grave: bool, found: Findings
+) -> None:
+    if items is None or "item_id" in sheet.missing:
+        return
+    unknown = typed.filter((pl.col("item_id") != "") & ~pl.col("item_id").is_in(items["item_id"].implode()))
+    if unknown.is_empty():
+        return
+    keep = spec.unknown_items == "keep"
+    share = share_of(unknown.height, typed.height, "ratings")
+    listed = f"{spec.items.file} does not list, as {examples_of(unknown['item_id'])}"
+    mend = (
+        "they stay without a title"
+        if keep
+        else 'mend the ids, or set unknown_items = "keep" at the top of the TOML file'
+    )
+    has = f" (it lists {examples_of(items['item_id'])})" if items.height else ""
+    found.fault(grave and not keep, f"{sheet.at(unknown['line'][0])}: {share} are of items that {listed}{has}: {mend}")
+
+
+def _tell_repeats(spec: DatasetSpec, sheet: Sheet, judged: pl.DataFrame, found: Findings) -> None:
+    repeats = judged.filter(pl.col("reason") == REPEATED[spec.repeats])
+    if repeats.height:
+        share = share_of(repeats.height, judged.height, "ratings")
+        found.warning(f"{sheet.at(repeats['line'][0])}: {share} {REPEATS[spec.repeats]}")

@@ -1,0 +1,74 @@
+"""All that is wrong with a dataset at once, and what the stages would make of it.
+
+The readers stop at the first fault; here each one is told, with its share, the first bad line and examples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from rallrec_pipeline.datasets.catalog import parse_dataset, with_protocol
+from rallrec_pipeline.datasets.checking.catalogues import check_items, check_users
+from rallrec_pipeline.datasets.checking.columns import check_settings
+from rallrec_pipeline.datasets.checking.findings import Findings, share_of
+from rallrec_pipeline.datasets.checking.places import check_place, linked_files
+from rallrec_pipeline.datasets.checking.protocols import check_protocol
+from rallrec_pipeline.datasets.checking.ratings import check_ratings
+from rallrec_pipeline.datasets.spec import DatasetSpec
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What is wrong (`problems`), what to know (`warnings`), and what the dataset holds. Each message is one line."""
+
+    problems: list[str]
+    warnings: list[str]
+    figures: dict[str, Any]
+
+
+def check_dataset(path: Path, lake: Path, seed: int = 0) -> CheckReport:
+    """Compare the dataset of one TOML file with its real files; nothing is fetched, copied or left behind.
+
+    `seed` draws what the stages draw: splits of users, sampled negatives.
+    """
+    found = Findings()
+    spec = parse_dataset(path)
+    if isinstance(spec, DatasetSpec):
+        found.figures.update(rows={}, refused={}, protocols={})
+        check_place(spec, path, lake, found)
+        check_settings(spec, found)
+        with linked_files(spec, path, lake, found) as place:
+            _check_tables(spec, place, seed, found)
+    else:
+        for problem in spec:
+            found.problem(f"{path.name}: {problem}")
+        found.warning(f"the data were not looked at: mend {path.name} and check again")
+    return CheckReport(found.problems, found.warnings, found.figures)
+
+
+def _check_tables(spec: DatasetSpec, place: Path, seed: int, found: Findings) -> None:
+    items = check_items(spec, place, found)
+    users = check_users(spec, place, found)
+    ratings = check_ratings(spec, place, items, found)
+    if ratings is None:
+        return
+    found.figures.update(users=ratings["user_id"].n_unique(), items=ratings["item_id"].n_unique())
+    if spec.users and users is not None:
+        _check_raters(spec.users.file, ratings, users, found)
+    if ratings.is_empty():
+        found.problem(f"{spec.interactions.file}: no rating is left to check the protocols with")
+        return
+    for name in spec.protocols:
+        check_protocol(with_protocol(spec, name), name, ratings, items, seed, found)
+
+
+def _check_raters(file: str, ratings: pl.DataFrame, users: pl.DataFrame, found: Findings) -> None:
+    """Users who have ratings but no row of their own."""
+    without = ratings.select("user_id").unique().join(users, on="user_id", how="anti").height
+    if without:
+        share = share_of(without, found.figures["users"], "users")
+        found.warning(f"{file}: {share} with ratings have no row: prompts tell nothing about them")

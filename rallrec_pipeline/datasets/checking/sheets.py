@@ -1,0 +1,91 @@
+"""One table of a dataset, as far as its file can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from rallrec_pipeline.datasets.checking.columns import broken_rules, columns_of, missing_columns
+from rallrec_pipeline.datasets.checking.encodings import is_of_its_format
+from rallrec_pipeline.datasets.checking.findings import Findings, share_of, shown
+from rallrec_pipeline.datasets.readers import raw_folder, unclear_columns
+from rallrec_pipeline.datasets.spec import ColumnSpec, DatasetSpec, TableFile
+from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.lake.text import clean_text
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One table: its file, those of its columns that can be read, and the names of those that cannot."""
+
+    kind: str
+    path: Path
+    table: TableFile
+    columns: dict[str, ColumnSpec]
+    missing: frozenset[str]
+
+    @property
+    def file(self) -> str:
+        """The file's name."""
+        return self.table.file
+
+    def at(self, line: int) -> str:
+        """The place of a row."""
+        return f"{self.file}, {'row' if self.table.format == 'parquet' else 'line'} {line}"
+
+    def whole(self, rows: pl.LazyFrame, keys: Iterable[str]) -> pl.LazyFrame:
+        """`rows` with empty ids where the file has none."""
+        return rows.with_columns(pl.lit(None, pl.String).alias(key) for key in keys if key in self.missing)
+
+
+@contextmanager
+def telling(found: Findings, path: Path) -> Iterator[None]:
+    """What a reader cannot read is a problem, told under the file's own name."""
+    try:
+        yield
+    except DataError as error:
+        found.problem(str(error).replace(str(path), path.name))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        found.problem(f"{path.name} cannot be read ({clean_text(str(error), 200)}): mend the file")
+
+
+def open_sheet(spec: DatasetSpec, place: Path, table: TableFile, kind: str, found: Findings) -> Sheet | None:
+    """A table as far as it can be read; None without a file, or when its bytes are of another kind.
+
+    `place` is a lake; `kind` is `interactions`, `items` or `users`.
+    """
+    path = raw_folder(place, spec.name) / table.file
+    if not path.is_file():
+        return None
+    with telling(found, path):
+        if not is_of_its_format(path, table, kind, found):
+            return None
+        columns = columns_of(kind, table)
+        missing = unclear_columns(path, table, columns)
+        if missing:
+            found.problem(missing_columns(path, table, kind, {name: columns[name].column for name in missing}))
+        broken = [*missing, *broken_rules(kind, table, columns, found)]
+        sound = {name: column for name, column in columns.items() if name not in broken}
+        return Sheet(kind, path, table, sound, frozenset(broken)) if sound else None
+    return None
+
+
+def tell_malformed(sheet: Sheet, malformed: pl.DataFrame, total: int, grave: bool, found: Findings) -> None:
+    """Rows (line, reason, text) of `total` that are no record."""
+    if malformed.is_empty():
+        return
+    first = malformed.sort("line").row(0, named=True)
+    text = sheet.table.format == "json_lines"
+    mend = "write one object per line" if text else "correct separator, quote, escape or header, or mend the file"
+    share = share_of(malformed.height, total, "rows")
+    why = f"{first['reason']}: {shown(first['text'])}"
+    found.fault(grave, f"{sheet.at(first['line'])}: {share} cannot be split ({why}): {mend}")
+
+
+def tell_empty(sheet: Sheet, found: Findings) -> None:
+    """A file without a row."""
+    found.problem(f"{sheet.file} has no rows: correct {sheet.kind}.file or fill it")

@@ -1,0 +1,67 @@
+"""What the raw files of a local source were taken from, so that they are taken anew only when it has changed.
+
+The record lies beside the raw files as `.source.json`, a name that no raw file can have. Where it is missing the files
+were put there by hand: they are taken as they are, and the record then tells of the source as it is by now.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rallrec_pipeline.datasets.spec import DatasetSpec
+from rallrec_pipeline.datasets.watch import State, contents, file_state, local_files
+from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.lake.files import read_json, write_json
+
+RECORD = ".source.json"
+
+
+def record_path(folder: Path) -> Path:
+    """Where the record of the raw files in `folder` lies."""
+    return folder / RECORD
+
+
+def source_files(spec: DatasetSpec, folder: Path) -> State:
+    """Size, time and SHA-256 of each file of a local source that is there, by its path; empty for sources elsewhere.
+
+    Files that have the size and time of the record in `folder` are not read again.
+    """
+    there = [path for path in local_files(spec) if path.is_file()]
+    return file_state(there, _read(folder).get("files", {})) if there else {}
+
+
+def has_changed(spec: DatasetSpec, folder: Path, now: State) -> bool:
+    """Whether the local source with the files `now` is another than that of the record in `folder`.
+
+    A source that is gone has not changed, nor has one that only was touched.
+    """
+    record = _read(folder)
+    if not record or not local_files(spec):
+        return False
+    if record["source"] != _source(spec):
+        return True
+    return bool(now) and contents(now) != contents(record["files"])
+
+
+def write_record(spec: DatasetSpec, folder: Path, now: State) -> None:
+    """Write down that the raw files in `folder` are as good as the local source with the files `now`."""
+    record = {"source": _source(spec), "files": dict(now)}
+    if now and record != _read(folder):
+        write_json(record_path(folder), record)
+
+
+def _source(spec: DatasetSpec) -> dict[str, Any]:
+    """What of the settings decides which bytes a raw file has."""
+    members = {file.name: file.path for file in spec.files}
+    return {"kind": spec.source.kind, "location": spec.source.location, "members": members}
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """The record, its `files` a State; empty where there is none, or none that can be read."""
+    try:
+        record = read_json(record_path(folder))
+        files = {path: (int(size), int(time), str(digest)) for path, (size, time, digest) in record["files"].items()}
+        return {"source": record["source"], "files": files}
+    except (DataError, ValueError, TypeError, KeyError, AttributeError):
+        return {}

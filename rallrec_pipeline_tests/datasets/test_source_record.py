@@ -1,0 +1,189 @@
+"""A local source is fetched again when it has changed, never otherwise; files put there by hand are left alone."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rallrec_pipeline.datasets.sources import fetch_raw_files
+from rallrec_pipeline.datasets.spec import DatasetSpec
+from rallrec_pipeline.datasets.watch import watched_files
+from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.lake.files import read_json
+from rallrec_pipeline_tests.datasets.test_sources import CONTENTS, contents_of, left, zipped
+from rallrec_pipeline_tests.datasets.worlds import make_spec
+
+CHANGED = CONTENTS | {"s.item": b"other items\n"}
+BY_HAND = dict.fromkeys(CONTENTS, b"by hand")
+
+Put = Callable[[dict[str, bytes]], None]
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    return tmp_path / "lake"
+
+
+@pytest.fixture
+def raw(lake: Path) -> Path:
+    return lake / "raw" / "small"
+
+
+@pytest.fixture(params=["folder", "zip"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def place(tmp_path: Path, kind: str) -> Path:
+    return tmp_path / ("exports" if kind == "folder" else "exports.zip")
+
+
+@pytest.fixture
+def spec(kind: str, place: Path) -> DatasetSpec:
+    return spec_of(kind, place)
+
+
+@pytest.fixture
+def put(place: Path, kind: str) -> Put:
+    """Writes the source; each time it is of another moment."""
+    moments = iter(range(1_600_000_000, 1_700_000_000, 60))
+
+    def write(contents: dict[str, bytes]) -> None:
+        if kind == "zip":
+            place.write_bytes(zipped(contents))
+        else:
+            place.mkdir(exist_ok=True)
+            for name, content in contents.items():
+                (place / name).write_bytes(content)
+        moment = next(moments)
+        for path in [place, *place.glob("*")]:
+            os.utime(path, (moment, moment))
+
+    return write
+
+
+def spec_of(kind: str, place: Path) -> DatasetSpec:
+    """A dataset whose files have no pinned checksum."""
+    return make_spec(source={"kind": kind, "location": str(place), "files": [{"name": name} for name in CONTENTS]})
+
+
+def by_hand(raw: Path, contents: dict[str, bytes] = BY_HAND) -> None:
+    raw.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        (raw / name).write_bytes(content)
+
+
+def fetched(spec: DatasetSpec, lake: Path) -> dict[str, bytes]:
+    return contents_of(fetch_raw_files(spec, lake))
+
+
+def test_a_source_that_has_changed_is_fetched_again(spec: DatasetSpec, lake: Path, put: Put) -> None:
+    for contents in (CONTENTS, CHANGED, CONTENTS):
+        put(contents)
+        assert fetched(spec, lake) == contents
+
+
+def test_an_unchanged_or_touched_source_is_not(spec: DatasetSpec, lake: Path, raw: Path, put: Put) -> None:
+    put(CONTENTS)
+    fetch_raw_files(spec, lake)
+    by_hand(raw)
+    assert fetched(spec, lake) == BY_HAND
+    put(CONTENTS)
+    assert fetched(spec, lake) == BY_HAND, "only its time is another"
+    put(CHANGED)
+    assert fetched(spec, lake) == CHANGED
+
+
+def test_files_that_were_put_there_by_hand_first_stay_until_the_source_changes(
+    spec: DatasetSpec, lake: Path, raw: Path, put: Put
+) -> None:
+    by_hand(raw)
+    assert fetched(spec, lake) == BY_HAND, "there is no source at all"
+    put(CONTENTS)
+    assert fetched(spec, lake) == BY_HAND
+    put(CHANGED)
+    assert fetched(spec, lake) == CHANGED
+
+
+def test_a_source_that_is_gone_changes_nothing_and_one_of_another_place_does(
+    spec: DatasetSpec, lake: Path, put: Put, place: Path, kind: str
+) -> None:
+    put(CONTENTS)
+    fetch_raw_files(spec, lake)
+    elsewhere = place.rename(place.with_name(f"other-{place.name}"))
+    assert fetched(spec, lake) == CONTENTS
+    put(CHANGED)
+    assert fetched(spec, lake) == CHANGED
+    assert fetched(spec_of(kind, elsewhere), lake) == CONTENTS
+    with pytest.raises(DataError, match=r"correct source\.location"):
+        fetch_raw_files(spec_of(kind, place.with_name("nowhere")), lake)
+
+
+def test_a_changed_source_that_is_broken_says_how_to_go_on_without_it(
+    spec: DatasetSpec, lake: Path, raw: Path, put: Put, place: Path
+) -> None:
+    put(CONTENTS)
+    fetch_raw_files(spec, lake)
+    if place.is_dir():
+        (place / "s.item").unlink()
+    else:
+        put({"s.inter": b"1"})
+    before = contents_of(left(raw))
+    with pytest.raises(DataError) as caught:
+        fetch_raw_files(spec, lake)
+    assert f"or put s.inter, s.item, s.user into {raw} by hand and delete .source.json there" in str(caught.value)
+    assert contents_of(left(raw)) == before, "what was there still is, the record too"
+    (raw / ".source.json").unlink()
+    assert fetched(spec, lake) == CONTENTS
+
+
+def test_the_record_is_no_raw_file_and_its_loss_is_no_fault(spec: DatasetSpec, lake: Path, raw: Path, put: Put) -> None:
+    put(CONTENTS)
+    assert [path.name for path in fetch_raw_files(spec, lake)] == list(CONTENTS)
+    record = raw / ".source.json"
+    assert left(raw) == sorted([record, *(raw / name for name in CONTENTS)])
+    assert record not in watched_files(spec, lake)
+    assert read_json(record)["source"]["location"] == spec.source.location
+    for text in ("", "[]", "{}", '{"source": 1, "files": [2]}', '{"source": 1, "files": {"a": [1]}}'):
+        record.write_text(text, encoding="utf-8")
+        assert fetched(spec, lake) == CONTENTS
+        assert read_json(record)["files"]
+
+
+def test_a_file_that_is_missing_is_fetched_with_the_others(spec: DatasetSpec, lake: Path, raw: Path, put: Put) -> None:
+    put(CONTENTS)
+    fetch_raw_files(spec, lake)
+    (raw / "s.user").unlink()
+    assert fetched(spec, lake) == CONTENTS
+
+
+def test_a_source_elsewhere_is_never_read_again_and_has_no_record(lake: Path, raw: Path, tmp_path: Path) -> None:
+    spec = spec_of("zip", tmp_path / "a.zip")
+    (tmp_path / "a.zip").write_bytes(zipped(CONTENTS))
+    fetch_raw_files(spec, lake)
+    address = make_spec(source={"kind": "url", "location": "http://127.0.0.1:1/a.zip", "files": spec.source.files})
+    assert fetched(address, lake) == CONTENTS, "the record of the zip says nothing about an address"
+    shutil.rmtree(raw)
+    by_hand(raw)
+    assert fetched(address, lake) == BY_HAND and not (raw / ".source.json").exists()
+
+
+@pytest.mark.parametrize("name", ["ratings.csv", "ratings.csv.gz"])
+def test_a_local_file_that_is_no_zip_is_taken_as_the_one_table_and_left_where_it_is(
+    lake: Path, tmp_path: Path, name: str
+) -> None:
+    tables = {"interactions": {"file": "s.inter", "columns": {"rating": "rating", "timestamp": "timestamp"}}}
+    tables |= {"items": {"file": "s.inter"}, "users": None}
+    place = tmp_path / name
+    place.write_bytes(gzip.compress(CONTENTS["s.inter"]) if name.endswith("gz") else CONTENTS["s.inter"])
+    before = left(tmp_path), place.read_bytes()
+    spec = make_spec(source={"kind": "zip", "location": str(place), "files": [{"name": "s.inter"}]}, **tables)
+    assert fetched(spec, lake) == {"s.inter": CONTENTS["s.inter"]}
+    shutil.rmtree(lake)
+    assert (left(tmp_path), place.read_bytes()) == before
