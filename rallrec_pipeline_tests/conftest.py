@@ -25,6 +25,8 @@ REPOSITORY = Path(__file__).parents[1]
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; set before torch is imported
     os.environ["OMP_NUM_THREADS"] = "1"
+# Runs of tests belong neither into the user's instance nor into one whose pool all workers would wait for.
+os.environ.pop("DAGSTER_HOME", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

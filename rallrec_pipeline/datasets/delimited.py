@@ -11,6 +11,8 @@ import polars as pl
 from rallrec_pipeline.datasets.spec import TableFile
 
 MAX_RECORD_LINES = 1000  # of one record: a quote that is not closed within them is a stray one
+MAX_LIKE_RECORDS = 20  # lines within a field, if each is a record by itself: more stand between two stray quotes
+ONE_LINE = ("user_id", "item_id", "rating", "timestamp")  # columns whose values never hold a line end
 PARTS = "\x1fparts"  # column of a record's fields as written, each with a separator before it
 
 Split = tuple[pl.LazyFrame, pl.DataFrame]
@@ -80,14 +82,15 @@ def split_fields(lines: pl.LazyFrame, dialect: Dialect, fields: int, columns: Ma
 
     `lines` has `line` and `text`; empty ones are nothing. A record has `fields` fields; `columns` maps the name that a
     column gets to its place among them, from 0. A quoted field may hold the separator and line ends. A line that ends
-    within one goes on to the line that closes it, if that makes a record of at most MAX_RECORD_LINES lines. Otherwise
+    within one goes on to the line that closes it, if that makes a record of at most MAX_RECORD_LINES lines, none of the
+    columns ONE_LINE holds a line end, and the lines inside are not all records (more than MAX_LIKE_RECORDS). Otherwise
     the quote is a stray one: that line alone is refused, and those after it stand by themselves.
     """
     if not dialect.quote:
         return _split_plain(lines, dialect.separator, fields, columns)
     has_quote, is_whole = pl.col("text").str.contains(dialect.quote, literal=True), _is_whole(fields, dialect)
     suspects = _in_parts(lines.filter(has_quote), dialect).filter(~is_whole).select("line", "text").collect()
-    joined = _joined_records(suspects, lines, dialect, fields)
+    joined = _joined_records(suspects, lines, dialect, fields, columns)
     taken = joined.select(pl.int_ranges("line", pl.col("last") + 1).explode().alias("line"))
     if taken.height:
         lines = lines.join(taken.lazy(), on="line", how="anti")
@@ -134,7 +137,9 @@ def _meaning(part: pl.Expr, dialect: Dialect) -> pl.Expr:
     return pl.when(is_quoted).then(dialect.unquoted(written)).otherwise(written)
 
 
-def _joined_records(suspects: pl.DataFrame, lines: pl.LazyFrame, dialect: Dialect, fields: int) -> pl.DataFrame:
+def _joined_records(
+    suspects: pl.DataFrame, lines: pl.LazyFrame, dialect: Dialect, fields: int, columns: Mapping[str, int]
+) -> pl.DataFrame:
     """Records of several lines: `line` and `last`, the numbers of their first and last line, and `text`.
 
     Only a line with an odd number of quotes opens a field that it does not close, or closes one that it did not open;
@@ -162,8 +167,25 @@ def _joined_records(suspects: pl.DataFrame, lines: pl.LazyFrame, dialect: Dialec
         .group_by("pair", maintain_order=True)
         .agg(pl.col("line").first(), pl.col("line").last().alias("last"), pl.col("text").str.join("\n"))
     )
-    whole = _in_parts(joined.lazy(), dialect).filter(_is_whole(fields, dialect)).drop(PARTS).sort("pair").collect()
+    like_records = _pairs_around_records(texts, dialect, fields)
+    joined = joined.join(like_records, on="pair", how="anti", maintain_order="left")
+    is_record = _is_whole(fields, dialect) & ~_has_line_end(columns, dialect)
+    whole = _in_parts(joined.lazy(), dialect).filter(is_record).drop(PARTS).sort("pair").collect()
     # A line that closes a field does not open one: of pairs that share a line the first counts.
     run = pl.col("pair").cast(pl.Int64) - pl.int_range(pl.len())
     place = pl.int_range(pl.len()).over(run)
     return whole.filter(place % 2 == 0).select("line", "last", "text")
+
+
+def _pairs_around_records(inner: pl.DataFrame, dialect: Dialect, fields: int) -> pl.DataFrame:
+    """The pairs of lines between which stand too many lines, each of them a record by itself: one column, pair."""
+    judged = _in_parts(inner.lazy(), dialect).select("pair", _is_whole(fields, dialect).alias("whole"))
+    counts = judged.group_by("pair").agg(pl.len(), pl.col("whole").all()).collect()
+    return counts.filter(pl.col("whole") & (pl.col("len") > MAX_LIKE_RECORDS)).select("pair")
+
+
+def _has_line_end(columns: Mapping[str, int], dialect: Dialect) -> pl.Expr:
+    places = [place for name, place in columns.items() if name in ONE_LINE]
+    if not places:
+        return pl.lit(False)
+    return pl.any_horizontal(_meaning(pl.col(PARTS).list.get(place), dialect).str.contains("\n") for place in places)

@@ -12,7 +12,7 @@ ENTRY = "\x1f"  # between the entries of a list that came as one (JSON, Parquet)
 NUMBER = r"^-?\d+(\.\d+)?$"
 ARTICLES = ("The", "A", "An", "Les", "La", "Le", "Il", "Das", "Der", "Die", "Det", "El")
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
-DECIMAL_COMMA = r"^\s*(-?\d+),(\d+)\s*$"
+DECIMAL_COMMA = r"^\s*(-?\d+),(\d{1,2})\s*$"  # three digits after a comma may be thousands
 
 
 def text_field(name: str, spec: ColumnSpec, empty: tuple[str, ...]) -> pl.Expr:

@@ -11,8 +11,9 @@ import polars as pl
 
 from rallrec_pipeline.datasets.fields import ENTRY
 
-UNCLEAR = r"^\[|^-?\d(\.\d+)?e\+?\d+$"
-"""A list, or a text that begins like one (the film "[REC]"); a number without its last digits, or a text like one."""
+UNCLEAR = r"^\[|^-?\d(\.\d+)?e\+?\d+$|^\{.*\de\+?\d"
+"""A list, or a text that begins like one (the film "[REC]"); a number without its last digits, or what looks so."""
+SLICE = 10_000  # rows that are Python objects at once
 
 
 def split_objects(lines: pl.LazyFrame, columns: Mapping[str, str]) -> tuple[pl.LazyFrame, pl.DataFrame]:
@@ -61,8 +62,12 @@ def _exact_values(column: str, texts: pl.Series) -> pl.Series:
     """`column` of each object (n,) as text; null where there is no object."""
     if texts.null_count() == texts.len():
         return texts
-    values = [None if text is None else _as_text(_field(json.loads(text), column)) for text in texts]
-    return pl.Series(texts.name, values, pl.String)
+    slices = (texts.slice(first, SLICE) for first in range(0, texts.len(), SLICE))
+    return pl.concat([pl.Series(texts.name, _exact_texts(column, part), pl.String) for part in slices])
+
+
+def _exact_texts(column: str, texts: pl.Series) -> list[str | None]:
+    return [None if text is None else _as_text(_field(json.loads(text), column)) for text in texts]
 
 
 def _field(found: Any, column: str) -> Any:

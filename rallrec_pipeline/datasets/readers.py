@@ -258,6 +258,9 @@ def _plain_text(value: pl.Expr, dtype: pl.DataType | DataTypeClass) -> pl.Expr:
     """A value as text."""
     if dtype == pl.Binary:
         return value.map_batches(_decoded, return_dtype=pl.String, is_elementwise=True)
+    if isinstance(dtype, pl.List | pl.Array):
+        held = pl.struct(value.alias("")).struct.json_encode()  # only structs can be encoded
+        return pl.when(value.is_not_null()).then(held.str.strip_prefix('{"":').str.strip_suffix("}"))
     if isinstance(dtype, pl.Struct):
         return pl.when(value.is_not_null()).then(value.struct.json_encode())
     return value.cast(pl.String, strict=False)

@@ -1,7 +1,7 @@
-"""What the raw files of a local source were taken from, so that they are taken anew only when it has changed.
+"""What the raw files were taken from, so that they are taken anew only when that has changed.
 
-The record lies beside the raw files as `.source.json`, a name that no raw file can have. Where it is missing the files
-were put there by hand: they are taken as they are, and the record then tells of the source as it is by now.
+The record lies beside the raw files as `.source.json`, a name that no raw file can have. Without one nobody knows where
+the files are from: a local source that is there is taken, files of a source elsewhere stay as they are.
 """
 
 from __future__ import annotations
@@ -32,22 +32,23 @@ def source_files(spec: DatasetSpec, folder: Path) -> State:
 
 
 def has_changed(spec: DatasetSpec, folder: Path, now: State) -> bool:
-    """Whether the local source with the files `now` is another than that of the record in `folder`.
+    """Whether the source, with the local files `now`, is another than that of the record in `folder`.
 
-    A source that is gone has not changed, nor has one that only was touched.
+    A local source that is gone has not changed, in whole or in part, nor has one that only was touched; what is
+    elsewhere changes by its place only.
     """
     record = _read(folder)
-    if not record or not local_files(spec):
-        return False
-    if record["source"] != _source(spec):
-        return True
-    return bool(now) and contents(now) != contents(record["files"])
+    if not record:
+        return bool(now) and len(now) == len(local_files(spec))
+    before = contents(record["files"])
+    return record["source"] != _source(spec) or any(before.get(path) != found for path, found in contents(now).items())
 
 
 def write_record(spec: DatasetSpec, folder: Path, now: State) -> None:
-    """Write down that the raw files in `folder` are as good as the local source with the files `now`."""
-    record = {"source": _source(spec), "files": dict(now)}
-    if now and record != _read(folder):
+    """Write down that the raw files in `folder` are as good as the source with the local files `now`."""
+    known = _read(folder)
+    record = {"source": _source(spec), "files": known.get("files", {}) | dict(now)}
+    if (now or not local_files(spec)) and record != known:
         write_json(record_path(folder), record)
 
 

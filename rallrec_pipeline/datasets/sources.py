@@ -29,9 +29,10 @@ TIMEOUT_S = 60
 def fetch_raw_files(spec: DatasetSpec, lake: Path) -> list[Path]:
     """The raw files of a dataset under `raw/<dataset>/`, fetched where they are not there yet.
 
-    They are fetched again where a local folder or zip has other content than when it was last looked at; nothing is
-    downloaded a second time. Files that were put there by hand are taken as they are until then. Raises DataError that
-    says which files to put where when the source cannot be reached or a checksum differs.
+    They are fetched again where the settings name another source, or where a local folder or zip has other content than
+    when it was last looked at; nothing is downloaded a second time. Files that were put there by hand are taken as they
+    are where the source is elsewhere. Raises DataError that says which files to put where when the source cannot be
+    reached or a checksum differs.
     """
     folder, files = lake / "raw" / spec.name, spec.files
     paths = [folder / file.name for file in files]
@@ -111,6 +112,7 @@ def _fetch_checked(spec: DatasetSpec, scratch: Path, folder: Path) -> list[Path]
         names = ", ".join(file.name for file in files)
         record = record_path(folder)
         forget = f" and delete {record.name} there" if record.exists() else ""
+        forget += " and take the source away" if any(path.exists() for path in local_files(spec)) else ""
         raise DataError(f"{error}; or put {names} into {folder} by hand{forget}{refused}") from error
     return found
 

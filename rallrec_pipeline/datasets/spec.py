@@ -216,8 +216,8 @@ class ProtocolSpec(CoreSpec):
 
     @model_validator(mode="after")
     def _fractions_sum_to_one(self) -> ProtocolSpec:
-        if abs(sum(self.fractions) - 1) > 1e-9 or min(self.fractions) < 0:
-            raise ValueError(f"fractions must be three shares that sum to 1, not {self.fractions}")
+        if abs(sum(self.fractions) - 1) > 1e-9 or min(self.fractions) <= 0:
+            raise ValueError(f"fractions must be three shares above 0 that sum to 1, not {self.fractions}")
         return self
 
 

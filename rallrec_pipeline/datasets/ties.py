@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import polars as pl
 
 from rallrec_pipeline.datasets.order import exact_times
@@ -16,8 +17,10 @@ def equal_time_share(ratings: pl.DataFrame) -> float | None:
     """
     timed = pl.DataFrame([ratings["user_id"], exact_times(ratings).alias("time")]).drop_nulls("time")
     neighbours = timed.height - timed["user_id"].n_unique()
-    # Equal times of a user are neighbours, so that each distinct one has one neighbour less than ratings.
-    return (timed.height - timed.n_unique()) / neighbours if neighbours else None
+    # Equal times of a user are neighbours, so that each distinct one has one neighbour less than ratings. Numbers sort
+    # in a fraction of the time and memory that looking at the ids themselves takes.
+    moments = np.sort(timed.select(pl.struct("user_id", "time").hash()).to_series().to_numpy())
+    return int((moments[1:] == moments[:-1]).sum()) / neighbours if neighbours else None
 
 
 def tied_borders(samples: pl.DataFrame, core: pl.DataFrame) -> list[tuple[str, str, int]]:

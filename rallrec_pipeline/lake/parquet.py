@@ -31,15 +31,22 @@ def write_table(frame: pl.DataFrame, table: Table, lake: Path, dataset: str) -> 
 def read_table(table: Table, lake: Path, dataset: str) -> pl.DataFrame:
     """The whole table; the rows of one in shards come in no particular order.
 
-    Raises StaleArtefactError when it was never made, DataError when its file is damaged.
+    Raises StaleArtefactError when it was never made, or by a version that knew fewer columns, DataError when its file
+    is damaged.
     """
     try:
-        return scan_table(table, lake, dataset).collect()
+        frame = scan_table(table, lake, dataset).collect()
     except pl.exceptions.PolarsError as error:
         path, reason = table.file(lake, dataset), str(error).partition("\n")[0]
         raise DataError(
             f"{path} is damaged ({reason}): delete it and run `rallrec run {dataset} --select {table.name}`"
         ) from error
+    if missing := [name for name in table.columns if name not in frame.columns]:
+        raise StaleArtefactError(
+            f"{table.name} of {dataset!r} is of an older version, without {', '.join(missing)}: "
+            f"run `rallrec run {dataset} --select {table.name}` first"
+        )
+    return frame
 
 
 def scan_table(table: Table, lake: Path, dataset: str) -> pl.LazyFrame:

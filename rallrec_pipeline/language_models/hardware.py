@@ -74,18 +74,22 @@ def _total_memory() -> int:
 
 
 def _container_limits() -> Iterator[tuple[int, int]]:
-    """(limit, what is taken) of the container, by either version of cgroups."""
+    """(limit, what is taken) of the container, by either version of cgroups; what only caches files is free."""
     root = Path("/sys/fs/cgroup")
-    for limit, used in (
-        (root / "memory.max", root / "memory.current"),
-        (root / "memory" / "memory.limit_in_bytes", root / "memory" / "memory.usage_in_bytes"),
+    for folder, limit, used, prefix in (
+        (root, "memory.max", "memory.current", ""),
+        (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
     ):
         try:
-            bound, taken = limit.read_text(encoding="ascii").strip(), int(used.read_text(encoding="ascii"))
+            bound = (folder / limit).read_text(encoding="ascii").strip()
+            taken = int((folder / used).read_text(encoding="ascii"))
+            lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+            figures = {name: int(value) for name, value in (line.split() for line in lines)}
         except (OSError, ValueError):
             continue
+        cached = sum(figures.get(f"{prefix}{kind}_file", 0) for kind in ("active", "inactive"))
         if bound.isdigit() and int(bound) < UNLIMITED:
-            yield int(bound), taken
+            yield int(bound), max(0, taken - cached)
 
 
 def _meminfo(name: str) -> int | None:

@@ -11,6 +11,9 @@ from rallrec_pipeline.language_models.answers import AnswerTrie, answer_trie
 
 ENCODED_TOKENS = 8192
 """Longest text that is encoded; the rest is cut off."""
+THINKING = "<think>"
+PROBE = "Ratings of one user:\nHeat (3.7): 4\n"
+"""Spaces, a line end, figures and signs as prompts have them."""
 
 
 class TokenizedModel:
@@ -51,11 +54,15 @@ class TokenizedModel:
         return [*self.begin_tokens, *self.tokenize(self.chat_text(prompt) if chat else prompt)]
 
     def chat_text(self, prompt: str) -> str:
-        """`prompt` as the user's turn, up to where the assistant begins."""
+        """`prompt` as the user's turn, up to where the assistant begins.
+
+        A template that lets the assistant think first gets an empty thought: what follows is the answer.
+        """
         if self.tokenizer.chat_template is None:
             return prompt + "\n"
         turn = [{"role": "user", "content": prompt}]
-        return str(self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+        text = str(self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+        return f"{text.rstrip()}\n\n</think>\n\n" if text.rstrip().endswith(THINKING) else text
 
     def trie(self, answers: Sequence[str]) -> AnswerTrie:
         """Token paths of `answers`."""
@@ -65,12 +72,13 @@ class TokenizedModel:
         """Texts of generated tokens."""
         return [str(text) for text in self.tokenizer.batch_decode(sequences, skip_special_tokens=True)]
 
-    def check_context(self, sequences: Sequence[Sequence[int]]) -> None:
-        """Raise ModelError if a sequence is longer than the model's context."""
+    def check_context(self, sequences: Sequence[Sequence[int]], more: int = 0) -> None:
+        """Raise ModelError if a sequence, with `more` tokens to come, is longer than the model's context."""
         longest = max(map(len, sequences), default=0)
-        if longest > self.context_tokens:
+        if longest + more > self.context_tokens:
+            room = f" with room for {more} more" if more else ""
             raise ModelError(
-                f"a prompt of {longest} tokens exceeds the model's context of {self.context_tokens}: "
+                f"a prompt of {longest} tokens{room} exceeds the model's context of {self.context_tokens}: "
                 "lower retrieval.history_length"
             )
 
@@ -89,9 +97,35 @@ def load_tokenizer(folder: Path) -> Any:
     if not (folder / "config.json").exists():
         raise ModelError(f"no model in {folder}: run `rallrec run DATASET --select base_model` first")
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return tokenizer if _reads_as_saved(tokenizer, folder) else _as_saved(folder)
     except (OSError, ValueError) as error:
         raise unreadable(folder, error) from error
+
+
+def _reads_as_saved(tokenizer: Any, folder: Path) -> bool:
+    """Whether `tokenizer` gives the ids of the folder's own tokenizer.json.
+
+    The class that a model names may read otherwise: DeepSeek-R1-Distill-Llama names that of Llama 2, which in
+    transformers 5 puts its own pre-tokenizer in the place of the file's, and loses spaces and line ends.
+    """
+    from tokenizers import Tokenizer
+
+    file = folder / "tokenizer.json"
+    if not file.exists():
+        return True
+    saved = Tokenizer.from_file(str(file)).encode(PROBE, add_special_tokens=False).ids
+    return list(tokenizer(PROBE, add_special_tokens=False)["input_ids"]) == list(saved)
+
+
+def _as_saved(folder: Path) -> Any:
+    """The tokenizer of tokenizer.json. Raises ModelError when it still reads otherwise."""
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    if not _reads_as_saved(tokenizer, folder):
+        raise ModelError(f"the tokenizer in {folder} does not read as its tokenizer.json says: save it again")
+    return tokenizer
 
 
 def unreadable(folder: Path, error: Exception) -> ModelError:

@@ -102,7 +102,7 @@ class TransformersEngine(TokenizedModel):
     def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
         """One sampled text per chat prompt, decoded together in one batch."""
         tokens = [self.prompt_tokens(prompt, chat=True) for prompt in prompts]
-        self.check_context(tokens)
+        self.check_context(tokens, sampling.max_new_tokens)
         new = sample_batch(self.model, tokens, sampling, self.end_tokens, self.fill)
         shared = shared_prefix(tokens)
         self.usage.rows += len(prompts)

@@ -86,7 +86,7 @@ class VllmEngine(TokenizedModel):
         tokens = [self.prompt_tokens(prompt, chat) for prompt in prompts]
         asked = [choice for choice in trie.choices if len(choice.children) > 1]
         sequences = [[*prompt, *choice.prefix] for prompt in tokens for choice in asked]
-        self.check_context([[*sequence, 0] for sequence in sequences])  # vLLM wants room for one token more
+        self.check_context(sequences, more=1)  # which vLLM generates, whatever is read
         outputs = self._call("generate", "generate", sequences, [_reading(choice) for choice in asked] * len(tokens))
         self._count(outputs, len(prompts))
         _all_done(progress, len(prompts))
@@ -95,7 +95,7 @@ class VllmEngine(TokenizedModel):
     def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
         """One sampled text per chat prompt. A prompt's seed comes from what it asks, so the batch changes nothing."""
         tokens = [self.prompt_tokens(prompt, chat=True) for prompt in prompts]
-        self.check_context([[*prompt, 0] for prompt in tokens])
+        self.check_context(tokens, sampling.max_new_tokens)
         outputs = self._call("generate", "generate", tokens, [self._sampled(prompt, sampling) for prompt in tokens])
         self._count(outputs, len(prompts))
         ends = set(self.end_tokens)

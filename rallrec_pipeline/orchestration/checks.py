@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from rallrec_pipeline.datasets.histories import LIKED_BOUNDS, evaluated
+from rallrec_pipeline.datasets.order import exact_times
 from rallrec_pipeline.datasets.spec import Statistic
 from rallrec_pipeline.datasets.tables import bad_ratings, refused_ratings
 from rallrec_pipeline.errors import RallrecError
@@ -357,11 +358,12 @@ def _within(core: pl.DataFrame, key: str, least: int, most: int | None) -> dict[
 def _targets_before_others(run: StageRun, samples: pl.DataFrame) -> int:
     """Targets that are older than another core rating of their user; without times none."""
     pair = ["user_id", "item_id"]
-    times = run.read(tables.INTERACTIONS).select(*pair, "timestamp")
+    rated = run.read(tables.INTERACTIONS)
+    times = rated.select(*pair, exact_times(rated).alias("time"))
     core = run.read(tables.CORE_INTERACTIONS).select(pair).join(times, on=pair)
-    last = core.group_by("user_id").agg(pl.col("timestamp").max().alias("last"))
+    last = core.group_by("user_id").agg(pl.col("time").max().alias("last"))
     targets = samples.select(pair).join(core, on=pair).join(last, on="user_id")  # sampled negatives have no time
-    return targets.filter(pl.col("timestamp") < pl.col("last")).height
+    return targets.filter(pl.col("time") < pl.col("last")).height
 
 
 def _recorded(run: StageRun, artefact: str) -> dict[str, Any]:

@@ -36,6 +36,7 @@ GRAPH: tuple[Stage, ...] = (
         "The dataset's files as published, checked against pinned SHA-256 sums.",
         data.raw_files,
         lambda s, d: {"source": d.source, "state": source_state(d)},
+        code_version="2",
     ),
     Stage(
         "interactions",

@@ -1,4 +1,4 @@
-"""A local source is fetched again when it has changed, never otherwise; files put there by hand are left alone."""
+"""A source is fetched again when it has changed, never otherwise; what nobody knows the source of is left alone."""
 
 from __future__ import annotations
 
@@ -100,15 +100,32 @@ def test_an_unchanged_or_touched_source_is_not(spec: DatasetSpec, lake: Path, ra
     assert fetched(spec, lake) == CHANGED
 
 
-def test_files_that_were_put_there_by_hand_first_stay_until_the_source_changes(
+def test_files_of_nobody_knows_where_stay_until_there_is_a_source(
     spec: DatasetSpec, lake: Path, raw: Path, put: Put
 ) -> None:
     by_hand(raw)
     assert fetched(spec, lake) == BY_HAND, "there is no source at all"
     put(CONTENTS)
-    assert fetched(spec, lake) == BY_HAND
+    assert fetched(spec, lake) == CONTENTS, "as after an upgrade from a version without records"
+    (raw / ".source.json").unlink()
     put(CHANGED)
     assert fetched(spec, lake) == CHANGED
+
+
+def test_another_kind_of_source_is_fetched(lake: Path, raw: Path, tmp_path: Path) -> None:
+    folder, archive = tmp_path / "exports", tmp_path / "exports.zip"
+    by_hand(folder, CONTENTS)
+    archive.write_bytes(zipped(CHANGED))
+    elsewhere = make_spec(
+        source={"kind": "url", "location": "https://nowhere.invalid/x.zip", "files": [{"name": n} for n in CONTENTS]}
+    )
+    by_hand(raw)
+    assert fetched(elsewhere, lake) == BY_HAND, "a source elsewhere is not asked for files that are there"
+    assert fetched(spec_of("folder", folder), lake) == CONTENTS
+    assert fetched(spec_of("zip", archive), lake) == CHANGED
+    with pytest.raises(DataError, match="cannot download"):
+        fetch_raw_files(elsewhere, lake)
+    assert contents_of([raw / name for name in CONTENTS]) == CHANGED
 
 
 def test_a_source_that_is_gone_changes_nothing_and_one_of_another_place_does(
@@ -132,14 +149,18 @@ def test_a_changed_source_that_is_broken_says_how_to_go_on_without_it(
     fetch_raw_files(spec, lake)
     if place.is_dir():
         (place / "s.item").unlink()
+        assert fetched(spec, lake) == CONTENTS, "a file that is gone changes nothing"
+        (place / "s.inter").write_bytes(b"2")
     else:
         put({"s.inter": b"1"})
     before = contents_of(left(raw))
     with pytest.raises(DataError) as caught:
         fetch_raw_files(spec, lake)
-    assert f"or put s.inter, s.item, s.user into {raw} by hand and delete .source.json there" in str(caught.value)
+    hint = f"or put s.inter, s.item, s.user into {raw} by hand and delete .source.json there and take the source away"
+    assert hint in str(caught.value)
     assert contents_of(left(raw)) == before, "what was there still is, the record too"
     (raw / ".source.json").unlink()
+    place.rename(place.with_name("away"))
     assert fetched(spec, lake) == CONTENTS
 
 
@@ -163,15 +184,16 @@ def test_a_file_that_is_missing_is_fetched_with_the_others(spec: DatasetSpec, la
     assert fetched(spec, lake) == CONTENTS
 
 
-def test_a_source_elsewhere_is_never_read_again_and_has_no_record(lake: Path, raw: Path, tmp_path: Path) -> None:
-    spec = spec_of("zip", tmp_path / "a.zip")
-    (tmp_path / "a.zip").write_bytes(zipped(CONTENTS))
-    fetch_raw_files(spec, lake)
-    address = make_spec(source={"kind": "url", "location": "http://127.0.0.1:1/a.zip", "files": spec.source.files})
-    assert fetched(address, lake) == CONTENTS, "the record of the zip says nothing about an address"
+def test_a_source_elsewhere_is_never_read_again(lake: Path, raw: Path) -> None:
+    files = [{"name": name} for name in CONTENTS]
+    address = make_spec(source={"kind": "url", "location": "http://127.0.0.1:1/a.zip", "files": files})
+    for contents in (BY_HAND, CONTENTS):
+        by_hand(raw, contents)
+        assert fetched(address, lake) == contents
+        assert read_json(raw / ".source.json")["source"]["location"] == "http://127.0.0.1:1/a.zip"
     shutil.rmtree(raw)
-    by_hand(raw)
-    assert fetched(address, lake) == BY_HAND and not (raw / ".source.json").exists()
+    with pytest.raises(DataError, match="cannot download"):
+        fetch_raw_files(address, lake)
 
 
 @pytest.mark.parametrize("name", ["ratings.csv", "ratings.csv.gz"])

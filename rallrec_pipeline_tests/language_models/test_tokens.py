@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from rallrec_pipeline.errors import ModelError
+from rallrec_pipeline.language_models.protocols import Sampling
 from rallrec_pipeline.language_models.tokens import TokenizedModel, load_tokenizer
 from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 from rallrec_pipeline.tuning.examples import make_example
@@ -127,3 +129,30 @@ def test_a_broken_tokenizer_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot load the model") as caught:
         load_tokenizer(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("named", ["LlamaTokenizerFast", "PreTrainedTokenizerFast"])
+def test_a_tokenizer_reads_as_its_file_says_whatever_class_is_named(named: str, tmp_path: Path) -> None:
+    """DeepSeek-R1-Distill-Llama names the class of Llama 2, which puts its own pre-tokenizer in the file's place."""
+    llama_tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
+    settings = tmp_path / "tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"tokenizer_class": named}), encoding="utf-8")
+    tokenizer = load_tokenizer(tmp_path)
+    model = TokenizedModel(tokenizer, 512, None)
+    assert model.decode([model.tokenize(RATINGS)]) == [RATINGS]
+    assert model.begin_tokens == [tokenizer.convert_tokens_to_ids(BEGIN)]
+    assert model.chat_text("Heat?") == f"{BEGIN}[user]Heat?[assistant]"
+
+
+def test_a_model_that_thinks_first_gets_an_empty_thought() -> None:
+    model = TokenizedModel(llama_tokenizer(TEMPLATE + "<think>\n"), 512, None)
+    assert model.chat_text("Heat?").endswith("[assistant]<think>\n\n</think>\n\n")
+
+
+def test_what_is_to_be_written_must_fit_too() -> None:
+    engine = llama_engine()
+    prompt = "long " * 90
+    assert len(engine.generate([prompt], Sampling(4, 0.8, 0.9, seed=1))) == 1
+    with pytest.raises(ModelError, match="with room for 100 more exceeds"):
+        engine.generate([prompt], Sampling(100, 0.8, 0.9, seed=1))

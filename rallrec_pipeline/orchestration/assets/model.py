@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -33,6 +34,9 @@ from rallrec_pipeline.settings import PromptForm
 from rallrec_pipeline.tuning.examples import make_examples
 from rallrec_pipeline.tuning.lora import PROVENANCE, adapter_version, add_adapter, save_adapter
 from rallrec_pipeline.tuning.store import CHECKPOINT, adapter_key, bring_back
+
+if TYPE_CHECKING:
+    from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 
 TUNING_VERSION = "2"  # raise it when the computing changes its output
 
@@ -89,15 +93,24 @@ def validation_form(adapter: str) -> PromptForm:
 
 def _tune_adapter(run: StageRun, adapter: str, usage: Usage) -> dict[str, Any]:
     """Tune one adapter unless one is stored that was tuned on the same; returns the epochs and its key."""
-    from rallrec_pipeline.tuning.train import tune  # torch is loaded only where there is work
-
-    form = run.settings.prompts.answer_form
-    rows, valid = tuning_rows(run, adapter), _validation_rows(run, adapter)
+    rows = tuning_rows(run, adapter)
     key, folder = tuning_key(run, adapter, rows), checkpoint(run, adapter)
     store = _set_aside(run, adapter)
     if adapter_key(folder) == key or bring_back(key, folder, store):
         return dict(read_json(folder / PROVENANCE)["tuning"]) | {"key": key}
-    engine = load_tuning_engine(run, usage)  # which counts the validation rows
+    with closing(load_tuning_engine(run, usage)) as engine:  # which counts the validation rows
+        record = _tune(run, adapter, engine, rows, key, store, usage)
+    bring_back(key, folder, store)
+    return record | {"key": key}
+
+
+def _tune(
+    run: StageRun, adapter: str, engine: TransformersEngine, rows: pl.DataFrame, key: str, store: Path, usage: Usage
+) -> dict[str, Any]:
+    """Tune an adapter on `rows` and save it under its key in `store`; returns the epochs."""
+    from rallrec_pipeline.tuning.train import tune  # torch is loaded only where there is work
+
+    form, valid = run.settings.prompts.answer_form, _validation_rows(run, adapter)
     answers, chat = answer_texts(form, run.spec), form == "yes_no"
     trie = engine.trie(answers)
     examples = make_examples(engine, trie, answers, rows, chat, run.settings.tuning)
@@ -134,8 +147,7 @@ def _tune_adapter(run: StageRun, adapter: str, usage: Usage) -> dict[str, Any]:
         "tuning": record,
     }
     save_adapter(engine, store / key, provenance)  # first, so that no moment is without a finished adapter
-    bring_back(key, folder, store)
-    return record | {"key": key}
+    return record
 
 
 def is_tuned(run: StageRun, adapter: str, rows: pl.DataFrame) -> bool:

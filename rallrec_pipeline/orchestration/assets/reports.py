@@ -90,7 +90,7 @@ def _profile(run: StageRun) -> Profile:
     # Of the large tables only the columns that are looked at stay in memory.
     ratings = ("user_id", "item_id", "rating", "timestamp")
     return profile_dataset(
-        run.read(tables.INTERACTIONS).select(ratings),
+        run.read(tables.INTERACTIONS).select(*ratings, "microsecond"),
         run.read(tables.REJECTED_ROWS).select("table", "reason"),
         run.read(tables.CORE_INTERACTIONS).select(ratings),
         run.read(tables.CORE_ITEMS).select("title"),

@@ -7,6 +7,7 @@ from dataclasses import asdict
 import polars as pl
 
 from rallrec_pipeline.datasets.histories import training_interactions
+from rallrec_pipeline.datasets.kcore import core_in_words
 from rallrec_pipeline.datasets.raw_lines import find_lines
 from rallrec_pipeline.datasets.readers import raw_folder
 from rallrec_pipeline.datasets.spec import DatasetSpec, TableFile
@@ -124,7 +125,11 @@ def _training(state: LakeState, item_id: str) -> int | None:
 
 def _why_dropped(spec: DatasetSpec, fields: dict[str, str], accepted: int | None) -> str:
     rules = spec.protocol
-    rule = f"at least {rules.item_core} ratings per item, {rules.user_core} per user"
+    rule = core_in_words(rules)
+    if rules.selection:
+        rule = f"of all ratings {core_in_words(rules.selection)}; of these items {rule}"
+    if rules.item_limit:
+        rule += f"; the {rules.item_limit:,} most rated items"
     ratings = "" if accepted is None else f": it has {accepted} rating{'' if accepted == 1 else 's'}"
     lacking = [name for name in rules.require if not fields.get(name)]
     missing = f" and no {', no '.join(lacking)}, which the protocol asks for" if lacking else ""

@@ -16,7 +16,7 @@ from rallrec_pipeline_tests.datasets.checking.good_dataset import check, good_fr
         (("min_history = 5", "user_core = 26"), ("nothing is left after the core", "more than 25", "user_core = 26")),
         (("min_history = 5", "user_cap = 10"), ("nothing is left after the core", "or change user_cap")),
         (("min_history = 5", "min_history = 25"), ("no samples, no user has more than 25 ratings", "now 25")),
-        (("min_history = 5", "fractions = [1, 0, 0]"), ("the valid split has no samples",)),
+        (("min_history = 5", "fractions = [0.999, 0.0005, 0.0005]"), ("the valid split has no samples",)),
         (("min_history = 5", "min_history = 5\ndrop_ratings = [1, 2, 3]"), ("the rule likes every sample", "now 3")),
         (
             ("scale = [1, 2, 3, 4, 5]\nlike_above = 3", "scale = [1, 2, 3, 4, 5, 6]\nlike_above = 5"),
