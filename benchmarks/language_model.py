@@ -1,8 +1,8 @@
 """The three uses of the LLM on real prompts of MovieLens-100K, against the way of the papers' published code.
 
 - scoring: the test prompts of the demo, against one `generate(max_new_tokens=2)` per prompt, and against the rate of a
-  bare matrix product in the type that the model runs in (bfloat16 where it is the faster one). What counts is the
-  tokens of the prompts; those of the common beginning count although they are computed once.
+  bare matrix product in the type that the model runs in (bfloat16 where it is the faster one). Tokens/s are those of
+  the prompts; for the share of the peak only tokens that are computed count, the common beginning once.
 - embedding: item texts, against `generate` of up to 256 tokens per item to read a hidden state.
 - descriptions: against `generate` item by item, and against vLLM where it is installed (`make vllm`).
 
@@ -61,13 +61,15 @@ def scoring(engine: TransformersEngine, data: MovieLens, settings: Settings, cou
     scale = answer_texts("rating", data.spec)
     engine.score(prompts[:16], scale, chat=False)
     tokens = sum(len(engine.prompt_tokens(prompt, chat=False)) for prompt in prompts)
-    ours = tokens / seconds(lambda: engine.score(prompts, scale, chat=False))
+    before = engine.usage.prompt_tokens
+    taken = seconds(lambda: engine.score(prompts, scale, chat=False))
+    ours, computed = tokens / taken, (engine.usage.prompt_tokens - before) / taken
     some = [torch.tensor([engine.prompt_tokens(prompt, chat=False)]) for prompt in prompts[:PEER_PROMPTS]]
     taken = seconds(lambda: [generate(engine, ids, 2) for ids in some])
     peer = sum(ids.shape[1] for ids in some) / taken
     print_row("scoring", "prompt tokens/s", ours, peer, "generate of two tokens, one prompt at a time", SCORING)
     dtype = engine.model.dtype
-    useful, name = ours * gflop_per_token(engine.backbone), str(dtype).removeprefix("torch.")
+    useful, name = computed * gflop_per_token(engine.backbone), str(dtype).removeprefix("torch.")
     print_row(
         "scoring, share of the peak", "useful GFLOP/s", useful, peak_gflops(dtype), f"{name} matrix product", PEAK
     )

@@ -7,7 +7,8 @@ Each script compares one job of ours with a named peer and prints JSON lines, on
     python benchmarks/run.py            all scripts
     python benchmarks/run.py tables     only benchmarks/tables.py; the other rows stay as they were
 
-Writes benchmarks/results.json and docs/benchmarks.md. Exits 1 when a script fails; the others' rows are kept.
+Writes benchmarks/results.json and docs/benchmarks.md, each row with the day and the processor that it was measured on.
+Exits 1 when a script fails; its rows of an earlier run, and those of scripts that were not run, are kept.
 """
 
 from __future__ import annotations
@@ -42,11 +43,12 @@ def main(chosen: list[str]) -> int:
     for name in chosen or scripts:
         print(f"== {name}", flush=True)
         found, status = run_script(scripts[name])
-        rows |= {row["name"]: row for row in found}
+        rows |= {row["name"]: row | {"script": name, **day_and_place()} for row in found}
         if status or not found:
             failed.append(name)
-    kept = {row["name"]: row for row in read_results()} if chosen or failed else {}
-    results = {"machine": machine(), "rows": list((kept | rows).values())}
+    replaced = set(chosen or scripts) - set(failed)
+    kept = {row["name"]: row for row in read_results() if row.get("script") in set(scripts) - replaced}
+    results = {"machine": machine(), "rows": sorted((kept | rows).values(), key=lambda row: row["script"])}
     RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     PAGE.write_text(as_page(results), encoding="utf-8")
     print(table(results["rows"]))
@@ -84,12 +86,14 @@ def read_results() -> list[dict[str, Any]]:
     return list(json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]) if RESULTS.exists() else []
 
 
+def day_and_place() -> dict[str, Any]:
+    """When and on what a row was measured."""
+    return {"date": datetime.now(UTC).date().isoformat(), "processor": f"{processor()}, {os.cpu_count()} cores"}
+
+
 def machine() -> dict[str, Any]:
-    """What the figures depend on; no name that identifies the machine."""
+    """What else the figures of the last run depend on; no name that identifies the machine."""
     return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "processor": processor(),
-        "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -124,20 +128,24 @@ def as_page(results: dict[str, Any]) -> str:
         "Written by `make bench`. Each row is one job done by this project and by a named peer on the same input.\n"
         "The ratio says how many times better ours is, or which share of the peer's rate it reaches.\n\n"
         f"{table(results['rows'])}\n"
-        f"Measured on {facts['date']}: {facts['processor']}, {facts['cores']} cores, {facts['memory_gib']} GiB, "
-        f"{facts['system']}, Python {facts['python']}; {packages}.\n\n"
+        f"The last run: {facts['memory_gib']} GiB, {facts['system']}, Python {facts['python']}; {packages}.\n\n"
         "[Back to the README](../README.md)\n"
     )
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table."""
-    lines = ["| job | unit | ours | peer | peer is | ratio | target | met |", "|---|---|---:|---:|---|---:|---:|---|"]
+    lines = [
+        "| job | unit | ours | peer | peer is | ratio | target | met | measured |",
+        "|---|---|---:|---:|---|---:|---:|---|---|",
+    ]
     for row in rows:
         target = row["target"]
         met = "" if target is None else "yes" if row["ratio"] >= target else "no"
         figures = [number(row["ours"]), number(row["peer"])]
-        cells = [row["name"], row["unit"], *figures, row["peer_name"], number(row["ratio"]), number(target), met]
+        measured = f"{row['date']}, {row['processor']}"
+        judged = [number(row["ratio"]), number(target), met]
+        cells = [row["name"], row["unit"], *figures, row["peer_name"], *judged, measured]
         lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 

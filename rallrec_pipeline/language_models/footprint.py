@@ -29,6 +29,8 @@ SERVED_TOKENS = 8192  # that vLLM reads at once, unless it is told otherwise
 # all layers at once; measured with SmolLM2-135M's widths (docs/operate.md).
 FORWARD_HIDDEN, FORWARD_INTERMEDIATE = 10, 3
 BACKWARD_HIDDEN, BACKWARD_INTERMEDIATE = 14, 3
+# bitsandbytes keeps the input of every product; with 16-bit weights norms and adapter hold float32 copies besides.
+EIGHT_BIT_BACKWARD_HIDDEN, EIGHT_BIT_BACKWARD_INTERMEDIATE = 18, 4
 LOGIT_COPIES = 3  # logits, their scaled copy and its exponentials, all float32
 ADAPTER_BYTES = 16  # of each trained weight: itself, its gradient and two moments, float32
 
@@ -73,7 +75,7 @@ def footprint(
         cache = tokens * key_value_bytes(architecture, width)  # behind a shared prefix each prompt needs its own
     elif use == "tune":
         tuning = adapter_parameters(architecture, settings) * ADAPTER_BYTES
-        tuning += architecture.layers * width * tokens * _backward_numbers(architecture)
+        tuning += architecture.layers * width * tokens * _backward_numbers(architecture, model)
     loading = architecture.parameters * stored_type if kind == "cpu" and width != stored_type else 0
     activations = max(activations, loading - cache - tuning)
     return Footprint(PROGRAM_BYTES[kind], weights, activations, cache, tuning)
@@ -149,7 +151,8 @@ def _forward_numbers(architecture: Architecture) -> int:
     )
 
 
-def _backward_numbers(architecture: Architecture) -> int:
-    return BACKWARD_HIDDEN * max(architecture.hidden, architecture.query_width) + (
-        BACKWARD_INTERMEDIATE * architecture.intermediate
-    )
+def _backward_numbers(architecture: Architecture, model: ModelSettings) -> int:
+    hidden, intermediate = BACKWARD_HIDDEN, BACKWARD_INTERMEDIATE
+    if model.load_in_8bit and type_bytes(model.dtype) == 2:
+        hidden, intermediate = EIGHT_BIT_BACKWARD_HIDDEN, EIGHT_BIT_BACKWARD_INTERMEDIATE
+    return hidden * max(architecture.hidden, architecture.query_width) + intermediate * architecture.intermediate

@@ -61,12 +61,18 @@ def _ray_engine(run: StageRun, adapter: Path | None) -> RayEngine:
 
 
 def load_tuning_engine(run: StageRun, usage: Usage) -> TransformersEngine:
-    """The base model to be tuned, which only transformers can; what it does is counted in `usage`."""
+    """The base model to be tuned, which only transformers can; what it does is counted in `usage`.
+
+    It validates in batches no larger than those it is tuned in, so that tuning takes the memory that was asked for it.
+    """
     from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 
     require_fit_model(run)
     run.log(_loading(run, None))
-    engine = TransformersEngine.load(model_folder(run.lake, run.settings.model), engine_settings(run))
+    settings = engine_settings(run)
+    budget = min(settings.tokens_per_batch, run.settings.tuning.tokens_per_batch)
+    settings = settings.model_copy(update={"tokens_per_batch": budget})
+    engine = TransformersEngine.load(model_folder(run.lake, run.settings.model), settings)
     engine.usage = usage
     return engine
 
