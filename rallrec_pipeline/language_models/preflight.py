@@ -29,6 +29,9 @@ from rallrec_pipeline.language_models.tokens import TokenizedModel, load_tokeniz
 from rallrec_pipeline.language_models.vllm_process import LORA_RANKS
 from rallrec_pipeline.settings import ModelSettings, Settings, TuningSettings
 
+SCALED_LOGITS = {"logits_scaling": 1, "final_logit_softcapping": None, "logit_scale": 1}
+"""What some models (Granite, Gemma 2, Cohere) do to their logits, and the value that does nothing."""
+
 
 @dataclass
 class ModelCheck:
@@ -132,6 +135,9 @@ def _architecture_problems(config: Mapping[str, Any], settings: Settings, choice
             "take another model, or a newer release"
         )
         return
+    for name, neutral in SCALED_LOGITS.items():
+        if config.get(name) not in (None, neutral):
+            yield f"the model changes its logits ({name} in config.json), which scoring leaves out: take another model"
     if choice is not None and choice.name == "vllm" and vllm_build() is not None:
         yield from _vllm_problems(named)
     yield from _adapter_problems(config, settings.tuning, choice)

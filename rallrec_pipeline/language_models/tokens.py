@@ -66,7 +66,12 @@ class TokenizedModel:
 
     def trie(self, answers: Sequence[str]) -> AnswerTrie:
         """Token paths of `answers`."""
-        return answer_trie(answers, self.tokenize)
+        return answer_trie(answers, self.answer_tokens)
+
+    def answer_tokens(self, text: str) -> list[int]:
+        """Token ids of `text` behind a prompt: without the space that some tokenizers put before a text of its own."""
+        before, whole = self.tokenize("\n"), self.tokenize("\n" + text)
+        return whole[len(before) :] if whole[: len(before)] == before else self.tokenize(text)
 
     def decode(self, sequences: Sequence[Sequence[int]]) -> list[str]:
         """Texts of generated tokens."""

@@ -70,16 +70,19 @@ def _history_targets(
 ) -> list[Target]:
     """Targets of the answer that stands at character `offset`; `starts` are the tokens' offsets, ascending."""
     position = bisect_left(starts, offset)
+    merged = ModelError(
+        "this tokenizer merges a rating with the text around it: set tuning.history_weight to 0 for this model"
+    )
     if position == 0 or position == len(starts) or starts[position] != offset:
-        raise ModelError(
-            "this tokenizer merges a rating with the text before it: set tuning.history_weight to 0 for this model"
-        )
+        raise merged
     targets = []
     node: tuple[int, ...] = ()
     by_prefix = {choice.prefix: index for index, choice in enumerate(trie.choices)}
     while node in by_prefix:
         choice = trie.choices[by_prefix[node]]
-        token = ids[position + len(node)]
+        token = ids[position + len(node)] if position + len(node) < len(ids) else None
+        if token not in choice.children:
+            raise merged
         targets.append(Target(position + len(node) - 1, by_prefix[node], choice.children.index(token), weight))
         node += (token,)
     return targets

@@ -91,6 +91,7 @@ PROBLEMS: dict[str, tuple[Change, dict[str, Any], str]] = {
         {},
         "no causal language model of the type 'novel'",
     ),
+    "logits": (lambda folder: edit_config(folder, final_logit_softcapping=30.0), {}, "changes its logits"),
     "sizes": (lambda folder: edit_config(folder, num_hidden_layers=None), {}, "states no num_hidden_layers"),
     "tokenizer": (
         lambda folder: (folder / "tokenizer.json").write_text("{", encoding="utf-8") and None,

@@ -156,3 +156,18 @@ def test_what_is_to_be_written_must_fit_too() -> None:
     assert len(engine.generate([prompt], Sampling(4, 0.8, 0.9, seed=1))) == 1
     with pytest.raises(ModelError, match="with room for 100 more exceeds"):
         engine.generate([prompt], Sampling(100, 0.8, 0.9, seed=1))
+
+
+def test_answers_are_read_as_they_stand_behind_a_prompt() -> None:
+    """Llama 2 and Mistral put a space before a text of its own; behind a colon there is none."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = {letter: number for number, letter in enumerate("▁\n:0123456789HeatYsNo")}
+    tokenizer = Tokenizer(models.BPE(letters, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    model = TokenizedModel(PreTrainedTokenizerFast(tokenizer_object=tokenizer), 512, None)
+    assert model.tokenize("4")[0] == letters["▁"]
+    assert model.answer_tokens("4") == [letters["4"]] == model.tokenize("Heat:4")[-1:]
+    first = model.trie(["1", "2", "10"]).choices[0]
+    assert set(first.children) == {letters["1"], letters["2"]}
