@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -25,8 +26,11 @@ REPOSITORY = Path(__file__).parents[1]
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; set before torch is imported
     os.environ["OMP_NUM_THREADS"] = "1"
-# Runs of tests belong neither into the user's instance nor into one whose pool all workers would wait for.
-os.environ.pop("DAGSTER_HOME", None)
+# Runs of tests belong neither into the user's instance nor into one whose pool all workers would wait for. The command
+# line takes the folder it is called in where the variable is not set.
+DAGSTER_HOME = TemporaryDirectory(prefix="rallrec-dagster-")
+os.environ["DAGSTER_HOME"] = DAGSTER_HOME.name
+Path(DAGSTER_HOME.name, "dagster.yaml").write_text("telemetry:\n  enabled: false\n", encoding="utf-8")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

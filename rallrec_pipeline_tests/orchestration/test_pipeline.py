@@ -122,10 +122,11 @@ def test_an_edited_file_is_made_again(first_run: RunSummary, slice_lake: Path) -
 
 
 def test_a_failing_check_holds_back_what_is_downstream(first_run: RunSummary, slice_lake: Path) -> None:
-    """Without a test split there is nothing to evaluate: nothing may be fitted."""
+    """Without a training split there is nothing to fit on: nothing may be fitted."""
     skewed = slice_lake / "catalog" / "skewed.toml"
     text = (slice_lake / "catalog" / "slice.toml").read_text(encoding="utf-8")
-    skewed.write_text(text.replace("min_history = 5", "min_history = 5\nfractions = [0.9, 0.1, 0.0]"), encoding="utf-8")
+    fractions = "fractions = [0.0001, 0.1, 0.8999]"
+    skewed.write_text(text.replace("min_history = 5", f"min_history = 5\n{fractions}"), encoding="utf-8")
     try:
         data = [stage.name for stage in GRAPH if stage.group in ("raw", "data")]
         summary = materialize_dataset("skewed", [*data, "collaborative_embeddings"])
