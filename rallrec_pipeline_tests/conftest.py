@@ -33,6 +33,7 @@ os.environ["DAGSTER_HOME"] = DAGSTER_HOME.name
 Path(DAGSTER_HOME.name, "dagster.yaml").write_text("telemetry:\n  enabled: false\n", encoding="utf-8")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that share something dear to make stay on one worker: those of the slice's lake, and each file's own."""
     for item in items:
