@@ -21,7 +21,8 @@ run: $(BASE)  ## materialize every stage of DATASET (default movielens-100k) and
 	$(BIN)/rallrec run $(DATASET)
 
 test: $(DEV)  ## run the tests
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup
+	@# A file's tests stay on one worker: they share what is dear to make.
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 lint: $(DEV)  ## check style, format and types
 	$(BIN)/ruff check .

@@ -33,14 +33,6 @@ os.environ["DAGSTER_HOME"] = DAGSTER_HOME.name
 Path(DAGSTER_HOME.name, "dagster.yaml").write_text("telemetry:\n  enabled: false\n", encoding="utf-8")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share something dear to make stay on one worker: those of the slice's lake, and each file's own."""
-    for item in items:
-        shared = "slice_lake" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("slice" if shared else item.path.name))
-
-
 @pytest.fixture(scope="session")
 def downloads() -> Path:
     """A lake that keeps the raw files and the LLM between test runs (RALLREC_TEST_LAKE moves it)."""
