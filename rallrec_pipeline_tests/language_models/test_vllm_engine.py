@@ -1,6 +1,6 @@
 """vLLM on the real LLM: the same answers as the transformers engine, and no process that outlives it.
 
-Skipped only where vLLM is not installed (docs/engines.md).
+Skipped only where vLLM is not installed (docs/engines.md), and never in CI: `.ci/run` installs it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from rallrec_pipeline.settings import ModelSettings, TuningSettings
 from rallrec_pipeline.tuning.lora import add_adapter, save_adapter
 from rallrec_pipeline_tests.language_models.real_prompts import real_questions, real_texts
 
-pytestmark = pytest.mark.skipif(vllm_build() is None, reason="vLLM is not installed: docs/engines.md says how")
+pytestmark = pytest.mark.skipif(
+    vllm_build() is None and "CI" not in os.environ, reason="vLLM is not installed: docs/engines.md says how"
+)
 
 SETTINGS = ModelSettings(dtype="float32", engine="vllm")
 TEN = [str(value) for value in range(1, 11)]
