@@ -76,7 +76,7 @@ def measure(lake: Path) -> Run:
     from rallrec_pipeline.datasets.catalog import get_dataset
     from rallrec_pipeline.datasets.histories import in_protocol_order, make_samples
     from rallrec_pipeline.datasets.kcore import core_of
-    from rallrec_pipeline.datasets.readers import read_interactions, read_items, read_users
+    from rallrec_pipeline.datasets.readers import read_interactions, read_items, read_raw, read_users
     from rallrec_pipeline.lake import tables
     from rallrec_pipeline.lake.parquet import read_table, write_table
 
@@ -94,6 +94,7 @@ def measure(lake: Path) -> Run:
         "interactions": lambda: write_table(read_interactions(spec, lake).table, tables.INTERACTIONS, lake, NAME),
         "items": lambda: write_table(read_items(spec, lake).table, tables.ITEMS, lake, NAME),
         "users": lambda: write_table(read_users(spec, lake).table, tables.USERS, lake, NAME),
+        "rejected rows": lambda: write_table(read_raw(spec, lake).rejected, tables.REJECTED_ROWS, lake, NAME),
         "core": core,
         "samples": samples,
     }

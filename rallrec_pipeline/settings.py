@@ -212,7 +212,9 @@ class RaySettings(Section):
         "there is no room yet start on nodes that join later.",
     )
     cpus_per_actor: float = Field(1, gt=0, description="Cores of one engine.")
-    gpus_per_actor: float = Field(0, ge=0, description="GPUs of one engine (vLLM: `model.tensor_parallel`).")
+    gpus_per_actor: float | None = Field(
+        None, ge=0, description="GPUs of one engine; None takes `model.tensor_parallel` where the cluster has any."
+    )
     send_model: bool = Field(
         True,
         description="Send the model to the nodes that lack it. Off: the lake lies at the same path on every node.",

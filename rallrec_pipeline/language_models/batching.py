@@ -7,16 +7,21 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+HELD = 2  # tokens whose keys and values are held, for each token of the budget
 
-def token_batches(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[NDArray[np.int64]]:
+
+def token_batches(lengths: Sequence[int], tokens_per_batch: int, shared: int = 0) -> Iterator[NDArray[np.int64]]:
     """Positions of sequences, longest first, so that rows x longest stays within the budget.
 
-    The longest batch comes first: if memory does not suffice, it fails at once and not at the end.
+    Every row also holds keys and values of `shared` tokens before it: with them rows x length stays within `HELD`
+    budgets. The longest batch comes first: if memory does not suffice, it fails at once and not at the end.
     """
     order = np.argsort(-np.asarray(lengths), kind="stable")
     start = 0
     while start < len(order):
-        rows = max(1, tokens_per_batch // max(1, lengths[order[start]]))
+        longest = max(1, lengths[order[start]])
+        held = HELD * tokens_per_batch if shared else tokens_per_batch
+        rows = max(1, min(tokens_per_batch // longest, held // (shared + longest)))
         yield order[start : start + rows]
         start += rows
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from rallrec_pipeline.language_models.architecture import Architecture
+from rallrec_pipeline.language_models.batching import HELD
 from rallrec_pipeline.settings import ModelSettings, Settings
 
 Use = Literal["generate", "encode", "score", "tune"]
@@ -72,7 +73,7 @@ def footprint(
         cache = sequences * held * key_value_bytes(architecture, width)
         activations += sequences * architecture.vocabulary * 4 * LOGIT_COPIES
     elif use == "score":
-        cache = tokens * key_value_bytes(architecture, width)  # behind a shared prefix each prompt needs its own
+        cache = HELD * tokens * key_value_bytes(architecture, width)  # each prompt has its own of a shared prefix
     elif use == "tune":
         tuning = adapter_parameters(architecture, settings) * ADAPTER_BYTES
         tuning += architecture.layers * width * tokens * _backward_numbers(architecture, model)

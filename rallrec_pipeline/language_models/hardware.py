@@ -22,7 +22,7 @@ class Hardware:
     name: str
     devices: int
     free_bytes: int
-    """Of one device, the fullest."""
+    """Of one device: the fullest of those that are used."""
     total_bytes: int
     has_bfloat16: bool = True
     """Whether it computes in bfloat16 at least as fast as in float32."""
@@ -47,13 +47,13 @@ def threads() -> int:
     return int(stated) if stated.isdigit() and int(stated) > 0 else len(os.sched_getaffinity(0)) if _is_linux() else 1
 
 
-def find_hardware() -> Hardware:
-    """What torch finds: all visible GPUs, or the processor with the machine's free memory."""
+def find_hardware(used: int = 1) -> Hardware:
+    """What torch finds: all GPUs, of which the first `used` take part, or the processor with its free memory."""
     import torch
 
     if torch.cuda.is_available():
         count = torch.cuda.device_count()
-        free, total = min(torch.cuda.mem_get_info(device) for device in range(count))
+        free, total = min(torch.cuda.mem_get_info(device) for device in range(min(used, count)))
         return Hardware("cuda", torch.cuda.get_device_name(0), count, free, total, torch.cuda.is_bf16_supported(False))
     from rallrec_pipeline.language_models.transformers_engine import resolve_dtype
 

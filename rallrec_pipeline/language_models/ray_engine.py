@@ -20,7 +20,7 @@ from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.language_models.choice import choose_engine, load_chosen
 from rallrec_pipeline.language_models.protocols import Engine, Progress, Sampling, Usage
 from rallrec_pipeline.language_models.ray_files import NodeFolder
-from rallrec_pipeline.language_models.ray_pool import EngineLoader, EnginePool, EngineSource
+from rallrec_pipeline.language_models.ray_pool import ActorNeeds, EngineLoader, EnginePool, EngineSource
 from rallrec_pipeline.settings import ModelSettings, RaySettings
 
 
@@ -80,11 +80,19 @@ def load_on_node(settings: ModelSettings, folder: Path, adapter: Path | None = N
     return load_chosen(choose_engine(settings), folder, settings, adapter)
 
 
-def ray_engine(settings: RaySettings, load: EngineLoader, model: Path, adapter: Path | None = None) -> RayEngine:
+def ray_engine(
+    settings: RaySettings,
+    load: EngineLoader,
+    model: Path,
+    adapter: Path | None = None,
+    gpus: int = 1,
+    memory: int = 0,
+) -> RayEngine:
     """Actors on the cluster of `settings.address`, each with the engine that `load` makes of `model` and `adapter`.
 
-    `load` is `partial(load_on_node, model_settings)` or the like. It comes back at once; the first call waits for the
-    first actor. Raises ConfigError when Ray is not installed or there is no cluster at the address.
+    `load` is `partial(load_on_node, model_settings)` or the like; an engine takes `gpus` GPUs where there are some, or
+    else `memory` bytes. It comes back at once; the first call waits for the first actor. Raises ConfigError when Ray is
+    not installed or there is no cluster at the address.
     """
     ray = import_ray()
     disconnect = connect(ray, settings)
@@ -94,7 +102,9 @@ def ray_engine(settings: RaySettings, load: EngineLoader, model: Path, adapter: 
         NodeFolder.to_send(adapter) if adapter else None,
     )
     try:
-        return RayEngine(EnginePool(ray, source, settings.actors or room(ray, settings), settings), disconnect)
+        needs = actor_needs(ray, settings, gpus, memory)
+        pool = EnginePool(ray, source, settings.actors or room(ray, needs), needs, settings.wait_s)
+        return RayEngine(pool, disconnect)
     except BaseException:
         if disconnect is not None:
             disconnect()
@@ -132,13 +142,19 @@ def connect(ray: Any, settings: RaySettings) -> Any:
     return ray.shutdown
 
 
-def room(ray: Any, settings: RaySettings) -> int:
+def actor_needs(ray: Any, settings: RaySettings, gpus: int, memory: int) -> ActorNeeds:
+    """What one engine takes of a node: `gpus` GPUs if a node has any and the settings do not say, or else `memory`."""
+    share = settings.gpus_per_actor
+    if share is None:
+        share = float(gpus) if any(resources.get("GPU") for resources in _nodes(ray)) else 0.0
+    return ActorNeeds(settings.cpus_per_actor, share, 0 if share else memory)
+
+
+def room(ray: Any, needs: ActorNeeds) -> int:
     """How many actors the nodes have room for, at least one."""
-    return max(1, sum(_room_on(node["Resources"], settings) for node in ray.nodes() if node["Alive"]))
+    return max(1, sum(map(needs.room, _nodes(ray))))
 
 
-def _room_on(resources: dict[str, float], settings: RaySettings) -> int:
-    actors = int(resources.get("CPU", 0) // settings.cpus_per_actor)
-    if settings.gpus_per_actor:
-        actors = min(actors, int(resources.get("GPU", 0) // settings.gpus_per_actor))
-    return actors
+def _nodes(ray: Any) -> list[dict[str, float]]:
+    """What each node that is alive has."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]

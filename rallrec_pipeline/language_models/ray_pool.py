@@ -21,7 +21,6 @@ from typing import Any
 from rallrec_pipeline.errors import ClusterError, ModelError, RallrecError
 from rallrec_pipeline.language_models.protocols import Engine, Usage
 from rallrec_pipeline.language_models.ray_files import NodeFolder, SentFiles, find_on_node, send_files
-from rallrec_pipeline.settings import RaySettings
 
 MAX_LOSSES = 3  # actors that one call may lose: after that the call itself is to blame
 MAX_FAILED_STARTS = 3  # in a row
@@ -30,6 +29,31 @@ CLOSE_S = 20.0
 
 EngineLoader = Callable[[Path, Path | None], Engine]
 """(model folder, adapter folder) on a node -> engine; it is pickled."""
+
+
+@dataclass(frozen=True)
+class ActorNeeds:
+    """What a node must have free for one actor."""
+
+    cpus: float
+    gpus: float = 0.0
+    memory: int = 0
+    """Bytes of main memory; 0 asks for none."""
+
+    def __str__(self) -> str:
+        memory = f", {self.memory / (1 << 30):.1f} GiB of memory" if self.memory else ""
+        return f"{self.cpus:g} CPUs, {self.gpus:g} GPUs{memory}"
+
+    def room(self, resources: Mapping[str, float]) -> int:
+        """How many actors a node with Ray's `resources` takes."""
+        wanted = {"CPU": self.cpus, "GPU": self.gpus, "memory": self.memory}
+        return int(min(resources.get(name, 0) // amount for name, amount in wanted.items() if amount))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of a Ray actor."""
+        memory = {"memory": self.memory} if self.memory else {}
+        return {"num_cpus": self.cpus, "num_gpus": self.gpus, "scheduling_strategy": "SPREAD"} | memory
 
 
 @dataclass(frozen=True)
@@ -82,13 +106,14 @@ class EngineActor:
 class EnginePool:
     """`size` actors of `source`; calls come from as many threads. Close it, after a failure too."""
 
-    def __init__(self, ray: Any, source: EngineSource, size: int, settings: RaySettings) -> None:
+    def __init__(self, ray: Any, source: EngineSource, size: int, needs: ActorNeeds, wait_s: float) -> None:
+        """It gives up when no actor was ready for `wait_s` seconds."""
         self.size = size
         self.engines: Counter[str] = Counter()
         """How many actors came to work, by what engine they have."""
         self.lost = 0
         """Actors that were lost at work."""
-        self._ray, self._source, self._settings = ray, source, settings
+        self._ray, self._source, self._needs, self._wait_s = ray, source, needs, wait_s
         self._sent: dict[str, SentFiles] = {}
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._starting: dict[Any, Any] = {}  # what an actor's start will give -> actor
@@ -189,21 +214,15 @@ class EnginePool:
         """Raise when no actor is there and none will come."""
         if not self._starting:
             raise self._failure or ClusterError("all Ray actors are gone: run again; finished rows are kept")
-        if time.monotonic() - self._since > self._settings.wait_s:
-            needs = f"{self._settings.cpus_per_actor:g} CPUs and {self._settings.gpus_per_actor:g} GPUs"
+        if time.monotonic() - self._since > self._wait_s:
             raise ClusterError(
-                f"no Ray actor was ready for {self._settings.wait_s:g} s: no node has room for one ({needs}), or the "
+                f"no Ray actor was ready for {self._wait_s:g} s: no node has room for one ({self._needs}), or the "
                 "model takes longer to load: add nodes, lower ray.cpus_per_actor and ray.gpus_per_actor, or raise "
                 "ray.wait_s, and run again; finished rows are kept"
             )
 
     def _start(self) -> None:
-        options = {
-            "num_cpus": self._settings.cpus_per_actor,
-            "num_gpus": self._settings.gpus_per_actor,
-            "scheduling_strategy": "SPREAD",
-        }
-        actor = self._ray.remote(EngineActor).options(**options).remote()
+        actor = self._ray.remote(EngineActor).options(**self._needs.options).remote()
         self._starting[actor.load.remote(self._source, {})] = actor
 
     def _files(self, versions: list[str]) -> dict[str, SentFiles]:

@@ -159,7 +159,7 @@ class TransformersEngine(TokenizedModel):
         with torch.inference_mode():
             prefix = compute_prefix(self.backbone, sequences[0][:shared]) if shared and sequences else None
         self.usage.prompt_tokens += shared
-        for rows in token_batches([len(s) for s in rests], self.tokens_per_batch):
+        for rows in token_batches([len(s) for s in rests], self.tokens_per_batch, shared):
             ids = torch.from_numpy(padded([rests[r] for r in rows], self.fill)).to(self.device)
             with torch.inference_mode():
                 cache = expand_prefix(prefix, len(rows), shared + ids.shape[1]) if prefix is not None else None
@@ -177,11 +177,14 @@ def _share_of(progress: Progress | None, number: int, passes: int) -> Progress |
 
 
 def _with_adapter(model: Any, adapter: Path, settings: ModelSettings) -> Any:
-    """The model with the adapter merged into its weights; beside 8-bit ones, which would be rounded anew, it stays."""
+    """The model with the adapter merged into its weights, where they are float32.
+
+    Beside shorter ones it stays: they would be rounded anew, and an adapter's changes are about as small as that.
+    """
     from peft import PeftModel
 
     wrapped = PeftModel.from_pretrained(model, str(adapter))
-    return wrapped if settings.load_in_8bit else wrapped.merge_and_unload()
+    return wrapped.merge_and_unload() if model.dtype == torch.float32 and not settings.load_in_8bit else wrapped
 
 
 def _load_options(settings: ModelSettings) -> dict[str, Any]:

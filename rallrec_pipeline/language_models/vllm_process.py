@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rallrec_pipeline.language_models.hardware import free_memory
 from rallrec_pipeline.settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -138,6 +139,4 @@ def _same_environment() -> Iterator[None]:
 
 
 def _cpu_cache_bytes() -> int:
-    import psutil
-
-    return min(CPU_CACHE_BYTES, int(psutil.virtual_memory().available * CPU_CACHE_SHARE))
+    return min(CPU_CACHE_BYTES, int(free_memory() * CPU_CACHE_SHARE))

@@ -15,9 +15,9 @@ from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import file_states
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.provenance import read_sidecar, stable_hash
-from rallrec_pipeline.language_models.architecture import KNOWN
-from rallrec_pipeline.language_models.capacity import LongPrompt
-from rallrec_pipeline.language_models.footprint import USES, Use
+from rallrec_pipeline.language_models.architecture import KNOWN, architecture_of, read_config
+from rallrec_pipeline.language_models.capacity import LongPrompt, longest_by_use, token_counts
+from rallrec_pipeline.language_models.footprint import USES, Use, footprint
 from rallrec_pipeline.language_models.hardware import find_hardware
 from rallrec_pipeline.language_models.model_files import ModelFiles, local_files, small_files
 from rallrec_pipeline.language_models.models import model_folder
@@ -62,7 +62,7 @@ def check_run_model(lake: Path, settings: Settings, dataset: str | None = None, 
     spec = get_dataset(dataset, lake, settings.protocol) if dataset else None
     prompts = list(long_prompts(lake, settings, spec))
     answers = [answer_texts("yes_no", spec), answer_texts("rating", spec)] if spec else [YES_NO, SCALE]
-    hardware, published = find_hardware(), KNOWN.get(settings.model.source)
+    hardware, published = find_hardware(settings.model.tensor_parallel), KNOWN.get(settings.model.source)
     settings = _with_dtype(lake, settings)
 
     def check(files: ModelFiles | None) -> ModelCheck:
@@ -79,6 +79,15 @@ def check_run_model(lake: Path, settings: Settings, dataset: str | None = None, 
         found = check(None)
         found.problems.insert(0, str(error))
         return found
+
+
+def engine_memory(lake: Path, settings: Settings) -> int:
+    """About how many bytes of main memory an engine of the fetched model takes on a processor, tuning apart."""
+    architecture = architecture_of(read_config(model_folder(lake, settings.model)))
+    typed, prompts = _with_dtype(lake, settings), list(long_prompts(lake, settings, None))
+    longest = longest_by_use(prompts, token_counts(prompts, None))
+    uses = [use for use in USES if use != "tune"]
+    return max(footprint(use, architecture, typed, "cpu", longest.get(use, 0)).total for use in uses)
 
 
 def fetched_model(lake: Path, settings: Settings) -> Path | None:

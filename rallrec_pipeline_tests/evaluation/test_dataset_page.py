@@ -22,7 +22,7 @@ from rallrec_pipeline.evaluation.dataset_plots import dataset_plots
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.provenance import read_sidecar
 from rallrec_pipeline.language_models.protocols import Progress
-from rallrec_pipeline.orchestration.checks import paper_statistics
+from rallrec_pipeline.orchestration.checks.tables import paper_statistics
 from rallrec_pipeline.orchestration.graph import STAGES, UNPARTITIONED
 from rallrec_pipeline.orchestration.run import StageRun
 from rallrec_pipeline.orchestration.stage import run_stage

@@ -151,10 +151,10 @@ def test_memory_is_that_of_the_weights_or_of_the_use_with_what_to_lower(folder: 
     (weights,) = check(folder, paper(load_in_8bit=False), replace(CARD, free_bytes=12 << 30)).problems
     assert weights.startswith("memory: the weights alone take 13.0 GiB (bfloat16), 12.0 GiB are free on a card")
     assert weights.endswith("take model.load_in_8bit = true or a smaller model")
-    (tune,) = check(folder, paper(), replace(CARD, free_bytes=20 << 30)).problems
+    settings = paper(tokens_per_batch=8192)
+    (tune,) = check(folder, settings, replace(CARD, free_bytes=20 << 30)).problems
     assert tune.startswith("memory: tune needs about") and "set tuning.tokens_per_batch to " in tune
     most = int(tune.rsplit("to ", 1)[1].split()[0])
-    settings = paper()
     lowered = settings.model_copy(update={"tuning": settings.tuning.model_copy(update={"tokens_per_batch": most})})
     assert not check(folder, lowered, replace(CARD, free_bytes=20 << 30)).problems
     near = check(folder, lowered, replace(CARD, free_bytes=18 << 30))

@@ -25,7 +25,8 @@ from rallrec_pipeline.lake.llm_cache import SCORES, LLMCache
 from rallrec_pipeline.lake.vectors import VectorStore, vectors_of
 from rallrec_pipeline.language_models.chunks import in_chunks
 from rallrec_pipeline.language_models.protocols import Engine, Progress, Sampling
-from rallrec_pipeline.language_models.ray_engine import RayEngine, ray_engine
+from rallrec_pipeline.language_models.ray_engine import RayEngine, actor_needs, connect, ray_engine, room
+from rallrec_pipeline.language_models.ray_pool import ActorNeeds
 from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 from rallrec_pipeline.settings import DescriptionSettings, ModelSettings, RaySettings
 from rallrec_pipeline_tests.language_models.ray_loaders import NODE, POISON, load_texts, load_watched, two_nodes
@@ -191,7 +192,7 @@ def test_no_room_is_said_after_a_while(settings: RaySettings, tmp_path: Path) ->
     large = settings.model_copy(update={"cpus_per_actor": 64, "wait_s": 0.5, "actors": 1})
     engine = opened(large, folder_of(tmp_path / "model"))
     try:
-        with pytest.raises(ClusterError, match=r"no Ray actor was ready for 0.5 s: .*\(64 CPUs and 0 GPUs\)"):
+        with pytest.raises(ClusterError, match=r"no Ray actor was ready for 0.5 s: .*\(64 CPUs, 0 GPUs\)"):
             engine.generate(["a"], SAMPLING)
     finally:
         engine.close()
@@ -201,6 +202,29 @@ def test_as_many_actors_as_there_is_room_for(settings: RaySettings, tmp_path: Pa
     engine = opened(settings.model_copy(update={"actors": 0}), folder_of(tmp_path / "model"))
     engine.close()
     assert engine.calls_at_once == 2
+
+
+def test_an_actor_takes_a_gpu_where_a_node_has_one_and_memory_elsewhere(cluster: Any, settings: RaySettings) -> None:
+    """Ray counts what a node says it has, so a node may say that it has GPUs."""
+    import ray
+
+    disconnect = connect(ray, settings)
+    try:
+        assert actor_needs(ray, settings, 2, 5) == ActorNeeds(1, 0, 5)
+        node = cluster.add_node(**NODE | {"num_cpus": 8, "num_gpus": 4})
+        needs = actor_needs(ray, settings, 2, 5)
+        assert needs == ActorNeeds(1, 2, 0) and room(ray, needs) == 2
+        assert actor_needs(ray, settings.model_copy(update={"gpus_per_actor": 0}), 2, 5) == ActorNeeds(1, 0, 5)
+        cluster.remove_node(node)
+    finally:
+        if disconnect is not None:
+            disconnect()
+
+
+def test_memory_bounds_the_actors_of_a_node() -> None:
+    assert ActorNeeds(1, 0, 10 << 30).room({"CPU": 64, "memory": float(32 << 30)}) == 3
+    assert ActorNeeds(1, 0, 10 << 30).room({"CPU": 64, "memory": float(8 << 30)}) == 0
+    assert "10.0 GiB" in str(ActorNeeds(1, 0, 10 << 30))
 
 
 def test_without_ray_one_line_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

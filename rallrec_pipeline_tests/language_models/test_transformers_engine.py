@@ -17,6 +17,7 @@ from rallrec_pipeline.language_models.prefix import shared_prefix
 from rallrec_pipeline.language_models.protocols import Sampling, Usage
 from rallrec_pipeline.language_models.transformers_engine import TransformersEngine, resolve_dtype
 from rallrec_pipeline.settings import ModelSettings
+from rallrec_pipeline_tests.language_models.adapters import random_adapter
 
 TEXTS = ["Heat", "Toy Story, a movie (year: 1995; genres: Animation, Comedy).", "A thriller in a snowed-in hotel." * 4]
 PROMPTS = [
@@ -104,6 +105,18 @@ def test_a_shared_prefix_is_counted_once_per_list(engine: TransformersEngine) ->
     passes = engine.trie([str(n) for n in range(1, 11)]).chains
     assert used(engine, before) == (1, sum(len(tokens[0]) + len(chain) for chain in passes), 0)
     assert seen[-1] == (1, 1)
+
+
+def test_an_adapter_is_merged_into_float32_weights_only(model_path: Path, tmp_path: Path) -> None:
+    """Merged into bfloat16 weights it would be rounded with them."""
+    adapter, prompts = tmp_path / "adapter", [f"Ratings from 1 to 5:\n{text}:4\nAlien:" for text in TEXTS]
+    exact = random_adapter(model_path, adapter).score(prompts, list("12345"), chat=False)
+    merged = TransformersEngine.load(model_path, ModelSettings(dtype="float32"), adapter)
+    assert not hasattr(merged.model, "peft_config")
+    np.testing.assert_allclose(merged.score(prompts, list("12345"), chat=False), exact, atol=2e-4)
+    beside = TransformersEngine.load(model_path, ModelSettings(dtype="bfloat16"), adapter)
+    assert hasattr(beside.model, "peft_config")
+    np.testing.assert_allclose(beside.score(prompts, list("12345"), chat=False), exact, atol=0.02)
 
 
 def test_a_prompt_beyond_the_context_is_refused(engine: TransformersEngine) -> None:

@@ -26,8 +26,8 @@ from rallrec_pipeline.language_models.choice import vllm_build
 from rallrec_pipeline.language_models.protocols import Sampling
 from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 from rallrec_pipeline.language_models.vllm_engine import VllmEngine
-from rallrec_pipeline.settings import ModelSettings, TuningSettings
-from rallrec_pipeline.tuning.lora import add_adapter, save_adapter
+from rallrec_pipeline.settings import ModelSettings
+from rallrec_pipeline_tests.language_models.adapters import random_adapter
 from rallrec_pipeline_tests.language_models.real_prompts import real_questions, real_texts
 
 pytestmark = pytest.mark.skipif(
@@ -136,14 +136,7 @@ def test_the_engines_agree_on_real_prompts(
 
 def test_an_adapter_is_applied(vllm: VllmEngine, model_path: Path, tmp_path: Path) -> None:
     vllm.close()  # two would share the cores
-    tuned = TransformersEngine.load(model_path, ModelSettings(dtype="float32"))
-    add_adapter(tuned, TuningSettings(rank=4), seed=1)
-    rng = np.random.default_rng(2)
-    for name, parameter in tuned.model.named_parameters():
-        if "lora_B" in name:  # zero in a fresh adapter, which would change nothing
-            parameter.data += parameter.data.new_tensor(rng.normal(scale=0.02, size=parameter.shape))
-    tuned.model.eval()  # a fresh adapter is in training, with dropout
-    save_adapter(tuned, tmp_path / "adapter", {"key": "k"})
+    tuned = random_adapter(model_path, tmp_path / "adapter")
     engine = VllmEngine.load(model_path, SETTINGS, tmp_path / "adapter")
     try:
         found = engine.score(RATINGS, TEN, chat=False)

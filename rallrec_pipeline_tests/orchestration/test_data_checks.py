@@ -13,9 +13,9 @@ from rallrec_pipeline.datasets.order import in_global_order
 from rallrec_pipeline.datasets.tables import OFF_SCALE, REPEATED
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.parquet import read_table, write_table
-from rallrec_pipeline.orchestration.checks import (
+from rallrec_pipeline.orchestration.checks.items import fitted_on_training_only
+from rallrec_pipeline.orchestration.checks.tables import (
     few_rejected_rows,
-    fitted_on_training_only,
     k_core_holds,
     labels_balanced,
     splits_follow_time,

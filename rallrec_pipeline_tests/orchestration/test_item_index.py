@@ -18,7 +18,7 @@ from rallrec_pipeline.lake.tables import embeddings_table
 from rallrec_pipeline.lake.vectors import vector_version
 from rallrec_pipeline.language_models.protocols import Progress
 from rallrec_pipeline.orchestration.assets.retrieval import item_index
-from rallrec_pipeline.orchestration.checks import index_equals_brute_force
+from rallrec_pipeline.orchestration.checks.items import index_equals_brute_force
 from rallrec_pipeline.orchestration.run import StageRun
 from rallrec_pipeline.settings import IndexSettings, Settings
 

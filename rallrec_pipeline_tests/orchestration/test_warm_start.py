@@ -20,7 +20,7 @@ from rallrec_pipeline.lake.files import read_json
 from rallrec_pipeline.lake.parquet import read_table, write_table
 from rallrec_pipeline.orchestration.assets import collaborative_fit
 from rallrec_pipeline.orchestration.assets.embeddings import aligned_embeddings, collaborative_embeddings
-from rallrec_pipeline.orchestration.checks import fitted_on_training_only
+from rallrec_pipeline.orchestration.checks.items import fitted_on_training_only
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.orchestration.run import StageRun
 from rallrec_pipeline.settings import load_settings

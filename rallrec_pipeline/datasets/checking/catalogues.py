@@ -45,7 +45,7 @@ def _check_catalogue(
             tell_empty(sheet, found)
             return None
         tell_malformed(sheet, malformed, total, malformed.height > spec.max_rejected * total, found)
-        found.refused(sheet.file, malformed["reason"])
+        found.refused(sheet.kind, malformed["reason"])
         kept = read if key in sheet.missing else _check_ids(sheet, read, key, fields, spec.max_rejected, found)
         for name in fields if kept.height else []:
             _check_field(sheet, kept, name, rows, found)
@@ -58,7 +58,7 @@ def _check_ids(
 ) -> pl.DataFrame:
     """The rows that stay: with an id, the first of each."""
     judged = judge_ids(read, key)
-    found.refused(sheet.file, judged["reason"])
+    found.refused(sheet.kind, judged["reason"])
     empty = judged.filter(pl.col(key) == "")
     if empty.height:
         share = share_of(empty.height, judged.height, "rows")

@@ -33,10 +33,10 @@ class Findings:
         """A problem where it is `grave`, else a warning."""
         (self.problem if grave else self.warning)(message)
 
-    def refused(self, file: str, reasons: pl.Series) -> None:
-        """Count the rows of `file` that are left out, by their `reasons` (n,); null is none."""
+    def refused(self, table: str, reasons: pl.Series) -> None:
+        """Count the rows that `table` leaves out (two may share a file), by their `reasons` (n,); null is none."""
         for reason, count in reasons.drop_nulls().value_counts(sort=True).iter_rows():
-            self.figures["refused"][f"{file}: {reason}"] = count
+            self.figures["refused"][f"{table}: {reason}"] = count
 
 
 def share_of(part: int, total: int, what: str) -> str:

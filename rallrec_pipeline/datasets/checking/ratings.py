@@ -83,7 +83,7 @@ def check_ratings(spec: DatasetSpec, place: Path, items: pl.DataFrame | None, fo
             _tell_refused(spec, sheet, refused, read.total, found)
         if sheet.missing:
             return None
-        found.refused(sheet.file, pl.concat([malformed["reason"], read.judged["reason"]]))
+        found.refused(sheet.kind, pl.concat([malformed["reason"], read.judged["reason"]]))
         _tell_repeats(spec, sheet, read.judged, found)
         return good_ratings(read.judged)
     return None

@@ -13,7 +13,7 @@ from rallrec_pipeline.language_models.choice import EngineChoice, choose_engine,
 from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.language_models.protocols import Engine, Usage
 from rallrec_pipeline.language_models.ray_engine import RayEngine, load_on_node, ray_engine
-from rallrec_pipeline.orchestration.readiness import require_fit_model
+from rallrec_pipeline.orchestration.readiness import engine_memory, require_fit_model
 from rallrec_pipeline.orchestration.run import SHARED, StageRun
 from rallrec_pipeline.settings import ModelSettings
 
@@ -57,7 +57,8 @@ def _ray_engine(run: StageRun, adapter: Path | None) -> RayEngine:
     """Engines on a Ray cluster; each node chooses its own, as it would without Ray."""
     ray, folder = run.settings.ray, model_folder(run.lake, run.settings.model)
     run.log(_loading(run, adapter) + f" on the Ray cluster {ray.address}")
-    return ray_engine(ray, partial(load_on_node, engine_settings(run)), folder, adapter)
+    load, memory = partial(load_on_node, engine_settings(run)), engine_memory(run.lake, run.settings)
+    return ray_engine(ray, load, folder, adapter, run.settings.model.tensor_parallel, memory)
 
 
 def load_tuning_engine(run: StageRun, usage: Usage) -> TransformersEngine:

@@ -35,7 +35,7 @@ def test_the_command_fails_on_problems_and_reads_no_markup(tmp_path: Path, monke
     assert done.exit_code == 1, done.output
     assert "✗ ratings.csv, line 2: 150 of 1,500 ratings (10.00%) have a rating that is no number" in done.output
     assert "'[red]x[/blue]'" in done.output and "not ready: 2 problems" in done.output
-    assert told(done.output.splitlines(), "left out of ratings.csv: rating is not a number", "150")
+    assert told(done.output.splitlines(), "left out of interactions: rating is not a number", "150")
     assert told(done.output.splitlines(), "neighbours of one time", "0.0%")
 
 

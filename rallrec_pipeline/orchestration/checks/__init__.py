@@ -1,0 +1,1 @@
+"""Asset checks: `catalog.py` lists them, the other modules judge."""
