@@ -21,7 +21,7 @@ run: $(BASE)  ## materialize every stage of DATASET (default movielens-100k) and
 	$(BIN)/rallrec run $(DATASET)
 
 test: $(DEV)  ## run the tests
-	@# A file's tests stay on one worker: they share what is dear to make.
+	@# A file's tests stay on one worker: they share what is dear to make (rallrec_pipeline_tests/conftest.py).
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 lint: $(DEV)  ## check style, format and types

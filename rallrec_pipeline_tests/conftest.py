@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
@@ -31,6 +31,23 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; set befo
 DAGSTER_HOME = TemporaryDirectory(prefix="rallrec-dagster-")
 os.environ["DAGSTER_HOME"] = DAGSTER_HOME.name
 Path(DAGSTER_HOME.name, "dagster.yaml").write_text("telemetry:\n  enabled: false\n", encoding="utf-8")
+
+
+FILLED_LAKE = ("test_pipeline.py", "test_slice_lineage.py", "test_ui.py")
+"""Files whose tests need the whole slice materialized, which takes minutes."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """As `--dist loadfile`, and `FILLED_LAKE` counts as one file, so that one worker fills the lake for all of them."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return FILLED_LAKE[0] if file.endswith(FILLED_LAKE) else file
+
+    return Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")
@@ -138,8 +155,8 @@ history_length = 3
 
 [prompts]
 train_samples = 12
-validation_samples = 24
-test_samples = 40
+validation_samples = 16
+test_samples = 24
 augmentation = ["relevance", "recent"]
 
 [tuning]

@@ -116,7 +116,7 @@ def test_a_dataset_of_one_toml_file_runs_end_to_end(
 ) -> None:
     few = slice_lake / "few.toml"
     text = Path(os.environ["RALLREC_SETTINGS"]).read_text(encoding="utf-8")
-    for old, new in (("train_samples = 12", 6), ("validation_samples = 24", 10), ("test_samples = 40", 14)):
+    for old, new in (("train_samples = 12", 6), ("validation_samples = 16", 10), ("test_samples = 24", 14)):
         assert old in text
         text = text.replace(old, f"{old.split()[0]} = {new}")
     few.write_text(text, encoding="utf-8")
