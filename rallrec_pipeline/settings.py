@@ -39,7 +39,9 @@ class ModelSettings(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="`auto` times float32 against bfloat16 on this machine and takes the faster."
     )
-    tokens_per_batch: int = Field(1024, gt=0, description="Token budget of one forward pass.")
+    tokens_per_batch: int | None = Field(
+        None, gt=0, description="Token budget of one forward pass. None takes 1,024 on a processor, 16,384 on a GPU."
+    )
     load_in_8bit: bool = Field(
         False, description="8-bit base weights through bitsandbytes; vLLM has none, there they serve tuning only."
     )
@@ -175,8 +177,11 @@ class TuningSettings(Section):
     epochs: int = Field(5, gt=0)
     patience: int = Field(2, gt=0, description="Epochs without a better validation AUC before stopping.")
     batch_size: int = Field(256, gt=0, description="Prompts of one optimizer step, by accumulation.")
-    tokens_per_batch: int = Field(
-        1024, gt=0, description="Token budget of one forward and backward pass; memory grows with it."
+    tokens_per_batch: int | None = Field(
+        None,
+        gt=0,
+        description="Token budget of one forward and backward pass; memory grows with it. None takes 1,024 on a "
+        "processor, 4,096 on a GPU.",
     )
     checkpoint_every: int = Field(
         10, ge=0, description="Optimizer steps between two checkpoints, where a killed run goes on; 0 writes none."

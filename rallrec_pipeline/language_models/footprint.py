@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from rallrec_pipeline.language_models.architecture import Architecture
-from rallrec_pipeline.language_models.batching import HELD
+from rallrec_pipeline.language_models.batching import HELD, READ_TOKENS, TUNED_TOKENS, token_budget
 from rallrec_pipeline.settings import ModelSettings, Settings
 
 Use = Literal["generate", "encode", "score", "tune"]
@@ -63,7 +63,7 @@ def footprint(
     counts where it is more than the work itself takes.
     """
     model = settings.model
-    width, tokens = type_bytes(model.dtype), _tokens_at_once(use, settings, prompt_tokens)
+    width, tokens = type_bytes(model.dtype), _tokens_at_once(use, settings, kind, prompt_tokens)
     weights = weight_bytes(architecture, model)
     activations = width * tokens * _forward_numbers(architecture)
     cache = tuning = 0
@@ -138,11 +138,13 @@ def type_bytes(dtype: str) -> int:
     return TYPE_BYTES.get(dtype, 4)
 
 
-def _tokens_at_once(use: Use, settings: Settings, prompt_tokens: float) -> int:
+def _tokens_at_once(use: Use, settings: Settings, kind: str, prompt_tokens: float) -> int:
     """Tokens of one forward pass; a prompt that is longer than the budget is a batch of its own."""
     if use == "generate":  # all prompts of a batch are read together
         return max(1, round(settings.descriptions.batch_size * prompt_tokens))
-    budget = settings.tuning.tokens_per_batch if use == "tune" else settings.model.tokens_per_batch
+    budget = token_budget(settings.model.tokens_per_batch, READ_TOKENS, kind)
+    if use == "tune":
+        budget = token_budget(settings.tuning.tokens_per_batch, TUNED_TOKENS, kind)
     return max(budget, round(prompt_tokens))
 
 

@@ -126,7 +126,7 @@ def _measured(
     begun, wait = time.perf_counter(), _synchronized(product.device)
     _read(engine, 1, PILOT_TOKENS)  # the first pass is the slowest: kernels are chosen, memory is taken
     pilot = _best(lambda: _read(engine, 1, PILOT_TOKENS), wait, 2) / PILOT_TOKENS
-    budget = min(max(int(PASS_SECONDS / pilot), PILOT_TOKENS), settings.model.tokens_per_batch)
+    budget = min(max(int(PASS_SECONDS / pilot), PILOT_TOKENS), engine.tokens_per_batch)
     reading = tuple(_reading(engine, min(length, budget), budget, wait) for length in LENGTHS)
     batches = sorted({min(batch, settings.descriptions.batch_size) for batch in BATCHES})
     writing = tuple((batch, _step_seconds(engine, batch, wait)) for batch in batches)

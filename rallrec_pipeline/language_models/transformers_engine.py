@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from rallrec_pipeline.language_models import attention
 from rallrec_pipeline.language_models.answers import AnswerTrie
-from rallrec_pipeline.language_models.batching import padded, token_batches
+from rallrec_pipeline.language_models.batching import READ_TOKENS, padded, token_batches, token_budget
 from rallrec_pipeline.language_models.decoding import sample_batch
 from rallrec_pipeline.language_models.memory import keep_freed_memory
 from rallrec_pipeline.language_models.prefix import compute_prefix, expand_prefix, shared_prefix, worthwhile_prefix
@@ -56,7 +56,7 @@ class TransformersEngine(TokenizedModel):
                 model = _with_adapter(model, adapter, settings)
         except (OSError, ValueError) as error:
             raise unreadable(adapter or folder, error) from error
-        return cls(model, tokenizer, settings.tokens_per_batch)
+        return cls(model, tokenizer, token_budget(settings.tokens_per_batch, READ_TOKENS, model.device.type))
 
     @property
     def backbone(self) -> Any:

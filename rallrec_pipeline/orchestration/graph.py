@@ -17,7 +17,9 @@ from rallrec_pipeline.settings import Settings
 _NOT_IN_REPORT: dict[str, Any] = {
     "automation": True,
     "index": True,
-    "model": {"engine", "tensor_parallel", "gpu_memory"},
+    "ray": True,
+    "model": {"engine", "tensor_parallel", "gpu_memory", "tokens_per_batch"},
+    "tuning": {"tokens_per_batch", "checkpoint_every"},
 }
 """Settings that change no figure: a report is not made anew for them."""
 

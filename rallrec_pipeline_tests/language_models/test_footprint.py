@@ -93,6 +93,17 @@ def test_the_arithmetic_of_the_papers_model(monkeypatch: pytest.MonkeyPatch) -> 
     assert max(footprint(use, LLAMA_8B, paper, "cuda", 1000).total for use in USES) < 80 * GB
 
 
+@pytest.mark.parametrize(("use", "on_a_processor", "on_a_card"), [("score", 1024, 16384), ("tune", 1024, 4096)])
+def test_batches_that_nobody_chose_are_larger_on_a_card(use: Use, on_a_processor: int, on_a_card: int) -> None:
+    unsaid = Settings(profile="demo", model=ModelSettings(dtype="float32"))
+    for kind, tokens in (("cpu", on_a_processor), ("cuda", on_a_card)):
+        chosen = {"model": unsaid.model, "tuning": unsaid.tuning}
+        said = unsaid.model_copy(
+            update={name: section.model_copy(update={"tokens_per_batch": tokens}) for name, section in chosen.items()}
+        )
+        assert footprint(use, SMALL, unsaid, kind) == footprint(use, SMALL, said, kind)
+
+
 def test_more_of_anything_takes_more_and_the_batch_that_fits_fits() -> None:
     base = settings_of()
     more = base.model_copy(update={"tuning": TuningSettings(tokens_per_batch=4 * TOKENS)})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rallrec_pipeline.errors import StaleArtefactError
 from rallrec_pipeline.lake.provenance import Sidecar, read_sidecar, stable_hash
+from rallrec_pipeline.language_models.batching import TUNED_TOKENS, token_budget
 from rallrec_pipeline.language_models.choice import EngineChoice, choose_engine, load_chosen
 from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.language_models.protocols import Engine, Usage
@@ -70,10 +71,9 @@ def load_tuning_engine(run: StageRun, usage: Usage) -> TransformersEngine:
 
     require_fit_model(run)
     run.log(_loading(run, None))
-    settings = engine_settings(run)
-    budget = min(settings.tokens_per_batch, run.settings.tuning.tokens_per_batch)
-    settings = settings.model_copy(update={"tokens_per_batch": budget})
-    engine = TransformersEngine.load(model_folder(run.lake, run.settings.model), settings)
+    engine = TransformersEngine.load(model_folder(run.lake, run.settings.model), engine_settings(run))
+    budget = token_budget(run.settings.tuning.tokens_per_batch, TUNED_TOKENS, engine.device.type)
+    engine.tokens_per_batch = min(engine.tokens_per_batch, budget)
     engine.usage = usage
     return engine
 
