@@ -40,7 +40,7 @@ class ModelSettings(Section):
         "auto", description="`auto` times float32 against bfloat16 on this machine and takes the faster."
     )
     tokens_per_batch: int | None = Field(
-        None, gt=0, description="Token budget of one forward pass. None takes 1,024 on a processor, 16,384 on a GPU."
+        None, gt=0, description="Token budget of one forward pass. None takes 1,024, on a GPU as many as 4 GiB hold."
     )
     load_in_8bit: bool = Field(
         False, description="8-bit base weights through bitsandbytes; vLLM has none, there they serve tuning only."
@@ -180,8 +180,8 @@ class TuningSettings(Section):
     tokens_per_batch: int | None = Field(
         None,
         gt=0,
-        description="Token budget of one forward and backward pass; memory grows with it. None takes 1,024 on a "
-        "processor, 4,096 on a GPU.",
+        description="Token budget of one forward and backward pass; memory grows with it. None takes 1,024, on a "
+        "GPU as many as 4 GiB hold.",
     )
     checkpoint_every: int = Field(
         10, ge=0, description="Optimizer steps between two checkpoints, where a killed run goes on; 0 writes none."
@@ -219,6 +219,11 @@ class RaySettings(Section):
     cpus_per_actor: float = Field(1, gt=0, description="Cores of one engine.")
     gpus_per_actor: float | None = Field(
         None, ge=0, description="GPUs of one engine; None takes `model.tensor_parallel` where the cluster has any."
+    )
+    memory_per_actor: float | None = Field(
+        None,
+        ge=0,
+        description="GiB of main memory of one engine without GPUs; None takes an estimate, 0 asks for none.",
     )
     send_model: bool = Field(
         True,

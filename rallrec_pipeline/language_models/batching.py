@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-READ_TOKENS = {"cpu": 1024, "cuda": 16384}  # of a forward pass, where the settings do not say
-TUNED_TOKENS = {"cpu": 1024, "cuda": 4096}  # of a forward and backward pass: all layers are kept between the two
 HELD = 2  # tokens whose keys and values are held, for each token of the budget
-
-
-def token_budget(chosen: int | None, defaults: Mapping[str, int], kind: str) -> int:
-    """The token budget that was `chosen`, or the default of a device of this `kind`."""
-    return chosen or defaults.get(kind, defaults["cpu"])
 
 
 def token_batches(lengths: Sequence[int], tokens_per_batch: int, shared: int = 0) -> Iterator[NDArray[np.int64]]:

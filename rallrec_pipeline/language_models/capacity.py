@@ -99,10 +99,11 @@ def context_problems(
 
 
 def longest_by_use(prompts: Sequence[LongPrompt], counts: Sequence[int]) -> dict[Use, int]:
-    """Tokens of the longest prompt of each use."""
+    """Tokens of the longest prompt of each use, without those that are generated: a footprint adds them itself."""
     longest: dict[Use, int] = {}
     for prompt, count in zip(prompts, counts, strict=True):
-        longest[prompt.use] = max(longest.get(prompt.use, 0), count)
+        read = count - prompt.added if prompt.use == "generate" else count
+        longest[prompt.use] = max(longest.get(prompt.use, 0), read)
     return longest
 
 

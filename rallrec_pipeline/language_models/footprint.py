@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from rallrec_pipeline.language_models.architecture import Architecture
-from rallrec_pipeline.language_models.batching import HELD, READ_TOKENS, TUNED_TOKENS, token_budget
+from rallrec_pipeline.language_models.batching import HELD
 from rallrec_pipeline.settings import ModelSettings, Settings
 
 Use = Literal["generate", "encode", "score", "tune"]
@@ -25,6 +25,10 @@ PROGRAM_BYTES = {"cpu": 600 << 20, "cuda": 900 << 20}
 SERVED_PROGRAM_BYTES = {"cpu": 1 << 30, "cuda": 2 << 30}
 """The same of a process of vLLM, with its captured graphs; assumed."""
 SERVED_TOKENS = 8192  # that vLLM reads at once, unless it is told otherwise
+
+# Tokens of a pass where the settings do not say: on a GPU as many as PASS_BYTES hold, within these bounds.
+PASS_BYTES = 4 << 30
+LEAST_TOKENS, MOST_TOKENS = 1024, 16384
 
 # Numbers that a layer holds for each token of a forward pass, in units of the model's widths, and for the backward pass
 # all layers at once; measured with SmolLM2-135M's widths (docs/operate.md).
@@ -63,7 +67,7 @@ def footprint(
     counts where it is more than the work itself takes.
     """
     model = settings.model
-    width, tokens = type_bytes(model.dtype), _tokens_at_once(use, settings, kind, prompt_tokens)
+    width, tokens = type_bytes(model.dtype), _tokens_at_once(use, architecture, settings, kind, prompt_tokens)
     weights = weight_bytes(architecture, model)
     activations = width * tokens * _forward_numbers(architecture)
     cache = tuning = 0
@@ -76,7 +80,7 @@ def footprint(
         cache = HELD * tokens * key_value_bytes(architecture, width)  # each prompt has its own of a shared prefix
     elif use == "tune":
         tuning = adapter_parameters(architecture, settings) * ADAPTER_BYTES
-        tuning += architecture.layers * width * tokens * _backward_numbers(architecture, model)
+        tuning += architecture.layers * width * tokens * _backward_numbers(architecture, width, model.load_in_8bit)
     loading = architecture.parameters * stored_type if kind == "cpu" and width != stored_type else 0
     activations = max(activations, loading - cache - tuning)
     return Footprint(PROGRAM_BYTES[kind], weights, activations, cache, tuning)
@@ -128,6 +132,17 @@ def batch_that_fits(use: Use, architecture: Architecture, settings: Settings, ki
     return max(0, int((free - small) / per_token) + 1024)
 
 
+def default_budget(use: Use, architecture: Architecture, width: int, kind: str, eight_bit: bool = False) -> int:
+    """Tokens of a pass where the settings do not say; `width` is the bytes of a number."""
+    if kind == "cpu":
+        return LEAST_TOKENS
+    held = HELD * key_value_bytes(architecture, width)
+    if use == "tune":
+        held = architecture.layers * width * _backward_numbers(architecture, width, eight_bit)
+    fitting = PASS_BYTES // (held + width * _forward_numbers(architecture))
+    return max(LEAST_TOKENS, min(MOST_TOKENS, fitting))
+
+
 def _with_budget(settings: Settings, tokens: int) -> Settings:
     changed = {name: getattr(settings, name).model_copy(update={"tokens_per_batch": tokens}) for name in BUDGETS}
     return settings.model_copy(update=changed)
@@ -138,13 +153,13 @@ def type_bytes(dtype: str) -> int:
     return TYPE_BYTES.get(dtype, 4)
 
 
-def _tokens_at_once(use: Use, settings: Settings, kind: str, prompt_tokens: float) -> int:
+def _tokens_at_once(use: Use, architecture: Architecture, settings: Settings, kind: str, prompt_tokens: float) -> int:
     """Tokens of one forward pass; a prompt that is longer than the budget is a batch of its own."""
     if use == "generate":  # all prompts of a batch are read together
         return max(1, round(settings.descriptions.batch_size * prompt_tokens))
-    budget = token_budget(settings.model.tokens_per_batch, READ_TOKENS, kind)
-    if use == "tune":
-        budget = token_budget(settings.tuning.tokens_per_batch, TUNED_TOKENS, kind)
+    model = settings.model
+    chosen = settings.tuning.tokens_per_batch if use == "tune" else model.tokens_per_batch
+    budget = chosen or default_budget(use, architecture, type_bytes(model.dtype), kind, model.load_in_8bit)
     return max(budget, round(prompt_tokens))
 
 
@@ -154,8 +169,8 @@ def _forward_numbers(architecture: Architecture) -> int:
     )
 
 
-def _backward_numbers(architecture: Architecture, model: ModelSettings) -> int:
+def _backward_numbers(architecture: Architecture, width: int, eight_bit: bool) -> int:
     hidden, intermediate = BACKWARD_HIDDEN, BACKWARD_INTERMEDIATE
-    if model.load_in_8bit and type_bytes(model.dtype) == 2:
+    if eight_bit and width == 2:
         hidden, intermediate = EIGHT_BIT_BACKWARD_HIDDEN, EIGHT_BIT_BACKWARD_INTERMEDIATE
     return hidden * max(architecture.hidden, architecture.query_width) + intermediate * architecture.intermediate

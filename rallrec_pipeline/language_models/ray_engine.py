@@ -7,6 +7,7 @@ way as there are actors, so nothing is cut a second time and every result is the
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import fields
@@ -20,7 +21,7 @@ from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.language_models.choice import choose_engine, load_chosen
 from rallrec_pipeline.language_models.protocols import Engine, Progress, Sampling, Usage
 from rallrec_pipeline.language_models.ray_files import NodeFolder
-from rallrec_pipeline.language_models.ray_pool import ActorNeeds, EngineLoader, EnginePool, EngineSource
+from rallrec_pipeline.language_models.ray_pool import GIB, ActorNeeds, EngineLoader, EnginePool, EngineSource
 from rallrec_pipeline.settings import ModelSettings, RaySettings
 
 
@@ -103,6 +104,10 @@ def ray_engine(
     )
     try:
         needs = actor_needs(ray, settings, gpus, memory)
+        if not any(map(needs.room, _nodes(ray))):
+            print(
+                f"no node of the Ray cluster has room for an engine yet ({needs}): waiting", file=sys.stderr, flush=True
+            )
         pool = EnginePool(ray, source, settings.actors or room(ray, needs), needs, settings.wait_s)
         return RayEngine(pool, disconnect)
     except BaseException:
@@ -143,10 +148,15 @@ def connect(ray: Any, settings: RaySettings) -> Any:
 
 
 def actor_needs(ray: Any, settings: RaySettings, gpus: int, memory: int) -> ActorNeeds:
-    """What one engine takes of a node: `gpus` GPUs if a node has any and the settings do not say, or else `memory`."""
+    """What one engine takes of a node.
+
+    Where the settings do not say: `gpus` GPUs if any node has some, and else `memory` bytes.
+    """
     share = settings.gpus_per_actor
     if share is None:
         share = float(gpus) if any(resources.get("GPU") for resources in _nodes(ray)) else 0.0
+    if settings.memory_per_actor is not None:
+        memory = round(settings.memory_per_actor * GIB)
     return ActorNeeds(settings.cpus_per_actor, share, 0 if share else memory)
 
 

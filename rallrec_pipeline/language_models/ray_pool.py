@@ -25,6 +25,7 @@ from rallrec_pipeline.language_models.ray_files import NodeFolder, SentFiles, fi
 MAX_LOSSES = 3  # actors that one call may lose: after that the call itself is to blame
 MAX_FAILED_STARTS = 3  # in a row
 LOOK_EVERY_S = 0.2
+GIB = 1 << 30
 CLOSE_S = 20.0
 
 EngineLoader = Callable[[Path, Path | None], Engine]
@@ -41,13 +42,14 @@ class ActorNeeds:
     """Bytes of main memory; 0 asks for none."""
 
     def __str__(self) -> str:
-        memory = f", {self.memory / (1 << 30):.1f} GiB of memory" if self.memory else ""
+        memory = f", {self.memory / GIB:.1f} GiB of memory" if self.memory else ""
         return f"{self.cpus:g} CPUs, {self.gpus:g} GPUs{memory}"
 
     def room(self, resources: Mapping[str, float]) -> int:
         """How many actors a node with Ray's `resources` takes."""
         wanted = {"CPU": self.cpus, "GPU": self.gpus, "memory": self.memory}
-        return int(min(resources.get(name, 0) // amount for name, amount in wanted.items() if amount))
+        # A little more than the quotient: 1 / 0.1 must be ten.
+        return int(min(resources.get(name, 0) / amount + 1e-9 for name, amount in wanted.items() if amount))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -217,8 +219,8 @@ class EnginePool:
         if time.monotonic() - self._since > self._wait_s:
             raise ClusterError(
                 f"no Ray actor was ready for {self._wait_s:g} s: no node has room for one ({self._needs}), or the "
-                "model takes longer to load: add nodes, lower ray.cpus_per_actor and ray.gpus_per_actor, or raise "
-                "ray.wait_s, and run again; finished rows are kept"
+                "model takes longer to load: add nodes, lower ray.cpus_per_actor, ray.gpus_per_actor or "
+                "ray.memory_per_actor, or raise ray.wait_s, and run again; finished rows are kept"
             )
 
     def _start(self) -> None:

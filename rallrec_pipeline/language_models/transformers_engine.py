@@ -18,8 +18,10 @@ from transformers import AutoModelForCausalLM
 
 from rallrec_pipeline.language_models import attention
 from rallrec_pipeline.language_models.answers import AnswerTrie
-from rallrec_pipeline.language_models.batching import READ_TOKENS, padded, token_batches, token_budget
+from rallrec_pipeline.language_models.architecture import architecture_of
+from rallrec_pipeline.language_models.batching import padded, token_batches
 from rallrec_pipeline.language_models.decoding import sample_batch
+from rallrec_pipeline.language_models.footprint import LEAST_TOKENS, Use, default_budget
 from rallrec_pipeline.language_models.memory import keep_freed_memory
 from rallrec_pipeline.language_models.prefix import compute_prefix, expand_prefix, shared_prefix, worthwhile_prefix
 from rallrec_pipeline.language_models.protocols import Progress, Sampling, Usage
@@ -56,7 +58,7 @@ class TransformersEngine(TokenizedModel):
                 model = _with_adapter(model, adapter, settings)
         except (OSError, ValueError) as error:
             raise unreadable(adapter or folder, error) from error
-        return cls(model, tokenizer, token_budget(settings.tokens_per_batch, READ_TOKENS, model.device.type))
+        return cls(model, tokenizer, settings.tokens_per_batch or default_tokens(model, "score"))
 
     @property
     def backbone(self) -> Any:
@@ -169,6 +171,15 @@ class TransformersEngine(TokenizedModel):
             done += len(rows)
             if progress is not None:
                 progress(done, len(sequences))
+
+
+def default_tokens(model: Any, use: Use) -> int:
+    """Tokens of a pass of `model` on its device where the settings do not say."""
+    if model.device.type == "cpu":
+        return LEAST_TOKENS
+    eight_bit = bool(getattr(model, "is_loaded_in_8bit", False))
+    architecture = architecture_of(model.config.to_dict())
+    return default_budget(use, architecture, model.dtype.itemsize, model.device.type, eight_bit)
 
 
 def _share_of(progress: Progress | None, number: int, passes: int) -> Progress | None:

@@ -16,12 +16,13 @@ from rallrec_pipeline.lake.files import file_states
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.provenance import read_sidecar, stable_hash
 from rallrec_pipeline.language_models.architecture import KNOWN, architecture_of, read_config
-from rallrec_pipeline.language_models.capacity import LongPrompt, longest_by_use, token_counts
-from rallrec_pipeline.language_models.footprint import USES, Use, footprint
+from rallrec_pipeline.language_models.capacity import CERTAIN, LongPrompt, longest_by_use, token_counts
+from rallrec_pipeline.language_models.footprint import USES, Use, footprint, served_footprint
 from rallrec_pipeline.language_models.hardware import find_hardware
 from rallrec_pipeline.language_models.model_files import ModelFiles, local_files, small_files
 from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.language_models.preflight import ModelCheck, check_model
+from rallrec_pipeline.language_models.vllm_process import CPU_CACHE_BYTES
 from rallrec_pipeline.orchestration.run import SHARED, StageRun
 from rallrec_pipeline.prompts.render import YES_NO, answer_texts
 from rallrec_pipeline.settings import Settings
@@ -81,13 +82,14 @@ def check_run_model(lake: Path, settings: Settings, dataset: str | None = None, 
         return found
 
 
-def engine_memory(lake: Path, settings: Settings) -> int:
-    """About how many bytes of main memory an engine of the fetched model takes on a processor, tuning apart."""
+def engine_memory(lake: Path, settings: Settings, use: Use) -> int:
+    """Bytes of main memory that an engine of the fetched model surely takes for `use` on a processor, not to tune."""
     architecture = architecture_of(read_config(model_folder(lake, settings.model)))
     typed, prompts = _with_dtype(lake, settings), list(long_prompts(lake, settings, None))
-    longest = longest_by_use(prompts, token_counts(prompts, None))
-    uses = [use for use in USES if use != "tune"]
-    return max(footprint(use, architecture, typed, "cpu", longest.get(use, 0)).total for use in uses)
+    tokens = longest_by_use(prompts, token_counts(prompts, None)).get(use, 0)
+    if settings.model.engine == "vllm":
+        return round(CERTAIN * served_footprint(architecture, typed, "cpu", tokens).total) + CPU_CACHE_BYTES
+    return round(CERTAIN * footprint(use, architecture, typed, "cpu", tokens).total)
 
 
 def fetched_model(lake: Path, settings: Settings) -> Path | None:

@@ -14,9 +14,8 @@ import torch
 
 from rallrec_pipeline.errors import ModelError
 from rallrec_pipeline.language_models.answers import AnswerTrie
-from rallrec_pipeline.language_models.batching import TUNED_TOKENS, token_budget
 from rallrec_pipeline.language_models.protocols import Progress
-from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+from rallrec_pipeline.language_models.transformers_engine import TransformersEngine, default_tokens
 from rallrec_pipeline.settings import TuningSettings
 from rallrec_pipeline.tuning import checkpoint
 from rallrec_pipeline.tuning.examples import Example
@@ -202,7 +201,7 @@ class _Tuning:
     def _train_step(self, batch: Sequence[Example]) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * self.rate(self.step)
-        budget = token_budget(self.settings.tokens_per_batch, TUNED_TOKENS, self.engine.device.type)
+        budget = self.settings.tokens_per_batch or default_tokens(self.engine.model, "tune")
         done = accumulate_gradient(self.engine, batch, self.trie, budget, self.packs)
         torch.nn.utils.clip_grad_norm_(list(self.named.values()), 1.0)
         self.optimizer.step()

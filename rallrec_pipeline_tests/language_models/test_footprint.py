@@ -10,10 +10,14 @@ import pytest
 
 from rallrec_pipeline.language_models.architecture import KNOWN, LLAMA_8B
 from rallrec_pipeline.language_models.footprint import (
+    LEAST_TOKENS,
+    MOST_TOKENS,
+    PASS_BYTES,
     USES,
     Use,
     adapter_parameters,
     batch_that_fits,
+    default_budget,
     footprint,
     key_value_bytes,
     served_footprint,
@@ -93,15 +97,20 @@ def test_the_arithmetic_of_the_papers_model(monkeypatch: pytest.MonkeyPatch) -> 
     assert max(footprint(use, LLAMA_8B, paper, "cuda", 1000).total for use in USES) < 80 * GB
 
 
-@pytest.mark.parametrize(("use", "on_a_processor", "on_a_card"), [("score", 1024, 16384), ("tune", 1024, 4096)])
-def test_batches_that_nobody_chose_are_larger_on_a_card(use: Use, on_a_processor: int, on_a_card: int) -> None:
-    unsaid = Settings(profile="demo", model=ModelSettings(dtype="float32"))
-    for kind, tokens in (("cpu", on_a_processor), ("cuda", on_a_card)):
+@pytest.mark.parametrize("use", ["score", "tune"])
+def test_batches_that_nobody_chose_follow_the_model_on_a_card(use: Use) -> None:
+    unsaid = Settings(profile="demo", model=ModelSettings(dtype="bfloat16"))
+    assert default_budget(use, SMALL, 2, "cpu") == default_budget(use, LLAMA_8B, 2, "cpu") == LEAST_TOKENS
+    small, large = (default_budget(use, architecture, 2, "cuda") for architecture in (SMALL, LLAMA_8B))
+    assert LEAST_TOKENS <= large < small <= MOST_TOKENS
+    for kind, tokens in (("cpu", LEAST_TOKENS), ("cuda", small)):
         chosen = {"model": unsaid.model, "tuning": unsaid.tuning}
         said = unsaid.model_copy(
             update={name: section.model_copy(update={"tokens_per_batch": tokens}) for name, section in chosen.items()}
         )
         assert footprint(use, SMALL, unsaid, kind) == footprint(use, SMALL, said, kind)
+    grown = footprint(use, SMALL, unsaid, "cuda")
+    assert grown.activations + grown.cache + grown.tuning < 1.1 * PASS_BYTES
 
 
 def test_more_of_anything_takes_more_and_the_batch_that_fits_fits() -> None:

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -204,27 +204,73 @@ def test_as_many_actors_as_there_is_room_for(settings: RaySettings, tmp_path: Pa
     assert engine.calls_at_once == 2
 
 
-def test_an_actor_takes_a_gpu_where_a_node_has_one_and_memory_elsewhere(cluster: Any, settings: RaySettings) -> None:
+def test_an_actor_takes_a_gpu_where_a_node_has_one_and_memory_elsewhere(
+    cluster: Any, settings: RaySettings, tmp_path: Path
+) -> None:
     """Ray counts what a node says it has, so a node may say that it has GPUs."""
     import ray
 
     disconnect = connect(ray, settings)
+    assert actor_needs(ray, settings, 2, 5) == ActorNeeds(1, 0, 5)
+    node = cluster.add_node(**NODE | {"num_cpus": 8, "num_gpus": 4})
     try:
-        assert actor_needs(ray, settings, 2, 5) == ActorNeeds(1, 0, 5)
-        node = cluster.add_node(**NODE | {"num_cpus": 8, "num_gpus": 4})
         needs = actor_needs(ray, settings, 2, 5)
         assert needs == ActorNeeds(1, 2, 0) and room(ray, needs) == 2
         assert actor_needs(ray, settings.model_copy(update={"gpus_per_actor": 0}), 2, 5) == ActorNeeds(1, 0, 5)
-        cluster.remove_node(node)
+        one = settings.model_copy(update={"actors": 1})
+        engine = ray_engine(one, load_texts, folder_of(tmp_path / "model"), gpus=3)
+        try:
+            engine.generate(["a"], SAMPLING)
+            wait_until(lambda: ray.available_resources().get("GPU") == 1)
+        finally:
+            engine.close()
     finally:
+        cluster.remove_node(node)
         if disconnect is not None:
             disconnect()
 
 
-def test_memory_bounds_the_actors_of_a_node() -> None:
-    assert ActorNeeds(1, 0, 10 << 30).room({"CPU": 64, "memory": float(32 << 30)}) == 3
-    assert ActorNeeds(1, 0, 10 << 30).room({"CPU": 64, "memory": float(8 << 30)}) == 0
-    assert "10.0 GiB" in str(ActorNeeds(1, 0, 10 << 30))
+def wait_until(holds: Callable[[], bool], limit_s: float = 30) -> None:
+    """Return as soon as `holds`; Ray counts what is free a moment late."""
+    end = time.monotonic() + limit_s
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def test_an_actor_waits_for_memory_and_says_so(
+    settings: RaySettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = settings.model_copy(update={"actors": 1, "wait_s": 0.5})
+    engine = ray_engine(one, load_texts, folder_of(tmp_path / "model"), memory=1 << 50)
+    try:
+        with pytest.raises(ClusterError, match=r"\(1 CPUs, 0 GPUs, 1048576.0 GiB of memory\).*ray.memory_per_actor"):
+            engine.generate(["a"], SAMPLING)
+    finally:
+        engine.close()
+    assert "has room for an engine yet (1 CPUs, 0 GPUs, 1048576.0 GiB of memory)" in capsys.readouterr().err
+    none = one.model_copy(update={"memory_per_actor": 0.0, "wait_s": 600})
+    engine = ray_engine(none, load_texts, tmp_path / "model", memory=1 << 50)
+    try:
+        assert engine.generate(["a"], SAMPLING)
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize(
+    ("needs", "resources", "room"),
+    [
+        (ActorNeeds(1, 0, 10 << 30), {"CPU": 64, "memory": float(32 << 30)}, 3),
+        (ActorNeeds(1, 0, 10 << 30), {"CPU": 64, "memory": float(8 << 30)}, 0),
+        (ActorNeeds(1, 0.2), {"CPU": 64, "GPU": 1.0}, 5),
+        (ActorNeeds(1, 0.1), {"CPU": 64, "GPU": 1.0}, 10),
+        (ActorNeeds(4, 1), {"CPU": 64, "GPU": 2.0}, 2),
+        (ActorNeeds(1, 1), {"CPU": 64}, 0),
+        (ActorNeeds(0.3), {"CPU": 1.0}, 3),
+    ],
+)
+def test_what_a_node_holds(needs: ActorNeeds, resources: dict[str, float], room: int) -> None:
+    assert needs.room(resources) == room
 
 
 def test_without_ray_one_line_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

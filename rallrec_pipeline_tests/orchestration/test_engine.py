@@ -38,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> StageRun:
 
 
 def test_an_engine_is_loaded_once_counted_and_closed(run: StageRun) -> None:
-    with OneEngine(run) as loaded:
+    with OneEngine(run, "score") as loaded:
         assert loaded.used is None
         engine = loaded.base()
         assert isinstance(engine, TransformersEngine) and loaded.of(None) is engine
@@ -53,7 +53,7 @@ def test_an_engine_is_closed_when_the_stage_fails(run: StageRun) -> None:
     kept: list[Any] = []
 
     def stage(failure: BaseException) -> None:
-        with OneEngine(run) as loaded:
+        with OneEngine(run, "score") as loaded:
             kept.append(loaded.base())
             raise failure
 
@@ -69,12 +69,12 @@ def test_another_adapter_closes_the_engine_before(run: StageRun, monkeypatch: py
 
     def watched(*arguments: Any) -> Any:
         open_at_load.append([engine.model is not None for engine in loaded_so_far])
-        loaded_so_far.append(load(arguments[0], None, *arguments[2:]))
+        loaded_so_far.append(load(*arguments[:2], None, *arguments[3:]))
         return loaded_so_far[-1]
 
     loaded_so_far: list[Any] = []
     monkeypatch.setattr(engines, "load_engine", watched)
-    with OneEngine(run) as loaded:
+    with OneEngine(run, "score") as loaded:
         loaded.of(None)
         loaded.of(Path("one"))
         loaded.of(Path("two"))
@@ -106,7 +106,7 @@ def test_a_stage_gets_the_engine_that_is_chosen(run: StageRun, monkeypatch: pyte
     monkeypatch.setattr(choice, "version", lambda name: "1")
     monkeypatch.setattr(engines, "require_fit_model", lambda *_, **__: None)  # which would ask vLLM itself
     said: list[str] = []
-    with OneEngine(replace(run_with(run, engine="vllm"), log=said.append)) as loaded:
+    with OneEngine(replace(run_with(run, engine="vllm"), log=said.append), "score") as loaded:
         assert type(loaded.base()).__name__ == "VllmEngine"
     assert said == ["loading tiny on vllm"] and loaded.used == {
         "name": "vllm",

@@ -26,7 +26,7 @@ def base_model(run: StageRun) -> Made:
 
 def item_descriptions(run: StageRun) -> Made:
     items = run.read(tables.CORE_ITEMS)
-    with OneEngine(run) as engines:
+    with OneEngine(run, "generate") as engines:
         result = describe_items(
             items,
             run.spec,

@@ -159,7 +159,7 @@ def read_sequences(run: StageRun) -> UserSequences:
 def _encode(run: StageRun, kind: str, items: pl.DataFrame, texts: Sequence[str], **sources: pl.DataFrame) -> Made:
     """Vectors of `texts` by the LLM; `sources` are the tables whose rows the texts were taken from."""
     store, start = VectorStore(run.lake, run.dataset, kind), time.perf_counter()
-    with OneEngine(run) as engines:
+    with OneEngine(run, "encode") as engines:
         encoded = embed_texts(
             items["item_id"].to_list(),
             texts,

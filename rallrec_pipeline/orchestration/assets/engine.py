@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from rallrec_pipeline.errors import StaleArtefactError
 from rallrec_pipeline.lake.provenance import Sidecar, read_sidecar, stable_hash
-from rallrec_pipeline.language_models.batching import TUNED_TOKENS, token_budget
 from rallrec_pipeline.language_models.choice import EngineChoice, choose_engine, load_chosen
+from rallrec_pipeline.language_models.footprint import Use
 from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.language_models.protocols import Engine, Usage
 from rallrec_pipeline.language_models.ray_engine import RayEngine, load_on_node, ray_engine
@@ -39,13 +39,13 @@ def tuning_model_version(run: StageRun) -> str:
     return stable_hash(record.data_version, _dtype(model, record), model.load_in_8bit)
 
 
-def load_engine(run: StageRun, adapter: Path | None = None, usage: Usage | None = None) -> Engine:
-    """The base model on the chosen engine, with a LoRA adapter if given.
+def load_engine(run: StageRun, use: Use, adapter: Path | None = None, usage: Usage | None = None) -> Engine:
+    """The base model for one `use` on the chosen engine, with a LoRA adapter if given.
 
     What it does is counted in `usage`. Whoever loads it must close it: `OneEngine` does.
     """
     if run.settings.ray.address:
-        engine: Engine = _ray_engine(run, adapter)
+        engine: Engine = _ray_engine(run, use, adapter)
     else:
         choice = choose_engine(run.settings.model)
         run.log(_loading(run, adapter) + f" on {choice.name}")
@@ -54,11 +54,11 @@ def load_engine(run: StageRun, adapter: Path | None = None, usage: Usage | None 
     return engine
 
 
-def _ray_engine(run: StageRun, adapter: Path | None) -> RayEngine:
+def _ray_engine(run: StageRun, use: Use, adapter: Path | None) -> RayEngine:
     """Engines on a Ray cluster; each node chooses its own, as it would without Ray."""
     ray, folder = run.settings.ray, model_folder(run.lake, run.settings.model)
     run.log(_loading(run, adapter) + f" on the Ray cluster {ray.address}")
-    load, memory = partial(load_on_node, engine_settings(run)), engine_memory(run.lake, run.settings)
+    load, memory = partial(load_on_node, engine_settings(run)), engine_memory(run.lake, run.settings, use)
     return ray_engine(ray, load, folder, adapter, run.settings.model.tensor_parallel, memory)
 
 
@@ -67,12 +67,12 @@ def load_tuning_engine(run: StageRun, usage: Usage) -> TransformersEngine:
 
     It validates in batches no larger than those it is tuned in, so that tuning takes the memory that was asked for it.
     """
-    from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+    from rallrec_pipeline.language_models.transformers_engine import TransformersEngine, default_tokens
 
     require_fit_model(run)
     run.log(_loading(run, None))
     engine = TransformersEngine.load(model_folder(run.lake, run.settings.model), engine_settings(run))
-    budget = token_budget(run.settings.tuning.tokens_per_batch, TUNED_TOKENS, engine.device.type)
+    budget = run.settings.tuning.tokens_per_batch or default_tokens(engine.model, "tune")
     engine.tokens_per_batch = min(engine.tokens_per_batch, budget)
     engine.usage = usage
     return engine
@@ -86,6 +86,8 @@ class OneEngine:
     """
 
     run: StageRun
+    use: Use
+    """What the stage does with it."""
     usage: Usage = field(default_factory=Usage)
     """What all of them have done."""
     choice: EngineChoice | None = None
@@ -110,7 +112,7 @@ class OneEngine:
             self.close()
             require_fit_model(self.run, tunes=not self.run.settings.ray.address)  # on a cluster this process only tunes
             self.choice = None if self.run.settings.ray.address else choose_engine(self.run.settings.model)
-            self._engine, self._adapter = load_engine(self.run, adapter, self.usage), adapter
+            self._engine, self._adapter = load_engine(self.run, self.use, adapter, self.usage), adapter
         return self._engine
 
     def close(self) -> None:

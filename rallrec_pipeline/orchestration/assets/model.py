@@ -52,7 +52,7 @@ def lora_adapter(run: StageRun) -> Made:
 
 def predictions(run: StageRun) -> Made:
     """P(yes) of every LLM method; only rows that were never scored go to the LLM."""
-    with OneEngine(run) as engines:
+    with OneEngine(run, "score") as engines:
         made = {method.name: _predict(run, method, engines) for method in methods(run.settings)}
     records = {name: record for name, (record, _) in made.items()}
     files = [tables.predictions_table(name).file(run.lake, run.dataset) for name in records]
