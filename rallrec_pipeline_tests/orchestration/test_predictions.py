@@ -8,15 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import polars as pl
 import pytest
+from numpy.typing import NDArray
 
 from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import read_json, write_json
-from rallrec_pipeline.lake.parquet import write_table
+from rallrec_pipeline.lake.parquet import read_table, write_table
 from rallrec_pipeline.lake.provenance import Sidecar, write_sidecar
 from rallrec_pipeline.language_models.protocols import Progress
+from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 from rallrec_pipeline.orchestration.assets import engine as engines
 from rallrec_pipeline.orchestration.assets.model import (
     checkpoint,
@@ -25,6 +28,7 @@ from rallrec_pipeline.orchestration.assets.model import (
     predictions,
     tuning_rows,
 )
+from rallrec_pipeline.orchestration.checks.llm import adapter_is_whole, probabilities_valid
 from rallrec_pipeline.orchestration.graph import GRAPH
 from rallrec_pipeline.orchestration.run import SHARED, StageRun
 from rallrec_pipeline.settings import ModelSettings, PromptSettings, ScoringSettings, Settings, TuningSettings
@@ -78,6 +82,16 @@ def first(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> StageRu
     assert made.metadata["llm"]["rows"] == SCORED and made.metadata["llm"]["prompt_tokens"] > SCORED * 10
     assert made.metadata["llm"]["new_tokens"] == 0
     assert made.metadata["engine"]["name"] == "transformers" and made.metadata["engine"]["version"]
+    rows = pl.DataFrame({"sample_id": range(VALID, VALID + TEST)}, schema={"sample_id": pl.Int64})
+    others = {
+        name: dtype
+        for name, dtype in tables.RETRIEVED_HISTORIES.columns.items()
+        if name not in ("split", *rows.columns)
+    }
+    histories = rows.with_columns(pl.lit("test").alias("split"), *(pl.lit(None, t).alias(n) for n, t in others.items()))
+    write_table(histories.select(list(tables.RETRIEVED_HISTORIES.columns)), tables.RETRIEVED_HISTORIES, lake, DATASET)
+    record = Sidecar("predictions", DATASET, "f", "v", {}, {}, "1", "r", "t", 0.0, metadata=made.metadata)
+    write_sidecar(lake, record)
     return run
 
 
@@ -170,10 +184,56 @@ def test_an_adapter_that_is_tuned_again_is_the_same(first: StageRun, run: StageR
 
 
 def test_an_edited_adapter_is_scored_anew(run: StageRun) -> None:
+    before = scores(run, "recent")
     config = checkpoint(run, "recent") / "adapter_config.json"
-    write_json(config, read_json(config) | {"lora_alpha": 32})
+    write_json(config, read_json(config) | {"lora_alpha": 160})
     made = predictions(run)
     assert made.metadata["llm"]["rows"] == records(run)["recent"]["scored"] == VALID + TEST
+    assert np.abs(scores(run, "recent") - before).max() > 1e-4
+
+
+def scores(run: StageRun, method: str) -> NDArray[np.float64]:
+    """Probabilities of the answers on the test rows, before calibration: (TEST, answers)."""
+    rows = read_table(tables.predictions_table(method), run.lake, DATASET).filter(pl.col("split") == "test")
+    return np.array(rows.sort("sample_id")["probabilities"].to_list())
+
+
+def test_a_tuned_method_is_scored_with_its_own_adapter(first: StageRun) -> None:
+    """The same prompts without an adapter have other answers."""
+    for tuned, plain in (("rallrec", "zero_shot_rating"), ("recent", "zero_shot_rating_recent")):
+        assert scores(first, tuned).shape == scores(first, plain).shape == (TEST, 5)
+        assert np.abs(scores(first, tuned) - scores(first, plain)).max() > 1e-3
+    settings = ModelSettings(dtype="float32")
+    engine = TransformersEngine.load(first.lake / "models" / settings.name, settings, checkpoint(first, "recent"))
+    prompts = read_table(tables.prompts_table("evaluation"), first.lake, DATASET).filter(
+        (pl.col("split") == "test") & (pl.col("prompt_form") == "recent") & (pl.col("answer_form") == "rating")
+    )
+    alone = engine.score(prompts.sort("sample_id")["prompt"].to_list(), list("12345"), chat=False)
+    np.testing.assert_allclose(scores(first, "recent"), alone, atol=0.02)
+
+
+def test_the_checks_refute_wrong_probabilities(first: StageRun, run: StageRun) -> None:
+    assert probabilities_valid(first).passed and probabilities_valid(first).figures["rows"] == TEST
+    table = tables.predictions_table("recent")
+    good = read_table(table, run.lake, DATASET)
+    for wrong in (1.1, -0.1, float("nan"), None):
+        last = pl.col("sample_id") == VALID + TEST - 1
+        changed = pl.when(last).then(pl.lit(wrong, pl.Float64)).otherwise("p_yes").alias("p_yes")
+        write_table(good.with_columns(changed), table, run.lake, DATASET)
+        verdict = probabilities_valid(run)
+        assert not verdict.passed and verdict.figures["bad"] == ["recent"], wrong
+    write_table(good.filter(pl.col("sample_id") != VALID), table, run.lake, DATASET)
+    assert not probabilities_valid(run).passed
+
+
+def test_the_checks_refute_an_adapter_of_another_model_or_without_weights(first: StageRun, run: StageRun) -> None:
+    verdict = adapter_is_whole(first)
+    assert verdict.passed and set(verdict.figures["validation_auc"]) == {"recent", "rallrec"}
+    (checkpoint(run, "recent") / "adapter_model.safetensors").unlink()
+    assert adapter_is_whole(run).figures["bad"] == ["recent"]
+    other = replace(run, settings=SETTINGS.model_copy(update={"model": ModelSettings(load_in_8bit=True)}))
+    verdict = adapter_is_whole(other)
+    assert not verdict.passed and set(verdict.figures["bad"]) == {"recent", "rallrec"}
 
 
 def test_how_the_work_is_cut_up_makes_no_adapter_stale(run: StageRun, no_engine: None) -> None:

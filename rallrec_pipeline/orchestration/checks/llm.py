@@ -48,7 +48,7 @@ def tuning_rows_are_training_rows(run: StageRun) -> Verdict:
         ]
     )
     leaked = shown.join(held_out, on=["user_id", "item_id"], how="semi").height
-    wrong = int((true_split != "train").sum())
+    wrong = int(true_split.ne_missing("train").sum())  # a sample of no split is wrong too
     return Verdict(wrong == 0 and leaked == 0, {"wrong_split": wrong, "leaked_history_items": leaked})
 
 
