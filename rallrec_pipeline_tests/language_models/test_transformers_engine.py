@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers.cache_utils import Cache
 
 from rallrec_pipeline.errors import ModelError
+from rallrec_pipeline.language_models import transformers_engine
+from rallrec_pipeline.language_models.batching import HELD
 from rallrec_pipeline.language_models.models import fetch_model
 from rallrec_pipeline.language_models.prefix import shared_prefix
 from rallrec_pipeline.language_models.protocols import Sampling, Usage
@@ -117,6 +120,25 @@ def test_an_adapter_is_merged_into_float32_weights_only(model_path: Path, tmp_pa
     beside = TransformersEngine.load(model_path, ModelSettings(dtype="bfloat16"), adapter)
     assert hasattr(beside.model, "peft_config")
     np.testing.assert_allclose(beside.score(prompts, list("12345"), chat=False), exact, atol=0.02)
+
+
+def test_keys_of_a_long_shared_prefix_stay_within_bounds(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ModelSettings(dtype="float32", tokens_per_batch=256)
+    engine, made = TransformersEngine.load(model_path, settings), []
+    expand = transformers_engine.expand_prefix
+
+    def watched(prefix: Cache, batch: int, capacity: int) -> Cache:
+        made.append((batch, capacity))
+        return expand(prefix, batch, capacity)
+
+    monkeypatch.setattr(transformers_engine, "expand_prefix", watched)
+    prompts = ["Ratings from 1 to 5:\n" + "Heat:4\n" * 50 + f"{title}:" for title in ("Alien", "Big", "Ran", "Fargo")]
+    together = engine.score(prompts, list("12345"), chat=False)
+    assert sum(batch for batch, _ in made) == len(prompts)
+    assert max(capacity for _, capacity in made) > 200
+    assert all(batch == 1 or batch * capacity <= HELD * 256 for batch, capacity in made)
+    alone = np.concatenate([engine.score([prompt], list("12345"), chat=False) for prompt in prompts])
+    np.testing.assert_allclose(together, alone, atol=2e-4)
 
 
 def test_a_prompt_beyond_the_context_is_refused(engine: TransformersEngine) -> None:

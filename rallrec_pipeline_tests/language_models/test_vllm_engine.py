@@ -22,7 +22,7 @@ import pytest
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.errors import ModelError
 from rallrec_pipeline.language_models.agreement import compare, read_engine
-from rallrec_pipeline.language_models.choice import vllm_build
+from rallrec_pipeline.language_models.choice import choose_engine, load_chosen, vllm_build
 from rallrec_pipeline.language_models.protocols import Sampling
 from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 from rallrec_pipeline.language_models.vllm_engine import VllmEngine
@@ -73,7 +73,10 @@ def plain(model_path: Path) -> TransformersEngine:
 def vllm(model_path: Path) -> Iterator[VllmEngine]:
     """vLLM takes long to load, so the tests share it; those that make it encode come last."""
     before = children()
-    engine = VllmEngine.load(model_path, SETTINGS)
+    choice = choose_engine(SETTINGS)
+    assert choice.name == "vllm" and choice.version
+    engine = load_chosen(choice, model_path, SETTINGS)
+    assert isinstance(engine, VllmEngine)
     yield engine
     engine.close()
     assert children() <= before

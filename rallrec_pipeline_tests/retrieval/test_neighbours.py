@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -105,6 +107,26 @@ def test_alpha_search_takes_the_best_of_the_papers_values() -> None:
     alpha, tried = search_alpha(sequences, rows, vectors, 5, beta=1.0)
     assert tuple(result["alpha"] for result in tried) == ALPHAS
     assert max(tried, key=lambda result: result["auc"])["alpha"] == alpha
+
+
+@pytest.mark.parametrize(("telling", "expected"), [("relevance", 4 / 5), ("recency", 1 / 2)])
+def test_alpha_search_follows_the_channel_that_tells(telling: str, expected: float) -> None:
+    """Either the ratings of similar items tell the target's and the last ones mislead, or the other way round."""
+    rng = np.random.default_rng(0)
+    sequences, rows, similar = planted(n_users=200)
+    ratings = sequences.ratings.reshape(200, -1).copy()
+    liked = rows.labels.astype(bool)
+    if telling == "relevance":
+        vectors, last = similar, np.where(liked, 2, 5)
+    else:
+        vectors, last = rng.normal(size=similar.shape).astype(np.float32), np.where(liked, 5, 2)
+        ratings[:, :-1] = rng.permuted(ratings[:, :-1], axis=1)
+    ratings[:, -3:-1] = last[:, None]
+    changed = replace(sequences, ratings=ratings.ravel().astype(np.float32))
+    alpha, tried = search_alpha(changed, rows, vectors, 5, beta=1.0)
+    assert alpha == expected
+    aucs = [result["auc"] for result in tried]
+    assert max(aucs) > min(aucs) + 0.02, aucs
 
 
 def test_thinned_rows_are_evenly_spaced() -> None:
