@@ -138,6 +138,8 @@ def status(
             print_status(one, settings, console)
     for note in speeds.notes:
         _note(note)
+    if dataset is not None and found[0].error is not None:
+        raise typer.Exit(1)
 
 
 @app.command("check-model")
@@ -169,6 +171,7 @@ def engines(
     profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = None,
 ) -> None:
     """Tell which engine runs the LLM and why, and check on the dataset's prompts that both give the same answers."""
+    from rallrec_pipeline.datasets.catalog import get_dataset
     from rallrec_pipeline.language_models.choice import choose_engine
     from rallrec_pipeline.orchestration.engine_check import check_engines
     from rallrec_pipeline.orchestration.run import StageRun
@@ -177,6 +180,7 @@ def engines(
         errors.print(message, markup=False, highlight=False, soft_wrap=True)
 
     settings = load_settings(profile)
+    get_dataset(dataset, lake_root(), settings.protocol)
     choice = choose_engine(settings.model)
     console.print(f"{choice.name} {choice.version}: {choice.reason}", markup=False, highlight=False)
     table = Table("loaded", *(Column(name, justify="right") for name in ("prompts", "largest |ΔP(yes)|", "mean")))

@@ -12,9 +12,12 @@ from pydantic import ValidationError
 
 from rallrec_pipeline.datasets.spec import ONLY, DatasetSpec
 from rallrec_pipeline.errors import ConfigError
+from rallrec_pipeline.lake.text import clean_text
 from rallrec_pipeline.settings import plain_problem
 
 BUILT_IN = Path(__file__).parent / "builtin"
+AT_THE_TOP = {"title", "extends", "max_rejected", "repeats", "unknown_items", "paper_dataset"}
+MAX_LINE = 80
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -44,7 +47,7 @@ def load_dataset(path: Path) -> DatasetSpec:
 def parse_dataset(path: Path) -> DatasetSpec | list[str]:
     """The dataset of one TOML file, or every problem of the file, a line each."""
     if not NAME.fullmatch(path.stem):
-        return ["a dataset's file name must be lower case letters, digits, dots and dashes"]
+        return ["a dataset's file name must be lower case letters, digits, dots, dashes and underscores"]
     try:
         return DatasetSpec.model_validate({**_read(path), "name": path.stem})
     except ConfigError as error:
@@ -78,7 +81,11 @@ def _read(path: Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     """Values of a TOML file, laid over those of the built-in dataset that it `extends`."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: it cannot be read ({error.strerror or error})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: {error}{_at_fault(error, path)}") from error
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: {str(error) or type(error).__name__}") from error
     if "name" in values:  # it leads to folders of the lake
         raise ConfigError(f"{path}: a dataset is named after its file: take `name` out")
@@ -96,6 +103,16 @@ def _read(path: Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     if "protocol" in values:  # the only one: it replaces all that are inherited
         inherited.pop("protocols", None)
     return _merge(inherited, values)
+
+
+def _at_fault(error: tomllib.TOMLDecodeError, path: Path) -> str:
+    """The line that is no TOML, where the error tells which."""
+    found = re.search(r"at line (\d+)", str(error))
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    if found is None or int(found[1]) > len(lines):
+        return ""
+    hint = " (text needs quotes)" if str(error).startswith("Invalid value") else ""
+    return f": {clean_text(lines[int(found[1]) - 1], MAX_LINE)!r}{hint}"
 
 
 def _absolute(location: str, path: Path) -> str:
@@ -120,5 +137,7 @@ def _lines(problem: Any) -> list[str]:
     message = plain_problem(problem)
     if problem["type"] == "string_pattern_mismatch":
         message += f", not {problem['input']!r}"
+    if problem["type"] == "extra_forbidden" and len(problem["loc"]) > 1 and problem["loc"][-1] in AT_THE_TOP:
+        message += ": it belongs above the first [table]"
     place = ".".join(map(str, problem["loc"]))
-    return [f"{place}: {message}"] if place else [f"file: {part}" for part in message.split("; ")]
+    return [f"{place}: {message}"] if place else message.split("; ")

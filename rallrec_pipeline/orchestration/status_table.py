@@ -25,7 +25,8 @@ UNKNOWN = "?"
 def print_status(status: DatasetStatus, settings: Settings, console: Console) -> None:
     """Print one dataset: each asset, what is under way, and the cost of catching up."""
     if status.error is not None:
-        console.print(Text(f"{status.dataset}: {status.error}"), soft_wrap=True)
+        named = status.dataset in status.error
+        console.print(Text(status.error if named else f"{status.dataset}: {status.error}"), soft_wrap=True)
     else:
         console.print(_table(status, settings))
     for name, holder in status.held.items():

@@ -30,7 +30,9 @@ def test_problems_between_parts_are_lines_of_their_own(tmp_path: Path) -> None:
     [
         (b"title = [", "mine.toml: "),
         (b"\xff\xfe", "mine.toml: 'utf-8' codec"),
-        (None, "No such file"),
+        (None, "it cannot be read (No such file"),
+        (b'title = "a"\nsplit = by time', "line 2, column 9): 'split = by time' (text needs quotes)"),
+        (b'title = "a"\n[source\nkind = 1', "line 2, column 8): '[source'"),
         (b'[source]\nkind = "folder"\nlocation = "\\u0000"', "is no path"),
         (b'[source]\nkind = "zip"\nlocation = "~nobody-at-all/x"', "is no path"),
     ],
@@ -41,6 +43,12 @@ def test_a_file_that_is_no_toml_is_one_problem(tmp_path: Path, content: bytes | 
         path.write_bytes(content)
     found = check(path)
     assert len(found.problems) == 1 and what in found.problems[0]
+    assert bool(found.warnings) is (content is not None), "nothing can be mended in a file that is not there"
+
+
+def test_a_key_of_the_file_that_stands_in_a_table_is_told_its_place(tmp_path: Path) -> None:
+    found = check(make(tmp_path, toml=(("[label]", "[label]\nmax_rejected = 0.1"),)))
+    assert found.problems == ["mine.toml: label.max_rejected: there is no such key: it belongs above the first [table]"]
 
 
 def test_a_file_name_that_cannot_be_read_is_told_with_its_name(tmp_path: Path) -> None:
