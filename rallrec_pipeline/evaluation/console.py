@@ -55,8 +55,11 @@ def _warm_start(report: Report) -> list[str]:
 
 
 def _table(report: Report) -> Table:
+    all_rows = report.get("n_train_baselines")  # a report of an earlier version does not say
+    fitted = f"; {report['n_train']:,} training samples for the LLM, {all_rows:,} for the baselines" if all_rows else ""
     caption = (
-        f"n = {report['n_test']:,} test rows, the same for all; ± standard error, {report['resamples']:,} resamples"
+        f"n = {report['n_test']:,} test rows, the same for all{fitted}; ± standard error, "
+        f"{report['resamples']:,} resamples"
     )
     table = Table(title=Text(f"{report['dataset_title']} ({report['profile']})"), caption=caption)
     table.add_column("Method", overflow="fold")

@@ -39,11 +39,13 @@ def render_html(report: Report, plots: Mapping[str, bytes]) -> str:
 
 
 def _facts(report: Report) -> str:
+    all_rows = report["n_train_baselines"]
+    beside = f", {all_rows:,} for the baselines" if all_rows is not None else ""
     texts = (
         f"dataset {report['dataset']}",
         f"profile {report['profile']}",
         f"seed {report['seed']}",
-        f"{report['n_train']:,} training samples for the LLM",
+        f"{report['n_train']:,} training samples for the LLM{beside}",
         f"{report['n_test']:,} test rows, {report['share_liked']:.0%} liked",
     )
     return facts(texts)

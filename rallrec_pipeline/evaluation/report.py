@@ -49,6 +49,8 @@ class ReportContext:
     profile: str
     seed: int
     n_train: int
+    n_train_baselines: int | None = None
+    """Training samples of the baselines, which are fitted on all; None where it is not known."""
     paper_dataset: str | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     retrieval: Mapping[str, Any] = field(default_factory=dict)
@@ -89,6 +91,7 @@ def build_report(
         "profile": context.profile,
         "seed": context.seed,
         "n_train": context.n_train,
+        "n_train_baselines": context.n_train_baselines,
         "n_test": int(sample_ids.size),
         "share_liked": float(labels.mean()),
         "resamples": resamples,

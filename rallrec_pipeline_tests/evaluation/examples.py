@@ -36,6 +36,7 @@ def report(**changes: Any) -> dict[str, Any]:
         "profile": "demo",
         "seed": 3,
         "n_train": 256,
+        "n_train_baselines": 75_657,
         "paper_dataset": "movielens-1m",
         "provenance": {"samples": {"data_version": "abc"}},
     } | changes

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.evaluation.console import print_report
+from rallrec_pipeline.evaluation.html import render_html
 from rallrec_pipeline.evaluation.metrics import evaluate
 from rallrec_pipeline.evaluation.report import PAPER_DATASETS, ReportContext, build_report, paper_figures
 from rallrec_pipeline.evaluation.significance import paired_bootstrap
@@ -117,6 +118,15 @@ def test_console_prints_every_method_and_where_files_lie() -> None:
     assert "[bold]Films[/nothing]" in text and "RALLRec [/]" in text
     assert all(figures["title"] in text for figures in found["methods"].values())
     assert "page: lake/reports/evaluation.html" in text and "0.7772" in text
+
+
+def test_how_many_samples_the_llm_and_the_baselines_saw_is_told_where_it_is_known() -> None:
+    told = "256 training samples for the LLM, 75,657 for the baselines"
+    for found, words in ((report(), told), (report(n_train_baselines=None), "256 training samples for the LLM")):
+        page = render_html(found, {})
+        assert words in page and ("for the baselines" in page) is (words == told)
+        print_report(found, Console(file=(stream := StringIO()), width=200))
+        assert (told in stream.getvalue()) is (words == told)
 
 
 def test_a_comparison_of_warm_and_cold_starts_is_told_where_there_is_one() -> None:

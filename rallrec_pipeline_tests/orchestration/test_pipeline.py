@@ -51,6 +51,8 @@ def test_the_report_holds_all_methods_on_the_same_rows(first_run: RunSummary, sl
     report = json.loads((slice_lake / "reports" / "slice" / "evaluation.json").read_text(encoding="utf-8"))
     assert set(report["methods"]) == METHODS
     assert {m["n"] for m in report["methods"].values()} == {report["n_test"]} == {24}
+    samples = read_table(tables.SAMPLES, slice_lake, "slice")
+    assert report["n_train_baselines"] == samples.filter(pl.col("split") == "train").height > report["n_train"] == 12
     assert all(0 <= m["auc"] <= 1 and m["auc_se"] > 0 and m["log_loss"] > 0 for m in report["methods"].values())
     assert report["paper"] is not None and report["provenance"]["run_id"] == first_run.run_id
 

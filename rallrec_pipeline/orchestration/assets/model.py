@@ -78,7 +78,9 @@ def baseline_predictions(run: StageRun) -> Made:
         )
         rows = frame.join(asked, on="sample_id", how="semi")
         files.append(write_table(rows, tables.predictions_table(name), run.lake, run.dataset))
-    return Made(files, {"seconds": dict.fromkeys(scores, seconds), "rows": asked.height})
+    training_rows = samples.filter(pl.col("split") == "train").height
+    shown = {"seconds": dict.fromkeys(scores, seconds), "rows": asked.height, "training_rows": training_rows}
+    return Made(files, shown)
 
 
 def checkpoint(run: StageRun, adapter: str) -> Path:

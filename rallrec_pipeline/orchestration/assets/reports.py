@@ -128,12 +128,19 @@ def _context(run: StageRun) -> ReportContext:
         profile=run.settings.profile,
         seed=run.seed,
         n_train=prompts["sample_id"].n_unique(),
+        n_train_baselines=_baseline_rows(run),
         paper_dataset=run.spec.paper_dataset,
         provenance={"run_id": run.run_id, "settings": run.settings.model_dump(mode="json")}
         | {"stages": {stage: _origin(run, stage) for stage in stages}},
         retrieval=_retrieval(run),
         warm_start=_warm_start(run),
     )
+
+
+def _baseline_rows(run: StageRun) -> int | None:
+    """How many samples the baselines were fitted on; records of earlier versions do not say."""
+    record = read_sidecar(run.lake, "baseline_predictions", run.dataset)
+    return record.metadata.get("training_rows") if record is not None else None
 
 
 def _origin(run: StageRun, stage: str) -> dict[str, Any]:
