@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -72,6 +73,9 @@ class Engine(TextGenerator, TextEncoder, AnswerScorer, Protocol):
 
     usage: Usage
     """What it has done; whoever loads an engine may put a Usage of its own here, to count over several."""
+
+    def switch(self, adapter: Path | None) -> bool:
+        """Go on with another LoRA adapter, or with none; False where that needs the model to be loaded anew."""
 
     def close(self) -> None:
         """Free the weights and end the processes; may be called twice, and after a failure. No use after it."""

@@ -61,6 +61,10 @@ class RayEngine:
             "lost": self._pool.lost,
         }
 
+    def switch(self, adapter: Path | None) -> bool:
+        """False: actors load one adapter."""
+        return False
+
     def close(self) -> None:
         """End the actors and leave the cluster; may be called twice, and after a failure."""
         self._pool.close()

@@ -112,6 +112,10 @@ class TransformersEngine(TokenizedModel):
         self.usage.new_tokens += sum(map(len, new))
         return self.decode(new)
 
+    def switch(self, adapter: Path | None) -> bool:
+        """False: an adapter is merged, or laid over the layers, when the model is loaded."""
+        return False
+
     def close(self) -> None:
         """Free the weights; may be called twice."""
         self.model = None

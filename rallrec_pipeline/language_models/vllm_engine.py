@@ -43,6 +43,8 @@ class VllmEngine(TokenizedModel):
         self.usage = Usage()
         self._running: RunningVllm | None = None
         self._runner: Runner | None = None
+        self._served_rank = 0  # the highest rank of an adapter that the running processes take; 0: none at all
+        self._numbers: dict[Path, int] = {}  # by adapter: vLLM keeps adapters and cached prompts by number
 
     @classmethod
     def load(cls, folder: Path, settings: ModelSettings, adapter: Path | None = None) -> VllmEngine:
@@ -59,8 +61,8 @@ class VllmEngine(TokenizedModel):
             raise unreadable(folder, error) from error
         if not any(folder.glob("*.safetensors")):
             raise ModelError(f"the model in {folder} has no safetensors weights")
-        if adapter is not None and not (adapter / "adapter_config.json").exists():
-            raise ModelError(f"no adapter in {adapter}: run `rallrec run DATASET --select lora_adapter` first")
+        if adapter is not None:
+            _adapter_rank(adapter)
         return cls(folder, tokenizer, config, settings, adapter)
 
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
@@ -103,9 +105,19 @@ class VllmEngine(TokenizedModel):
         self.usage.new_tokens += sum(map(len, new))
         return self.decode(new)
 
+    def switch(self, adapter: Path | None) -> bool:
+        """Go on with another adapter, or with none: they are applied with each request.
+
+        False where the running processes were started for adapters of a lower rank, or for none.
+        """
+        if self._running is not None and adapter is not None and _adapter_rank(adapter) > self._served_rank:
+            return False
+        self.adapter = adapter
+        return True
+
     def close(self) -> None:
         """End the processes of vLLM; may be called twice, and after a failure."""
-        running, self._running, self._runner = self._running, None, None
+        running, self._running, self._runner, self._served_rank = self._running, None, None, 0
         if running is not None:
             running.stop()
 
@@ -162,18 +174,16 @@ class VllmEngine(TokenizedModel):
     def _adapting(self) -> dict[str, Any]:
         if self.adapter is None:
             return {}
-        rank = int(read_json(self.adapter / "adapter_config.json")["r"])
-        fitting = [known for known in LORA_RANKS if known >= rank]
-        if not fitting:
-            raise ModelError(f"vLLM takes adapters of rank {LORA_RANKS[-1]} at most, {self.adapter} has {rank}")
-        return {"enable_lora": True, "max_lora_rank": fitting[0], "max_loras": 1}
+        self._served_rank = _adapter_rank(self.adapter)
+        return {"enable_lora": True, "max_lora_rank": self._served_rank, "max_loras": 1}
 
     def _adapter_request(self) -> Any:
         if self.adapter is None:
             return None
         from vllm.lora.request import LoRARequest
 
-        return LoRARequest(self.adapter.name, 1, str(self.adapter))
+        number = self._numbers.setdefault(self.adapter, len(self._numbers) + 1)
+        return LoRARequest(f"{self.adapter.name}-{number}", number, str(self.adapter))
 
     def _sampled(self, prompt: Sequence[int], sampling: Sampling) -> Any:
         from vllm import SamplingParams
@@ -191,6 +201,18 @@ class VllmEngine(TokenizedModel):
     def _count(self, outputs: Sequence[Any], rows: int) -> None:
         self.usage.rows += rows
         self.usage.prompt_tokens += sum(len(o.prompt_token_ids) - (o.num_cached_tokens or 0) for o in outputs)
+
+
+def _adapter_rank(adapter: Path) -> int:
+    """The least rank that vLLM knows and the adapter fits into. Raises ModelError."""
+    file = adapter / "adapter_config.json"
+    if not file.exists():
+        raise ModelError(f"no adapter in {adapter}: run `rallrec run DATASET --select lora_adapter` first")
+    rank = int(read_json(file)["r"])
+    fitting = [known for known in LORA_RANKS if known >= rank]
+    if not fitting:
+        raise ModelError(f"vLLM takes adapters of rank {LORA_RANKS[-1]} at most, {adapter} has {rank}")
+    return fitting[0]
 
 
 def _reading(choice: Choice) -> Any:

@@ -11,11 +11,11 @@ from rallrec_pipeline.settings import ModelSettings, TuningSettings
 from rallrec_pipeline.tuning.lora import add_adapter, save_adapter
 
 
-def random_adapter(model: Path, folder: Path) -> TransformersEngine:
+def random_adapter(model: Path, folder: Path, seed: int = 2) -> TransformersEngine:
     """Write an adapter that moves answers into `folder`; returns the float32 engine that has it, not merged."""
     engine = TransformersEngine.load(model, ModelSettings(dtype="float32"))
     add_adapter(engine, TuningSettings(rank=4), seed=1)
-    rng = np.random.default_rng(2)
+    rng = np.random.default_rng(seed)
     for name, parameter in engine.model.named_parameters():
         if "lora_B" in name:  # zero in a fresh adapter, which would change nothing
             parameter.data += parameter.data.new_tensor(rng.normal(scale=0.02, size=parameter.shape))

@@ -21,6 +21,7 @@ import pytest
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.errors import ModelError
+from rallrec_pipeline.lake.files import write_json
 from rallrec_pipeline.language_models.agreement import compare, read_engine
 from rallrec_pipeline.language_models.choice import choose_engine, load_chosen, vllm_build
 from rallrec_pipeline.language_models.protocols import Sampling
@@ -140,14 +141,29 @@ def test_the_engines_agree_on_real_prompts(
 def test_an_adapter_is_applied(vllm: VllmEngine, model_path: Path, tmp_path: Path) -> None:
     vllm.close()  # two would share the cores
     tuned = random_adapter(model_path, tmp_path / "adapter")
+    other = random_adapter(model_path, tmp_path / "other", seed=3)
     engine = VllmEngine.load(model_path, SETTINGS, tmp_path / "adapter")
     try:
         found = engine.score(RATINGS, TEN, chat=False)
+        processes = children()
+        assert engine.switch(tmp_path / "other")
+        with_other = engine.score(RATINGS, TEN, chat=False)
+        assert engine.switch(None)
+        with_none = engine.score(RATINGS, TEN, chat=False)
+        assert engine.switch(tmp_path / "adapter")
+        again = engine.score(RATINGS, TEN, chat=False)
+        assert children() == processes, "nothing is started anew"
+        write_json(tmp_path / "other" / "adapter_config.json", {"r": 64})
+        assert not engine.switch(tmp_path / "other"), "its rank is higher than what vLLM was started for"
     finally:
         engine.close()
-    np.testing.assert_allclose(found, tuned.score(RATINGS, TEN, chat=False), atol=1e-3)
     bare = TransformersEngine.load(model_path, ModelSettings(dtype="float32"))
-    assert np.abs(found - bare.score(RATINGS, TEN, chat=False)).max() > 0.01
+    plain = bare.score(RATINGS, TEN, chat=False)
+    np.testing.assert_allclose(found, tuned.score(RATINGS, TEN, chat=False), atol=1e-3)
+    np.testing.assert_allclose(with_other, other.score(RATINGS, TEN, chat=False), atol=1e-3)
+    np.testing.assert_allclose(with_none, plain, atol=1e-3)
+    np.testing.assert_allclose(again, found, atol=1e-5)
+    assert np.abs(found - plain).max() > 0.01 and np.abs(found - with_other).max() > 0.01
     engine.close()  # twice is no fault
     with pytest.raises(ModelError, match="no adapter in"):
         VllmEngine.load(model_path, SETTINGS, tmp_path / "nothing")

@@ -108,6 +108,8 @@ class OneEngine:
 
     def of(self, adapter: Path | None) -> Engine:
         """The base model with `adapter`, or as it is."""
+        if self._engine is not None and adapter != self._adapter and self._engine.switch(adapter):
+            self._adapter = adapter
         if self._engine is None or adapter != self._adapter:
             self.close()
             require_fit_model(self.run, tunes=not self.run.settings.ray.address)  # on a cluster this process only tunes
