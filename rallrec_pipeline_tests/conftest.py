@@ -35,6 +35,12 @@ Path(DAGSTER_HOME.name, "dagster.yaml").write_text("telemetry:\n  enabled: false
 
 FILLED_LAKE = ("test_pipeline.py", "test_slice_lineage.py", "test_ui.py")
 """Files whose tests need the whole slice materialized, which takes minutes."""
+LONG = {*FILLED_LAKE, "test_daemon.py", "test_kill.py", "test_own_data.py", "test_ray_engine.py", "test_vllm_engine.py"}
+"""Files that take minutes begin first, so that no worker is left alone with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -47,7 +53,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             file = super()._split_scope(nodeid)
             return FILLED_LAKE[0] if file.endswith(FILLED_LAKE) else file
 
-    return Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
+    if config.getoption("dist") != "loadfile":
+        return None
+    config.option.loadscopereorder = False  # it would put the files with the fewest tests last
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
