@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rallrec_pipeline.errors import ConfigError
+from rallrec_pipeline.language_models.capacity import GIB
 from rallrec_pipeline.language_models.choice import choose_engine, load_chosen
 from rallrec_pipeline.language_models.protocols import Engine, Progress, Sampling, Usage
 from rallrec_pipeline.language_models.ray_files import NodeFolder
-from rallrec_pipeline.language_models.ray_pool import GIB, ActorNeeds, EngineLoader, EnginePool, EngineSource
+from rallrec_pipeline.language_models.ray_pool import ActorNeeds, EngineLoader, EnginePool, EngineSource
 from rallrec_pipeline.settings import ModelSettings, RaySettings
 
 

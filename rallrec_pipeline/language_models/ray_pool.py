@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from rallrec_pipeline.errors import ClusterError, ModelError, RallrecError
+from rallrec_pipeline.language_models.capacity import GIB
 from rallrec_pipeline.language_models.protocols import Engine, Usage
 from rallrec_pipeline.language_models.ray_files import NodeFolder, SentFiles, find_on_node, send_files
 
 MAX_LOSSES = 3  # actors that one call may lose: after that the call itself is to blame
 MAX_FAILED_STARTS = 3  # in a row
 LOOK_EVERY_S = 0.2
-GIB = 1 << 30
 CLOSE_S = 20.0
 
 EngineLoader = Callable[[Path, Path | None], Engine]
