@@ -44,6 +44,7 @@ TORCH_MODULES = {
     "language_models.transformers_engine",
     "tuning.batches",
     "tuning.checkpoint",
+    "tuning.dropout",
     "tuning.loss",
     "tuning.packed_attention",
     "tuning.train",

@@ -48,7 +48,7 @@ class Facts:
     def history_mean(self, rows: pl.DataFrame) -> pl.Series:
         """Mean rating of history items (user_id, item_id, rating), each without its user's own rating of it."""
         if self.items is None:
-            return pl.Series("mean", [None] * rows.height, dtype=pl.Float64)
+            return pl.repeat(None, rows.height, dtype=pl.Float64, eager=True).alias("mean")
         own = self.items.pairs.with_columns(pl.lit(1).alias("own"))
         known = rows.join(self.items.sums, on="item_id", how="left", maintain_order="left")
         known = known.join(own, on=["user_id", "item_id"], how="left", maintain_order="left")
@@ -79,6 +79,6 @@ def make_facts(
 
 def _looked_up(sample_ids: pl.Series, known: pl.DataFrame | None, name: str) -> pl.Series:
     if known is None:
-        return pl.Series(name, [None] * len(sample_ids), dtype=pl.Float64)
+        return pl.repeat(None, len(sample_ids), dtype=pl.Float64, eager=True).alias(name)
     rows = sample_ids.alias("sample_id").to_frame().join(known, on="sample_id", how="left", maintain_order="left")
     return rows[name].cast(pl.Float64)

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
+from rallrec_pipeline.lake.lists import consecutive_lists
 from rallrec_pipeline.lake.text import clean_text
 from rallrec_pipeline.settings import AnswerForm
 
@@ -87,31 +90,26 @@ def _rating_prompts(samples: pl.DataFrame, history: pl.DataFrame, spec: DatasetS
     before = heads.str.len_chars().gather(history["row"])  # characters in front of the first line
     lines = history.select(
         "row",
-        pl.concat_str(_titled("title", "mean"), pl.lit(":")).alias("name"),
+        pl.concat_str(_titled(history, "title", "mean"), pl.lit(":")).alias("name"),
         pl.concat_str("rating", pl.lit("\n")).alias("answer"),
     )
     length = pl.col("name").str.len_chars() + pl.col("answer").str.len_chars()
     end = length.cum_sum().over("row") - pl.col("answer").str.len_chars()
-    lists = (
-        lines.with_columns((end + before).cast(pl.Int32).alias("answer_offsets"), pl.concat_str("name", "answer"))
-        .group_by("row", maintain_order=True)
-        .agg(pl.col("name").str.join(""), "answer_offsets")
-    )
-    rows = _beside(samples.with_columns(heads.alias("head")), lists)
-    target = _titled("title", "target_mean")
-    return rows.select(
-        pl.concat_str("head", pl.col("name").fill_null(""), target, pl.lit(":")).alias("prompt"),
-        pl.col("answer_offsets").fill_null(pl.lit([], pl.List(pl.Int32))),
-    )
+    offsets = lines.select((end + before).cast(pl.Int32).alias("answer_offsets")).to_series()
+    counts = _history_lengths(samples, history)
+    shown = consecutive_lists(lines.select(pl.concat_str("name", "answer")).to_series(), counts).list.join("")
+    prompt = pl.concat_str(heads, shown, _titled(samples, "title", "target_mean"), pl.lit(":")).alias("prompt")
+    return samples.select(prompt, consecutive_lists(offsets, counts))
 
 
 def _yes_no_prompts(samples: pl.DataFrame, history: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
-    rated = pl.concat_str(_titled("title", "mean"), pl.lit(" ("), "rating", pl.lit(" stars)"))
-    shown = _titled("title", "mean") if spec.is_implicit else rated
-    lists = history.select("row", shown.alias("shown")).group_by("row", maintain_order=True)
-    rows = _beside(samples, lists.agg(pl.col("shown").str.join(", ")))
-    lines = [_profile(), *_known(spec), *_question(spec)]
+    rated = pl.concat_str(_titled(history, "title", "mean"), pl.lit(" ("), "rating", pl.lit(" stars)"))
+    shown = _titled(history, "title", "mean") if spec.is_implicit else rated
+    lists = consecutive_lists(history.select(shown).to_series(), _history_lengths(samples, history))
+    joined = pl.when(lists.list.len() > 0).then(lists.list.join(", ")).alias("shown")
+    lines = [_profile(), *_known(spec), *_question(samples, spec)]
     empty = pl.lit([], pl.List(pl.Int32)).alias("answer_offsets")
+    rows = samples.with_columns(joined)
     return rows.select(pl.concat_str(*lines, separator="\n", ignore_nulls=True).alias("prompt"), empty)
 
 
@@ -132,19 +130,21 @@ def _known(spec: DatasetSpec) -> list[pl.Expr]:
     ]
 
 
-def _question(spec: DatasetSpec) -> list[pl.Expr]:
+def _question(samples: pl.DataFrame, spec: DatasetSpec) -> list[pl.Expr]:
     asked = pl.lit(f'Judging by this, will the user like the {spec.words.item} "')
     return [
-        pl.concat_str(asked, _titled("title", "target_mean"), pl.lit('"?')),
+        pl.concat_str(asked, _titled(samples, "title", "target_mean"), pl.lit('"?')),
         pl.lit("Answer with Yes or No only."),
     ]
 
 
-def _beside(samples: pl.DataFrame, lists: pl.DataFrame) -> pl.DataFrame:
-    """`samples` with the columns of `lists`, which has at most one row for each `row`."""
-    return samples.with_row_index("row").join(lists, on="row", how="left", maintain_order="left")
+def _history_lengths(samples: pl.DataFrame, history: pl.DataFrame) -> NDArray[np.int64]:
+    """How many rows of `history` each sample has, (samples,)."""
+    return np.bincount(history["row"].to_numpy(), minlength=samples.height)
 
 
-def _titled(title: str, mean: str) -> pl.Expr:
+def _titled(frame: pl.DataFrame, title: str, mean: str) -> pl.Expr:
     """The title, with the mean in brackets where there is one."""
+    if frame[mean].null_count() == frame.height:
+        return pl.col(title)
     return pl.concat_str(title, pl.concat_str(pl.lit(" ("), mean, pl.lit(")")).fill_null(""))

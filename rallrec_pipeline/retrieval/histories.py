@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-import pyarrow as pa  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from rallrec_pipeline.datasets.sequences import UserSequences
+from rallrec_pipeline.lake.lists import consecutive_lists
 from rallrec_pipeline.retrieval.relevance import Retrieved, in_time_order, most_recent, most_relevant
 from rallrec_pipeline.retrieval.rerank import rerank
 from rallrec_pipeline.settings import RetrievalSettings
@@ -49,18 +49,12 @@ def _history_columns(
     where = (sequences.offsets[users][:, None] + positions)[known]
     counts = known.sum(axis=1)
     return [
-        _lists(name, item_ids.gather(sequences.items[where]), counts),
-        _lists(f"{name}_ratings", pl.Series(sequences.ratings[where], dtype=pl.Float32), counts),
+        consecutive_lists(item_ids.gather(sequences.items[where]).alias(name), counts),
+        consecutive_lists(pl.Series(f"{name}_ratings", sequences.ratings[where], dtype=pl.Float32), counts),
     ]
 
 
 def _scores(relevant: Retrieved) -> pl.Series:
     known = relevant.positions >= 0
-    return _lists("relevant_scores", pl.Series(relevant.scores[known], dtype=pl.Float32), known.sum(axis=1))
-
-
-def _lists(name: str, values: pl.Series, counts: NDArray[np.int64]) -> pl.Series:
-    """`values` cut into consecutive lists of the given lengths."""
-    ends = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-    lists = pa.LargeListArray.from_arrays(ends, values.to_arrow())  # grouping would take ten times as long
-    return pl.Series(name, lists, dtype=pl.List(values.dtype))
+    scores = pl.Series("relevant_scores", relevant.scores[known], dtype=pl.Float32)
+    return consecutive_lists(scores, known.sum(axis=1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK_ROWS = 8192  # rows compared at once: (rows, k, k) booleans
+BLOCK_CELLS = 2**21  # of the table of ranks: 8 MB, which a cache holds
 DECIMALS = 12  # in floats (2/3)/2 is below 1 - 2/3: equal scores must tie
 
 
@@ -42,16 +42,34 @@ def _merge(
     """The `k` best of both channels by the scores of their ranks, each position once."""
     merged = np.full((len(relevant), k), -1, np.int32)
     recent_wins = by_time[None, :] > by_relevance[:, None]  # (relevant rank, recent rank)
-    for start in range(0, len(relevant), BLOCK_ROWS):
-        left, right = relevant[start : start + BLOCK_ROWS], recent[start : start + BLOCK_ROWS]
-        both = left[:, :, None] == right[:, None, :]  # (rows, relevant rank, recent rank)
-        drop_left = (left < 0) | (both & recent_wins).any(axis=2)
-        drop_right = (right < 0) | (both & ~recent_wins).any(axis=1)
-        scores = np.concatenate(
-            [np.where(drop_left, -np.inf, by_relevance), np.where(drop_right, -np.inf, by_time)], axis=1
-        )
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        kept = np.take_along_axis(np.concatenate([left, right], axis=1), order, axis=1)
-        dropped = np.isneginf(np.take_along_axis(scores, order, axis=1))
-        merged[start : start + BLOCK_ROWS, : order.shape[1]] = np.where(dropped, -1, kept)
+    slots = np.argsort(-np.concatenate([by_relevance, by_time]), kind="stable")  # a score is that of its rank
+    longest = int(max(relevant.max(initial=-1), recent.max(initial=-1))) + 1
+    table = _RankTable(max(1, min(len(relevant), BLOCK_CELLS // (longest + 1))), longest)
+    for start in range(0, len(relevant), table.rows):
+        left, right = relevant[start : start + table.rows], recent[start : start + table.rows]
+        in_recent, in_relevant = table.ranks(right, of=left), table.ranks(left, of=right)
+        keep_left = (left >= 0) & ~((in_recent >= 0) & recent_wins[np.arange(left.shape[1]), in_recent])
+        keep_right = (right >= 0) & ((in_relevant < 0) | recent_wins[in_relevant, np.arange(right.shape[1])])
+        kept = np.concatenate([keep_left, keep_right], axis=1)[:, slots]
+        places = np.cumsum(kept, axis=1) - 1
+        rows, columns = np.nonzero(kept & (places < k))
+        chosen = np.concatenate([left, right], axis=1)[:, slots]
+        merged[start + rows, places[rows, columns]] = chosen[rows, columns]
     return merged
+
+
+class _RankTable:
+    """At which rank a channel has a position, for up to `rows` rows; positions are below `longest`."""
+
+    def __init__(self, rows: int, longest: int) -> None:
+        self.rows = rows
+        self._ranks = np.full((rows, longest + 1), -1, np.int32)  # the last column is that of the padding -1
+
+    def ranks(self, channel: NDArray[np.int32], of: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Rank in `channel` (n, a) of each position in `of` (n, b), -1 where it does not stand there: (n, b)."""
+        rows = np.arange(len(channel))[:, None]
+        self._ranks[rows, channel] = np.arange(channel.shape[1])
+        self._ranks[:, -1] = -1
+        found = self._ranks[rows, of]
+        self._ranks[rows, channel] = -1  # what was written, not all of it: histories may be long
+        return found

@@ -25,6 +25,8 @@ def add_adapter(engine: TransformersEngine, settings: TuningSettings, seed: int)
     import torch
     from peft import LoraConfig, get_peft_model
 
+    from rallrec_pipeline.tuning.dropout import use_fast_dropout
+
     torch.manual_seed(seed)
     config = LoraConfig(
         r=settings.rank,
@@ -39,6 +41,8 @@ def add_adapter(engine: TransformersEngine, settings: TuningSettings, seed: int)
         raise ModelError(
             f"the model has no modules {list(settings.modules)}: set tuning.modules to names that it has"
         ) from error
+    if engine.device.type == "cpu":
+        use_fast_dropout(engine.model)
 
 
 def adapter_state(engine: TransformersEngine) -> dict[str, Any]:

@@ -59,5 +59,5 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     relevant, recent = (np.array([rng.permutation(9)[:4] for _ in range(30)], np.int32) for _ in range(2))
     whole = rerank(relevant, recent, 2 / 3, 1.0, 4)
-    monkeypatch.setattr(module, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(module, "BLOCK_CELLS", 70)  # seven rows at once
     assert (whole == rerank(relevant, recent, 2 / 3, 1.0, 4)).all()
