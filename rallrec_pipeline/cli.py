@@ -157,7 +157,8 @@ def check_model(
             console.print(Text.assemble((mark, style), " ", message), soft_wrap=True)
     for name, value in found.figures.items():
         shown = f"{value / 1e9:.1f} GB" if "memory" in name else f"{value:,}" if isinstance(value, int) else value
-        console.print(Text(f"{name}: {shown}"), soft_wrap=True)
+        note = " (weights and buffers; a whole run holds some GB beside)" if name.startswith("memory to") else ""
+        console.print(Text(f"{name}: {shown}{note}"), soft_wrap=True)
     if found.problems:
         plural = "" if len(found.problems) == 1 else "s"
         console.print(f"not ready: {len(found.problems)} problem{plural} to mend", highlight=False)
@@ -229,7 +230,7 @@ def prune(
 
 @app.command()
 def check(file: Annotated[Path, typer.Argument(metavar="FILE.toml", help="A dataset's TOML file.")]) -> None:
-    """Compare a dataset's TOML file with its real files and tell every problem at once."""
+    """Tell the problems of a dataset's TOML file, all at once, and once it has none those of the real files."""
     from rallrec_pipeline.datasets.checking.places import is_listed
     from rallrec_pipeline.datasets.checking.report import check_dataset
 

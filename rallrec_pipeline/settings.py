@@ -10,6 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -316,14 +317,24 @@ def load_settings(profile: str | None = None, overrides: Path | None = None) -> 
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {plain_problem(e)}" for e in error.errors())
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {plain_problem(e, Settings)}" for e in error.errors())
         raise ConfigError(f"settings of profile {name!r} ({path or 'built in'}): {problems}") from error
 
 
-def plain_problem(problem: Mapping[str, Any]) -> str:
-    """What pydantic found, in the words of this project."""
-    known = {"extra_forbidden": "there is no such key", "missing": "it is missing"}
+def plain_problem(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
+    """What pydantic found in values for `model`, in the words of this project."""
+    if problem["type"] == "extra_forbidden":
+        return f"there is no such key{_suggestion(str(problem['loc'][-1]), model)}"
+    known = {"missing": "it is missing"}
     return known.get(problem["type"]) or " ".join(str(problem["msg"]).removeprefix("Value error, ").split())
+
+
+def _suggestion(key: str, model: type[BaseModel]) -> str:
+    """The key of `model` or one of its sections that `key` may have been meant to be."""
+    schema = model.model_json_schema()
+    keys = {name for part in (schema, *schema.get("$defs", {}).values()) for name in part.get("properties", {})}
+    close = [] if key in keys else get_close_matches(key, sorted(keys), n=1)  # a key in the wrong place is spelt right
+    return f", did you mean {close[0]}?" if close else ""
 
 
 def lake_root() -> Path:

@@ -44,6 +44,10 @@ def test_a_file_is_laid_over_the_profile_table_by_table(tmp_path: Path) -> None:
     [
         ("[retrieval]\nhistory_length = 0\n", "retrieval.history_length"),
         ("[nothing]\na = 1\n", "nothing"),
+        (
+            "[retrieval]\nhistory_lenght = 4\n",
+            "retrieval.history_lenght: there is no such key, did you mean history_length?",
+        ),
         ("a = ", "mine.toml"),
     ],
 )

@@ -134,10 +134,10 @@ def _merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
 
 def _lines(problem: Any) -> list[str]:
     """What pydantic found, a line for each of the problems that `DatasetSpec` tells together."""
-    message = plain_problem(problem)
+    message = plain_problem(problem, DatasetSpec)
     if problem["type"] == "string_pattern_mismatch":
         message += f", not {problem['input']!r}"
     if problem["type"] == "extra_forbidden" and len(problem["loc"]) > 1 and problem["loc"][-1] in AT_THE_TOP:
         message += ": it belongs above the first [table]"
-    place = ".".join(map(str, problem["loc"]))
+    place = ".".join(map(str, problem["loc"])).replace(f"protocols.{ONLY}.", "protocol.")  # as it is written
     return [f"{place}: {message}"] if place else message.split("; ")

@@ -81,7 +81,10 @@ def check_model(
         memory = memory_problems(Sizes(sizes, settings, hardware, choice, uses), longest_by_use(prompts, counts))
         found.problems += memory.problems
         found.warnings += memory.warnings
-        found.figures |= memory.figures | {"longest prompt": max(counts, default=0), "context": sizes.context}
+        found.figures |= memory.figures | {
+            "longest prompt, tokens": max(counts, default=0),
+            "context, tokens": sizes.context,
+        }
     if settings.ray.address:
         found.warnings.append(f"the nodes of the Ray cluster {settings.ray.address} are not checked, only this machine")
     if choice is not None:

@@ -57,9 +57,9 @@ def check(
 def test_a_model_of_the_papers_passes(tmp_path: Path, config: dict[str, Any]) -> None:
     found = check(write_llama(tmp_path / "model", config))
     assert found.problems == found.warnings == []
-    assert found.figures["context"] == 131_072 and found.figures["memory to tune"] > 9e8
+    assert found.figures["context, tokens"] == 131_072 and found.figures["memory to tune"] > 9e8
     # The prompt is one token a byte, the template adds some, and four may follow.
-    assert found.figures["longest prompt"] == len("<|user|>" + "a film " * 100 + "<|assistant|>") + 4
+    assert found.figures["longest prompt, tokens"] == len("<|user|>" + "a film " * 100 + "<|assistant|>") + 4
 
 
 def test_the_real_layers_of_the_papers_model_are_built_without_storage() -> None:

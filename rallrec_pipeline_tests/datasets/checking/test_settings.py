@@ -14,7 +14,8 @@ def test_every_problem_of_the_settings_is_a_line_of_its_own(tmp_path: Path) -> N
     found = check(make(tmp_path, toml=toml))
     assert len(found.problems) == 3 and found.figures == {}
     assert found.warnings == ["the data were not looked at: mend mine.toml and check again"]
-    for word in ("label: scale must ascend", "protocols.only.minhistory", "source.kind: it is missing"):
+    misspelt = "protocol.minhistory: there is no such key, did you mean min_history?"
+    for word in ("label: scale must ascend", misspelt, "source.kind: it is missing"):
         assert told(found.problems, "mine.toml", word)
 
 
