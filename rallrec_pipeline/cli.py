@@ -157,8 +157,7 @@ def check_model(
             console.print(Text.assemble((mark, style), " ", message), soft_wrap=True)
     for name, value in found.figures.items():
         shown = f"{value / 1e9:.1f} GB" if "memory" in name else f"{value:,}" if isinstance(value, int) else value
-        note = " (weights and buffers; a whole run holds some GB beside)" if name.startswith("memory to") else ""
-        console.print(Text(f"{name}: {shown}{note}"), soft_wrap=True)
+        console.print(Text(f"{name}: {shown}"), soft_wrap=True)
     if found.problems:
         plural = "" if len(found.problems) == 1 else "s"
         console.print(f"not ready: {len(found.problems)} problem{plural} to mend", highlight=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -324,16 +324,21 @@ def load_settings(profile: str | None = None, overrides: Path | None = None) -> 
 def plain_problem(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
     """What pydantic found in values for `model`, in the words of this project."""
     if problem["type"] == "extra_forbidden":
-        return f"there is no such key{_suggestion(str(problem['loc'][-1]), model)}"
+        return f"there is no such key{_suggestion(problem['loc'], model.model_json_schema())}"
     known = {"missing": "it is missing"}
     return known.get(problem["type"]) or " ".join(str(problem["msg"]).removeprefix("Value error, ").split())
 
 
-def _suggestion(key: str, model: type[BaseModel]) -> str:
-    """The key of `model` or one of its sections that `key` may have been meant to be."""
-    schema = model.model_json_schema()
-    keys = {name for part in (schema, *schema.get("$defs", {}).values()) for name in part.get("properties", {})}
-    close = [] if key in keys else get_close_matches(key, sorted(keys), n=1)  # a key in the wrong place is spelt right
+def _suggestion(place: Sequence[object], schema: Mapping[str, Any]) -> str:
+    """The key of the same section of the JSON `schema` that the last step of `place` may have been meant to be."""
+    *sections, key = map(str, place)
+    part: Mapping[str, Any] = schema
+    for section in sections:
+        found = part.get("properties", {}).get(section) or part.get("additionalProperties")
+        part = found if isinstance(found, Mapping) else {}
+        if "$ref" in part:
+            part = schema["$defs"][part["$ref"].rpartition("/")[2]]
+    close = get_close_matches(key, list(part.get("properties", {})), n=1)
     return f", did you mean {close[0]}?" if close else ""
 
 

@@ -139,5 +139,6 @@ def _lines(problem: Any) -> list[str]:
         message += f", not {problem['input']!r}"
     if problem["type"] == "extra_forbidden" and len(problem["loc"]) > 1 and problem["loc"][-1] in AT_THE_TOP:
         message += ": it belongs above the first [table]"
-    place = ".".join(map(str, problem["loc"])).replace(f"protocols.{ONLY}.", "protocol.")  # as it is written
-    return [f"{place}: {message}"] if place else message.split("; ")
+    place = ".".join(map(str, problem["loc"]))
+    lines = [f"{place}: {message}"] if place else message.split("; ")
+    return [re.sub(rf"\bprotocols\.{ONLY}\b", "protocol", line) for line in lines]  # as it is written

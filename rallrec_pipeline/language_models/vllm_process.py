@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes for `max_lora_rank`
 CPU_CACHE_SHARE = 0.25  # of the free memory, for keys and values
 CPU_CACHE_BYTES = 4 << 30  # at most
+STOP_SECONDS = 20.0
 
 # Waits for the end of its parent, which closes its standard input, and then ends what the parent has left behind.
 _GUARD = """
@@ -39,6 +40,7 @@ class RunningVllm:
     """A `vllm.LLM` with its processes, and a guard that ends them if this process is killed."""
 
     llm: Any
+    processes: list[psutil.Process]
     guard: subprocess.Popen[bytes]
 
     def stop(self) -> None:
@@ -46,6 +48,7 @@ class RunningVllm:
         try:
             self.llm.llm_engine.engine_core.shutdown()
         finally:
+            _end(self.processes)
             self.guard.kill()
             self.guard.communicate()
 
@@ -68,11 +71,18 @@ def start_vllm(folder: Path, settings: ModelSettings, options: dict[str, Any]) -
         if current_platform.is_cpu():
             # Functions that it compiles even in eager mode would need a C++ compiler on the machine.
             os.environ["TORCHDYNAMO_DISABLE"] = "1"
-            common |= {"enforce_eager": True, "kv_cache_memory_bytes": _cpu_cache_bytes()}
+            # A prompt that is read in parts sets the random numbers of its seed back, which those of a CPU cannot do:
+            # many seeded prompts at once would end the engine.
+            common |= {
+                "enforce_eager": True,
+                "kv_cache_memory_bytes": _cpu_cache_bytes(),
+                "enable_chunked_prefill": False,
+            }
         else:
             common |= {"gpu_memory_utilization": settings.gpu_memory}
-        llm = LLM(str(folder), **common, **options)
-        return RunningVllm(llm, _guard(started()))
+        llm = LLM(str(folder), **(common | options))
+        processes = started()
+        return RunningVllm(llm, processes, _guard(processes))
 
 
 @contextmanager
@@ -100,6 +110,17 @@ def _started_processes() -> Iterator[Callable[[], list[psutil.Process]]]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         raise
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    """Wait for processes that were told to stop; after `STOP_SECONDS` kill them. vLLM waits for none that it kills."""
+    import psutil
+
+    for process in psutil.wait_procs(processes, timeout=STOP_SECONDS)[1]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=STOP_SECONDS)
+    multiprocessing.active_children()  # which forgets those that have ended
 
 
 def _guard(processes: list[psutil.Process]) -> subprocess.Popen[bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK_CELLS = 2**21  # of the table of ranks: 8 MB, which a cache holds
+BLOCK_CELLS = 2**21  # of the table of ranks and of the rows merged at once: 8 MB, which a cache holds
 DECIMALS = 12  # in floats (2/3)/2 is below 1 - 2/3: equal scores must tie
 
 
@@ -14,7 +14,7 @@ def rerank(
 ) -> NDArray[np.int32]:
     """Eq. 8: top `k` positions (n, k) by channel score / rank^beta, best first, padded with -1.
 
-    `relevant` and `recent` are (n, any width), best first, -1 padded, each without repeats. The channel score
+    `relevant` and `recent` are (n, any width above 0), best first, -1 padded, each without repeats. The channel score
     is `alpha` for relevant and 1 - `alpha` for recent. An item in both channels is kept once, with the larger
     score; among equal scores relevant goes first.
     """
@@ -44,7 +44,8 @@ def _merge(
     recent_wins = by_time[None, :] > by_relevance[:, None]  # (relevant rank, recent rank)
     slots = np.argsort(-np.concatenate([by_relevance, by_time]), kind="stable")  # a score is that of its rank
     longest = int(max(relevant.max(initial=-1), recent.max(initial=-1))) + 1
-    table = _RankTable(max(1, min(len(relevant), BLOCK_CELLS // (longest + 1))), longest)
+    widest = max(longest + 1, len(slots))
+    table = _RankTable(max(1, min(len(relevant), BLOCK_CELLS // widest)), longest)
     for start in range(0, len(relevant), table.rows):
         left, right = relevant[start : start + table.rows], recent[start : start + table.rows]
         in_recent, in_relevant = table.ranks(right, of=left), table.ranks(left, of=right)

@@ -1,6 +1,6 @@
 """Dropout whose mask is drawn several elements at a time.
 
-On a CPU torch draws a mask element by element, which took 7% of a LoRA step (SmolLM2-135M, 2 cores); here four elements
+On a CPU torch draws a mask element by element, which was 7% of a LoRA step (SmolLM2-135M, 2 cores); here four elements
 share one draw of 64 bits.
 """
 
@@ -20,7 +20,7 @@ class FastDropout(torch.nn.Module):
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        self.dropped = round(p * _LEVELS)
+        self.dropped = min(round(p * _LEVELS), _LEVELS - 1)
         """How many of the 65,536 draws drop an element."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -112,6 +112,14 @@ def test_a_sampled_text_depends_on_its_seed_and_not_on_the_batch(vllm: VllmEngin
     assert [vllm.generate([prompt], Sampling(16, 0.8, 0.9, 3))[0] for prompt in PROMPTS] == first
 
 
+def test_more_seeded_prompts_than_one_step_reads_do_not_end_it(vllm: VllmEngine) -> None:
+    """A step reads 4,096 tokens on a CPU; a prompt that were cut there would set its seed's random numbers back."""
+    prompts = [f"{number}. Describe this movie. " + "A long story of love and loss. " * 25 for number in range(26)]
+    before = vllm.usage.prompt_tokens
+    assert len(vllm.generate(prompts, Sampling(1, 0.8, 0.9, seed=1))) == len(prompts)
+    assert vllm.usage.prompt_tokens - before > 4096
+
+
 def test_what_vllm_has_done_is_counted(vllm: VllmEngine) -> None:
     before = replace(vllm.usage)
     texts = vllm.generate(["Name three films about the sea."], Sampling(8, 0.8, 0.9, seed=3))

@@ -98,6 +98,30 @@ def test_all_samples_at_once_are_each_sample_by_itself(
     assert made["answer_offsets"].to_list() == places
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@given(st.lists(st.tuples(TITLES, st.lists(st.tuples(TITLES, RATINGS, MEANS), max_size=3), MEANS), max_size=4))
+@pytest.mark.parametrize("implicit", [False, True])
+def test_yes_no_prompts_of_many_samples_are_each_sample_by_itself(
+    implicit: bool, spec: DatasetSpec, samples: list[tuple[str, list[tuple[str, float, float | None]], float | None]]
+) -> None:
+    if implicit:
+        columns = {name: column for name, column in spec.interactions.columns.items() if name != "rating"}
+        spec = spec.model_copy(update={"interactions": spec.interactions.model_copy(update={"columns": columns})})
+        assert spec.is_implicit
+    rows = [[shown_title(title), "", None if m is None else mean_text(m), None] for title, _, m in samples]
+    lines = [[row, shown_title(t), rating_text(r), None if m is None else mean_text(m)]
+             for row, (_, history, _) in enumerate(samples) for t, r, m in history]  # fmt: skip
+    together = render(
+        pl.DataFrame(rows, schema=SAMPLE, orient="row"), pl.DataFrame(lines, schema=LINE, orient="row"), "yes_no", spec
+    )
+    for place, (text, (_, history, _)) in enumerate(zip(together["prompt"], samples, strict=True)):
+        own = pl.DataFrame([[0, *line[1:]] for line in lines if line[0] == place], schema=LINE, orient="row")
+        alone = render(pl.DataFrame([rows[place]], schema=SAMPLE, orient="row"), own, "yes_no", spec)
+        assert text == alone["prompt"][0]
+        assert text.count(" stars)") >= (0 if implicit else len(history))
+        assert ("this user chose:" in text or "this user rated" in text) is bool(history)
+
+
 def test_each_number_is_written_as_python_writes_it() -> None:
     values = pl.Series([3.65, 0.25, None, 3.65, 2.0])
     assert texts_of(values, mean_text).to_list() == ["3.6", "0.2", None, "3.6", "2.0"]

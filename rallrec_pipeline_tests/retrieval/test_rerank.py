@@ -55,6 +55,30 @@ def test_no_repeats_no_gaps_and_nothing_outside_the_channels(seed: int, k: int, 
         assert (c[len(kept) :] == -1).all()
 
 
+@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 6), st.integers(1, 9), st.sampled_from([0.5, 0.8]))
+@settings(max_examples=60, deadline=None)
+def test_equation_8_one_row_at_a_time(seed: int, wide: int, narrow: int, k: int, alpha: float) -> None:
+    rng = np.random.default_rng(seed)
+    relevant, recent = (_padded(rng, width) for width in (wide, narrow))
+    expected = []
+    for a, b in zip(relevant.tolist(), recent.tolist(), strict=True):
+        scores: dict[int, tuple[float, int]] = {}
+        for channel, (weight, positions) in enumerate(((alpha, a), (1 - alpha, b))):
+            for rank, position in enumerate(positions, start=1):
+                score = (-round(weight / rank, 12), channel)  # the larger score, then relevant before recent
+                if position >= 0:
+                    scores[position] = min(score, scores.get(position, score))
+        kept = sorted(scores, key=lambda position: scores[position])[:k]
+        expected.append(kept + [-1] * (k - len(kept)))
+    assert rerank(relevant, recent, alpha, 1.0, k).tolist() == expected
+
+
+def _padded(rng: np.random.Generator, width: int) -> np.ndarray:
+    """Five rows of up to `width` different positions, the rest padding."""
+    rows = np.array([rng.permutation(10)[:width] for _ in range(5)], np.int32)
+    return np.where(np.arange(width) < rng.integers(0, width + 1, (5, 1)), rows, -1).astype(np.int32)
+
+
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     relevant, recent = (np.array([rng.permutation(9)[:4] for _ in range(30)], np.int32) for _ in range(2))
