@@ -1,4 +1,4 @@
-"""What the actors of `test_ray_engine.py` load, and a cluster of two nodes on this machine.
+"""What the actors of the Ray tests load, and a cluster of two nodes on this machine.
 
 The engines are real ones; around them is what the tests need to see: which chunk was computed where.
 """
@@ -109,6 +109,23 @@ class WatchedEngine:
             except FileExistsError:
                 return
             time.sleep(600)
+
+
+def calls(log: Path) -> list[tuple[str, ...]]:
+    """(begin or end, node, first row, rows) of each call of the actors."""
+    lines = [line for file in log.glob("*.log") for line in file.read_text(encoding="utf-8").splitlines()]
+    return [tuple(line.split("\t")) for line in lines]
+
+
+def remove_victim(cluster: Any, log: Path) -> None:
+    """Take the victim's node away, without a farewell, as soon as there is one."""
+    deadline = time.monotonic() + 600
+    while not (victim := log / "victim").exists() or not victim.read_text(encoding="utf-8"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    node_id = victim.read_text(encoding="utf-8")
+    (node,) = [node for node in cluster.worker_nodes if node.node_id == node_id]
+    cluster.remove_node(node, allow_graceful=False)
 
 
 def node_id() -> str:

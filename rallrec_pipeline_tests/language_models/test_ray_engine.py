@@ -30,7 +30,15 @@ from rallrec_pipeline.language_models.ray_engine import RayEngine, actor_needs, 
 from rallrec_pipeline.language_models.ray_pool import ActorNeeds
 from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 from rallrec_pipeline.settings import DescriptionSettings, ModelSettings, RaySettings
-from rallrec_pipeline_tests.language_models.ray_loaders import NODE, POISON, load_texts, load_watched, two_nodes
+from rallrec_pipeline_tests.language_models.ray_loaders import (
+    NODE,
+    POISON,
+    calls,
+    load_texts,
+    load_watched,
+    remove_victim,
+    two_nodes,
+)
 
 if "CI" not in os.environ:
     pytest.importorskip("ray")
@@ -121,23 +129,6 @@ def encoded(engine: Engine, lake: Path) -> np.ndarray[Any, Any]:
 def scored(engine: Engine, spec: DatasetSpec, lake: Path) -> ScoredPrompts:
     store = ScoreStore(LLMCache(lake, "scores", SCORES), "model", "", "run", flush_every=2)
     return score_missing_prompts(lambda: engine, PROMPTS, "rating", spec, store)
-
-
-def calls(log: Path) -> list[tuple[str, ...]]:
-    """(begin or end, node, first row, rows) of each call of the actors."""
-    lines = [line for file in log.glob("*.log") for line in file.read_text(encoding="utf-8").splitlines()]
-    return [tuple(line.split("\t")) for line in lines]
-
-
-def remove_victim(cluster: Any, log: Path) -> None:
-    """Take the victim's node away, without a farewell, as soon as there is one."""
-    deadline = time.monotonic() + 600
-    while not (victim := log / "victim").exists() or not victim.read_text(encoding="utf-8"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    node_id = victim.read_text(encoding="utf-8")
-    (node,) = [node for node in cluster.worker_nodes if node.node_id == node_id]
-    cluster.remove_node(node, allow_graceful=False)
 
 
 def folder_of(path: Path, *names: str) -> Path:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-import time
+from collections import Counter
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -15,16 +15,17 @@ import pytest
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.provenance import read_sidecar
+from rallrec_pipeline.orchestration.assets import engine
 from rallrec_pipeline.orchestration.graph import GRAPH
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
-from rallrec_pipeline_tests.language_models.ray_loaders import two_nodes
+from rallrec_pipeline_tests.language_models.ray_loaders import calls, load_watched, remove_victim, two_nodes
 from rallrec_pipeline_tests.orchestration.tiny import make_world
 
 if "CI" not in os.environ:
     pytest.importorskip("ray")
 
 INPUTS = [stage.name for stage in GRAPH if stage.group in ("raw", "data")] + ["base_model"]
-ONE_AT_A_TIME = "max_new_tokens = 400\nbatch_size = 1\nflush_every = 1"
+ONE_AT_A_TIME = "max_new_tokens = 8\nbatch_size = 1\nflush_every = 1"
 
 
 def test_descriptions_survive_the_loss_of_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,17 +34,23 @@ def test_descriptions_survive_the_loss_of_a_node(tmp_path: Path, monkeypatch: py
     settings.write_text(settings.read_text().replace("max_new_tokens = 8", ONE_AT_A_TIME), encoding="utf-8")
     assert materialize_dataset("small", INPUTS).error is None
     whole = shutil.copytree(lake, tmp_path / "whole")
+    log = tmp_path / "log"
+    log.mkdir()
+    (log / "hunt").touch()
     with two_nodes(tmp_path) as cluster:
         with settings.open("a", encoding="utf-8") as stream:
             stream.write(f'\n[ray]\naddress = "{cluster.address}"\nactors = 2\n')
-        thread = threading.Thread(target=remove_a_node, args=(cluster, lake / "cache" / "descriptions"))
-        thread.start()
+        monkeypatch.setattr(engine, "load_on_node", partial(load_watched, log))
+        hunter = threading.Thread(target=remove_victim, args=(cluster, log))
+        hunter.start()
         summary = materialize_dataset("small", ["item_descriptions"])
-        thread.join()
+        hunter.join()
     assert summary.error is None and summary.worked == {"item_descriptions": True}
     record = read_sidecar(lake, "item_descriptions", "small")
     assert record is not None and record.metadata["engine"]["lost"] == 1
     assert record.metadata["rows_computed"] == 10
+    begun, ended = (Counter(call[2] for call in calls(log) if call[0] == what) for what in ("begin", "end"))
+    assert (begun - ended).total() == 1, "only the call that was lost was begun again"
     cached = pl.concat(pl.read_parquet(part) for part in (lake / "cache" / "descriptions").glob("*.parquet"))
     assert cached.height == 10 and cached["key"].is_unique().all()
     monkeypatch.setenv("RALLREC_LAKE", str(whole))
@@ -55,11 +62,3 @@ def test_descriptions_survive_the_loss_of_a_node(tmp_path: Path, monkeypatch: py
     own = ("run_id", "created_at")
     tables_of = [read_table(tables.ITEM_DESCRIPTIONS, each, "small").drop(own) for each in (lake, whole)]
     assert tables_of[0].equals(tables_of[1])
-
-
-def remove_a_node(cluster: Any, cache: Path) -> None:
-    """Take a node away, without a farewell, once the first text is stored."""
-    deadline = time.monotonic() + 240
-    while not list(cache.glob("part-*.parquet")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
