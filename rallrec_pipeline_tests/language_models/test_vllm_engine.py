@@ -5,6 +5,7 @@ Skipped only where vLLM is not installed (docs/engines.md), and never in CI: `.c
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -28,8 +30,10 @@ from rallrec_pipeline.language_models.protocols import Sampling
 from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 from rallrec_pipeline.language_models.vllm_engine import VllmEngine
 from rallrec_pipeline.settings import ModelSettings
+from rallrec_pipeline_tests.language_models import vllm_worker
 from rallrec_pipeline_tests.language_models.adapters import random_adapter
 from rallrec_pipeline_tests.language_models.real_prompts import real_questions, real_texts
+from rallrec_pipeline_tests.language_models.small_llama import DEEPSEEK_R1_DISTILL, FOR_VLLM, LLAMA_3_1, write_llama
 
 pytestmark = pytest.mark.skipif(
     vllm_build() is None and "CI" not in os.environ, reason="vLLM is not installed: docs/engines.md says how"
@@ -40,28 +44,6 @@ TEN = [str(value) for value in range(1, 11)]
 PROMPTS = ["Describe the movie Heat in ten words.", "Describe the movie Fargo in ten words.", "What is a movie?"]
 RATINGS = ["Ratings from 1 to 10:\nHeat:8\nBig:", "Ratings from 1 to 10:\nAlien:10\nBig:1\nHeat:"]
 GONE_S = 30
-
-WORKER = """
-import sys, time
-from pathlib import Path
-import psutil
-from rallrec_pipeline.language_models.vllm_engine import VllmEngine
-from rallrec_pipeline.settings import ModelSettings
-
-
-def main():
-    engine = VllmEngine.load(Path(sys.argv[1]), ModelSettings(dtype="float32", engine="vllm"))
-    try:
-        engine.score(["Is the sky blue?"], ["Yes", "No"], chat=True)
-        print("children", *(child.pid for child in psutil.Process().children(recursive=True)), flush=True)
-        time.sleep(600)
-    finally:
-        engine.close()
-
-
-if __name__ == "__main__":
-    main()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -193,30 +175,39 @@ def test_a_model_that_cannot_be_loaded_is_one_line_and_leaves_no_process(model_p
     assert still_there(children() - before) == set()
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
-def test_no_process_outlives_the_one_that_uses_it(how: signal.Signals, model_path: Path, tmp_path: Path) -> None:
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER, encoding="utf-8")
+@pytest.mark.parametrize(
+    ("how", "config", "tuned"),
+    [(signal.SIGINT, LLAMA_3_1, False), (signal.SIGKILL, DEEPSEEK_R1_DISTILL, True)],
+    ids=["llama_interrupted", "deepseek_with_adapter_killed"],
+)
+def test_the_papers_models_are_read_alike_and_no_process_outlives_the_one_that_uses_it(
+    how: signal.Signals, config: dict[str, Any], tuned: bool, tmp_path: Path
+) -> None:
+    """Narrow ones with random weights; without their rope scaling the answers would be 3e-4 away."""
+    model = write_llama(tmp_path / "model", config | FOR_VLLM)
+    plain = random_adapter(model, tmp_path / "adapter")
+    if not tuned:
+        plain = TransformersEngine.load(model, ModelSettings(dtype="float32"))
     process = subprocess.Popen(
-        [sys.executable, str(script), str(model_path)],
+        [sys.executable, "-m", vllm_worker.__name__, str(model), *([str(tmp_path / "adapter")] if tuned else [])],
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    watchdog = threading.Timer(300, process.kill)
+    watchdog = threading.Timer(600, process.kill)
     watchdog.start()
     try:
         assert process.stdout is not None
-        line = next(line for line in process.stdout if line.startswith("children"))
-        pids = {int(pid) for pid in line.split()[1:]}
-        assert pids
+        told = json.loads(next(line for line in process.stdout if line.startswith("{")))
         process.send_signal(how)
         process.wait(60)
     finally:
         watchdog.cancel()
         process.kill()
-    assert still_there(pids) == set()
+    assert told["children"] and still_there(set(told["children"])) == set()
+    expected = plain.score(vllm_worker.RATINGS, vllm_worker.FIVE, chat=False)
+    np.testing.assert_allclose(told["answers"], expected, atol=5e-5)
 
 
 def still_there(pids: set[int]) -> set[int]:
