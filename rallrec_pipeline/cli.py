@@ -174,6 +174,7 @@ def engines(
     from rallrec_pipeline.datasets.catalog import get_dataset
     from rallrec_pipeline.language_models.choice import choose_engine
     from rallrec_pipeline.orchestration.engine_check import check_engines
+    from rallrec_pipeline.orchestration.progress import Reporter
     from rallrec_pipeline.orchestration.run import StageRun
 
     def say(message: str) -> None:
@@ -183,18 +184,13 @@ def engines(
     get_dataset(dataset, lake_root(), settings.protocol)
     choice = choose_engine(settings.model)
     console.print(f"{choice.name} {choice.version}: {choice.reason}", markup=False, highlight=False)
-    table = Table("loaded", *(Column(name, justify="right") for name in ("prompts", "largest |ΔP(yes)|", "mean")))
-    for name in ("rank correlation", "texts", "least cosine"):
-        table.add_column(name, justify="right")
-    run = StageRun(lake_root(), dataset, settings, "", say, lambda what: lambda done, total: None)
-    found = check_engines(run)
-    for name, one in found.items():
-        apart = (f"{one.max_difference:.5f}", f"{one.mean_difference:.5f}", f"{one.rank_correlation:.5f}")
-        table.add_row(name, str(one.prompts), *apart, str(one.texts), f"{one.min_cosine:.6f}")
-    console.print(table)
-    problems = [f"{name}: {problem}" for name, one in found.items() for problem in one.problems]
-    for problem in problems:
-        console.print(Text.assemble(("✗", "red"), " ", problem), soft_wrap=True)
+    run = StageRun(lake_root(), dataset, settings, "", say, lambda what: Reporter(what, say))
+    problems = 0
+    for name, found in check_engines(run):
+        console.print(f"{name}: {found}", markup=False, highlight=False, soft_wrap=True)
+        for problem in found.problems:
+            problems += 1
+            console.print(Text.assemble(("✗", "red"), " ", f"{name}: {problem}"), soft_wrap=True)
     if problems:
         raise typer.Exit(1)
     console.print("the engines agree")

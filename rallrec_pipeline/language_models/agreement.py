@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rallrec_pipeline.language_models.protocols import Engine
+from rallrec_pipeline.language_models.protocols import Engine, Progress
 
 MAX_DIFFERENCE = 0.02
 MIN_RANK_CORRELATION = 0.99
@@ -49,6 +49,12 @@ class Agreement:
     min_cosine: float
     """Smallest cosine between the two vectors of one text."""
 
+    def __str__(self) -> str:
+        return (
+            f"{self.prompts} prompts: largest |ΔP(yes)| {self.max_difference:.5f}, mean {self.mean_difference:.5f}, "
+            f"rank correlation {self.rank_correlation:.5f}; {self.texts} texts: least cosine {self.min_cosine:.6f}"
+        )
+
     @property
     def problems(self) -> list[str]:
         """What is out of bounds, in words; nothing where the engines agree."""
@@ -62,13 +68,15 @@ class Agreement:
         return found
 
 
-def read_engine(engine: Engine, forms: Sequence[Questions], texts: Sequence[str]) -> Reading:
-    """P(yes) of all questions and the vectors of all texts."""
-    p_yes = [
-        np.asarray(engine.score(form.prompts, form.answers, form.chat)[:, np.array(form.liked)].sum(axis=1))
-        for form in forms
-    ]
-    return Reading(p_yes, engine.encode(texts))
+def read_engine(
+    engine: Engine,
+    forms: Sequence[Questions],
+    texts: Sequence[str],
+    progress: Callable[[str], Progress | None] = lambda what: None,
+) -> Reading:
+    """P(yes) of all questions and the vectors of all texts; `progress("prompts")` is told how far it is."""
+    p_yes = [_p_yes(engine, form, progress("prompts")) for form in forms]
+    return Reading(p_yes, engine.encode(texts, progress("texts")))
 
 
 def compare(left: Reading, right: Reading) -> Agreement:
@@ -85,6 +93,11 @@ def compare(left: Reading, right: Reading) -> Agreement:
     )
 
 
+def _p_yes(engine: Engine, form: Questions, progress: Progress | None) -> NDArray[np.float64]:
+    found = engine.score(form.prompts, form.answers, form.chat, progress)
+    return np.asarray(found[:, np.array(form.liked)].sum(axis=1))
+
+
 def _spearman(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:
     from scipy.stats import spearmanr
 
@@ -93,4 +106,5 @@ def _spearman(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:
 
 def _cosines(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
     a, b = left.astype(np.float64), right.astype(np.float64)
-    return np.asarray((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1))
+    with np.errstate(invalid="ignore"):  # a vector of zeros has no cosine
+        return np.asarray((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1))

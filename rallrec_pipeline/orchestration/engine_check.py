@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -22,14 +23,15 @@ from rallrec_pipeline.settings import AnswerForm
 
 PROMPTS = 200  # of each check, and as many texts
 ADAPTER = "rallrec"
+ENGINES: tuple[EngineName, EngineName] = ("transformers", "vllm")
 FORMS: tuple[AnswerForm, ...] = ("yes_no", "rating")
 
 
-def check_engines(run: StageRun, prompts: int = PROMPTS) -> dict[str, Agreement]:
-    """Agreement of transformers and vLLM by what was loaded: the base model, and the adapter where one was tuned.
+def check_engines(run: StageRun, prompts: int = PROMPTS) -> Iterator[tuple[str, Agreement]]:
+    """What was loaded and how transformers and vLLM agree: the base model, and the adapter where one was tuned.
 
-    Both compute with the settings' dtype and whole weights. Raises ConfigError when vLLM is not installed or the
-    dataset has no prompts yet.
+    Each comes as soon as it is known. Both compute with the settings' dtype and whole weights. Raises ConfigError when
+    vLLM is not installed or the dataset has no prompts yet.
     """
     file = tables.prompts_table("evaluation").file(run.lake, run.dataset)
     if not file.exists():
@@ -44,13 +46,9 @@ def check_engines(run: StageRun, prompts: int = PROMPTS) -> dict[str, Agreement]
         asked[f"adapter {ADAPTER}"] = (adapter, [_questions(run, rows, tuned, prompts)])
     texts = description_texts(run.read(tables.CORE_ITEMS), run.read(tables.ITEM_DESCRIPTIONS))[:prompts]
     with lake_lock(run.lake, LLM, run.log):
-        return {
-            name: compare(
-                _read(run, "transformers", folder, forms, texts),
-                _read(run, "vllm", folder, forms, texts),
-            )
-            for name, (folder, forms) in asked.items()
-        }
+        for name, (folder, forms) in asked.items():
+            readings = [_read(run, engine, folder, forms, texts) for engine in ENGINES]
+            yield name, compare(*readings)
 
 
 def _questions(run: StageRun, rows: pl.DataFrame, form: AnswerForm, at_most: int) -> Questions:
@@ -64,4 +62,4 @@ def _read(run: StageRun, name: EngineName, adapter: Path | None, forms: list[Que
     settings = engine_settings(run).model_copy(update={"engine": name, "load_in_8bit": False})
     run.log(f"{name}: {sum(len(form.prompts) for form in forms)} prompts, {len(texts)} texts")
     with closing(load_chosen(choose_engine(settings), model_folder(run.lake, settings), settings, adapter)) as engine:
-        return read_engine(engine, forms, texts)
+        return read_engine(engine, forms, texts, lambda what: run.progress(f"{name}: {what}"))

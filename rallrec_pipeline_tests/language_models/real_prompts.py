@@ -1,4 +1,4 @@
-"""Prompts and texts of real MovieLens users, without the stages that would make them."""
+"""A lake with prompts and texts of real MovieLens users, without the stages that would make them."""
 
 from __future__ import annotations
 
@@ -8,40 +8,50 @@ import polars as pl
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.descriptions import template_text
-from rallrec_pipeline.language_models.agreement import Questions
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.parquet import write_table
+from rallrec_pipeline.lake.tables import PROVENANCE
 from rallrec_pipeline.prompts.build import build_prompts, prompt_context
 from rallrec_pipeline.prompts.facts import Facts
-from rallrec_pipeline.prompts.render import answer_texts, is_liked
-from rallrec_pipeline.settings import AnswerForm
 
 HISTORY = 5
+OF_A_RUN = [pl.lit("here").alias(name) for name in PROVENANCE]
 
 
-def real_questions(movielens: Path, spec: DatasetSpec, form: AnswerForm, count: int) -> Questions:
-    """Each of `count` users' last rating, asked for from the ratings before it."""
+def write_real_prompts(lake: Path, movielens: Path, spec: DatasetSpec, users: int, texts: int) -> None:
+    """Each of `users` users' last rating, asked for in both answer forms from the ratings before it, as test prompts of
+    the dataset `spec`; and its first `texts` items, with the plain template's text for a description."""
+    items = _read(movielens / "ml-100k.item").rename({"movie_title": "title", "release_year": "year"})
+    context = prompt_context(spec, items, pl.DataFrame(schema={"user_id": pl.String}), Facts())
+    prompts = build_prompts(_histories(movielens, users), context, ["reranked"], ["yes_no", "rating"])
+    write_table(prompts, tables.prompts_table("evaluation"), lake, spec.name)
+    first = items.head(texts)
+    write_table(first, tables.CORE_ITEMS, lake, spec.name)
+    fields = first.select("title", "year", genres="class").fill_null("").to_dicts()
+    described = first.select(
+        "item_id",
+        pl.Series("description", [template_text(row, spec) for row in fields]),
+        pl.lit("template").alias("status"),
+        pl.lit(0, pl.Int8).alias("attempts"),
+        *OF_A_RUN,
+    )
+    write_table(described, tables.ITEM_DESCRIPTIONS, lake, spec.name)
+
+
+def _histories(movielens: Path, users: int) -> pl.DataFrame:
     ratings = _read(movielens / "ml-100k.inter").with_columns(pl.col("rating", "timestamp").cast(pl.Float64))
-    items = _read(movielens / "ml-100k.item").select("item_id", title="movie_title")
     rows = ratings.sort("timestamp", "item_id").group_by("user_id", maintain_order=True).tail(HISTORY + 1)
-    users = rows.group_by("user_id", maintain_order=True).agg("item_id", "rating").head(count)
-    last, before = pl.all().list.last(), pl.all().list.slice(0, pl.col("item_id").list.len() - 1)
-    histories = pl.concat(
+    last = rows.group_by("user_id", maintain_order=True).agg("item_id", "rating").head(users)
+    before = pl.all().list.slice(0, pl.col("item_id").list.len() - 1)
+    history = last.select("item_id", "rating").select(before)
+    return pl.concat(
         [
-            users.select(pl.int_range(pl.len()).alias("sample_id"), "user_id", split=pl.lit("test"), label=pl.lit(0)),
-            users.select("item_id", "rating").select(last),
-            users.select("item_id", "rating").select(before).rename({"item_id": "recent", "rating": "recent_ratings"}),
+            last.select(pl.int_range(pl.len()).alias("sample_id"), "user_id", split=pl.lit("test"), label=pl.lit(0)),
+            last.select("item_id", "rating").select(pl.all().list.last()),
+            history.rename({"item_id": "reranked", "rating": "reranked_ratings"}),
         ],
         how="horizontal",
     )
-    context = prompt_context(spec, items, pl.DataFrame(schema={"user_id": pl.String}), Facts())
-    prompts = build_prompts(histories, context, ["recent"], [form])["prompt"].to_list()
-    return Questions(prompts, answer_texts(form, spec), is_liked(form, spec), form == "yes_no")
-
-
-def real_texts(movielens: Path, spec: DatasetSpec, count: int) -> list[str]:
-    """What the title embedding encodes of the first items."""
-    items = _read(movielens / "ml-100k.item").head(count)
-    fields = items.select(title="movie_title", year="release_year", genres="class")
-    return [template_text({name: value or "" for name, value in row.items()}, spec) for row in fields.to_dicts()]
 
 
 def _read(file: Path) -> pl.DataFrame:

@@ -20,19 +20,22 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from typer.testing import CliRunner
 
+from rallrec_pipeline.cli import app
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.errors import ModelError
 from rallrec_pipeline.lake.files import write_json
-from rallrec_pipeline.language_models.agreement import compare, read_engine
+from rallrec_pipeline.language_models.agreement import Reading, compare, read_engine
 from rallrec_pipeline.language_models.choice import choose_engine, load_chosen, vllm_build
-from rallrec_pipeline.language_models.protocols import Sampling
+from rallrec_pipeline.language_models.protocols import Engine, Sampling
 from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 from rallrec_pipeline.language_models.vllm_engine import VllmEngine
+from rallrec_pipeline.orchestration import engine_check
 from rallrec_pipeline.settings import ModelSettings
 from rallrec_pipeline_tests.language_models import vllm_worker
 from rallrec_pipeline_tests.language_models.adapters import random_adapter
-from rallrec_pipeline_tests.language_models.real_prompts import real_questions, real_texts
+from rallrec_pipeline_tests.language_models.real_prompts import write_real_prompts
 from rallrec_pipeline_tests.language_models.small_llama import DEEPSEEK_R1_DISTILL, FOR_VLLM, LLAMA_3_1, write_llama
 
 pytestmark = pytest.mark.skipif(
@@ -117,15 +120,34 @@ def test_a_prompt_beyond_the_context_is_refused(vllm: VllmEngine) -> None:
 
 
 def test_the_engines_agree_on_real_prompts(
-    vllm: VllmEngine, plain: TransformersEngine, movielens: Path, spec: DatasetSpec
+    vllm: VllmEngine,
+    plain: TransformersEngine,
+    model_path: Path,
+    movielens: Path,
+    spec: DatasetSpec,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    forms = [real_questions(movielens, spec, "yes_no", 100), real_questions(movielens, spec, "rating", 100)]
-    texts = real_texts(movielens, spec, 50)
-    found = compare(read_engine(vllm, forms, texts), read_engine(plain, forms, texts))
-    assert (found.prompts, found.texts) == (200, 50)
-    assert found.problems == [], found
-    lengths = np.linalg.norm(vllm.encode(texts[:2]), axis=1)
-    np.testing.assert_allclose(lengths, np.linalg.norm(plain.encode(texts[:2]), axis=1), rtol=1e-3)  # not normalised
+    """`rallrec engines`, which is lent the engines that are loaded here already."""
+    write_real_prompts(tmp_path, movielens, spec, users=100, texts=50)
+    monkeypatch.delenv("RALLREC_PROFILE", raising=False)
+    monkeypatch.delenv("RALLREC_SETTINGS", raising=False)
+    monkeypatch.setenv("RALLREC_LAKE", str(tmp_path))
+    readings: list[Reading] = []
+
+    def read(engine: Engine, *arguments: Any) -> Reading:
+        readings.append(read_engine(engine, *arguments))
+        return readings[-1]
+
+    monkeypatch.setattr(engine_check, "load_chosen", lambda choice, *_: vllm if choice.name == "vllm" else plain)
+    monkeypatch.setattr(engine_check, "read_engine", read)
+    told = CliRunner().invoke(app, ["engines", spec.name])
+    assert told.exit_code == 0, told.output
+    assert "base model: 200 prompts: largest |ΔP(yes)|" in told.output and told.output.endswith("the engines agree\n")
+    found = compare(*readings)
+    assert (found.prompts, found.texts) == (200, 50) and found.problems == [], found
+    lengths = [np.linalg.norm(reading.vectors, axis=1) for reading in readings]
+    np.testing.assert_allclose(*lengths, rtol=1e-3)  # not normalised
 
 
 def test_an_adapter_is_applied(vllm: VllmEngine, model_path: Path, tmp_path: Path) -> None:
