@@ -17,12 +17,11 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from rallrec_pipeline.errors import ModelError
 from rallrec_pipeline.language_models.protocols import Progress, Sampling, Usage
 from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 from rallrec_pipeline.settings import ModelSettings
+from rallrec_pipeline_tests.language_models.ray_texts import node_id
 
-POISON = "poison"
 QUICK_CHECKS = {  # a lost node is noticed in two seconds, not ten
     "health_check_initial_delay_ms": 1000,
     "health_check_period_ms": 500,
@@ -126,35 +125,3 @@ def remove_victim(cluster: Any, log: Path) -> None:
     node_id = victim.read_text(encoding="utf-8")
     (node,) = [node for node in cluster.worker_nodes if node.node_id == node_id]
     cluster.remove_node(node, allow_graceful=False)
-
-
-def node_id() -> str:
-    """The node of this actor."""
-    import ray
-
-    return str(ray.get_runtime_context().get_node_id())
-
-
-def load_texts(folder: Path, adapter: Path | None = None) -> FolderEngine:
-    """An engine that answers with what it finds in its folders."""
-    if (folder / "refuse").exists():
-        raise ModelError("the weights are of another world")
-    return FolderEngine(folder, adapter)
-
-
-class FolderEngine:
-    """Generates the texts of files; a row that says POISON ends its process."""
-
-    def __init__(self, folder: Path, adapter: Path | None) -> None:
-        self.folders = [folder, *([adapter] if adapter else [])]
-        self.usage = Usage()
-
-    def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
-        if POISON in prompts:
-            os._exit(1)
-        self.usage.rows += len(prompts)
-        names = [f"{folder.name}/{file}" for folder in self.folders for file in sorted(os.listdir(folder))]
-        return [f"{node_id()} {prompt} {names}" for prompt in prompts]
-
-    def close(self) -> None:
-        pass

@@ -30,15 +30,8 @@ from rallrec_pipeline.language_models.ray_engine import RayEngine, actor_needs, 
 from rallrec_pipeline.language_models.ray_pool import ActorNeeds
 from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 from rallrec_pipeline.settings import DescriptionSettings, ModelSettings, RaySettings
-from rallrec_pipeline_tests.language_models.ray_loaders import (
-    NODE,
-    POISON,
-    calls,
-    load_texts,
-    load_watched,
-    remove_victim,
-    two_nodes,
-)
+from rallrec_pipeline_tests.language_models.ray_loaders import NODE, calls, load_watched, remove_victim, two_nodes
+from rallrec_pipeline_tests.language_models.ray_texts import POISON, load_texts
 
 if "CI" not in os.environ:
     pytest.importorskip("ray")

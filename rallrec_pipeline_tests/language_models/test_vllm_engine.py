@@ -56,15 +56,25 @@ def plain(model_path: Path) -> TransformersEngine:
 
 
 @pytest.fixture(scope="module")
-def vllm(model_path: Path) -> Iterator[VllmEngine]:
-    """vLLM takes long to load, so the tests share it; those that make it encode come last."""
+def adapters(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Path, TransformersEngine]:
+    """Folders of two adapters, and the other engine with each."""
+    folders = [tmp_path_factory.mktemp("adapters") / name for name in ("tuned", "other")]
+    return {folder: random_adapter(model_path, folder, seed) for seed, folder in enumerate(folders, 2)}
+
+
+@pytest.fixture(scope="module")
+def vllm(model_path: Path, adapters: dict[Path, TransformersEngine]) -> Iterator[VllmEngine]:
+    """vLLM takes long to load, so the tests share it, started for adapters; those that make it encode come last."""
     before = children()
     choice = choose_engine(SETTINGS)
     assert choice.name == "vllm" and choice.version
-    engine = load_chosen(choice, model_path, SETTINGS)
+    engine = load_chosen(choice, model_path, SETTINGS, next(iter(adapters)))
     assert isinstance(engine, VllmEngine)
+    engine.score(RATINGS[:1], TEN, chat=False)
+    assert engine.switch(None)
     yield engine
     engine.close()
+    engine.close()  # twice is no fault
     assert children() <= before
 
 
@@ -119,6 +129,28 @@ def test_a_prompt_beyond_the_context_is_refused(vllm: VllmEngine) -> None:
         vllm.score(["long " * 9000], ["Yes", "No"], chat=False)
 
 
+def test_an_adapter_is_applied(
+    vllm: VllmEngine, plain: TransformersEngine, adapters: dict[Path, TransformersEngine], tmp_path: Path
+) -> None:
+    tuned, other = adapters
+    processes = children()
+    expected = {None: plain, **adapters}
+    found = {}
+    for adapter in (tuned, other, None, tuned):
+        assert vllm.switch(adapter)
+        answers = vllm.score(RATINGS, TEN, chat=False)
+        np.testing.assert_allclose(answers, expected[adapter].score(RATINGS, TEN, chat=False), atol=1e-3)
+        np.testing.assert_allclose(answers, found.setdefault(adapter, answers), atol=1e-5)
+    assert np.abs(found[tuned] - found[None]).max() > 0.01 and np.abs(found[tuned] - found[other]).max() > 0.01
+    assert children() == processes, "nothing is started anew"
+    assert vllm.switch(None)
+    tmp_path.joinpath("high").mkdir()
+    write_json(tmp_path / "high" / "adapter_config.json", {"r": 64})
+    assert not vllm.switch(tmp_path / "high"), "its rank is higher than what vLLM was started for"
+    with pytest.raises(ModelError, match="no adapter in"):
+        VllmEngine.load(vllm.folder, SETTINGS, tmp_path / "nothing")
+
+
 def test_the_engines_agree_on_real_prompts(
     vllm: VllmEngine,
     plain: TransformersEngine,
@@ -148,37 +180,6 @@ def test_the_engines_agree_on_real_prompts(
     assert (found.prompts, found.texts) == (200, 50) and found.problems == [], found
     lengths = [np.linalg.norm(reading.vectors, axis=1) for reading in readings]
     np.testing.assert_allclose(*lengths, rtol=1e-3)  # not normalised
-
-
-def test_an_adapter_is_applied(vllm: VllmEngine, model_path: Path, tmp_path: Path) -> None:
-    vllm.close()  # two would share the cores
-    tuned = random_adapter(model_path, tmp_path / "adapter")
-    other = random_adapter(model_path, tmp_path / "other", seed=3)
-    engine = VllmEngine.load(model_path, SETTINGS, tmp_path / "adapter")
-    try:
-        found = engine.score(RATINGS, TEN, chat=False)
-        processes = children()
-        assert engine.switch(tmp_path / "other")
-        with_other = engine.score(RATINGS, TEN, chat=False)
-        assert engine.switch(None)
-        with_none = engine.score(RATINGS, TEN, chat=False)
-        assert engine.switch(tmp_path / "adapter")
-        again = engine.score(RATINGS, TEN, chat=False)
-        assert children() == processes, "nothing is started anew"
-        write_json(tmp_path / "other" / "adapter_config.json", {"r": 64})
-        assert not engine.switch(tmp_path / "other"), "its rank is higher than what vLLM was started for"
-    finally:
-        engine.close()
-    bare = TransformersEngine.load(model_path, ModelSettings(dtype="float32"))
-    plain = bare.score(RATINGS, TEN, chat=False)
-    np.testing.assert_allclose(found, tuned.score(RATINGS, TEN, chat=False), atol=1e-3)
-    np.testing.assert_allclose(with_other, other.score(RATINGS, TEN, chat=False), atol=1e-3)
-    np.testing.assert_allclose(with_none, plain, atol=1e-3)
-    np.testing.assert_allclose(again, found, atol=1e-5)
-    assert np.abs(found - plain).max() > 0.01 and np.abs(found - with_other).max() > 0.01
-    engine.close()  # twice is no fault
-    with pytest.raises(ModelError, match="no adapter in"):
-        VllmEngine.load(model_path, SETTINGS, tmp_path / "nothing")
 
 
 def test_a_model_that_cannot_be_loaded_is_one_line_and_leaves_no_process(model_path: Path, tmp_path: Path) -> None:
