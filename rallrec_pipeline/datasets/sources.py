@@ -172,7 +172,7 @@ def _download(address: str, folder: Path, downloads: Downloads) -> Path:
     try:
         with urllib.request.urlopen(address, timeout=TIMEOUT_S) as response, path.open("wb") as target:
             announced = response.headers.get("Content-Length")
-            copied = _in_megabytes(announced, downloads(f"downloading {clean_text(address)}, MB"))
+            copied = _in_megabytes(announced, downloads(f"{clean_text(address.rpartition('/')[2], 40)}, MB"))
             copy_within(response, target, free_room(folder), address, folder, copied)
     except (OSError, ValueError, http.client.HTTPException) as error:
         if is_full_disk(error):
@@ -186,9 +186,18 @@ def _download(address: str, folder: Path, downloads: Downloads) -> Path:
 
 
 def _in_megabytes(announced: str | None, progress: Callable[[int, int], None]) -> Callable[[int], None]:
-    """Progress in bytes of what the server says it sends; silent where it does not say or it is little."""
-    total = int(announced) // MEGABYTE if announced and announced.strip().isdecimal() else 0
-    return (lambda copied: progress(copied // MEGABYTE, total)) if total else (lambda copied: None)
+    """Progress in bytes of what the server says it sends; silent where it does not say or it is little.
+
+    Done is told once, when all is there: rounding alone would say so before.
+    """
+    size = int(announced) if announced and announced.strip().isdecimal() else 0
+    total = -(-size // MEGABYTE)
+
+    def told(copied: int) -> None:
+        if copied <= size:
+            progress(total if copied == size else min(copied // MEGABYTE, total - 1), total)
+
+    return told if total > 1 else (lambda copied: None)
 
 
 def _copy(folder: Path, files: Sequence[SourceFile], scratch: Path) -> list[Path]:

@@ -6,6 +6,7 @@ The engines are real ones; around them is what the tests need to see: which chun
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,8 +18,8 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from rallrec_pipeline.language_models.protocols import Progress, Sampling, Usage
-from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+from rallrec_pipeline.language_models.protocols import Engine, Progress, Sampling, Usage
+from rallrec_pipeline.language_models.ray_engine import load_on_node
 from rallrec_pipeline.settings import ModelSettings
 from rallrec_pipeline_tests.language_models.ray_texts import node_id
 
@@ -57,8 +58,8 @@ def two_nodes(folder: Path) -> Iterator[Any]:
 
 
 def load_watched(log: Path, settings: ModelSettings, folder: Path, adapter: Path | None = None) -> WatchedEngine:
-    """The real LLM, which writes into the folder `log` what it does."""
-    return WatchedEngine(TransformersEngine.load(folder, settings, adapter), log)
+    """The engine that a node chooses, which writes into the folder `log` what it does."""
+    return WatchedEngine(load_on_node(settings, folder, adapter), log)
 
 
 class WatchedEngine:
@@ -67,7 +68,7 @@ class WatchedEngine:
     If the file `hunt` is there, the victim stays in that call until it is killed.
     """
 
-    def __init__(self, engine: TransformersEngine, log: Path) -> None:
+    def __init__(self, engine: Engine, log: Path) -> None:
         self.engine, self.log, self.calls = engine, log, 0
         self.usage = Usage()
 
@@ -116,12 +117,25 @@ def calls(log: Path) -> list[tuple[str, ...]]:
     return [tuple(line.split("\t")) for line in lines]
 
 
-def remove_victim(cluster: Any, log: Path) -> None:
-    """Take the victim's node away, without a farewell, as soon as there is one."""
-    deadline = time.monotonic() + 600
-    while not (victim := log / "victim").exists() or not victim.read_text(encoding="utf-8"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+@contextmanager
+def victim_removed(cluster: Any, log: Path) -> Iterator[None]:
+    """In the block the victim's node is taken away, without a farewell, as soon as there is a victim."""
+    over = threading.Event()
+    (log / "hunt").touch()
+    hunter = threading.Thread(target=_remove_victim, args=(cluster, log, over), daemon=True)
+    hunter.start()
+    try:
+        yield
+    finally:
+        over.set()
+        hunter.join()
+
+
+def _remove_victim(cluster: Any, log: Path, over: threading.Event) -> None:
+    victim = log / "victim"
+    while not victim.exists() or not victim.read_text(encoding="utf-8"):
+        if over.wait(0.05):
+            return
     node_id = victim.read_text(encoding="utf-8")
     (node,) = [node for node in cluster.worker_nodes if node.node_id == node_id]
     cluster.remove_node(node, allow_graceful=False)

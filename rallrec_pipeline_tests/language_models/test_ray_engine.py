@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +29,7 @@ from rallrec_pipeline.language_models.ray_engine import RayEngine, actor_needs, 
 from rallrec_pipeline.language_models.ray_pool import ActorNeeds
 from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 from rallrec_pipeline.settings import DescriptionSettings, ModelSettings, RaySettings
-from rallrec_pipeline_tests.language_models.ray_loaders import NODE, calls, load_watched, remove_victim, two_nodes
+from rallrec_pipeline_tests.language_models.ray_loaders import NODE, calls, load_watched, two_nodes, victim_removed
 from rallrec_pipeline_tests.language_models.ray_texts import POISON, load_texts
 
 if "CI" not in os.environ:
@@ -86,11 +85,8 @@ def test_two_nodes_give_what_one_engine_gives_and_one_may_be_lost(
         assert len({node for what, node, *_ in calls(tmp_path) if what == "end"}) == 2  # both nodes worked
         for file in tmp_path.glob("*.log"):
             file.unlink()
-        (tmp_path / "hunt").touch()
-        hunter = threading.Thread(target=remove_victim, args=(cluster, tmp_path))
-        hunter.start()
-        scores = scored(engine, spec, tmp_path / "ray")
-        hunter.join()
+        with victim_removed(cluster, tmp_path):
+            scores = scored(engine, spec, tmp_path / "ray")
         assert engine.work["lost"] == 1
     finally:
         engine.close()

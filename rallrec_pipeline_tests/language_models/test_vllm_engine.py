@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from rallrec_pipeline.cli import app
@@ -27,7 +29,8 @@ from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.errors import ModelError
 from rallrec_pipeline.lake.files import write_json
 from rallrec_pipeline.language_models.agreement import Reading, compare, read_engine
-from rallrec_pipeline.language_models.choice import choose_engine, load_chosen, vllm_build
+from rallrec_pipeline.language_models.choice import EngineChoice, choose_engine, load_chosen, vllm_build
+from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.language_models.protocols import Engine, Sampling
 from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 from rallrec_pipeline.language_models.vllm_engine import VllmEngine
@@ -36,7 +39,7 @@ from rallrec_pipeline.settings import ModelSettings
 from rallrec_pipeline_tests.language_models import vllm_worker
 from rallrec_pipeline_tests.language_models.adapters import random_adapter
 from rallrec_pipeline_tests.language_models.real_prompts import write_real_prompts
-from rallrec_pipeline_tests.language_models.small_llama import DEEPSEEK_R1_DISTILL, FOR_VLLM, LLAMA_3_1, write_llama
+from rallrec_pipeline_tests.language_models.small_llama import DEEPSEEK_R1_DISTILL, FOR_VLLM, edit_config, write_llama
 
 pytestmark = pytest.mark.skipif(
     vllm_build() is None and "CI" not in os.environ, reason="vLLM is not installed: docs/engines.md says how"
@@ -56,14 +59,17 @@ def plain(model_path: Path) -> TransformersEngine:
 
 
 @pytest.fixture(scope="module")
-def adapters(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Path, TransformersEngine]:
-    """Folders of two adapters, and the other engine with each."""
-    folders = [tmp_path_factory.mktemp("adapters") / name for name in ("tuned", "other")]
-    return {folder: random_adapter(model_path, folder, seed) for seed, folder in enumerate(folders, 2)}
+def adapters(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Path, NDArray[np.float64]]:
+    """Folders of two adapters, and what the other engine answers with each."""
+    root = tmp_path_factory.mktemp("adapters")
+    return {
+        root / name: random_adapter(model_path, root / name, seed).score(RATINGS, TEN, chat=False)
+        for name, seed in (("tuned", 2), ("other", 3))
+    }
 
 
 @pytest.fixture(scope="module")
-def vllm(model_path: Path, adapters: dict[Path, TransformersEngine]) -> Iterator[VllmEngine]:
+def vllm(model_path: Path, adapters: dict[Path, NDArray[np.float64]]) -> Iterator[VllmEngine]:
     """vLLM takes long to load, so the tests share it, started for adapters; those that make it encode come last."""
     before = children()
     choice = choose_engine(SETTINGS)
@@ -130,16 +136,16 @@ def test_a_prompt_beyond_the_context_is_refused(vllm: VllmEngine) -> None:
 
 
 def test_an_adapter_is_applied(
-    vllm: VllmEngine, plain: TransformersEngine, adapters: dict[Path, TransformersEngine], tmp_path: Path
+    vllm: VllmEngine, plain: TransformersEngine, adapters: dict[Path, NDArray[np.float64]], tmp_path: Path
 ) -> None:
     tuned, other = adapters
     processes = children()
-    expected = {None: plain, **adapters}
-    found = {}
+    expected = {None: plain.score(RATINGS, TEN, chat=False), **adapters}
+    found: dict[Path | None, NDArray[np.float64]] = {}
     for adapter in (tuned, other, None, tuned):
         assert vllm.switch(adapter)
         answers = vllm.score(RATINGS, TEN, chat=False)
-        np.testing.assert_allclose(answers, expected[adapter].score(RATINGS, TEN, chat=False), atol=1e-3)
+        np.testing.assert_allclose(answers, expected[adapter], atol=1e-3)
         np.testing.assert_allclose(answers, found.setdefault(adapter, answers), atol=1e-5)
     assert np.abs(found[tuned] - found[None]).max() > 0.01 and np.abs(found[tuned] - found[other]).max() > 0.01
     assert children() == processes, "nothing is started anew"
@@ -151,10 +157,20 @@ def test_an_adapter_is_applied(
         VllmEngine.load(vllm.folder, SETTINGS, tmp_path / "nothing")
 
 
+class Lent:
+    """An engine that stays open."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.score, self.encode = engine.score, engine.encode
+
+    def close(self) -> None:
+        pass
+
+
 def test_the_engines_agree_on_real_prompts(
     vllm: VllmEngine,
     plain: TransformersEngine,
-    model_path: Path,
     movielens: Path,
     spec: DatasetSpec,
     tmp_path: Path,
@@ -171,7 +187,12 @@ def test_the_engines_agree_on_real_prompts(
         readings.append(read_engine(engine, *arguments))
         return readings[-1]
 
-    monkeypatch.setattr(engine_check, "load_chosen", lambda choice, *_: vllm if choice.name == "vllm" else plain)
+    def lend(choice: EngineChoice, folder: Path, settings: ModelSettings, adapter: Path | None) -> Lent:
+        assert folder == model_folder(tmp_path, settings) and not settings.load_in_8bit and adapter is None
+        assert settings.engine == choice.name
+        return Lent({"vllm": vllm, "transformers": plain}[choice.name])
+
+    monkeypatch.setattr(engine_check, "load_chosen", lend)
     monkeypatch.setattr(engine_check, "read_engine", read)
     told = CliRunner().invoke(app, ["engines", spec.name])
     assert told.exit_code == 0, told.output
@@ -180,6 +201,7 @@ def test_the_engines_agree_on_real_prompts(
     assert (found.prompts, found.texts) == (200, 50) and found.problems == [], found
     lengths = [np.linalg.norm(reading.vectors, axis=1) for reading in readings]
     np.testing.assert_allclose(*lengths, rtol=1e-3)  # not normalised
+    vllm.close()  # the tests below start others
 
 
 def test_a_model_that_cannot_be_loaded_is_one_line_and_leaves_no_process(model_path: Path, tmp_path: Path) -> None:
@@ -198,21 +220,30 @@ def test_a_model_that_cannot_be_loaded_is_one_line_and_leaves_no_process(model_p
     assert still_there(children() - before) == set()
 
 
-@pytest.mark.parametrize(
-    ("how", "config", "tuned"),
-    [(signal.SIGINT, LLAMA_3_1, False), (signal.SIGKILL, DEEPSEEK_R1_DISTILL, True)],
-    ids=["llama_interrupted", "deepseek_with_adapter_killed"],
-)
-def test_the_papers_models_are_read_alike_and_no_process_outlives_the_one_that_uses_it(
-    how: signal.Signals, config: dict[str, Any], tuned: bool, tmp_path: Path
+def test_without_an_adapter_all_is_as_with_one_and_no_process_outlives_an_interrupt(
+    plain: TransformersEngine, model_path: Path
 ) -> None:
-    """Narrow ones with random weights; without their rope scaling the answers would be 3e-4 away."""
-    model = write_llama(tmp_path / "model", config | FOR_VLLM)
-    plain = random_adapter(model, tmp_path / "adapter")
-    if not tuned:
-        plain = TransformersEngine.load(model, ModelSettings(dtype="float32"))
+    told = ended_worker(signal.SIGINT, model_path)
+    expected = plain.score(vllm_worker.RATINGS, vllm_worker.FIVE, chat=False)
+    np.testing.assert_allclose(told["answers"], expected, atol=1e-3)
+    assert told["texts"] == plain.generate(vllm_worker.ASKED, vllm_worker.NEARLY_GREEDY)
+
+
+def test_the_papers_model_is_read_alike_and_no_process_outlives_a_kill(tmp_path: Path) -> None:
+    """A narrow one with random weights and an adapter; the rope scaling, as in Llama 3.1, is heeded."""
+    model, adapter = write_llama(tmp_path / "model", DEEPSEEK_R1_DISTILL | FOR_VLLM), tmp_path / "adapter"
+    expected = random_adapter(model, adapter).score(vllm_worker.RATINGS, vllm_worker.FIVE, chat=False)
+    told = ended_worker(signal.SIGKILL, model, adapter)
+    np.testing.assert_allclose(told["answers"], expected, atol=5e-5)
+    edit_config(model, rope_scaling=None)
+    unscaled = TransformersEngine.load(model, ModelSettings(dtype="float32"), adapter)
+    assert np.abs(unscaled.score(vllm_worker.RATINGS, vllm_worker.FIVE, chat=False) - expected).max() > 2e-4
+
+
+def ended_worker(how: signal.Signals, *folders: Path) -> dict[str, Any]:
+    """What `vllm_worker` told before it was ended; nothing that it has started is left."""
     process = subprocess.Popen(
-        [sys.executable, "-m", vllm_worker.__name__, str(model), *([str(tmp_path / "adapter")] if tuned else [])],
+        [sys.executable, "-m", vllm_worker.__name__, *map(str, folders)],
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
@@ -222,15 +253,18 @@ def test_the_papers_models_are_read_alike_and_no_process_outlives_the_one_that_u
     watchdog.start()
     try:
         assert process.stdout is not None
-        told = json.loads(next(line for line in process.stdout if line.startswith("{")))
+        told: dict[str, Any] = json.loads(next(line for line in process.stdout if line.startswith("{")))
         process.send_signal(how)
         process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGUSR1)
+        time.sleep(1)
+        raise
     finally:
         watchdog.cancel()
         process.kill()
     assert told["children"] and still_there(set(told["children"])) == set()
-    expected = plain.score(vllm_worker.RATINGS, vllm_worker.FIVE, chat=False)
-    np.testing.assert_allclose(told["answers"], expected, atol=5e-5)
+    return told
 
 
 def still_there(pids: set[int]) -> set[int]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
-from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from rallrec_pipeline.lake.provenance import read_sidecar
 from rallrec_pipeline.orchestration.assets import engine
 from rallrec_pipeline.orchestration.graph import GRAPH
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
-from rallrec_pipeline_tests.language_models.ray_loaders import calls, load_watched, remove_victim, two_nodes
+from rallrec_pipeline_tests.language_models.ray_loaders import calls, load_watched, two_nodes, victim_removed
 from rallrec_pipeline_tests.orchestration.tiny import make_world
 
 if "CI" not in os.environ:
@@ -36,21 +34,18 @@ def test_descriptions_survive_the_loss_of_a_node(tmp_path: Path, monkeypatch: py
     whole = shutil.copytree(lake, tmp_path / "whole")
     log = tmp_path / "log"
     log.mkdir()
-    (log / "hunt").touch()
     with two_nodes(tmp_path) as cluster:
         with settings.open("a", encoding="utf-8") as stream:
             stream.write(f'\n[ray]\naddress = "{cluster.address}"\nactors = 2\n')
         monkeypatch.setattr(engine, "load_on_node", partial(load_watched, log))
-        hunter = threading.Thread(target=remove_victim, args=(cluster, log))
-        hunter.start()
-        summary = materialize_dataset("small", ["item_descriptions"])
-        hunter.join()
+        with victim_removed(cluster, log):
+            summary = materialize_dataset("small", ["item_descriptions"])
     assert summary.error is None and summary.worked == {"item_descriptions": True}
     record = read_sidecar(lake, "item_descriptions", "small")
     assert record is not None and record.metadata["engine"]["lost"] == 1
     assert record.metadata["rows_computed"] == 10
-    begun, ended = (Counter(call[2] for call in calls(log) if call[0] == what) for what in ("begin", "end"))
-    assert (begun - ended).total() == 1, "only the call that was lost was begun again"
+    begun, ended = (sum(call[0] == what for call in calls(log)) for what in ("begin", "end"))
+    assert begun == ended + 1, "the call that was lost"
     cached = pl.concat(pl.read_parquet(part) for part in (lake / "cache" / "descriptions").glob("*.parquet"))
     assert cached.height == 10 and cached["key"].is_unique().all()
     monkeypatch.setenv("RALLREC_LAKE", str(whole))
@@ -59,6 +54,7 @@ def test_descriptions_survive_the_loss_of_a_node(tmp_path: Path, monkeypatch: py
     undisturbed = read_sidecar(whole, "item_descriptions", "small")
     assert undisturbed is not None and undisturbed.data_version == record.data_version
     assert undisturbed.fingerprint == record.fingerprint
+    assert ended == record.metadata["llm"]["rows"] == undisturbed.metadata["llm"]["rows"]
     own = ("run_id", "created_at")
     tables_of = [read_table(tables.ITEM_DESCRIPTIONS, each, "small").drop(own) for each in (lake, whole)]
     assert tables_of[0].equals(tables_of[1])

@@ -11,13 +11,14 @@ from rallrec_pipeline.datasets.readers import read_interactions, read_items, rea
 from rallrec_pipeline.datasets.sources import fetch_raw_files
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.text import clean_text
 from rallrec_pipeline.orchestration.run import Made, StageRun
 
 
 def raw_files(run: StageRun) -> Made:
     """The files as published, checked against their pinned SHA-256."""
-    source = run.spec.source
-    run.log(f"raw_files: from {source.location or 'an address each'} ({source.kind}), where they are not here yet")
+    where = clean_text(run.spec.source.location.partition("?")[0], 200) or "an address each"
+    run.log(f"raw_files: from {where} ({run.spec.source.kind}), where they are not here yet or have changed")
     files = fetch_raw_files(run.spec, run.lake, run.progress)
     return Made(files, {"files": [file.name for file in files], "bytes": sum(f.stat().st_size for f in files)})
 

