@@ -1,4 +1,4 @@
-"""A process that uses vLLM and waits to be ended: prints its answers, then the processes it has started.
+"""A process that uses vLLM and waits to be ended: prints its answers, its texts and the processes it has started.
 
 `python -m ….vllm_worker MODEL [ADAPTER]`, a folder each.
 """
