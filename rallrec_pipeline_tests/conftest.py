@@ -88,10 +88,10 @@ def model_path(downloads: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def engine(model_path: Path) -> TransformersEngine:
-    """The real LLM, loaded once; tests must not change it."""
+    """The real LLM, loaded once; tests must not change it. In float32, so that they see the same on every machine."""
     from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 
-    return TransformersEngine.load(model_path, ModelSettings())
+    return TransformersEngine.load(model_path, ModelSettings(dtype="float32"))
 
 
 @pytest.fixture(scope="session")

@@ -47,6 +47,7 @@ TORCH_MODULES = {
     "tuning.dropout",
     "tuning.loss",
     "tuning.packed_attention",
+    "tuning.short_attention",
     "tuning.train",
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -73,9 +73,9 @@ def _decode(
 
 def _sample(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> torch.Tensor:
     """One token per row of `logits` (b, vocabulary); returns (b,)."""
-    top, tokens = (logits.float() / sampling.temperature).topk(min(CANDIDATES, logits.shape[1]))
+    top, tokens = logits.topk(min(CANDIDATES, logits.shape[1]))
     whole = torch.logsumexp(logits.float() / sampling.temperature, dim=1, keepdim=True)
-    probabilities = (top - whole).exp()
+    probabilities = (top.float() / sampling.temperature - whole).exp()
     before = probabilities.cumsum(1) - probabilities
     kept = probabilities.masked_fill(before >= sampling.top_p, 0.0)
     choice = torch.multinomial(kept, 1, generator=generator)

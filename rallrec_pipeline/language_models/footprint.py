@@ -134,8 +134,8 @@ def batch_that_fits(use: Use, architecture: Architecture, settings: Settings, ki
 
 def default_budget(use: Use, architecture: Architecture, width: int, kind: str, eight_bit: bool = False) -> int:
     """Tokens of a pass where the settings do not say; `width` is the bytes of a number."""
-    if kind == "cpu":
-        return LEAST_TOKENS
+    if kind == "cpu":  # larger passes of tuning pay; with 16-bit weights they take no more memory
+        return LEAST_TOKENS * (4 // width) if use == "tune" else LEAST_TOKENS
     held = HELD * key_value_bytes(architecture, width)
     if use == "tune":
         held = architecture.layers * width * _backward_numbers(architecture, width, eight_bit)

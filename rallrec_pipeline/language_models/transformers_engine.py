@@ -21,12 +21,16 @@ from rallrec_pipeline.language_models.answers import AnswerTrie
 from rallrec_pipeline.language_models.architecture import architecture_of
 from rallrec_pipeline.language_models.batching import padded, token_batches
 from rallrec_pipeline.language_models.decoding import sample_batch
-from rallrec_pipeline.language_models.footprint import LEAST_TOKENS, Use, default_budget
+from rallrec_pipeline.language_models.footprint import Use, default_budget
 from rallrec_pipeline.language_models.memory import keep_freed_memory
 from rallrec_pipeline.language_models.prefix import compute_prefix, expand_prefix, shared_prefix, worthwhile_prefix
 from rallrec_pipeline.language_models.protocols import Progress, Sampling, Usage
 from rallrec_pipeline.language_models.tokens import TokenizedModel, load_tokenizer, unreadable
 from rallrec_pipeline.settings import ModelSettings
+
+# Of bitsandbytes, which peft loads: one warns at every product of every pass that activations are cast, one that a
+# kernel for 4-bit weights, which nothing here uses, is not installed.
+NOISY = ("bitsandbytes.autograd._functions", "bitsandbytes.backends.cpu.ops")
 
 
 class TransformersEngine(TokenizedModel):
@@ -51,6 +55,8 @@ class TransformersEngine(TokenizedModel):
         """
         keep_freed_memory()
         transformers.utils.logging.disable_progress_bar()  # the stages report their own progress
+        for name in NOISY:
+            logging.getLogger(name).setLevel(logging.ERROR)
         tokenizer = load_tokenizer(folder)
         try:
             model = AutoModelForCausalLM.from_pretrained(folder, **_load_options(settings))
@@ -179,8 +185,6 @@ class TransformersEngine(TokenizedModel):
 
 def default_tokens(model: Any, use: Use) -> int:
     """Tokens of a pass of `model` on its device where the settings do not say."""
-    if model.device.type == "cpu":
-        return LEAST_TOKENS
     eight_bit = bool(getattr(model, "is_loaded_in_8bit", False))
     architecture = architecture_of(model.config.to_dict())
     return default_budget(use, architecture, model.dtype.itemsize, model.device.type, eight_bit)
@@ -194,11 +198,12 @@ def _share_of(progress: Progress | None, number: int, passes: int) -> Progress |
 def _with_adapter(model: Any, adapter: Path, settings: ModelSettings) -> Any:
     """The model with the adapter merged into its weights, where they are float32.
 
-    Beside shorter ones it stays: they would be rounded anew, and an adapter's changes are about as small as that.
+    Beside shorter ones it stays, of their type: merged they would be rounded anew, and an adapter's changes are about
+    as small as that.
     """
     from peft import PeftModel
 
-    wrapped = PeftModel.from_pretrained(model, str(adapter))
+    wrapped = PeftModel.from_pretrained(model, str(adapter), autocast_adapter_dtype=settings.load_in_8bit)
     return wrapped.merge_and_unload() if model.dtype == torch.float32 and not settings.load_in_8bit else wrapped
 
 
@@ -214,8 +219,6 @@ def _load_options(settings: ModelSettings) -> dict[str, Any]:
     if settings.load_in_8bit:
         from transformers import BitsAndBytesConfig
 
-        # It warns at every product of every pass that activations are cast.
-        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
     return options
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +58,8 @@ def summed_loss(engine: TransformersEngine, batch: MicroBatch, trie: AnswerTrie)
     packed: dict[str, Any] = {}
     if batch.positions is not None:
         packed = {"position_ids": torch.from_numpy(batch.positions).to(device), "lengths": batch.lengths}
-    output = engine.backbone(input_ids=torch.from_numpy(batch.ids).to(device), use_cache=False, **packed)
+    with _adapter_in_bfloat16(engine.model):
+        output = engine.backbone(input_ids=torch.from_numpy(batch.ids).to(device), use_cache=False, **packed)
     hidden = output.last_hidden_state.flatten(0, 1)  # (b, t, d) -> (places, d)
     head = engine.model.get_output_embeddings().weight
     loss = torch.zeros((), device=device)
@@ -73,3 +74,15 @@ def summed_loss(engine: TransformersEngine, batch: MicroBatch, trie: AnswerTrie)
         losses = torch.nn.functional.cross_entropy(logits, children, reduction="none")
         loss = loss + (losses * weights).sum()
     return loss
+
+
+@contextmanager
+def _adapter_in_bfloat16(model: Any) -> Iterator[None]:
+    """Within it the adapter of a bfloat16 model, whose own weights are float32, computes in bfloat16 as well."""
+    if model.dtype != torch.bfloat16 or getattr(model, "is_loaded_in_8bit", False):
+        yield
+        return
+    from peft.helpers import disable_input_dtype_casting
+
+    with torch.autocast(model.device.type, torch.bfloat16), disable_input_dtype_casting(model):
+        yield

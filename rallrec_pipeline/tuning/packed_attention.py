@@ -13,6 +13,9 @@ from typing import Any
 import torch
 from transformers import AttentionInterface
 
+from rallrec_pipeline.language_models.attention import SHORT
+from rallrec_pipeline.tuning.short_attention import short_attention
+
 NAME = "rallrec_packed"
 # Decoders known to pass what they are not asked about to their attention, and to see across tokens nowhere else.
 PLAIN_DECODERS = frozenset({"llama", "mistral", "qwen2", "qwen3"})
@@ -36,6 +39,12 @@ def packed_attention(
     `MicroBatch`. The shared tokens attend anew in front of each example: for as few as they are that is cheaper than
     a mask, with which there is no fast kernel.
     """
+    if (
+        query.device.type == "cpu"
+        and lengths[0] + max(lengths[1:]) <= SHORT.get(query.element_size(), 0)
+        and not dropout
+    ):
+        return short_attention(query, key, value, lengths, scaling), None
     # One split, not slices: the gradient of a slice is a tensor of zeros as large as all tokens.
     parts = [states.split(lengths, dim=2) for states in (query, key, value)]
     grouped = query.shape[1] != key.shape[1]

@@ -46,6 +46,7 @@ PROMPTS = pl.DataFrame(
     }
 )
 ITEMS = pl.DataFrame({"item_id": TITLES[:6], "title": TITLES[:6], "year": "1995", "genres": "Drama"})
+FAR_TOO_MUCH = 1 << 46  # bytes; Ray counts in 1/10,000 of a byte with 64 bits
 SAMPLING = Sampling(4, 0.8, 0.9, seed=1)
 
 
@@ -224,15 +225,15 @@ def test_an_actor_waits_for_memory_and_says_so(
     settings: RaySettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one = settings.model_copy(update={"actors": 1, "wait_s": 0.5})
-    engine = ray_engine(one, load_texts, folder_of(tmp_path / "model"), memory=1 << 50)
+    engine = ray_engine(one, load_texts, folder_of(tmp_path / "model"), memory=FAR_TOO_MUCH)
     try:
-        with pytest.raises(ClusterError, match=r"\(1 CPUs, 0 GPUs, 1048576.0 GiB of memory\).*ray.memory_per_actor"):
+        with pytest.raises(ClusterError, match=r"\(1 CPUs, 0 GPUs, 65536.0 GiB of memory\).*ray.memory_per_actor"):
             engine.generate(["a"], SAMPLING)
     finally:
         engine.close()
-    assert "has room for an engine yet (1 CPUs, 0 GPUs, 1048576.0 GiB of memory)" in capsys.readouterr().err
+    assert "has room for an engine yet (1 CPUs, 0 GPUs, 65536.0 GiB of memory)" in capsys.readouterr().err
     none = one.model_copy(update={"memory_per_actor": 0.0, "wait_s": 600})
-    engine = ray_engine(none, load_texts, tmp_path / "model", memory=1 << 50)
+    engine = ray_engine(none, load_texts, tmp_path / "model", memory=FAR_TOO_MUCH)
     try:
         assert engine.generate(["a"], SAMPLING)
     finally:

@@ -18,7 +18,7 @@ from rallrec_pipeline.language_models.batching import HELD
 from rallrec_pipeline.language_models.models import fetch_model
 from rallrec_pipeline.language_models.prefix import shared_prefix
 from rallrec_pipeline.language_models.protocols import Sampling, Usage
-from rallrec_pipeline.language_models.transformers_engine import TransformersEngine, resolve_dtype
+from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 from rallrec_pipeline.settings import ModelSettings
 from rallrec_pipeline_tests.language_models.adapters import random_adapter
 
@@ -28,7 +28,7 @@ PROMPTS = [
     "Describe the movie Toy Story (1995), an animation, in ten words.",
     "Describe the movie Fargo in ten words.",
 ]
-TOLERANCE = 2e-2 if resolve_dtype("auto") == torch.bfloat16 else 2e-4
+TOLERANCE = 2e-4
 
 
 def test_encoding_is_the_mean_of_the_last_hidden_state(engine: TransformersEngine) -> None:
@@ -38,7 +38,7 @@ def test_encoding_is_the_mean_of_the_last_hidden_state(engine: TransformersEngin
             output = engine.model(torch.tensor([engine.tokenize(text)]), output_hidden_states=True)
         expected = output.hidden_states[-1][0].float().mean(0).numpy()
         cosine = vector @ expected / np.linalg.norm(vector) / np.linalg.norm(expected)
-        assert cosine > 0.999
+        assert cosine > 0.99999
 
 
 def test_scores_do_not_depend_on_the_batch(engine: TransformersEngine) -> None:
@@ -61,13 +61,20 @@ def test_yes_no_is_read_at_the_first_answer_position(engine: TransformersEngine)
 def test_nearly_greedy_sampling_equals_plain_generate(engine: TransformersEngine) -> None:
     """Prefix sharing, left padding and the grouped attention leave the text as transformers writes it."""
     texts = engine.generate(PROMPTS, Sampling(12, 1e-3, 1.0, seed=1))
-    same = 0
     for prompt, text in zip(PROMPTS, texts, strict=True):
         ids = torch.tensor([engine.prompt_tokens(prompt, chat=True)])
         output = engine.model.generate(ids, do_sample=False, max_new_tokens=12, pad_token_id=0)
-        same += text == engine.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
-    # bfloat16 rounds batches of other shapes differently: a near tie may fall the other way once
-    assert same >= (len(PROMPTS) if TOLERANCE < 1e-3 else len(PROMPTS) - 1)
+        assert text == engine.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+
+
+def test_bfloat16_only_rounds(engine: TransformersEngine, model_path: Path) -> None:
+    rounded = TransformersEngine.load(model_path, ModelSettings(dtype="bfloat16"))
+    prompts = [f"Ratings from 1 to 5:\n{text}:4\nAlien:" for text in TEXTS]
+    exact, found = (e.score(prompts, list("12345"), chat=False) for e in (engine, rounded))
+    np.testing.assert_allclose(found, exact, atol=0.03)
+    for a, b in zip(engine.encode(TEXTS), rounded.encode(TEXTS), strict=True):
+        assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.999
+    assert all(len(text.split()) > 3 for text in rounded.generate(PROMPTS, Sampling(12, 1e-3, 1.0, seed=1)))
 
 
 def test_sampling_is_reproducible_and_depends_on_the_seed(engine: TransformersEngine) -> None:

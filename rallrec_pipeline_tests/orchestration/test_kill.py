@@ -21,6 +21,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from rallrec_pipeline.lake.leftovers import TEMPORARY
 from rallrec_pipeline.lake.provenance import read_sidecar
 from rallrec_pipeline.orchestration.graph import GRAPH
 from rallrec_pipeline_tests.orchestration.tiny import make_world
@@ -106,8 +107,12 @@ def compare(whole: Path, broken: Path, dataset: str) -> None:
 
 
 def artefacts(lake: Path) -> dict[str, Any]:
-    """Content of all artefacts by path, without run ids and times."""
+    """Content of all artefacts by path, without run ids and times.
+
+    What a killed run was writing lies beside them under a temporary name, which `rallrec prune` removes after a day.
+    """
     files = [file for name in ARTEFACTS for file in (lake / name).rglob("*") if file.is_file()]
+    files = [file for file in files if not TEMPORARY.fullmatch(file.name)]
     return {file.relative_to(lake).as_posix(): content(file) for file in files}
 
 

@@ -16,6 +16,7 @@ from rallrec_pipeline.orchestration.graph import GRAPH
 from rallrec_pipeline.orchestration.jobs import RunSummary, materialize_dataset
 
 TEXT_STAGES = ("item_descriptions", "title_embeddings", "description_embeddings")
+CALLS = {stage: (1,) for stage in TEXT_STAGES} | {"item_descriptions": (1, 2)}  # a text that says nothing is asked again
 WANTED = [stage.name for stage in GRAPH if stage.group in ("raw", "data")] + ["base_model", *TEXT_STAGES]
 NAME = "increments"
 
@@ -67,7 +68,8 @@ def test_one_changed_item_costs_one_call_of_each_kind(first: RunSummary, source:
     assert all(summary.worked[stage] for stage in TEXT_STAGES)
     for stage in TEXT_STAGES:
         figures = reported(slice_lake, stage)
-        assert (figures["rows_stale"], figures["rows_computed"], figures["llm"]["rows"]) == (1, 1, 1), stage
+        assert (figures["rows_stale"], figures["rows_computed"]) == (1, 1), stage
+        assert figures["llm"]["rows"] in CALLS[stage], stage
         assert figures["rows_reused"] == items.height - 1 and figures["rows_new"] == figures["rows_orphaned"] == 0
     edit_items(source, "An Entirely Different Title", title)
     run()
@@ -89,7 +91,8 @@ def test_an_edited_template_that_is_reverted_costs_no_call(
         summary = run()
         assert summary.worked["item_descriptions"] and not summary.worked["title_embeddings"]
         figures = reported(slice_lake, "item_descriptions")
-        assert figures["rows_stale"] == figures["llm"]["rows"] == 25
+        assert figures["rows_stale"] == figures["rows_computed"] == 25
+        assert figures["llm"]["rows"] in range(25, 51)
         assert any("descriptions.template" in reason for reason in figures["why"])
     run()
     for stage in ("item_descriptions", "description_embeddings"):
