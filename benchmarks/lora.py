@@ -1,9 +1,10 @@
 """LoRA steps: ours against Hugging Face's Trainer as it comes, at the same effective batch.
 
 Both tune the same model (rank 8 on q_proj and v_proj, dropout 0.05, in the faster of bfloat16 and float32) on the same
-tuning prompts of MovieLens-100K. The peer pads each batch to its longest prompt, computes the logits of the whole vocabulary at every
-place and has its labels on the answer's token. Each side runs in a process of its own, since ours tells the C library
-how to treat freed memory. Needs raw files and base model in the lake, as `language_model.py`. Prints two JSON lines.
+tuning prompts of MovieLens-100K. The peer pads each batch to its longest prompt, computes the logits of the whole
+vocabulary at every place and has its labels on the answer's token. Each side runs in a process of its own, since ours
+tells the C library how to treat freed memory. Needs raw files and base model in the lake, as `language_model.py`.
+Prints two JSON lines.
 
     python benchmarks/lora.py --steps 1 --batch 8     quickly
 """
