@@ -16,7 +16,8 @@ from rallrec_pipeline.orchestration.graph import GRAPH
 from rallrec_pipeline.orchestration.jobs import RunSummary, materialize_dataset
 
 TEXT_STAGES = ("item_descriptions", "title_embeddings", "description_embeddings")
-CALLS = {stage: (1,) for stage in TEXT_STAGES} | {"item_descriptions": (1, 2)}  # a text that says nothing is asked again
+# A text that says nothing is asked for once more.
+CALLS = dict.fromkeys(TEXT_STAGES, (1,)) | {"item_descriptions": (1, 2)}
 WANTED = [stage.name for stage in GRAPH if stage.group in ("raw", "data")] + ["base_model", *TEXT_STAGES]
 NAME = "increments"
 
