@@ -25,6 +25,7 @@ from peak import gflop_per_token, peak_gflops
 from rows import print_row
 
 from rallrec_pipeline.language_models.models import model_folder
+from rallrec_pipeline.language_models.transformers_engine import TransformersEngine, resolve_dtype
 from rallrec_pipeline.settings import TuningSettings, lake_root, load_settings
 
 SCALE = [str(n) for n in range(1, 6)]
@@ -39,24 +40,32 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="optimizer steps that are timed, after one that is not")
     parser.add_argument("--batch", type=int, default=16, help="prompts of one step")
     parser.add_argument("--side", choices=("ours", "peer"), help="only this side, in this process")
+    parser.add_argument("--dtype", default=faster_dtype(), help="of the model, on both sides")
     options = parser.parse_args()
+    asked = (options.steps, options.batch, options.dtype)
     if options.side:
-        print(json.dumps((ours if options.side == "ours" else peer)(options.steps, options.batch)))
+        print(json.dumps((ours if options.side == "ours" else peer)(*asked)))
         return
-    rounds = [{side: run_side(side, options.steps, options.batch) for side in ("ours", "peer")} for _ in range(ROUNDS)]
+    rounds = [{side: run_side(side, *asked) for side in ("ours", "peer")} for _ in range(ROUNDS)]
     found = {side: min((r[side] for r in rounds), key=lambda result: result["seconds"]) for side in ("ours", "peer")}
     rates = {side: result["tokens"] / result["seconds"] for side, result in found.items()}
     print(f"padding of ours: {found['ours']['padding']:.1%}", file=sys.stderr)
     print_row("LoRA step", "useful tokens/s", rates["ours"], rates["peer"], "Trainer with its defaults", SPEED_TARGET)
     useful, peak = found["ours"]["useful"] / found["ours"]["seconds"], max(r["ours"]["peak"] for r in rounds)
     name, notes = "LoRA step, share of the peak", {"of all prompt tokens": rates["ours"] * found["ours"]["work"] / peak}
-    product = f"{found['ours']['dtype']} matrix product"
+    product = f"{options.dtype} matrix product"
     print_row(name, "useful GFLOP/s", useful, peak, product, PEAK_TARGET, notes=notes)
 
 
-def run_side(side: str, steps: int, batch: int) -> dict[str, Any]:
+def faster_dtype() -> str:
+    """What `model.dtype = "auto"` takes on this machine."""
+    return str(resolve_dtype("auto")).removeprefix("torch.")
+
+
+def run_side(side: str, steps: int, batch: int, dtype: str) -> dict[str, Any]:
     """The last line of a process that does one side."""
     command = [sys.executable, __file__, "--side", side, "--steps", str(steps), "--batch", str(batch)]
+    command += ["--dtype", dtype]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
@@ -68,16 +77,16 @@ def prompts_of(steps: int, batch: int) -> tuple[list[str], list[str]]:
     return rows["prompt"].to_list(), rows["answer"].to_list()
 
 
-def ours(steps: int, batch: int) -> dict[str, Any]:
+def ours(steps: int, batch: int, dtype: str) -> dict[str, Any]:
     """Seconds of our steps, what went through the model, and the machine's peak in the same type."""
-    from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
     from rallrec_pipeline.tuning.examples import make_example
     from rallrec_pipeline.tuning.lora import add_adapter
     from rallrec_pipeline.tuning.train import tune
 
     settings = load_settings("demo")
     tuning = TuningSettings(epochs=1, batch_size=batch)
-    engine = TransformersEngine.load(model_folder(lake_root(), settings.model), settings.model)
+    model = settings.model.model_copy(update={"dtype": dtype})
+    engine = TransformersEngine.load(model_folder(lake_root(), model), model)
     trie = engine.trie(SCALE)
     pairs = zip(*prompts_of(steps, batch), strict=True)
     examples = [make_example(engine, trie, SCALE, p, a, [], False, 0.0) for p, a in pairs]
@@ -93,22 +102,19 @@ def ours(steps: int, batch: int) -> dict[str, Any]:
         # What prompts share is computed once and counted once, and padding is of no use.
         "useful": work * result.computed * (1 - result.padding) * steps / (1 + steps),
         "peak": peak_gflops(engine.model.dtype),
-        "dtype": str(engine.model.dtype).removeprefix("torch."),
     }
 
 
-def peer(steps: int, batch: int) -> dict[str, Any]:
+def peer(steps: int, batch: int, dtype: str) -> dict[str, Any]:
     """Seconds of the Trainer's steps on the same prompts."""
     import transformers
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
 
-    from rallrec_pipeline.language_models.transformers_engine import resolve_dtype
-
     transformers.utils.logging.disable_progress_bar()
     folder = model_folder(lake_root(), load_settings("demo").model)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=resolve_dtype("auto"))
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=resolve_dtype(dtype))
     config = LoraConfig(r=8, lora_alpha=16, lora_dropout=0.05, target_modules=["q_proj", "v_proj"])
     rows = [
         {"input_ids": tokenizer(prompt)["input_ids"], "label": tokenizer(answer)["input_ids"][0]}

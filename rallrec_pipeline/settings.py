@@ -181,8 +181,8 @@ class TuningSettings(Section):
     tokens_per_batch: int | None = Field(
         None,
         gt=0,
-        description="Token budget of one forward and backward pass; memory grows with it. None takes 1,024, on a "
-        "GPU as many as 4 GiB hold.",
+        description="Token budget of one forward and backward pass; memory grows with it. None takes 1,024, in 16 "
+        "bits 2,048, on a GPU as many as 4 GiB hold.",
     )
     checkpoint_every: int = Field(
         10, ge=0, description="Optimizer steps between two checkpoints, where a killed run goes on; 0 writes none."

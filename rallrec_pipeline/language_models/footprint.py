@@ -36,6 +36,8 @@ FORWARD_HIDDEN, FORWARD_INTERMEDIATE = 10, 3
 BACKWARD_HIDDEN, BACKWARD_INTERMEDIATE = 14, 3
 # bitsandbytes keeps the input of every product; with 16-bit weights norms and adapter hold float32 copies besides.
 EIGHT_BIT_BACKWARD_HIDDEN, EIGHT_BIT_BACKWARD_INTERMEDIATE = 18, 4
+# Scores of a layer's attention, which a CPU holds where they are few (`attention.py`): in three forms.
+MOST_SCORES, SCORE_BYTES = 1 << 22, 12
 LOGIT_COPIES = 3  # logits, their scaled copy and its exponentials, all float32
 ADAPTER_BYTES = 16  # of each trained weight: itself, its gradient and two moments, float32
 
@@ -71,6 +73,8 @@ def footprint(
     weights = weight_bytes(architecture, model)
     activations = width * tokens * _forward_numbers(architecture)
     cache = tuning = 0
+    if kind == "cpu" and use != "tune":
+        activations += min(MOST_SCORES, round(architecture.heads * tokens * prompt_tokens)) * SCORE_BYTES
     if use == "generate":
         sequences = settings.descriptions.batch_size
         held = round(prompt_tokens) + settings.descriptions.max_new_tokens
@@ -134,13 +138,18 @@ def batch_that_fits(use: Use, architecture: Architecture, settings: Settings, ki
 
 def default_budget(use: Use, architecture: Architecture, width: int, kind: str, eight_bit: bool = False) -> int:
     """Tokens of a pass where the settings do not say; `width` is the bytes of a number."""
-    if kind == "cpu":  # larger passes of tuning pay; with 16-bit weights they take no more memory
-        return LEAST_TOKENS * (4 // width) if use == "tune" else LEAST_TOKENS
+    if kind == "cpu":
+        return cpu_budget(use, width, eight_bit)
     held = HELD * key_value_bytes(architecture, width)
     if use == "tune":
         held = architecture.layers * width * _backward_numbers(architecture, width, eight_bit)
     fitting = PASS_BYTES // (held + width * _forward_numbers(architecture))
     return max(LEAST_TOKENS, min(MOST_TOKENS, fitting))
+
+
+def cpu_budget(use: Use, width: int, eight_bit: bool = False) -> int:
+    """The same on a CPU. Larger passes of tuning pay, and in 16 bits they take no more memory than in float32."""
+    return 2 * LEAST_TOKENS if use == "tune" and width == 2 and not eight_bit else LEAST_TOKENS
 
 
 def _with_budget(settings: Settings, tokens: int) -> Settings:

@@ -21,7 +21,7 @@ from rallrec_pipeline.language_models.answers import AnswerTrie
 from rallrec_pipeline.language_models.architecture import architecture_of
 from rallrec_pipeline.language_models.batching import padded, token_batches
 from rallrec_pipeline.language_models.decoding import sample_batch
-from rallrec_pipeline.language_models.footprint import Use, default_budget
+from rallrec_pipeline.language_models.footprint import Use, cpu_budget, default_budget
 from rallrec_pipeline.language_models.memory import keep_freed_memory
 from rallrec_pipeline.language_models.prefix import compute_prefix, expand_prefix, shared_prefix, worthwhile_prefix
 from rallrec_pipeline.language_models.protocols import Progress, Sampling, Usage
@@ -185,9 +185,10 @@ class TransformersEngine(TokenizedModel):
 
 def default_tokens(model: Any, use: Use) -> int:
     """Tokens of a pass of `model` on its device where the settings do not say."""
-    eight_bit = bool(getattr(model, "is_loaded_in_8bit", False))
-    architecture = architecture_of(model.config.to_dict())
-    return default_budget(use, architecture, model.dtype.itemsize, model.device.type, eight_bit)
+    width, eight_bit = model.dtype.itemsize, bool(getattr(model, "is_loaded_in_8bit", False))
+    if model.device.type == "cpu":  # its budget asks for no sizes, which not every model states
+        return cpu_budget(use, width, eight_bit)
+    return default_budget(use, architecture_of(model.config.to_dict()), width, model.device.type, eight_bit)
 
 
 def _share_of(progress: Progress | None, number: int, passes: int) -> Progress | None:
@@ -198,8 +199,8 @@ def _share_of(progress: Progress | None, number: int, passes: int) -> Progress |
 def _with_adapter(model: Any, adapter: Path, settings: ModelSettings) -> Any:
     """The model with the adapter merged into its weights, where they are float32.
 
-    Beside shorter ones it stays, of their type: merged they would be rounded anew, and an adapter's changes are about
-    as small as that.
+    Beside shorter ones it stays, in their type where that has 16 bits: merged they would be rounded anew, and an
+    adapter's changes are about as small as that.
     """
     from peft import PeftModel
 

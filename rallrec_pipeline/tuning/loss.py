@@ -14,6 +14,7 @@ from rallrec_pipeline.language_models.transformers_engine import TransformersEng
 from rallrec_pipeline.tuning.batches import MicroBatch, micro_batches
 from rallrec_pipeline.tuning.examples import Example
 from rallrec_pipeline.tuning.packed_attention import packed_attention_in
+from rallrec_pipeline.tuning.short_attention import layout_of
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,9 @@ def summed_loss(engine: TransformersEngine, batch: MicroBatch, trie: AnswerTrie)
     device = engine.device
     packed: dict[str, Any] = {}
     if batch.positions is not None:
+        layout = layout_of(batch.lengths, engine.model.dtype, device)
         packed = {"position_ids": torch.from_numpy(batch.positions).to(device), "lengths": batch.lengths}
+        packed["layout"] = layout
     with _adapter_in_bfloat16(engine.model):
         output = engine.backbone(input_ids=torch.from_numpy(batch.ids).to(device), use_cache=False, **packed)
     hidden = output.last_hidden_state.flatten(0, 1)  # (b, t, d) -> (places, d)
@@ -78,7 +81,7 @@ def summed_loss(engine: TransformersEngine, batch: MicroBatch, trie: AnswerTrie)
 
 @contextmanager
 def _adapter_in_bfloat16(model: Any) -> Iterator[None]:
-    """Within it the adapter of a bfloat16 model, whose own weights are float32, computes in bfloat16 as well."""
+    """Within it an adapter over a bfloat16 model computes in bfloat16, too; its weights stay float32."""
     if model.dtype != torch.bfloat16 or getattr(model, "is_loaded_in_8bit", False):
         yield
         return

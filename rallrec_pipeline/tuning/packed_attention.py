@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from transformers import AttentionInterface
 
-from rallrec_pipeline.language_models.attention import SHORT
-from rallrec_pipeline.tuning.short_attention import short_attention
+from rallrec_pipeline.tuning.short_attention import Layout, short_attention
 
 NAME = "rallrec_packed"
 # Decoders known to pass what they are not asked about to their attention, and to see across tokens nowhere else.
@@ -29,6 +28,7 @@ def packed_attention(
     attention_mask: torch.Tensor | None,
     *,
     lengths: tuple[int, ...],
+    layout: Layout | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     **options: Any,
@@ -36,15 +36,12 @@ def packed_attention(
     """Causal attention of each example over the shared tokens and its own; returns (1, tokens, heads, d).
 
     `query` is (1, heads, tokens, d); `key` and `value` are (1, key heads, tokens, d). `lengths` are those of
-    `MicroBatch`. The shared tokens attend anew in front of each example: for as few as they are that is cheaper than
-    a mask, with which there is no fast kernel.
+    `MicroBatch`. With a `layout`, which is one of these lengths, all examples go through a few products at once.
+    Without one each takes PyTorch's kernel, the shared tokens anew in front of it: for as few as they are that is
+    cheaper than a mask, with which there is no fast kernel.
     """
-    if (
-        query.device.type == "cpu"
-        and lengths[0] + max(lengths[1:]) <= SHORT.get(query.element_size(), 0)
-        and not dropout
-    ):
-        return short_attention(query, key, value, lengths, scaling), None
+    if layout is not None and not dropout:
+        return short_attention(query, key, value, layout, scaling), None
     # One split, not slices: the gradient of a slice is a tensor of zeros as large as all tokens.
     parts = [states.split(lengths, dim=2) for states in (query, key, value)]
     grouped = query.shape[1] != key.shape[1]

@@ -74,7 +74,10 @@ def test_bfloat16_only_rounds(engine: TransformersEngine, model_path: Path) -> N
     np.testing.assert_allclose(found, exact, atol=0.03)
     for a, b in zip(engine.encode(TEXTS), rounded.encode(TEXTS), strict=True):
         assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.999
-    assert all(len(text.split()) > 3 for text in rounded.generate(PROMPTS, Sampling(12, 1e-3, 1.0, seed=1)))
+    likely, same = Sampling(4, 1e-3, 1.0, seed=1), 0
+    for exact_text, text in zip(engine.generate(PROMPTS, likely), rounded.generate(PROMPTS, likely), strict=True):
+        same += text == exact_text
+    assert same >= len(PROMPTS) - 1  # a near tie may fall the other way once
 
 
 def test_sampling_is_reproducible_and_depends_on_the_seed(engine: TransformersEngine) -> None:

@@ -112,8 +112,9 @@ def artefacts(lake: Path) -> dict[str, Any]:
     What a killed run was writing lies beside them under a temporary name, which `rallrec prune` removes after a day.
     """
     files = [file for name in ARTEFACTS for file in (lake / name).rglob("*") if file.is_file()]
-    files = [file for file in files if not TEMPORARY.fullmatch(file.name)]
-    return {file.relative_to(lake).as_posix(): content(file) for file in files}
+    found = {file.relative_to(lake): file for file in files}
+    kept = {name for name in found if not any(TEMPORARY.fullmatch(part) for part in name.parts)}
+    return {name.as_posix(): content(found[name]) for name in kept}
 
 
 def content(file: Path) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,11 @@ from transformers import LlamaConfig, Qwen2Config
 
 from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 from rallrec_pipeline.settings import TuningSettings
-from rallrec_pipeline.tuning import packed_attention
-from rallrec_pipeline.tuning.examples import Example, Target
+from rallrec_pipeline.tuning import short_attention
 from rallrec_pipeline.tuning.loss import accumulate_gradient
-from rallrec_pipeline.tuning.packed_attention import can_pack
-from rallrec_pipeline_tests.tuning.tiny import PREFIX, TRIE, tiny_engine, tiny_examples
+from rallrec_pipeline.tuning.packed_attention import can_pack, packed_attention
+from rallrec_pipeline.tuning.short_attention import Layout, layout_of
+from rallrec_pipeline_tests.tuning.tiny import TRIE, tiny_engine, tiny_examples
 
 EXAMPLES = tiny_examples(13)
 WHOLE = 10_000
@@ -30,11 +29,9 @@ def tiny(model_path: Path) -> TransformersEngine:
     return engine
 
 
-def gradient(
-    engine: TransformersEngine, budget: int, pack: bool, examples: Sequence[Example] = EXAMPLES
-) -> tuple[float, dict[str, torch.Tensor]]:
+def gradient(engine: TransformersEngine, budget: int, pack: bool) -> tuple[float, dict[str, torch.Tensor]]:
     engine.model.zero_grad()
-    loss = accumulate_gradient(engine, examples, TRIE, budget, pack).loss
+    loss = accumulate_gradient(engine, EXAMPLES, TRIE, budget, pack).loss
     return loss, {n: p.grad.clone() for n, p in engine.model.named_parameters() if p.grad is not None}
 
 
@@ -53,13 +50,15 @@ def plain_gradient(engine: TransformersEngine) -> tuple[float, dict[str, torch.T
     return loss.item(), {n: p.grad.clone() for n, p in engine.model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("short", [True, False], ids=["products", "kernel"])
-@pytest.mark.parametrize(("budget", "pack"), [(WHOLE, False), (60, False), (WHOLE, True), (100, True), (20, True)])
+@pytest.mark.parametrize(
+    ("budget", "pack", "longest"),
+    [(WHOLE, False, 0), (60, False, 0), *((n, True, longest) for n in (WHOLE, 100, 20) for longest in (0, 99))],
+)
 def test_the_gradient_is_that_of_the_whole_batch(
-    tiny: TransformersEngine, budget: int, pack: bool, short: bool, monkeypatch: pytest.MonkeyPatch
+    tiny: TransformersEngine, budget: int, pack: bool, longest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not short:
-        monkeypatch.setattr(packed_attention, "SHORT", {})
+    """Packed, by the kernel (`longest` 0) and by a few products."""
+    monkeypatch.setattr(short_attention, "LONGEST", {torch.float32: longest})
     loss, wanted = plain_gradient(tiny)
     found_loss, found = gradient(tiny, budget, pack)
     assert found_loss == pytest.approx(loss, rel=1e-5)
@@ -69,34 +68,62 @@ def test_the_gradient_is_that_of_the_whole_batch(
         torch.testing.assert_close(found[name], grad, rtol=1e-4, atol=1e-6 * float(grad.abs().max()))
 
 
-@pytest.mark.parametrize("width", [2, 40], ids=["prefix the longest", "example the longest"])
-def test_a_prefix_may_be_longer_than_what_follows(tiny: TransformersEngine, width: int) -> None:
-    examples = [Example((*PREFIX, *range(8, 8 + n)), (Target(11 + n, 0, 1, 1.0),)) for n in (1, width, 2)]
-    wanted_loss, wanted = gradient(tiny, WHOLE, pack=False, examples=examples)
-    loss, found = gradient(tiny, WHOLE, pack=True, examples=examples)
-    assert loss == pytest.approx(wanted_loss, rel=1e-5)
-    for name, grad in wanted.items():
-        torch.testing.assert_close(found[name], grad, rtol=1e-4, atol=1e-6 * float(grad.abs().max()))
+@pytest.mark.parametrize("lengths", [(12, 3, 40, 2), (12, 1, 2, 2), (0, 7, 9), (5, 5)])
+def test_a_few_products_are_attention_of_one_example_at_a_time(lengths: tuple[int, ...]) -> None:
+    """Gradient included; also where the prefix is the longest, where there is none, and where there is one example."""
+    made = torch.Generator().manual_seed(1)
+    states = [torch.randn(1, heads, sum(lengths), 8, generator=made).requires_grad_() for heads in (6, 2, 2)]
+    pushed = torch.randn(1, sum(lengths), 6, 8, generator=made)
+    found = []
+    for layout in (None, Layout.of(lengths)):
+        mixed, _ = packed_attention(torch.nn.Module(), *states, None, lengths=lengths, layout=layout, scaling=0.3)
+        found.append((mixed, *torch.autograd.grad(mixed, states, pushed)))
+    for by_kernel, by_products in zip(*found, strict=True):
+        torch.testing.assert_close(by_products, by_kernel, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("lengths", "dtype", "taken"),
+    [
+        ((18, 60, 65, 66), torch.bfloat16, True),
+        ((18, 60, 65, 66), torch.float32, False),  # nothing is gained
+        ((18, 303, 303), torch.bfloat16, False),  # long
+        ((18, 302, 302), torch.bfloat16, True),
+        ((20, 160, 15, 15, 15), torch.bfloat16, False),  # one long example would pad all others
+        ((150, 15, 15, 15, 15), torch.bfloat16, False),  # so would a long prefix
+        (None, torch.bfloat16, False),  # not packed
+    ],
+)
+def test_short_and_even_examples_go_through_a_few_products(
+    lengths: tuple[int, ...] | None, dtype: torch.dtype, taken: bool
+) -> None:
+    assert (layout_of(lengths, dtype, torch.device("cpu")) is not None) is taken
+    assert layout_of(lengths, dtype, torch.device("meta")) is None
+
+
+@pytest.mark.parametrize("longest", [0, 99])
 @pytest.mark.parametrize("pack", [False, True])
-def test_an_adapter_computes_in_bfloat16_and_keeps_its_weights_in_float32(model_path: Path, pack: bool) -> None:
+def test_an_adapter_computes_in_bfloat16_and_keeps_its_weights_in_float32(
+    model_path: Path, pack: bool, longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(short_attention, "LONGEST", {torch.bfloat16: longest})
     engine = tiny_engine(model_path, TuningSettings(dropout=0.0))
     _, wanted = gradient(engine, WHOLE, pack)
-    weights = {n: p.clone() for n, p in engine.model.named_parameters() if p.requires_grad}
+    weights = {n: p.detach().clone() for n, p in engine.model.named_parameters() if p.requires_grad}
     engine.model.to(torch.bfloat16)
     for name, parameter in engine.model.named_parameters():
         if name in weights:
             parameter.data = weights[name]
     seen: set[torch.dtype] = set()
     for name, module in engine.model.named_modules():
-        if "lora_A.default" in name:
-            module.register_forward_hook(lambda module, given, made: seen.add(made.dtype))
+        if name.endswith("lora_A.default"):
+            module.register_forward_hook(lambda module, given, made: seen.update((given[0].dtype, made.dtype)))
     _, found = gradient(engine, WHOLE, pack)
     assert seen == {torch.bfloat16}
     for name, grad in found.items():
         assert grad.dtype == torch.float32
         assert torch.cosine_similarity(grad.flatten(), wanted[name].flatten(), dim=0) > 0.99
+        assert grad.norm() == pytest.approx(float(wanted[name].norm()), rel=0.1)
 
 
 def test_a_packed_step_leaves_scoring_as_it_was(tiny: TransformersEngine) -> None:
