@@ -96,12 +96,15 @@ def _top(similarity: NDArray[np.float32], lengths: NDArray[np.int32], k: int) ->
     Value and position are packed into one integer, so that selection is exact and ties are broken by position.
     """
     longest = similarity.shape[1]
-    bits = (similarity.astype(np.float32) + 0.0).view(np.int32)  # + 0.0 makes -0.0 equal to 0.0
-    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # integers in the order of the floats
+    bits = (similarity + np.float32(0)).view(np.int32)  # + 0 makes -0.0 equal to 0.0
+    bits ^= (bits >> 31) & 0x7FFFFFFF  # integers in the order of the floats
     position = np.arange(longest, dtype=np.int64)
-    keys = (ordered.astype(np.int64) << 32) | position
-    keys[position[None, :] >= lengths[:, None]] = _MASKED
+    keys = bits.astype(np.int64)
+    keys <<= 32
+    keys |= position
+    keys[position >= lengths[:, None]] = _MASKED
     if k < longest:
-        keys = np.partition(keys, longest - k, axis=1)[:, longest - k :]
+        keys.partition(longest - k, axis=1)
+        keys = keys[:, longest - k :]
     keys = np.sort(keys, axis=1)[:, ::-1]
     return np.where(keys == _MASKED, NO_ITEM, keys & 0xFFFFFFFF).astype(np.int32)

@@ -52,10 +52,11 @@ def _merge(
         keep_left = (left >= 0) & ~((in_recent >= 0) & recent_wins[np.arange(left.shape[1]), in_recent])
         keep_right = (right >= 0) & ((in_relevant < 0) | recent_wins[in_relevant, np.arange(right.shape[1])])
         kept = np.concatenate([keep_left, keep_right], axis=1)[:, slots]
-        places = np.cumsum(kept, axis=1) - 1
-        rows, columns = np.nonzero(kept & (places < k))
+        places = np.cumsum(kept, axis=1, dtype=np.int32)
+        kept &= places <= k
+        rows = np.nonzero(kept)[0]
         chosen = np.concatenate([left, right], axis=1)[:, slots]
-        merged[start + rows, places[rows, columns]] = chosen[rows, columns]
+        merged[start + rows, places[kept] - 1] = chosen[kept]
     return merged
 
 
