@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 START_S = 120
@@ -17,7 +18,10 @@ def test_ctrl_c_is_one_line_and_leaves_nothing_half_written(slice_lake: Path, tm
     lake = tmp_path / "lake"
     for name in ("catalog", "models"):
         shutil.copytree(slice_lake / name, lake / name, symlinks=True)
-    environment = os.environ | {"RALLREC_LAKE": str(lake), "DAGSTER_HOME": ""}
+    settings, plain = tmp_path / "settings.toml", Path(os.environ["RALLREC_SETTINGS"]).read_text(encoding="utf-8")
+    # Texts one at a time, each stored at once.
+    settings.write_text(plain.replace("batch_size = 16", "batch_size = 1\nflush_every = 1"), encoding="utf-8")
+    environment = os.environ | {"RALLREC_LAKE": str(lake), "RALLREC_SETTINGS": str(settings), "DAGSTER_HOME": ""}
     process = subprocess.Popen(
         [sys.executable, "-m", "rallrec_pipeline.cli", "run", "slice"],
         stderr=subprocess.PIPE,
@@ -30,9 +34,15 @@ def test_ctrl_c_is_one_line_and_leaves_nothing_half_written(slice_lake: Path, tm
     for line in process.stderr:
         lines.append(line)
         if "loading" in line:
-            # Long enough for the weights to be loaded, and the LLM to be at work.
-            threading.Timer(4, process.send_signal, [signal.SIGINT]).start()
+            threading.Thread(target=interrupt_at_work, args=(process, lake), daemon=True).start()
     assert process.wait(START_S) == 130
     assert lines[-1].startswith("rallrec: interrupted") and not any("Traceback" in line for line in lines)
     assert not list(lake.rglob(".*.tmp")) and (lake / "tables" / "samples" / "slice.parquet").exists()
     assert not (lake / "provenance" / "slice" / "item_descriptions.json").exists()
+
+
+def interrupt_at_work(process: subprocess.Popen[str], lake: Path) -> None:
+    """As Ctrl-C, as soon as a first text is stored: then the LLM is at the second."""
+    while not any((lake / "cache" / "descriptions").glob("*.parquet")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)

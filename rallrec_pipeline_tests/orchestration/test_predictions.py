@@ -203,7 +203,7 @@ def test_a_tuned_method_is_scored_with_its_own_adapter(first: StageRun) -> None:
     for tuned, plain in (("rallrec", "zero_shot_rating"), ("recent", "zero_shot_rating_recent")):
         assert scores(first, tuned).shape == scores(first, plain).shape == (TEST, 5)
         assert np.abs(scores(first, tuned) - scores(first, plain)).max() > 1e-3
-    settings = ModelSettings(dtype="float32")
+    settings = SETTINGS.model
     engine = TransformersEngine.load(first.lake / "models" / settings.name, settings, checkpoint(first, "recent"))
     prompts = read_table(tables.prompts_table("evaluation"), first.lake, DATASET).filter(
         (pl.col("split") == "test") & (pl.col("prompt_form") == "recent") & (pl.col("answer_form") == "rating")
