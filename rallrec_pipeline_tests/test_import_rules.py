@@ -40,6 +40,7 @@ HEAVY = {"torch", "transformers", "peft", "accelerate", "bitsandbytes", "faiss",
 TORCH_MODULES = {
     "language_models.attention",
     "language_models.decoding",
+    "language_models.forward",
     "language_models.prefix",
     "language_models.transformers_engine",
     "tuning.batches",

@@ -106,10 +106,10 @@ def liking_probability(probabilities: NDArray[np.float64], form: AnswerForm, spe
 
 
 def _missing(keys: Sequence[str], prompts: Sequence[str], found: pl.DataFrame) -> list[tuple[str, str]]:
-    """(key, prompt) of what was never scored. Longest first: if memory does not suffice, it fails at once."""
+    """(key, prompt) of what was never scored, ordered by prompt: what begins alike comes into one chunk."""
     known = set(found["key"])
     distinct = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
-    return sorted(distinct.items(), key=lambda pair: (-len(pair[1]), pair[0]))
+    return sorted(distinct.items(), key=lambda pair: pair[1])
 
 
 def _score_chunks(

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache
 
-from rallrec_pipeline.language_models.prefix import compute_prefix, expand_prefix, shared_prefix
+from rallrec_pipeline.language_models.prefix import compute_prefix, expand_prefix
 from rallrec_pipeline.language_models.protocols import CANDIDATES, Sampling
+from rallrec_pipeline.language_models.sections import shared_prefix
 
 SHRINK_AT = 0.75  # the batch is compacted when less than this share of it is still unfinished
 
@@ -26,7 +27,7 @@ def sample_batch(
     shared = shared_prefix(prompts)
     longest = max(len(p) for p in prompts) - shared  # at least one token of each prompt is its own
     with torch.inference_mode():
-        prefix = compute_prefix(model, prompts[0][:shared])
+        prefix = compute_prefix(model, [prompts[0][:shared]])
         cache = expand_prefix(prefix, len(prompts), shared + longest + sampling.max_new_tokens)
         rests = [list(prompt[shared:]) for prompt in prompts]
         ids = torch.tensor([[fill] * (longest - len(r)) + r for r in rests], device=device)  # (b, longest)

@@ -38,6 +38,7 @@ BACKWARD_HIDDEN, BACKWARD_INTERMEDIATE = 14, 3
 EIGHT_BIT_BACKWARD_HIDDEN, EIGHT_BIT_BACKWARD_INTERMEDIATE = 18, 4
 # Scores of a layer's attention, which a CPU holds where they are few (`attention.py`): in three forms.
 MOST_SCORES, SCORE_BYTES = 1 << 22, 12
+SCORED_HELD = 2 * HELD  # a batch, each prompt with its own copy of what it shares, and what a section's groups share
 LOGIT_COPIES = 3  # logits, their scaled copy and its exponentials, all float32
 ADAPTER_BYTES = 16  # of each trained weight: itself, its gradient and two moments, float32
 
@@ -81,7 +82,7 @@ def footprint(
         cache = sequences * held * key_value_bytes(architecture, width)
         activations += sequences * architecture.vocabulary * 4 * LOGIT_COPIES
     elif use == "score":
-        cache = HELD * tokens * key_value_bytes(architecture, width)  # each prompt has its own of a shared prefix
+        cache = SCORED_HELD * tokens * key_value_bytes(architecture, width)
     elif use == "tune":
         tuning = adapter_parameters(architecture, settings) * ADAPTER_BYTES
         tuning += architecture.layers * width * tokens * _backward_numbers(architecture, width, model.load_in_8bit)
@@ -140,7 +141,7 @@ def default_budget(use: Use, architecture: Architecture, width: int, kind: str, 
     """Tokens of a pass where the settings do not say; `width` is the bytes of a number."""
     if kind == "cpu":
         return cpu_budget(use, width, eight_bit)
-    held = HELD * key_value_bytes(architecture, width)
+    held = SCORED_HELD * key_value_bytes(architecture, width)
     if use == "tune":
         held = architecture.layers * width * _backward_numbers(architecture, width, eight_bit)
     fitting = PASS_BYTES // (held + width * _forward_numbers(architecture))

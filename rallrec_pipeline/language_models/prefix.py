@@ -1,16 +1,13 @@
-"""Tokens that all prompts begin with are computed once."""
+"""Keys and values of tokens that several prompts begin with."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import takewhile
 from typing import Any
 
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer
-
-MIN_SHARED = 8  # tokens: below this, copying the keys of the prefix costs what it saves
 
 
 class RoomyLayer(DynamicLayer):
@@ -21,12 +18,13 @@ class RoomyLayer(DynamicLayer):
     """
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, batch: int, capacity: int) -> None:
-        """`keys` and `values` (1, heads, tokens, width) are those of the prefix."""
+        """`keys` and `values` (1 or batch, heads, tokens, width) are those of the prefix."""
         super().__init__()
         self.capacity, self.batch, self.length = capacity, batch, keys.shape[-2]
         self.lazy_initialization(keys, values)
         self._keys[:, :, : self.length] = keys
         self._values[:, :, : self.length] = values
+        self._show()
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         heads, width = key_states.shape[1], key_states.shape[3]
@@ -43,7 +41,7 @@ class RoomyLayer(DynamicLayer):
         self._keys[:, :, self.length : end] = key_states
         self._values[:, :, self.length : end] = value_states
         self.length = end
-        return self._keys[:, :, :end], self._values[:, :, :end]
+        return self._show()
 
     def get_seq_length(self) -> int:
         return self.length
@@ -52,32 +50,37 @@ class RoomyLayer(DynamicLayer):
         self._keys = self._keys.transpose(2, 3)[indices].transpose(2, 3)  # the order in memory stays
         self._values = self._values[indices]
         self.batch = len(indices)
+        self._show()
+
+    def _show(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Point `keys` and `values` at what is filled."""
+        self.keys, self.values = self._keys[:, :, : self.length], self._values[:, :, : self.length]
+        return self.keys, self.values
 
 
-def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
-    """How many leading tokens all prompts share, at least one token of each left over."""
-    alike = takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts, strict=False))
-    return max(0, min(sum(1 for _ in alike), min(map(len, prompts)) - 1))
+def compute_prefix(model: Any, prefixes: Sequence[Sequence[int]], known: Cache | None = None) -> Cache:
+    """Keys and values of `prefixes`, all equally long, a row each; `model` may be a backbone or have a head.
 
-
-def worthwhile_prefix(prompts: Sequence[Sequence[int]]) -> int:
-    """`shared_prefix`, or 0 where it is too short, or the prompts too few, to be worth it."""
-    shared = shared_prefix(prompts) if len(prompts) > 1 else 0
-    return shared if shared >= MIN_SHARED else 0
-
-
-def compute_prefix(model: Any, prefix: Sequence[int]) -> Cache:
-    """Keys and values of `prefix` for one row; `model` may be a backbone or have a head."""
-    cache = DynamicCache()
-    device = next(model.parameters()).device
-    if prefix:
-        model(input_ids=torch.tensor([list(prefix)], device=device), past_key_values=cache, use_cache=True)
+    `known` holds what is there already of the first tokens, the same in all.
+    """
+    rows, length = len(prefixes), len(prefixes[0])
+    cache = expand_prefix(known, rows, length) if known is not None else DynamicCache()
+    rest = [list(prefix[cache.get_seq_length() :]) for prefix in prefixes]
+    if rest[0]:
+        device = next(model.parameters()).device
+        model(input_ids=torch.tensor(rest, device=device), past_key_values=cache, use_cache=True)
     return cache
 
 
-def expand_prefix(prefix: Cache, batch: int, capacity: int) -> Cache:
-    """A cache for `batch` rows that begin with `prefix`, with room for `capacity` tokens in all."""
+def expand_prefix(prefix: Cache, batch: int, capacity: int, rows: Sequence[int] | None = None) -> Cache:
+    """A cache for `batch` rows that begin with `prefix`, with room for `capacity` tokens in all.
+
+    Where `prefix` has several rows, `rows` names the one of each row of the batch.
+    """
     if not prefix.layers:
         return DynamicCache()
     layers: list[Any] = prefix.layers
-    return Cache(layers=[RoomyLayer(layer.keys, layer.values, batch, capacity) for layer in layers])
+    if rows is None:
+        return Cache(layers=[RoomyLayer(layer.keys, layer.values, batch, capacity) for layer in layers])
+    picked = torch.tensor(rows, device=layers[0].keys.device)
+    return Cache(layers=[RoomyLayer(layer.keys[picked], layer.values[picked], batch, capacity) for layer in layers])

@@ -6,7 +6,7 @@ import functools
 import gc
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,12 @@ from transformers import AutoModelForCausalLM
 from rallrec_pipeline.language_models import attention
 from rallrec_pipeline.language_models.answers import AnswerTrie
 from rallrec_pipeline.language_models.architecture import architecture_of
-from rallrec_pipeline.language_models.batching import padded, token_batches
 from rallrec_pipeline.language_models.decoding import sample_batch
 from rallrec_pipeline.language_models.footprint import Use, cpu_budget, default_budget
+from rallrec_pipeline.language_models.forward import Batch, Decoder
 from rallrec_pipeline.language_models.memory import keep_freed_memory
-from rallrec_pipeline.language_models.prefix import compute_prefix, expand_prefix, shared_prefix, worthwhile_prefix
 from rallrec_pipeline.language_models.protocols import Progress, Sampling, Usage
+from rallrec_pipeline.language_models.sections import Plan, plan_apart, plan_shared, shared_prefix
 from rallrec_pipeline.language_models.tokens import TokenizedModel, load_tokenizer, unreadable
 from rallrec_pipeline.settings import ModelSettings
 
@@ -72,18 +72,17 @@ class TransformersEngine(TokenizedModel):
         model = self.model
         return model.get_base_model().model if hasattr(model, "get_base_model") else model.model
 
+    @torch.inference_mode()
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
         """Mean of the last hidden state over each text's tokens, shape (n, hidden), float32."""
         sequences = [self.text_tokens(text) for text in texts]
         vectors = np.zeros((len(texts), self.model.config.hidden_size), dtype=np.float32)
-
-        def pool(rows: NDArray[np.int64], hidden: torch.Tensor) -> None:
-            lengths = torch.tensor([len(sequences[r]) for r in rows], device=hidden.device)
+        for batch in self._hidden_states(sequences, plan_apart(len(texts)), progress):
+            hidden = batch.hidden
+            lengths = torch.tensor([len(sequences[r]) for r in batch.rows], device=hidden.device)
             mask = torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None]  # (b, t)
             summed = (hidden.float() * mask[..., None]).sum(1)  # (b, t, d) -> (b, d)
-            vectors[rows] = (summed / lengths[:, None]).cpu().numpy()
-
-        self._forward(sequences, pool, progress)
+            vectors[batch.rows] = (summed / lengths[:, None]).cpu().numpy()
         self.usage.rows += len(texts)
         return vectors
 
@@ -129,6 +128,7 @@ class TransformersEngine(TokenizedModel):
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
+    @torch.inference_mode()
     def _choice_log_probabilities(
         self,
         tokens: Sequence[list[int]],
@@ -141,44 +141,23 @@ class TransformersEngine(TokenizedModel):
         nodes = {i: c for i, c in enumerate(trie.choices) if chain[: len(c.prefix)] == c.prefix}
         found = {i: np.zeros((len(tokens), len(c.children))) for i, c in nodes.items()}
         head = self.model.get_output_embeddings().weight
-        shared = worthwhile_prefix(tokens)
-
-        def read(rows: NDArray[np.int64], hidden: torch.Tensor) -> None:
-            picks = torch.arange(len(rows), device=hidden.device)
-            ends = torch.tensor([len(tokens[r]) - 1 - shared for r in rows], device=hidden.device)
+        for batch in self._hidden_states(sequences, plan_shared(tokens, self.tokens_per_batch), progress):
+            picks = torch.arange(len(batch.rows), device=head.device)
+            ends = torch.tensor([len(tokens[r]) - 1 - batch.shared for r in batch.rows], device=head.device)
             for index, node in nodes.items():
-                state = hidden[picks, ends + len(node.prefix)]  # (b, t, d) -> (b, d)
+                state = batch.hidden[picks, ends + len(node.prefix)]  # (b, t, d) -> (b, d)
                 logits = state.float() @ head[list(node.children)].float().T  # (b, children)
-                found[index][rows] = torch.log_softmax(logits, -1).cpu().numpy()
-
-        self._forward(sequences, read, progress, shared)
+                found[index][batch.rows] = torch.log_softmax(logits, -1).cpu().numpy()
         return found
 
-    def _forward(
-        self,
-        sequences: Sequence[Sequence[int]],
-        use: Callable[[NDArray[np.int64], torch.Tensor], None],
-        progress: Progress | None,
-        shared: int = 0,
-    ) -> None:
-        """Run all sequences through the backbone; `use` gets row numbers and hidden states (b, t, d).
-
-        The first `shared` tokens, the same in all, are computed once: t counts from behind them. Padding is on the
-        right and attention is causal, so no padding mask is needed: no token sees a pad.
-        """
+    def _hidden_states(
+        self, sequences: Sequence[Sequence[int]], plan: Plan, progress: Progress | None
+    ) -> Iterator[Batch]:
         done = 0
-        rests = [sequence[shared:] for sequence in sequences]
-        with torch.inference_mode():
-            prefix = compute_prefix(self.backbone, sequences[0][:shared]) if shared and sequences else None
-        self.usage.prompt_tokens += shared
-        for rows in token_batches([len(s) for s in rests], self.tokens_per_batch, shared):
-            ids = torch.from_numpy(padded([rests[r] for r in rows], self.fill)).to(self.device)
-            with torch.inference_mode():
-                cache = expand_prefix(prefix, len(rows), shared + ids.shape[1]) if prefix is not None else None
-                output = self.backbone(input_ids=ids, past_key_values=cache, use_cache=cache is not None)
-                use(rows, output.last_hidden_state)
-            self.usage.prompt_tokens += sum(len(rests[r]) for r in rows)
-            done += len(rows)
+        decoder = Decoder(self.backbone, self.tokens_per_batch, self.fill, self.usage)
+        for batch in decoder.hidden_states(sequences, plan):
+            yield batch
+            done += len(batch.rows)
             if progress is not None:
                 progress(done, len(sequences))
 

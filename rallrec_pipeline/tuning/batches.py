@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rallrec_pipeline.language_models.batching import padded, token_batches
-from rallrec_pipeline.language_models.prefix import worthwhile_prefix
+from rallrec_pipeline.language_models.sections import worthwhile_prefix
 from rallrec_pipeline.tuning.examples import Example, Target
 
 

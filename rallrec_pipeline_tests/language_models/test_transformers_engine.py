@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +14,11 @@ import torch
 from transformers.cache_utils import Cache
 
 from rallrec_pipeline.errors import ModelError
-from rallrec_pipeline.language_models import transformers_engine
+from rallrec_pipeline.language_models import forward
 from rallrec_pipeline.language_models.batching import HELD
 from rallrec_pipeline.language_models.models import fetch_model
-from rallrec_pipeline.language_models.prefix import shared_prefix
 from rallrec_pipeline.language_models.protocols import Sampling, Usage
+from rallrec_pipeline.language_models.sections import shared_prefix
 from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 from rallrec_pipeline.settings import ModelSettings
 from rallrec_pipeline_tests.language_models.adapters import random_adapter
@@ -120,6 +121,22 @@ def test_a_shared_prefix_is_counted_once_per_list(engine: TransformersEngine) ->
     assert seen[-1] == (1, 1)
 
 
+@pytest.mark.parametrize("answers", [["Yes", "No"], [str(n) for n in range(1, 11)]])
+def test_the_profile_of_a_user_is_computed_once(engine: TransformersEngine, answers: list[str]) -> None:
+    titles = ("Fargo", "Toy Story", "The Usual Suspects", "Ran")
+    users = [f"User profile: gender: M; age: 24; occupation: {job}." for job in ("writer", "lawyer")]
+    asked = [f"{user}\nWill this user like {title}?" for user in users for title in titles] + ["Is Alien good?"]
+    tokens, before = [engine.prompt_tokens(prompt, chat=True) for prompt in asked], replace(engine.usage)
+    together = engine.score(asked, answers, chat=True)
+    common, profile = shared_prefix(tokens), min(shared_prefix(tokens[:4]), shared_prefix(tokens[4:8]))
+    assert profile > common + 8
+    a_pass = sum(map(len, tokens)) - 8 * common - 2 * 3 * (profile - common)
+    chains = engine.trie(answers).chains
+    assert used(engine, before) == (9, sum(a_pass + 9 * len(chain) for chain in chains), 0)
+    alone = np.concatenate([engine.score([prompt], answers, chat=True) for prompt in asked])
+    np.testing.assert_allclose(together, alone, atol=TOLERANCE)
+
+
 def test_an_adapter_is_merged_into_float32_weights_only(model_path: Path, tmp_path: Path) -> None:
     """Merged into bfloat16 weights it would be rounded with them."""
     adapter, prompts = tmp_path / "adapter", [f"Ratings from 1 to 5:\n{text}:4\nAlien:" for text in TEXTS]
@@ -135,13 +152,13 @@ def test_an_adapter_is_merged_into_float32_weights_only(model_path: Path, tmp_pa
 def test_keys_of_a_long_shared_prefix_stay_within_bounds(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = ModelSettings(dtype="float32", tokens_per_batch=256)
     engine, made = TransformersEngine.load(model_path, settings), []
-    expand = transformers_engine.expand_prefix
+    expand = forward.expand_prefix
 
-    def watched(prefix: Cache, batch: int, capacity: int) -> Cache:
+    def watched(prefix: Cache, batch: int, capacity: int, rows: Sequence[int] | None) -> Cache:
         made.append((batch, capacity))
-        return expand(prefix, batch, capacity)
+        return expand(prefix, batch, capacity, rows)
 
-    monkeypatch.setattr(transformers_engine, "expand_prefix", watched)
+    monkeypatch.setattr(forward, "expand_prefix", watched)
     prompts = ["Ratings from 1 to 5:\n" + "Heat:4\n" * 50 + f"{title}:" for title in ("Alien", "Big", "Ran", "Fargo")]
     together = engine.score(prompts, list("12345"), chat=False)
     assert sum(batch for batch, _ in made) == len(prompts)

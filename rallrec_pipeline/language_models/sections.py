@@ -1,0 +1,142 @@
+"""Which prompts are read behind which beginning: what several of them begin with is computed once.
+
+All prompts of a call share the words of their form, and those of one user its profile too. A section holds groups of
+prompts; within a group all begin with the same tokens, and in all groups of a section these are equally many, so that
+any rows of it can be batched together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise, takewhile
+
+from rallrec_pipeline.language_models.batching import HELD
+
+MIN_SHARED = 8  # tokens: below this, copying the keys of the prefix costs what it saves
+LEAST_SAVING = 0.04  # of the tokens to compute: below this, smaller and less even batches cost what is saved
+
+
+@dataclass(frozen=True)
+class Section:
+    """Prompts by group; all of a group begin with the same `shared` tokens."""
+
+    shared: int
+    groups: tuple[tuple[int, ...], ...]
+
+    @property
+    def rows(self) -> list[int]:
+        """Of all groups, one after the other."""
+        return [row for group in self.groups for row in group]
+
+    @property
+    def group_of_rows(self) -> list[int]:
+        """Number of the group of each of `rows`."""
+        return [number for number, group in enumerate(self.groups) for _ in group]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a list of prompts is read: every one is in one section."""
+
+    common: int
+    """Tokens that all begin with."""
+    sections: tuple[Section, ...]
+
+
+@dataclass
+class _Node:
+    """Consecutive prompts in order that share `depth` tokens, and the best way to group those seen so far."""
+
+    depth: int
+    start: int
+    saved: int = 0
+    groups: list[tuple[int, int, int]] = field(default_factory=list)
+    """(first, behind the last, shared tokens)"""
+
+    def take(self, inner: _Node) -> None:
+        self.saved += inner.saved
+        self.groups += inner.groups
+
+    def closed(self, end: int, common: int) -> _Node:
+        """Itself as one group where that saves at least as much as the groups within it."""
+        saved = (end - self.start - 1) * (self.depth - common)
+        if saved < self.saved:
+            return _Node(self.depth, self.start, self.saved, self.groups)
+        return _Node(self.depth, self.start, saved, [(self.start, end, self.depth)])
+
+
+def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
+    """How many leading tokens all prompts share, at least one token of each left over."""
+    alike = takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts, strict=False))
+    return max(0, min(sum(1 for _ in alike), min(map(len, prompts)) - 1))
+
+
+def worthwhile_prefix(prompts: Sequence[Sequence[int]]) -> int:
+    """`shared_prefix`, or 0 where it is too short, or the prompts too few, to be worth it."""
+    shared = shared_prefix(prompts) if len(prompts) > 1 else 0
+    return shared if shared >= MIN_SHARED else 0
+
+
+def plan_apart(count: int) -> Plan:
+    """Nothing is shared."""
+    return Plan(0, (Section(0, (tuple(range(count)),)),) if count else ())
+
+
+def plan_shared(prompts: Sequence[Sequence[int]], tokens_per_batch: int) -> Plan:
+    """What saves most; the section with the longest prompt comes first: if memory does not suffice, it fails at once.
+
+    At least one token of each prompt is its own. The beginnings of a section stay within `HELD` budgets.
+    """
+    common = worthwhile_prefix(prompts)
+    order = sorted(range(len(prompts)), key=lambda row: tuple(prompts[row]))
+    best = _best_groups([prompts[row] for row in order], common)
+    to_compute = sum(map(len, prompts)) - common * len(prompts)
+    found = best.groups if best.saved >= LEAST_SAVING * to_compute else []
+    grouped = [(depth, tuple(order[start:end])) for start, end, depth in found]
+    made = list(_of_equal_length(grouped, HELD * tokens_per_batch))
+    alone = set(range(len(prompts))).difference(*(section.rows for section in made))
+    if alone:
+        made.append(Section(common, (tuple(sorted(alone)),)))
+    return Plan(common, tuple(sorted(made, key=lambda section: -max(len(prompts[row]) for row in section.rows))))
+
+
+def _best_groups(ordered: Sequence[Sequence[int]], common: int) -> _Node:
+    """The groups, one level deep, that save the most tokens beyond `common`.
+
+    A pass over the tree of common beginnings, bottom up: a node is a group, or its children are.
+    """
+    depths = [_shared(left, right) for left, right in pairwise(ordered)]
+    depths = [depth if depth >= common + MIN_SHARED else common for depth in depths]
+    path = [_Node(common, 0)]
+    for end, depth in enumerate([*depths, common], start=1):
+        inner = _Node(depth, end - 1)
+        while path[-1].depth > depth:
+            node = path.pop()
+            node.take(inner)
+            inner = node.closed(end, common)
+        if path[-1].depth < depth:
+            path.append(_Node(depth, inner.start))
+        path[-1].take(inner)
+    return path[0]
+
+
+def _shared(left: Sequence[int], right: Sequence[int]) -> int:
+    """Common leading tokens, one of each left over."""
+    most = min(len(left), len(right)) - 1
+    return next((n for n in range(most) if left[n] != right[n]), max(0, most))
+
+
+def _of_equal_length(groups: Sequence[tuple[int, tuple[int, ...]]], most: int) -> Iterator[Section]:
+    """Groups of similar depth together, as many as `most` tokens hold; each shares what the least of them does."""
+    waiting: list[tuple[int, ...]] = []
+    deepest = shared = 0
+    for depth, rows in sorted(groups, reverse=True):
+        if waiting and (deepest * (len(waiting) + 1) > most or depth + MIN_SHARED < deepest):
+            yield Section(shared, tuple(waiting))
+            waiting = []
+        deepest = deepest if waiting else depth
+        shared = depth
+        waiting.append(rows)
+    if waiting:
+        yield Section(shared, tuple(waiting))
