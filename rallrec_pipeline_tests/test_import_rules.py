@@ -41,6 +41,7 @@ TORCH_MODULES = {
     "language_models.attention",
     "language_models.decoding",
     "language_models.forward",
+    "language_models.packing",
     "language_models.prefix",
     "language_models.transformers_engine",
     "tuning.batches",

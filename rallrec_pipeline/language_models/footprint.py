@@ -80,12 +80,15 @@ def footprint(
         sequences = settings.descriptions.batch_size
         held = round(prompt_tokens) + settings.descriptions.max_new_tokens
         cache = sequences * held * key_value_bytes(architecture, width)
+        weights += architecture.vocabulary * architecture.hidden * width if kind == "cpu" else 0  # the packed head
         activations += sequences * architecture.vocabulary * 4 * LOGIT_COPIES
     elif use == "score":
         cache = SCORED_HELD * tokens * key_value_bytes(architecture, width)
     elif use == "tune":
         tuning = adapter_parameters(architecture, settings) * ADAPTER_BYTES
         tuning += architecture.layers * width * tokens * _backward_numbers(architecture, width, model.load_in_8bit)
+        if kind == "cpu" and not model.load_in_8bit:  # weights packed for gradients, too
+            weights += architecture.linear_parameters * width
     loading = architecture.parameters * stored_type if kind == "cpu" and width != stored_type else 0
     activations = max(activations, loading - cache - tuning)
     return Footprint(PROGRAM_BYTES[kind], weights, activations, cache, tuning)

@@ -23,6 +23,7 @@ from rallrec_pipeline.language_models.decoding import sample_batch
 from rallrec_pipeline.language_models.footprint import Use, cpu_budget, default_budget
 from rallrec_pipeline.language_models.forward import Batch, Decoder
 from rallrec_pipeline.language_models.memory import keep_freed_memory
+from rallrec_pipeline.language_models.packing import pack_head, pack_weights, unpack_weights
 from rallrec_pipeline.language_models.protocols import Progress, Sampling, Usage
 from rallrec_pipeline.language_models.sections import Plan, plan_apart, plan_shared, shared_prefix
 from rallrec_pipeline.language_models.tokens import TokenizedModel, load_tokenizer, unreadable
@@ -46,6 +47,7 @@ class TransformersEngine(TokenizedModel):
         self.tokens_per_batch = tokens_per_batch
         self.device = next(model.parameters()).device
         self.usage = Usage()
+        self._prepared = self._head_prepared = False
 
     @classmethod
     def load(cls, folder: Path, settings: ModelSettings, adapter: Path | None = None) -> TransformersEngine:
@@ -71,6 +73,25 @@ class TransformersEngine(TokenizedModel):
         """The decoder without its output head, under any adapter wrapping."""
         model = self.model
         return model.get_base_model().model if hasattr(model, "get_base_model") else model.model
+
+    def prepare(self, head: bool = False) -> None:
+        """On a CPU put quicker layers in the place of frozen ones; with `head` also of the one that gives logits.
+
+        Every use sees to it. Adapters are laid over the model as it was (`restore`).
+        """
+        if self.device.type != "cpu":
+            return
+        if not self._prepared:
+            pack_weights(self.model)
+        if head and not self._head_prepared:
+            pack_head(self.model)
+        self._prepared, self._head_prepared = True, self._head_prepared or head
+
+    def restore(self) -> None:
+        """Undo `prepare`, but for the head."""
+        if self._prepared:
+            unpack_weights(self.model)
+        self._prepared = False
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
@@ -110,6 +131,7 @@ class TransformersEngine(TokenizedModel):
         """One sampled text per chat prompt, decoded together in one batch."""
         tokens = [self.prompt_tokens(prompt, chat=True) for prompt in prompts]
         self.check_context(tokens, sampling.max_new_tokens)
+        self.prepare(head=True)
         new = sample_batch(self.model, tokens, sampling, self.end_tokens, self.fill)
         shared = shared_prefix(tokens)
         self.usage.rows += len(prompts)
@@ -154,6 +176,7 @@ class TransformersEngine(TokenizedModel):
         self, sequences: Sequence[Sequence[int]], plan: Plan, progress: Progress | None
     ) -> Iterator[Batch]:
         done = 0
+        self.prepare()
         decoder = Decoder(self.backbone, self.tokens_per_batch, self.fill, self.usage)
         for batch in decoder.hidden_states(sequences, plan):
             yield batch

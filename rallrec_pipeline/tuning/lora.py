@@ -27,6 +27,7 @@ def add_adapter(engine: TransformersEngine, settings: TuningSettings, seed: int)
 
     from rallrec_pipeline.tuning.dropout import use_fast_dropout
 
+    engine.restore()
     torch.manual_seed(seed)
     config = LoraConfig(
         r=settings.rank,
@@ -41,6 +42,7 @@ def add_adapter(engine: TransformersEngine, settings: TuningSettings, seed: int)
         raise ModelError(
             f"the model has no modules {list(settings.modules)}: set tuning.modules to names that it has"
         ) from error
+    engine.prepare()
     if engine.device.type == "cpu":
         use_fast_dropout(engine.model)
 

@@ -64,13 +64,15 @@ def _tune(engine: TransformersEngine, epochs: int, aucs: list[float]) -> TuningR
 def test_tuning_learns_and_leaves_the_base_weights_alone(fresh: TransformersEngine) -> None:
     prompt = "Ratings:\nPsycho:4\nAlien:"
     before = fresh.score([prompt], SCALE, chat=False)[0, 0]
+    fresh.restore()
     base = {n: p.clone() for n, p in fresh.model.named_parameters() if "layers.0" in n}
     result = _tune(fresh, 3, [0.5, 0.6, 0.7])
     after = fresh.score([prompt], SCALE, chat=False)[0, 0]
     assert after > max(0.5, 2 * before)
     assert result.epochs[-1].loss < result.epochs[0].loss and result.best_epoch == 3
+    fresh.restore()
     now = dict(fresh.model.named_parameters())
-    assert base
+    assert len(base) > 7
     for name, weight in base.items():
         names = (name, name.replace("_proj.", "_proj.base_layer."))
         wrapped = next(value for key, value in now.items() if key.endswith(names))
