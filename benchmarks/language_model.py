@@ -56,6 +56,7 @@ def main() -> None:
     asked = data.description_prompts(round(DESCRIBED * share), settings)
     ours = descriptions(engine, plain, asked, settings)
     engine.close()
+    del plain
     beside_vllm(ours, folder, asked, settings)
 
 

@@ -17,7 +17,7 @@ from rallrec_pipeline.language_models.chunks import calls_at_once, in_chunks
 from rallrec_pipeline.language_models.protocols import Progress, TextEncoder
 from rallrec_pipeline.settings import TextEmbeddingSettings
 
-ENCODER_VERSION = "1"
+ENCODER_VERSION = "1"  # raise it when the computing changes its output by more than rounding
 FLUSH_EVERY = 512  # texts: what a killed run loses at most
 
 

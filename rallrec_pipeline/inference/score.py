@@ -1,4 +1,4 @@
-"""P(yes) of prompts: one prefill per prompt, batched and length-sorted by the engine.
+"""P(yes) of prompts: one prefill per prompt, batched by the engine.
 
 With a store, finished rows are kept by what they depend on. What is missing is cut into chunks of one sorted list, each
 scored on its own, so that a run that was broken off ends with the same numbers as one that was not.
@@ -22,7 +22,7 @@ from rallrec_pipeline.language_models.protocols import AnswerScorer, Progress
 from rallrec_pipeline.prompts.render import answer_texts, is_liked
 from rallrec_pipeline.settings import AnswerForm
 
-SCORING_VERSION = "1"  # raise it when the computing changes its output
+SCORING_VERSION = "1"  # raise it when the computing changes its output by more than rounding
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ def token_batches(lengths: Sequence[int], tokens_per_batch: int, shared: int = 0
     """Positions of sequences, longest first, so that rows x longest stays within the budget.
 
     Every row also holds keys and values of `shared` tokens before it: with them rows x length stays within `HELD`
-    budgets. The longest batch comes first: if memory does not suffice, it fails at once and not at the end.
+    budgets. The longest comes first: if memory does not suffice, it fails at once and not at the end.
     """
     order = np.argsort(-np.asarray(lengths), kind="stable")
     start = 0

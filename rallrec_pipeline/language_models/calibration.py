@@ -13,6 +13,7 @@ from rallrec_pipeline.lake.provenance import stable_hash
 
 WEIGHTS: Final = "weights"
 PRODUCT: Final = "product"
+SPEEDS_VERSION = "2"  # raise it when the same work has become faster
 Point = tuple[int, float]
 
 
@@ -24,6 +25,7 @@ class CalibrationKey:
     model: str
     dtype: str
     load_in_8bit: bool
+    version: str = SPEEDS_VERSION
 
 
 @dataclass(frozen=True)

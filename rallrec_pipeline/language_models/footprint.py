@@ -38,7 +38,7 @@ BACKWARD_HIDDEN, BACKWARD_INTERMEDIATE = 14, 3
 EIGHT_BIT_BACKWARD_HIDDEN, EIGHT_BIT_BACKWARD_INTERMEDIATE = 18, 4
 # Scores of a layer's attention, which a CPU holds where they are few (`attention.py`): in three forms.
 MOST_SCORES, SCORE_BYTES = 1 << 22, 12
-SCORED_HELD = 2 * HELD  # a batch, each prompt with its own copy of what it shares, and what a section's groups share
+SCORED_HELD = HELD + 1  # a batch, each prompt with its own copy of what it shares, and what a section's groups share
 LOGIT_COPIES = 3  # logits, their scaled copy and its exponentials, all float32
 ADAPTER_BYTES = 16  # of each trained weight: itself, its gradient and two moments, float32
 

@@ -71,6 +71,7 @@ class Decoder:
             if beginnings is not None:
                 of_rows = group_of[picked].tolist() if len(section.groups) > 1 else None
                 cache = expand_prefix(beginnings, len(picked), section.shared + ids.shape[1], of_rows)
-            output = self.backbone(input_ids=ids, past_key_values=cache, use_cache=cache is not None)
+            hidden = self.backbone(input_ids=ids, past_key_values=cache, use_cache=cache is not None).last_hidden_state
+            del cache  # before the next one is made
             self.usage.prompt_tokens += sum(len(rests[r]) for r in picked)
-            yield Batch(rows[picked], section.shared, output.last_hidden_state)
+            yield Batch(rows[picked], section.shared, hidden)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rallrec_pipeline.lake.provenance import now
 from rallrec_pipeline.language_models.architecture import Architecture
 from rallrec_pipeline.language_models.calibration import PRODUCT, WEIGHTS, Calibration, CalibrationKey, Point
-from rallrec_pipeline.language_models.footprint import footprint, type_bytes
+from rallrec_pipeline.language_models.footprint import USES, footprint, type_bytes
 from rallrec_pipeline.language_models.hardware import find_hardware
 from rallrec_pipeline.language_models.protocols import Sampling
 from rallrec_pipeline.settings import Settings
@@ -32,8 +32,9 @@ PROMPT_TOKENS = 64
 TRAINED_TOKENS = 96
 
 # Shares of the speed of a bare matrix product, for a model that is not run: those of SmolLM2-135M in float32 on one
-# thread, measured in processor seconds. A step of training took 2.2 forward passes; the adapter adds to that.
-READING_SHARE, WRITING_SHARE, TRAINING_FACTOR = 0.6, 0.35, 2.5
+# thread, measured in processor seconds; with packed weights on two cores 0.63 to 0.68 and 0.34 (bfloat16 0.55 to 0.66
+# and 0.24). A step of training took 2.2 to 2.9 forward passes (bfloat16 4.4); the adapter adds to that.
+READING_SHARE, WRITING_SHARE, TRAINING_FACTOR = 0.6, 0.35, 3.0
 LAUNCH_SECONDS = 1.5e-4  # assumed for the launches of one layer on a GPU, which bound the decoding of a small batch
 DISK_BYTES_PER_SECOND = 1e9  # assumed for loading weights
 
@@ -93,7 +94,7 @@ def measure_product(architecture: Architecture, dtype: str) -> Product:
     """Time a product of (tokens, hidden) and (hidden, intermediate) matrices and a copy, some tenths of a second."""
     import torch
 
-    from rallrec_pipeline.language_models.packing import quickest
+    from rallrec_pipeline.language_models.packing import packed_if_possible
     from rallrec_pipeline.language_models.transformers_engine import resolve_dtype
 
     device, kind = ("cuda" if torch.cuda.is_available() else "cpu"), resolve_dtype(dtype)
@@ -101,7 +102,8 @@ def measure_product(architecture: Architecture, dtype: str) -> Product:
     if device == "cpu":
         hidden, inner = min(hidden, PRODUCT_WIDTHS[0]), min(inner, PRODUCT_WIDTHS[1])
     left = torch.ones(tokens, hidden, dtype=kind, device=device)
-    layer = quickest(torch.nn.Linear(hidden, inner, bias=False, dtype=kind, device=device))
+    plain = torch.nn.Linear(hidden, inner, bias=False, dtype=kind, device=device).requires_grad_(False)
+    layer = packed_if_possible(plain)
     with torch.inference_mode():
         seconds = _best(lambda: layer(left), _synchronized(device), 4)
     block = torch.ones((1 << 28) if device == "cuda" else (1 << 25), dtype=torch.uint8, device=device)
@@ -218,10 +220,11 @@ def _synchronized(device: str) -> Callable[[], None]:
 
 
 def _fits(architecture: Architecture, settings: Settings, product: Product) -> bool:
-    """Whether the model may be loaded: with what a stage needs, it fits beside all that runs."""
+    """Whether the model may be loaded: with what the stages need, it fits beside all that runs."""
     model = settings.model.model_copy(update={"dtype": _name(product.dtype)})
-    needed = footprint("encode", architecture, settings.model_copy(update={"model": model}), product.device)
-    return needed.total < find_hardware().free_bytes
+    typed = settings.model_copy(update={"model": model})
+    needed = max(footprint(use, architecture, typed, product.device).total for use in USES)
+    return needed < find_hardware().free_bytes
 
 
 def _name(dtype: Any) -> str:

@@ -13,30 +13,39 @@ import torch
 
 ROWS = 1024  # of the products that the order is chosen for; it serves fewer as well
 FORMATS = (torch.float32, torch.bfloat16)
+ADAPTER = ".lora_"  # in the names of an adapter's own layers
 
 
 class PackedLinear(torch.nn.Module):
-    """A linear layer whose weights do not change."""
+    """A linear layer whose weights do not change. It cannot be copied or pickled."""
 
     def __init__(self, linear: torch.nn.Linear, keep: bool = False) -> None:
-        """With `keep` the weights stay readable as `weight` besides."""
+        """With `keep` the weights stay in memory as they were besides, to be read often."""
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.dtype, self.bias = linear.weight.dtype, linear.bias
         self.packed = _packed(linear.weight)
-        self.weight = linear.weight if keep else None
-        self.bias = linear.bias
+        self._kept = [linear.weight] if keep else []  # in a list: it is no parameter of this module
         self._transposed: torch.Tensor | None = None
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """(…, in) -> (…, out)."""
+        if torch.is_autocast_enabled("cpu"):
+            inputs = inputs.to(self.dtype)
         if torch.is_grad_enabled() and inputs.requires_grad:
             return _Product.apply(inputs, self)
         return _product(inputs, self.packed, self.bias)
 
+    @property
+    def weight(self) -> torch.Tensor:
+        """(out, in), number by number as before; unless kept it is made anew each time."""
+        return self._kept[0] if self._kept else self.packed.to_dense()
+
     def unpacked(self) -> torch.nn.Linear:
-        """The layer that it was made of, number by number."""
+        """The layer that it was made of."""
         linear = torch.nn.Linear(self.in_features, self.out_features, self.bias is not None, device="meta")
-        linear.weight = torch.nn.Parameter(self.packed.to_dense(), requires_grad=False)
+        kept = self.weight
+        linear.weight = kept if isinstance(kept, torch.nn.Parameter) else torch.nn.Parameter(kept, requires_grad=False)
         linear.bias = self.bias
         return linear
 
@@ -44,7 +53,7 @@ class PackedLinear(torch.nn.Module):
     def transposed(self) -> torch.Tensor:
         """The weights for products with gradients; made when it is first asked for."""
         if self._transposed is None:
-            self._transposed = _packed(self.packed.to_dense().T)
+            self._transposed = _packed(self.weight.T)
         return self._transposed
 
 
@@ -69,51 +78,52 @@ class _Product(torch.autograd.Function):
     """A packed product and its gradient with respect to the input."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: torch.Tensor, layer: PackedLinear) -> torch.Tensor:
-        ctx.layer = layer
+    def forward(context: Any, inputs: torch.Tensor, layer: PackedLinear) -> torch.Tensor:
+        context.layer = layer
         return _product(inputs, layer.packed, layer.bias)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return _product(gradients[0], ctx.layer.transposed, None), None
+    def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return _product(gradients[0], context.layer.transposed, None), None
 
 
-def quickest(layer: torch.nn.Linear) -> torch.nn.Module:
+def packed_if_possible(layer: torch.nn.Linear, keep: bool = False) -> torch.nn.Module:
     """The layer packed, or itself where that cannot be."""
     with torch.inference_mode(False), torch.no_grad():
-        return PackedLinear(layer) if _can_pack(layer) else layer
+        return PackedLinear(layer, keep) if _can_pack(layer) else layer
 
 
 def pack_weights(model: Any) -> None:
-    """Pack the linear layers of a model on a CPU, but for its output head and adapters."""
+    """Pack the frozen linear layers of a model on a CPU, but for its output head and adapters."""
     head = model.get_output_embeddings()
-    names = [name for name, module in model.named_modules() if _is_frozen_linear(name, module) and module is not head]
+    spared = set(head.modules()) if head is not None else set()  # an adapted head has layers within
+    names = [name for name, module in model.named_modules() if ADAPTER not in name and _is_frozen_linear(module)]
     for name in names:  # one by one: what is packed is no longer held twice
-        model.set_submodule(name, quickest(model.get_submodule(name)))
-    for name in [name for name, module in model.named_modules() if _is_gated(module)]:
+        layer = model.get_submodule(name)
+        if layer not in spared:
+            model.set_submodule(name, packed_if_possible(layer))
+    done = {module.plain for module in model.modules() if type(module) is PackedGatedMLP}
+    for name in [name for name, module in model.named_modules() if module not in done and _is_gated(module)]:
         model.set_submodule(name, PackedGatedMLP(model.get_submodule(name)))
 
 
+def pack_head(model: Any) -> None:
+    """The same for the output head, of whose weights some rows are also used alone."""
+    head = model.get_output_embeddings()
+    if head is not None and _is_frozen_linear(head):
+        model.set_output_embeddings(packed_if_possible(head, keep=True))
+
+
 def unpack_weights(model: Any) -> None:
-    """Undo `pack_weights`."""
-    for name, module in list(model.named_modules()):
-        if type(module) is PackedGatedMLP:
-            model.set_submodule(name, module.plain)
-    packed = [name for name, module in model.named_modules() if type(module) is PackedLinear and module.weight is None]
-    for name in packed:
+    """Undo `pack_weights` and `pack_head`."""
+    for name in [name for name, module in model.named_modules() if type(module) is PackedGatedMLP]:
+        model.set_submodule(name, model.get_submodule(name).plain)
+    for name in [name for name, module in model.named_modules() if type(module) is PackedLinear]:
         model.set_submodule(name, model.get_submodule(name).unpacked())
 
 
-def pack_head(model: Any) -> None:
-    """The same for the output head, whose weights stay readable: parts of it are used alone."""
-    head = model.get_output_embeddings()
-    with torch.inference_mode(False), torch.no_grad():
-        if _is_frozen_linear("", head) and _can_pack(head):
-            model.set_output_embeddings(PackedLinear(head, keep=True))
-
-
-def _is_frozen_linear(name: str, module: torch.nn.Module) -> bool:
-    return type(module) is torch.nn.Linear and ".lora_" not in name
+def _is_frozen_linear(module: torch.nn.Module) -> bool:
+    return type(module) is torch.nn.Linear and not any(parameter.requires_grad for parameter in module.parameters())
 
 
 def _can_pack(layer: torch.nn.Linear) -> bool:
@@ -126,17 +136,32 @@ def _can_pack(layer: torch.nn.Linear) -> bool:
         found = _product(inputs, _packed(weight), None)
     except (RuntimeError, AttributeError):
         return False
-    expected = torch.nn.functional.linear(inputs, weight)
-    return torch.allclose(found.float(), expected.float(), rtol=0.02, atol=0.02 * float(expected.abs().max()))
+    return _agree(found, torch.nn.functional.linear(inputs, weight))
 
 
-def _is_gated(module: torch.nn.Module) -> bool:
-    """Whether it is the feed-forward part of Llama and its kin, none of its layers adapted."""
-    parts = (getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj"))
-    activation, some = getattr(module, "act_fn", None), torch.linspace(-4, 4, 9)
-    return all(type(part) is PackedLinear for part in parts) and (
-        activation is not None and torch.equal(activation(some), torch.nn.functional.silu(some))
+def _is_gated(module: Any) -> bool:
+    """Whether it is the feed-forward part of Llama and its kin, none of its layers adapted: it gives the same."""
+    parts = [getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
+    packed = [part for part in parts if isinstance(part, PackedLinear)]
+    if len(packed) < len(parts):
+        return False
+    spread = torch.linspace(-9, 9, packed[0].in_features).sin()
+    sizes = torch.tensor([[0.1], [1.0], [30.0]])  # small and large: some models bound what comes out
+    inputs = (spread * sizes)[None].to(packed[0].dtype)
+    with torch.inference_mode():
+        try:
+            expected = module(inputs)
+        except (RuntimeError, TypeError, ValueError):  # it wants something else besides
+            return False
+        found = PackedGatedMLP(module)(inputs)
+    return isinstance(expected, torch.Tensor) and all(
+        _agree(of_found, of_expected) for of_found, of_expected in zip(found[0], expected[0], strict=True)
     )
+
+
+def _agree(found: torch.Tensor, expected: torch.Tensor) -> bool:
+    """But for rounding, in the coarser of the two formats."""
+    return bool((found.float() - expected.float()).norm() <= 0.02 * expected.float().norm())
 
 
 def _packed(weight: torch.Tensor) -> torch.Tensor:

@@ -174,13 +174,14 @@ def _adapter_problems(config: Mapping[str, Any], tuning: TuningSettings, choice:
     own = {name.rpartition(".")[2] for name in linear}
     for name in tuning.modules:
         if not any(module == name or module.endswith(f".{name}") for module in linear):
-            yield f"tuning.modules names {name!r}, which the model does not have: choose from {', '.join(sorted(own))}"
+            within = ", ".join(sorted(own))
+            yield f"tuning.modules names {name!r}, which no layer of the model has: choose from {within}"
     if choice is not None and choice.name == "vllm" and tuning.rank > LORA_RANKS[-1]:
         yield f"tuning.rank is {tuning.rank}, vLLM takes adapters of rank {LORA_RANKS[-1]} at most: lower it"
 
 
 def linear_modules(config: Mapping[str, Any]) -> list[str]:
-    """Names of the model's linear modules, from its class without weights."""
+    """Names of the model's linear modules but its output head, from its class without weights."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -189,7 +190,8 @@ def linear_modules(config: Mapping[str, Any]) -> list[str]:
         model = AutoModelForCausalLM.from_config(
             AutoConfig.for_model(values.pop("model_type"), **values), trust_remote_code=False
         )
-    return [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    linear = [(name, module) for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    return [name for name, module in linear if module is not model.get_output_embeddings()]
 
 
 def _tokenizer(files: ModelFiles, sizes: Architecture | None, found: ModelCheck) -> TokenizedModel | None:

@@ -11,10 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, takewhile
 
-from rallrec_pipeline.language_models.batching import HELD
-
 MIN_SHARED = 8  # tokens: below this, copying the keys of the prefix costs what it saves
-LEAST_SAVING = 0.04  # of the tokens to compute: below this, smaller and less even batches cost what is saved
+LEAST_SAVING = 0.25  # passes: a section that saves less is not worth the smaller batches that it leads to
 
 
 @dataclass(frozen=True)
@@ -84,17 +82,16 @@ def plan_apart(count: int) -> Plan:
 
 
 def plan_shared(prompts: Sequence[Sequence[int]], tokens_per_batch: int) -> Plan:
-    """What saves most; the section with the longest prompt comes first: if memory does not suffice, it fails at once.
+    """What saves most tokens; the section with the longest prompt comes first.
 
-    At least one token of each prompt is its own. The beginnings of a section stay within `HELD` budgets.
+    At least one token of each prompt is its own. The beginnings of a section stay within the budget.
     """
     common = worthwhile_prefix(prompts)
     order = sorted(range(len(prompts)), key=lambda row: tuple(prompts[row]))
     best = _best_groups([prompts[row] for row in order], common)
-    to_compute = sum(map(len, prompts)) - common * len(prompts)
-    found = best.groups if best.saved >= LEAST_SAVING * to_compute else []
-    grouped = [(depth, tuple(order[start:end])) for start, end, depth in found]
-    made = list(_of_equal_length(grouped, HELD * tokens_per_batch))
+    grouped = [(depth, tuple(order[start:end])) for start, end, depth in best.groups]
+    least = LEAST_SAVING * tokens_per_batch
+    made = [section for section in _of_equal_length(grouped, tokens_per_batch) if _saved(section, common) >= least]
     alone = set(range(len(prompts))).difference(*(section.rows for section in made))
     if alone:
         made.append(Section(common, (tuple(sorted(alone)),)))
@@ -102,7 +99,7 @@ def plan_shared(prompts: Sequence[Sequence[int]], tokens_per_batch: int) -> Plan
 
 
 def _best_groups(ordered: Sequence[Sequence[int]], common: int) -> _Node:
-    """The groups, one level deep, that save the most tokens beyond `common`.
+    """The groups that save the most tokens beyond `common`, where prompts that begin alike are one group or several.
 
     A pass over the tree of common beginnings, bottom up: a node is a group, or its children are.
     """
@@ -125,6 +122,10 @@ def _shared(left: Sequence[int], right: Sequence[int]) -> int:
     """Common leading tokens, one of each left over."""
     most = min(len(left), len(right)) - 1
     return next((n for n in range(most) if left[n] != right[n]), max(0, most))
+
+
+def _saved(section: Section, common: int) -> int:
+    return sum(len(group) - 1 for group in section.groups) * (section.shared - common)
 
 
 def _of_equal_length(groups: Sequence[tuple[int, tuple[int, ...]]], most: int) -> Iterator[Section]:

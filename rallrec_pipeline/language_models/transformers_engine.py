@@ -23,7 +23,7 @@ from rallrec_pipeline.language_models.decoding import sample_batch
 from rallrec_pipeline.language_models.footprint import Use, cpu_budget, default_budget
 from rallrec_pipeline.language_models.forward import Batch, Decoder
 from rallrec_pipeline.language_models.memory import keep_freed_memory
-from rallrec_pipeline.language_models.packing import pack_head, pack_weights, unpack_weights
+from rallrec_pipeline.language_models.packing import pack_head, pack_weights, packed_if_possible, unpack_weights
 from rallrec_pipeline.language_models.protocols import Progress, Sampling, Usage
 from rallrec_pipeline.language_models.sections import Plan, plan_apart, plan_shared, shared_prefix
 from rallrec_pipeline.language_models.tokens import TokenizedModel, load_tokenizer, unreadable
@@ -62,6 +62,7 @@ class TransformersEngine(TokenizedModel):
         tokenizer = load_tokenizer(folder)
         try:
             model = AutoModelForCausalLM.from_pretrained(folder, **_load_options(settings))
+            model.requires_grad_(False)
             if adapter is not None:
                 model = _with_adapter(model, adapter, settings)
         except (OSError, ValueError) as error:
@@ -77,7 +78,7 @@ class TransformersEngine(TokenizedModel):
     def prepare(self, head: bool = False) -> None:
         """On a CPU put quicker layers in the place of frozen ones; with `head` also of the one that gives logits.
 
-        Every use sees to it. Adapters are laid over the model as it was (`restore`).
+        Every use sees to it. Adapters are laid over the model as it was (`restore`), and only so can it be copied.
         """
         if self.device.type != "cpu":
             return
@@ -88,10 +89,10 @@ class TransformersEngine(TokenizedModel):
         self._prepared, self._head_prepared = True, self._head_prepared or head
 
     def restore(self) -> None:
-        """Undo `prepare`, but for the head."""
-        if self._prepared:
+        """Undo `prepare`."""
+        if self._prepared or self._head_prepared:
             unpack_weights(self.model)
-        self._prepared = False
+        self._prepared = self._head_prepared = False
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
@@ -118,10 +119,10 @@ class TransformersEngine(TokenizedModel):
         log_choices: list[NDArray[np.float64]] = [np.empty(0)] * len(trie.choices)
         tokens = [self.prompt_tokens(prompt, chat) for prompt in prompts]
         self.check_context(tokens)
-        chains = trie.chains
+        chains, plan = trie.chains, plan_shared(tokens, self.tokens_per_batch)
         for number, chain in enumerate(chains):
             part = _share_of(progress, number, len(chains))
-            for index, values in self._choice_log_probabilities(tokens, chain, trie, part).items():
+            for index, values in self._choice_log_probabilities(tokens, plan, chain, trie, part).items():
                 log_choices[index] = values
         self.usage.rows += len(prompts)
         logs = [sum(log_choices[node][:, child] for node, child in path) for path in trie.paths]
@@ -154,6 +155,7 @@ class TransformersEngine(TokenizedModel):
     def _choice_log_probabilities(
         self,
         tokens: Sequence[list[int]],
+        plan: Plan,
         chain: tuple[int, ...],
         trie: AnswerTrie,
         progress: Progress | None,
@@ -163,7 +165,7 @@ class TransformersEngine(TokenizedModel):
         nodes = {i: c for i, c in enumerate(trie.choices) if chain[: len(c.prefix)] == c.prefix}
         found = {i: np.zeros((len(tokens), len(c.children))) for i, c in nodes.items()}
         head = self.model.get_output_embeddings().weight
-        for batch in self._hidden_states(sequences, plan_shared(tokens, self.tokens_per_batch), progress):
+        for batch in self._hidden_states(sequences, plan, progress):
             picks = torch.arange(len(batch.rows), device=head.device)
             ends = torch.tensor([len(tokens[r]) - 1 - batch.shared for r in batch.rows], device=head.device)
             for index, node in nodes.items():
@@ -236,14 +238,15 @@ def resolve_dtype(name: str) -> torch.dtype:
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return min((torch.float32, torch.bfloat16), key=_matmul_seconds)
+    return min((torch.float32, torch.bfloat16), key=_product_seconds)
 
 
-def _matmul_seconds(dtype: torch.dtype) -> float:
-    left, right = torch.ones(256, 576, dtype=dtype), torch.ones(576, 1536, dtype=dtype)
+def _product_seconds(dtype: torch.dtype) -> float:
+    layer = torch.nn.Linear(576, 1536, bias=False, dtype=dtype).requires_grad_(False)
+    product, inputs = packed_if_possible(layer), torch.ones(256, 576, dtype=dtype)
     times = []
     for _ in range(4):
         start = time.perf_counter()
-        left @ right
+        product(inputs)
         times.append(time.perf_counter() - start)
     return min(times)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import polars as pl
 import pytest
+from numpy.typing import NDArray
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.inference.methods import methods, tuning_forms
@@ -92,6 +93,20 @@ def test_chunks_score_as_one_list_does(engine: TransformersEngine, spec: Dataset
     tolerance = 1e-4 if engine.model.dtype.itemsize == 4 else 2e-2
     np.testing.assert_allclose(chunked.table["p_yes"], whole["p_yes"], atol=tolerance)
     assert seen == sorted(seen) and seen[-1] == (9, 9) and len(set(seen)) >= 5
+
+
+def test_what_begins_alike_comes_into_one_chunk(engine: TransformersEngine, spec: DatasetSpec, tmp_path: Path) -> None:
+    chunks: list[list[str]] = []
+
+    class Watched:
+        def score(self, prompts: Sequence[str], *asked: Any) -> NDArray[np.float64]:
+            chunks.append(list(prompts))
+            return engine.score(prompts, *asked)
+
+    users = [f"Ratings of user {n % 3} from 1 to 5:\n{'Heat:4 ' * (n % 4)}Alien:" for n in range(9)]
+    asked = MANY.with_columns(pl.Series("prompt", users))
+    score_missing_prompts(Watched, asked, "rating", spec, store(tmp_path, flush_every=3))
+    assert [{prompt[:17] for prompt in chunk} for chunk in chunks] == [{f"Ratings of user {n}"} for n in range(3)]
 
 
 def test_a_broken_off_scoring_goes_on_to_exactly_the_same_table(

@@ -21,6 +21,7 @@ from rallrec_pipeline.language_models.footprint import (
     footprint,
     key_value_bytes,
     served_footprint,
+    type_bytes,
     weight_bytes,
 )
 from rallrec_pipeline.settings import ModelSettings, Settings, TuningSettings, load_settings
@@ -121,6 +122,12 @@ def test_more_of_anything_takes_more_and_the_batch_that_fits_fits() -> None:
     before, after = (footprint("tune", LLAMA_8B, s, "cuda") for s in (base, more))
     assert after.tuning > 3 * before.tuning and after.weights == before.weights
     assert footprint("tune", LLAMA_8B, settings_of(load_in_8bit=True), "cuda").weights < before.weights / 2
+    width = type_bytes(base.model.dtype)
+    layers, head = LLAMA_8B.linear_parameters * width, LLAMA_8B.vocabulary * LLAMA_8B.hidden * width
+    plain = footprint("encode", LLAMA_8B, base, "cpu").weights
+    assert footprint("tune", LLAMA_8B, base, "cpu").weights == plain + layers, "packed in both directions"
+    assert footprint("generate", LLAMA_8B, base, "cpu").weights == plain + head
+    assert footprint("tune", LLAMA_8B, base, "cuda").weights == footprint("generate", LLAMA_8B, base, "cuda").weights
     for free in (60e9, 70e9):
         most = batch_that_fits("tune", LLAMA_8B, base, "cuda", int(free))
         fitting = base.model_copy(

@@ -72,7 +72,7 @@ def test_the_real_layers_of_the_papers_model_are_built_without_storage() -> None
         "vocab_size": LLAMA_8B.vocabulary,
     }
     names = linear_modules(LLAMA_3_1 | values)
-    assert len(names) == 7 * LLAMA_8B.layers + 1 and "model.layers.31.self_attn.v_proj" in names
+    assert len(names) == 7 * LLAMA_8B.layers and "model.layers.31.self_attn.v_proj" in names
 
 
 def remove_weights(folder: Path) -> None:
@@ -125,8 +125,8 @@ def test_settings_that_do_not_fit_the_model_or_the_machine_are_told_together(fol
     found = check(folder, settings, old, (PROMPT, limited), (YES_NO, ("same", "same")))
     wanted = [
         "an old card has no bfloat16: set model.dtype to float16",
-        "tuning.modules names 'query', which the model does not have: choose from down_proj, gate_proj, k_proj, "
-        "lm_head, o_proj, q_proj, up_proj, v_proj",
+        "tuning.modules names 'query', which no layer of the model has: choose from down_proj, gate_proj, k_proj, "
+        "o_proj, q_proj, up_proj, v_proj",
         "tuning.rank is 1024, vLLM takes adapters of rank 512 at most",
         "cannot tell the answers",
         "model.tensor_parallel is 3, this machine has 1 cuda device",

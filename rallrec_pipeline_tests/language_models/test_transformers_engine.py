@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +19,12 @@ from rallrec_pipeline.errors import ModelError
 from rallrec_pipeline.language_models import forward
 from rallrec_pipeline.language_models.batching import HELD
 from rallrec_pipeline.language_models.models import fetch_model
+from rallrec_pipeline.language_models.packing import PackedLinear
 from rallrec_pipeline.language_models.protocols import Sampling, Usage
 from rallrec_pipeline.language_models.sections import shared_prefix
 from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
-from rallrec_pipeline.settings import ModelSettings
+from rallrec_pipeline.settings import ModelSettings, TuningSettings
+from rallrec_pipeline.tuning.lora import add_adapter
 from rallrec_pipeline_tests.language_models.adapters import random_adapter
 
 TEXTS = ["Heat", "Toy Story, a movie (year: 1995; genres: Animation, Comedy).", "A thriller in a snowed-in hotel." * 4]
@@ -126,6 +130,7 @@ def test_the_profile_of_a_user_is_computed_once(engine: TransformersEngine, answ
     titles = ("Fargo", "Toy Story", "The Usual Suspects", "Ran")
     users = [f"User profile: gender: M; age: 24; occupation: {job}." for job in ("writer", "lawyer")]
     asked = [f"{user}\nWill this user like {title}?" for user in users for title in titles] + ["Is Alien good?"]
+    engine = TransformersEngine(engine.model, engine.tokenizer, tokens_per_batch=128)
     tokens, before = [engine.prompt_tokens(prompt, chat=True) for prompt in asked], replace(engine.usage)
     together = engine.score(asked, answers, chat=True)
     common, profile = shared_prefix(tokens), min(shared_prefix(tokens[:4]), shared_prefix(tokens[4:8]))
@@ -166,6 +171,51 @@ def test_keys_of_a_long_shared_prefix_stay_within_bounds(model_path: Path, monke
     assert all(batch == 1 or batch * capacity <= HELD * 256 for batch, capacity in made)
     alone = np.concatenate([engine.score([prompt], list("12345"), chat=False) for prompt in prompts])
     np.testing.assert_allclose(together, alone, atol=2e-4)
+
+
+def test_no_pass_and_no_cache_exceeds_the_budget(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = TransformersEngine.load(model_path, ModelSettings(dtype="float32", tokens_per_batch=256))
+    alive: weakref.WeakSet[Cache] = weakref.WeakSet()
+    most, forward_pass, expand = {"pass": 0, "caches": 0}, type(engine.backbone).forward, forward.expand_prefix
+
+    def counted(backbone: Any, **given: Any) -> Any:
+        most["pass"] = max(most["pass"], given["input_ids"].numel())
+        return forward_pass(backbone, **given)
+
+    def kept(*given: Any) -> Cache:
+        made = expand(*given)
+        alive.add(made)
+        most["caches"] = max(most["caches"], len(alive))
+        return made
+
+    monkeypatch.setattr(type(engine.backbone), "forward", counted)
+    monkeypatch.setattr(forward, "expand_prefix", kept)
+    jobs = ("artist", "doctor", "lawyer", "writer", "student", "teacher", "farmer", "nurse", "singer")
+    profiles = ["User profile: " + f"occupation {job}; " * n for n, job in enumerate(jobs, 8)]
+    asked = [f"{profile}\nWill this user like {title}?" for profile in profiles for title in ("Ran", "Fargo", "Heat")]
+    before = replace(engine.usage)
+    engine.score(asked, ["Yes", "No"], chat=True)
+    tokens = [engine.prompt_tokens(prompt, chat=True) for prompt in asked]
+    assert used(engine, before)[1] < 0.7 * sum(len(t) - shared_prefix(tokens) for t in tokens), "profiles were shared"
+    assert most["pass"] <= 256 and most["caches"] == 1, "no batch keeps its keys beyond its pass"
+
+
+def test_nothing_asked_is_nothing_answered(engine: TransformersEngine) -> None:
+    assert engine.score([], ["Yes", "No"], chat=True).shape == (0, 2)
+    assert engine.encode([]).shape == (0, engine.model.config.hidden_size)
+
+
+def test_an_engine_that_has_worked_can_be_tuned(model_path: Path, tmp_path: Path) -> None:
+    engine = TransformersEngine.load(model_path, ModelSettings(dtype="float32"))
+    engine.generate(PROMPTS[:1], Sampling(2, 0.8, 0.9, seed=3))
+    before = engine.score(PROMPTS, list("12345"), chat=False)
+    engine.prepare(head=True)
+    add_adapter(engine, TuningSettings(), seed=1)
+    engine.model.eval()
+    np.testing.assert_allclose(engine.score(PROMPTS, list("12345"), chat=False), before, atol=TOLERANCE)
+    engine.restore()
+    engine.restore()
+    assert not any(type(module) is PackedLinear for module in engine.model.modules())
 
 
 def test_a_prompt_beyond_the_context_is_refused(engine: TransformersEngine) -> None:

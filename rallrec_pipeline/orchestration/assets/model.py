@@ -38,7 +38,7 @@ from rallrec_pipeline.tuning.store import CHECKPOINT, adapter_key, bring_back
 if TYPE_CHECKING:
     from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 
-TUNING_VERSION = "3"  # raise it when the computing changes its output
+TUNING_VERSION = "3"  # raise it when the computing changes its output by more than rounding
 
 
 def lora_adapter(run: StageRun) -> Made:
