@@ -40,7 +40,7 @@ def _merge(
     k: int,
 ) -> NDArray[np.int32]:
     """The `k` best of both channels by the scores of their ranks, each position once."""
-    merged = np.full((len(relevant), k), -1, np.int32)
+    merged = np.full(len(relevant) * k, -1, np.int32)
     recent_wins = by_time[None, :] > by_relevance[:, None]  # (relevant rank, recent rank)
     slots = np.argsort(-np.concatenate([by_relevance, by_time]), kind="stable")  # a score is that of its rank
     longest = int(max(relevant.max(initial=-1), recent.max(initial=-1))) + 1
@@ -48,30 +48,36 @@ def _merge(
     table = _RankTable(max(1, min(len(relevant), BLOCK_CELLS // widest)), longest)
     for start in range(0, len(relevant), table.rows):
         left, right = relevant[start : start + table.rows], recent[start : start + table.rows]
-        in_recent, in_relevant = table.ranks(right, of=left), table.ranks(left, of=right)
+        left_cells, right_cells = table.cells(left), table.cells(right)
+        in_recent, in_relevant = table.ranks(right_cells, of=left_cells), table.ranks(left_cells, of=right_cells)
         keep_left = (left >= 0) & ~((in_recent >= 0) & recent_wins[np.arange(left.shape[1]), in_recent])
         keep_right = (right >= 0) & ((in_relevant < 0) | recent_wins[in_relevant, np.arange(right.shape[1])])
-        kept = np.concatenate([keep_left, keep_right], axis=1)[:, slots]
+        kept = np.concatenate([keep_left, keep_right], axis=1).take(slots, axis=1)
         places = np.cumsum(kept, axis=1, dtype=np.int32)
         kept &= places <= k
-        rows = np.nonzero(kept)[0]
-        chosen = np.concatenate([left, right], axis=1)[:, slots]
-        merged[start + rows, places[kept] - 1] = chosen[kept]
-    return merged
+        cells = np.flatnonzero(kept)
+        chosen = np.concatenate([left, right], axis=1).take(slots, axis=1)
+        rows = start + cells // len(slots)
+        merged[rows * k + places.ravel()[cells] - 1] = chosen.ravel()[cells]
+    return merged.reshape(-1, k)
 
 
 class _RankTable:
     """At which rank a channel has a position, for up to `rows` rows; positions are below `longest`."""
 
     def __init__(self, rows: int, longest: int) -> None:
-        self.rows = rows
-        self._ranks = np.full((rows, longest + 1), -1, np.int32)  # the last column is that of the padding -1
+        self.rows, self._width = rows, longest + 1  # the last cell of a row is that of the padding -1
+        self._ranks = np.full(rows * self._width, -1, np.int32)  # flat: numpy looks up one index faster than two
 
-    def ranks(self, channel: NDArray[np.int32], of: NDArray[np.int32]) -> NDArray[np.int32]:
+    def cells(self, channel: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Where the positions (n, a) of a channel stand in the table."""
+        first = np.arange(len(channel), dtype=np.int64)[:, None] * self._width
+        return first + np.where(channel < 0, self._width - 1, channel)
+
+    def ranks(self, channel: NDArray[np.int64], of: NDArray[np.int64]) -> NDArray[np.int32]:
         """Rank in `channel` (n, a) of each position in `of` (n, b), -1 where it does not stand there: (n, b)."""
-        rows = np.arange(len(channel))[:, None]
-        self._ranks[rows, channel] = np.arange(channel.shape[1])
-        self._ranks[:, -1] = -1
-        found = self._ranks[rows, of]
-        self._ranks[rows, channel] = -1  # what was written, not all of it: histories may be long
+        self._ranks[channel] = np.arange(channel.shape[1], dtype=np.int32)
+        self._ranks[self._width - 1 :: self._width] = -1
+        found = self._ranks[of]
+        self._ranks[channel] = -1  # what was written, not all of it: histories may be long
         return found
