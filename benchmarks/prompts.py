@@ -78,7 +78,7 @@ def at_once(data: MovieLens, samples: pl.DataFrame, vectors: Vectors) -> list[st
     settings = RetrievalSettings(history_length=K, beta=BETA)
     histories = retrieve_histories(samples, sequences, vectors, settings, ALPHA)
     context = prompt_context(data.spec, data.items, data.users, Facts())
-    return list(build_prompts(histories, context, ["reranked"], ["yes_no"])["prompt"])
+    return build_prompts(histories, context, ["reranked"], ["yes_no"])["prompt"].to_list()
 
 
 def row_by_row(
