@@ -28,10 +28,10 @@ from peak import gflop_per_token, peak_gflops
 from rows import print_row
 from transformers import AutoModelForCausalLM
 
-from rallrec_pipeline.language_models.choice import vllm_build
+from rallrec_pipeline.language_models.engines.choice import vllm_build
+from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.language_models.protocols import Engine, Sampling
-from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 from rallrec_pipeline.prompts.render import answer_texts
 from rallrec_pipeline.settings import AnswerForm, Settings, lake_root, load_settings
 
@@ -124,7 +124,7 @@ def beside_vllm(ours: float, folder: Path, asked: Sequence[str], settings: Setti
     if vllm_build() is None:
         print("vLLM is not installed (make vllm): no comparison with it", file=sys.stderr)
         return
-    from rallrec_pipeline.language_models.vllm_engine import VllmEngine
+    from rallrec_pipeline.language_models.engines.vllm_engine import VllmEngine
 
     engine = VllmEngine.load(folder, settings.model.model_copy(update={"engine": "vllm"}))
     try:

@@ -24,8 +24,8 @@ from movielens import MovieLens
 from peak import gflop_per_token, peak_gflops
 from rows import print_row
 
+from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine, resolve_dtype
 from rallrec_pipeline.language_models.models import model_folder
-from rallrec_pipeline.language_models.transformers_engine import TransformersEngine, resolve_dtype
 from rallrec_pipeline.settings import TuningSettings, lake_root, load_settings
 
 SCALE = [str(n) for n in range(1, 6)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from rallrec_pipeline.language_models.packing import PackedLinear, packed_if_possible
+from rallrec_pipeline.language_models.kernels.packing import PackedLinear, packed_if_possible
 
 ROWS, HIDDEN, INNER = 1024, 576, 1536  # of a feed-forward layer of SmolLM2-135M
 REPEATS = 20

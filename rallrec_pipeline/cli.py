@@ -96,8 +96,8 @@ def lineage(
     profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = None,
 ) -> None:
     """Print the chain of one item from its raw line to the predictions that used it."""
-    from rallrec_pipeline.orchestration.lineage.chain import as_json, trace
-    from rallrec_pipeline.orchestration.lineage.page import print_lineage
+    from rallrec_pipeline.pipeline.lineage.chain import as_json, trace
+    from rallrec_pipeline.pipeline.lineage.page import print_lineage
 
     found = trace(lake_root(), dataset, item_id, load_settings(profile), at)
     if json:
@@ -118,9 +118,9 @@ def status(
     Where this model never ran on this machine its speed is measured once, in about five seconds, and kept in the lake.
     """
     from rallrec_pipeline.datasets.catalog import get_dataset
-    from rallrec_pipeline.orchestration.speeds import Speeds
-    from rallrec_pipeline.orchestration.status import dataset_status, made_datasets, status_as_json
-    from rallrec_pipeline.orchestration.status_table import print_nothing, print_status
+    from rallrec_pipeline.pipeline.status.speeds import Speeds
+    from rallrec_pipeline.pipeline.status.status import dataset_status, made_datasets, status_as_json
+    from rallrec_pipeline.pipeline.status.table import print_nothing, print_status
 
     lake, settings = lake_root(), load_settings(profile)
     if dataset is not None:
@@ -148,7 +148,7 @@ def check_model(
     profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = None,
 ) -> None:
     """Check the model of the settings against this machine, without its weights, and tell every problem at once."""
-    from rallrec_pipeline.orchestration.readiness import check_run_model
+    from rallrec_pipeline.pipeline.readiness import check_run_model
 
     settings = load_settings(profile)
     found = check_run_model(lake_root(), settings, dataset)
@@ -172,10 +172,10 @@ def engines(
 ) -> None:
     """Tell which engine runs the LLM and why, and check on the dataset's prompts that both give the same answers."""
     from rallrec_pipeline.datasets.catalog import get_dataset
-    from rallrec_pipeline.language_models.choice import choose_engine
-    from rallrec_pipeline.orchestration.engine_check import check_engines
-    from rallrec_pipeline.orchestration.progress import Reporter
-    from rallrec_pipeline.orchestration.run import StageRun
+    from rallrec_pipeline.language_models.engines.choice import choose_engine
+    from rallrec_pipeline.pipeline.context import StageRun
+    from rallrec_pipeline.pipeline.engine_check import check_engines
+    from rallrec_pipeline.pipeline.progress import Reporter
 
     def say(message: str) -> None:
         errors.print(message, markup=False, highlight=False, soft_wrap=True)

@@ -20,10 +20,10 @@ import polars as pl
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.lake.llm_cache import DESCRIPTIONS, LLMCache
 from rallrec_pipeline.lake.provenance import hash_column, now, stable_hash
-from rallrec_pipeline.lake.text import clean_text
 from rallrec_pipeline.language_models.chunks import calls_at_once, in_chunks
 from rallrec_pipeline.language_models.protocols import Progress, Sampling, TextGenerator
 from rallrec_pipeline.settings import TEMPLATE_GAP, DescriptionSettings
+from rallrec_pipeline.text import clean_text
 
 RENDERER_VERSION = "1"  # of how a template is filled in
 Status = Literal["written", "retried", "template"]

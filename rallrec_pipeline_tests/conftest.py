@@ -20,7 +20,7 @@ from rallrec_pipeline.language_models.models import fetch_model, model_folder
 from rallrec_pipeline.settings import ModelSettings
 
 if TYPE_CHECKING:
-    from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+    from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -89,7 +89,7 @@ def model_path(downloads: Path) -> Path:
 @pytest.fixture(scope="session")
 def engine(model_path: Path) -> TransformersEngine:
     """The real LLM, loaded once; tests must not change it. In float32, so that they see the same on every machine."""
-    from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+    from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 
     return TransformersEngine.load(model_path, ModelSettings(dtype="float32"))
 

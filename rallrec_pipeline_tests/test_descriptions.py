@@ -18,8 +18,8 @@ from rallrec_pipeline.descriptions import (
     tidy,
 )
 from rallrec_pipeline.lake.llm_cache import LLMCache
+from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 from rallrec_pipeline.language_models.protocols import Sampling
-from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 from rallrec_pipeline.settings import DescriptionSettings
 
 ITEMS = pl.DataFrame(

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from rallrec_pipeline.datasets.spec import ONLY, DatasetSpec
 from rallrec_pipeline.errors import ConfigError
-from rallrec_pipeline.lake.text import clean_text
 from rallrec_pipeline.settings import plain_problem
+from rallrec_pipeline.text import clean_text
 
 BUILT_IN = Path(__file__).parent / "builtin"
 AT_THE_TOP = {"title", "extends", "max_rejected", "repeats", "unknown_items", "paper_dataset"}

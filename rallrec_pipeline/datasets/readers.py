@@ -27,7 +27,7 @@ from rallrec_pipeline.datasets.tables import (
     rejected_rows,
 )
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.lake.text import clean_text
+from rallrec_pipeline.text import clean_text
 
 Rows = tuple[pl.LazyFrame, pl.DataFrame]
 """(`line`, `text` and one text column per canonical name, refused rows)."""

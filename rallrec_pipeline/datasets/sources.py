@@ -21,7 +21,7 @@ from rallrec_pipeline.datasets.spec import DatasetSpec, SourceFile, SourceSpec
 from rallrec_pipeline.datasets.watch import local_files
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.files import atomic_path, file_sha256, file_states, is_full_disk
-from rallrec_pipeline.lake.text import clean_text
+from rallrec_pipeline.text import clean_text
 
 TIMEOUT_S = 60
 MEGABYTE = 10**6

@@ -8,13 +8,13 @@ from rallrec_pipeline.datasets.catalog import load_catalog
 from rallrec_pipeline.errors import RallrecError
 from rallrec_pipeline.lake.provenance import Sidecar
 from rallrec_pipeline.orchestration.automation import build_refresh, build_sensors
-from rallrec_pipeline.orchestration.checks.build import build_checks
-from rallrec_pipeline.orchestration.graph import GRAPH, UNPARTITIONED
+from rallrec_pipeline.orchestration.checks import build_checks
 from rallrec_pipeline.orchestration.metadata import dagster_metadata
 from rallrec_pipeline.orchestration.pool import wait_patiently
 from rallrec_pipeline.orchestration.resources import Project, stage_run
-from rallrec_pipeline.orchestration.run import SHARED, StageRun
-from rallrec_pipeline.orchestration.stage import Outcome, Stage, run_stage
+from rallrec_pipeline.pipeline.context import SHARED, StageRun
+from rallrec_pipeline.pipeline.graph import GRAPH, UNPARTITIONED
+from rallrec_pipeline.pipeline.stage import Outcome, Stage, run_stage
 from rallrec_pipeline.settings import lake_root, load_settings
 
 LLM_POOL = "llm"

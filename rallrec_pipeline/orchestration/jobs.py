@@ -18,7 +18,7 @@ from dagster_shared.error import SerializableErrorInfo
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.lake.locks import lake_lock
 from rallrec_pipeline.orchestration.build import FULL_JOB, build_definitions
-from rallrec_pipeline.orchestration.graph import STAGES
+from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.settings import lake_root
 
 

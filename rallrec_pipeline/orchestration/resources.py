@@ -9,9 +9,9 @@ from pathlib import Path
 import dagster as dg
 
 from rallrec_pipeline.lake.locks import lake_lock
-from rallrec_pipeline.orchestration.progress import Reporter
 from rallrec_pipeline.orchestration.recovery import hold_run, recover_runs
-from rallrec_pipeline.orchestration.run import StageRun
+from rallrec_pipeline.pipeline.context import StageRun
+from rallrec_pipeline.pipeline.progress import Reporter
 from rallrec_pipeline.settings import Settings, lake_root, load_settings
 
 PARTITION = "dagster/partition"

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.lake.lists import consecutive_lists
-from rallrec_pipeline.lake.text import clean_text
 from rallrec_pipeline.settings import AnswerForm
+from rallrec_pipeline.text import clean_text
 
 YES_NO = ("Yes", "No")
 MAX_PROFILE = 60  # characters of one field of a profile

@@ -9,8 +9,8 @@ from itertools import accumulate, chain
 import numpy as np
 from numpy.typing import NDArray
 
-from rallrec_pipeline.language_models.batching import padded, token_batches
-from rallrec_pipeline.language_models.sections import worthwhile_prefix
+from rallrec_pipeline.language_models.kernels.batching import padded, token_batches
+from rallrec_pipeline.language_models.kernels.sections import worthwhile_prefix
 from rallrec_pipeline.tuning.examples import Example, Target
 
 

@@ -14,7 +14,7 @@ from rallrec_pipeline.language_models.answers import AnswerTrie
 from rallrec_pipeline.settings import TuningSettings
 
 if TYPE_CHECKING:
-    from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+    from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from rallrec_pipeline.lake.provenance import content_version
 from rallrec_pipeline.settings import TuningSettings
 
 if TYPE_CHECKING:
-    from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+    from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 
 WEIGHTS, CONFIG, PROVENANCE = "adapter_model.safetensors", "adapter_config.json", "provenance.json"
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from rallrec_pipeline.language_models.answers import AnswerTrie
-from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 from rallrec_pipeline.tuning.batches import MicroBatch, micro_batches
 from rallrec_pipeline.tuning.examples import Example
 from rallrec_pipeline.tuning.packed_attention import packed_attention_in

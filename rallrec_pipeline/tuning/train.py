@@ -14,8 +14,8 @@ import torch
 
 from rallrec_pipeline.errors import ModelError
 from rallrec_pipeline.language_models.answers import AnswerTrie
+from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine, default_tokens
 from rallrec_pipeline.language_models.protocols import Progress
-from rallrec_pipeline.language_models.transformers_engine import TransformersEngine, default_tokens
 from rallrec_pipeline.settings import TuningSettings
 from rallrec_pipeline.tuning import checkpoint
 from rallrec_pipeline.tuning.examples import Example

@@ -16,7 +16,7 @@ from rallrec_pipeline.language_models.protocols import Progress
 from rallrec_pipeline.settings import TextEmbeddingSettings
 
 if TYPE_CHECKING:
-    from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+    from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 
 TEXTS = ["Heat, a movie.", "Toy Story, a movie.", "Fargo, a movie."]
 

@@ -22,10 +22,10 @@ from rallrec_pipeline.evaluation.dataset_plots import dataset_plots
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.provenance import read_sidecar
 from rallrec_pipeline.language_models.protocols import Progress
-from rallrec_pipeline.orchestration.checks.tables import paper_statistics
-from rallrec_pipeline.orchestration.graph import STAGES, UNPARTITIONED
-from rallrec_pipeline.orchestration.run import StageRun
-from rallrec_pipeline.orchestration.stage import run_stage
+from rallrec_pipeline.pipeline.checks.tables import paper_statistics
+from rallrec_pipeline.pipeline.context import StageRun
+from rallrec_pipeline.pipeline.graph import STAGES, UNPARTITIONED
+from rallrec_pipeline.pipeline.stage import run_stage
 from rallrec_pipeline.settings import Settings
 from rallrec_pipeline_tests.datasets.worlds import SCHEMA, frame, make_spec
 from rallrec_pipeline_tests.evaluation.examples import ATTACK, PNG, Tags

@@ -27,7 +27,7 @@ from rallrec_pipeline.language_models.protocols import Progress
 from rallrec_pipeline.settings import AnswerForm, load_settings
 
 if TYPE_CHECKING:
-    from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+    from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 
 PROMPTS = pl.DataFrame(
     {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 from rallrec_pipeline.settings import ModelSettings, TuningSettings
 from rallrec_pipeline.tuning.lora import add_adapter, save_adapter
 

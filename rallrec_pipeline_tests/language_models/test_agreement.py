@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rallrec_pipeline.language_models.agreement import Questions, Reading, compare, read_engine
-from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 
 RNG = np.random.default_rng(3)
 P_YES = RNG.uniform(0.2, 0.8, 50)

@@ -7,7 +7,7 @@ import pytest
 
 from rallrec_pipeline.errors import ModelError
 from rallrec_pipeline.language_models.answers import answer_trie
-from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 
 SCALE_10 = [str(n) for n in range(1, 11)]
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from rallrec_pipeline.errors import ModelError
+from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 from rallrec_pipeline.language_models.protocols import Sampling
 from rallrec_pipeline.language_models.tokens import TokenizedModel, load_tokenizer
-from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 from rallrec_pipeline.tuning.examples import make_example
 
 BEGIN = "<begin>"

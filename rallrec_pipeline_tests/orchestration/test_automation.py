@@ -15,7 +15,7 @@ from rallrec_pipeline.datasets.catalog import load_catalog
 from rallrec_pipeline.orchestration.automation import SCHEDULE, build_refresh, build_sensors, sensor_name
 from rallrec_pipeline.orchestration.build import FULL_JOB, build_definitions
 from rallrec_pipeline.settings import AutomationSettings
-from rallrec_pipeline_tests.orchestration.tiny import DATASET
+from rallrec_pipeline_tests.pipeline.tiny import DATASET
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 from rallrec_pipeline.lake.locks import LLM, lake_lock
 from rallrec_pipeline.orchestration.automation import SCHEDULE, sensor_name
 from rallrec_pipeline.orchestration.build import LLM_POOL
-from rallrec_pipeline.orchestration.graph import GRAPH
-from rallrec_pipeline_tests.orchestration.tiny import make_world, rallrec, ratings_file, read_until
+from rallrec_pipeline.pipeline.graph import GRAPH
+from rallrec_pipeline_tests.pipeline.tiny import make_world, rallrec, ratings_file, read_until
 
 MODULE = ("-m", "rallrec_pipeline.definitions")
 START_S, RUN_S, POLL_S = 180, 600, 0.5  # limits for a machine that has much else to do

@@ -23,8 +23,8 @@ import pytest
 
 from rallrec_pipeline.lake.leftovers import TEMPORARY
 from rallrec_pipeline.lake.provenance import read_sidecar
-from rallrec_pipeline.orchestration.graph import GRAPH
-from rallrec_pipeline_tests.orchestration.tiny import make_world
+from rallrec_pipeline.pipeline.graph import GRAPH
+from rallrec_pipeline_tests.pipeline.tiny import make_world
 
 KILLS = int(os.environ.get("RALLREC_KILLS") or 5)
 SEED = int(os.environ.get("RALLREC_KILL_SEED") or 1)

@@ -12,9 +12,9 @@ import pytest
 
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.parquet import read_table
-from rallrec_pipeline.orchestration.graph import GRAPH
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
-from rallrec_pipeline_tests.orchestration.tiny import make_world
+from rallrec_pipeline.pipeline.graph import GRAPH
+from rallrec_pipeline_tests.pipeline.tiny import make_world
 
 SHOP = """
 title = "A shop"

@@ -17,14 +17,14 @@ from rallrec_pipeline.datasets.catalog import get_dataset
 from rallrec_pipeline.errors import ModelError, RallrecError
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.provenance import read_sidecar
-from rallrec_pipeline.language_models.model_files import small_files
-from rallrec_pipeline.orchestration.graph import GRAPH, UNPARTITIONED
-from rallrec_pipeline.orchestration.readiness import check_run_model, long_prompts
-from rallrec_pipeline.orchestration.run import SHARED, StageRun
-from rallrec_pipeline.orchestration.stage import run_stage
+from rallrec_pipeline.language_models.sizing.model_files import small_files
+from rallrec_pipeline.pipeline.context import SHARED, StageRun
+from rallrec_pipeline.pipeline.graph import GRAPH, UNPARTITIONED
+from rallrec_pipeline.pipeline.readiness import check_run_model, long_prompts
+from rallrec_pipeline.pipeline.stage import run_stage
 from rallrec_pipeline.settings import Settings, load_settings
 from rallrec_pipeline_tests.language_models.small_llama import edit_config, write_llama
-from rallrec_pipeline_tests.orchestration.tiny import make_world
+from rallrec_pipeline_tests.pipeline.tiny import make_world
 
 # The same keys as in the profile, with sizes cut down; where there is no GPU the engine is another one.
 SETTINGS = """

@@ -16,8 +16,8 @@ from rallrec_pipeline.errors import ConfigError, RallrecError
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.provenance import read_sidecar
-from rallrec_pipeline.orchestration.graph import GRAPH, STAGES
 from rallrec_pipeline.orchestration.jobs import RunSummary, materialize_dataset
+from rallrec_pipeline.pipeline.graph import GRAPH, STAGES
 
 METHODS = {
     "zero_shot_yes_no_recent",

@@ -21,7 +21,7 @@ from rallrec_pipeline.orchestration.build import LLM_POOL
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.orchestration.pool import PatientClaims
 from rallrec_pipeline.orchestration.recovery import hold_run, is_dead, recover_runs
-from rallrec_pipeline_tests.orchestration.tiny import make_world, rallrec, read_until
+from rallrec_pipeline_tests.pipeline.tiny import make_world, rallrec, read_until
 
 AT_THE_LLM = "to release _llm"  # said by a stage that has the pool's slot
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rallrec_pipeline.orchestration.graph import GRAPH
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
+from rallrec_pipeline.pipeline.graph import GRAPH
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

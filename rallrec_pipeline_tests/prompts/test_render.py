@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
-from rallrec_pipeline.lake.text import clean_text
-from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 from rallrec_pipeline.prompts.render import (
     answer_texts,
     is_liked,
@@ -24,6 +23,7 @@ from rallrec_pipeline.prompts.render import (
     true_answer,
 )
 from rallrec_pipeline.settings import AnswerForm
+from rallrec_pipeline.text import clean_text
 
 Item = tuple[str, float] | tuple[str, float, float]
 """(title, rating) of a history item, or (title, rating, mean)."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 from peft import PeftModel
 
-from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 from rallrec_pipeline.settings import ModelSettings, TuningSettings
 from rallrec_pipeline.tuning.examples import make_example
 from rallrec_pipeline.tuning.lora import add_adapter, save_adapter

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, Qwen2Config
 
-from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 from rallrec_pipeline.settings import TuningSettings
 from rallrec_pipeline.tuning import short_attention
 from rallrec_pipeline.tuning.loss import accumulate_gradient

@@ -10,7 +10,7 @@ import torch
 
 from rallrec_pipeline.errors import ModelError
 from rallrec_pipeline.lake.files import read_json
-from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
+from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 from rallrec_pipeline.settings import ModelSettings, TuningSettings
 from rallrec_pipeline.tuning.examples import make_example
 from rallrec_pipeline.tuning.lora import adapter_version, add_adapter, save_adapter

@@ -11,8 +11,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from rallrec_pipeline.language_models.answers import AnswerTrie, Choice
+from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 from rallrec_pipeline.language_models.tokens import load_tokenizer
-from rallrec_pipeline.language_models.transformers_engine import TransformersEngine
 from rallrec_pipeline.settings import TuningSettings
 from rallrec_pipeline.tuning.examples import Example, Target
 from rallrec_pipeline.tuning.lora import add_adapter

@@ -14,7 +14,7 @@ from rallrec_pipeline.datasets.checking.findings import Findings, listed, shown
 from rallrec_pipeline.datasets.fields import text_field, time_field
 from rallrec_pipeline.datasets.readers import column_names, mapped_columns
 from rallrec_pipeline.datasets.spec import ColumnSpec, DatasetSpec, TableFile
-from rallrec_pipeline.lake.text import clean_text
+from rallrec_pipeline.text import clean_text
 
 ALLOWED_RULES = {"rating": set[str](), "timestamp": {"unit", "time_format"}}
 WANTED = {"interactions": ("user_id", "item_id"), "items": ("item_id", "title"), "users": ("user_id",)}

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from rallrec_pipeline.lake.text import clean_text
+from rallrec_pipeline.text import clean_text
 
 MAX_MESSAGE, MAX_VALUE, MAX_NAMES = 1000, 40, 20
 

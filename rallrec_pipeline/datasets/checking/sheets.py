@@ -15,7 +15,7 @@ from rallrec_pipeline.datasets.checking.findings import Findings, share_of, show
 from rallrec_pipeline.datasets.readers import raw_folder, unclear_columns
 from rallrec_pipeline.datasets.spec import ColumnSpec, DatasetSpec, TableFile
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.lake.text import clean_text
+from rallrec_pipeline.text import clean_text
 
 
 @dataclass(frozen=True)

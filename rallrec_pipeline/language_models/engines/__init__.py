@@ -1,0 +1,1 @@
+"""What runs the LLM: transformers, vLLM, Ray."""

@@ -1,0 +1,77 @@
+"""Hidden states of many token sequences: batches by token budget, common beginnings computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers.cache_utils import Cache
+
+from rallrec_pipeline.language_models.kernels.batching import padded, token_batches
+from rallrec_pipeline.language_models.kernels.prefix import compute_prefix, expand_prefix
+from rallrec_pipeline.language_models.kernels.sections import Plan, Section
+from rallrec_pipeline.language_models.protocols import Usage
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What came out of one pass."""
+
+    rows: NDArray[np.int64]
+    """Numbers of its sequences, (b,)."""
+    shared: int
+    """Tokens of each sequence that `hidden` leaves out."""
+    hidden: torch.Tensor
+    """Last hidden states, (b, t, d), padded on the right."""
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A causal decoder without its output head, and how it is fed."""
+
+    backbone: Any
+    tokens_per_batch: int
+    fill: int
+    usage: Usage
+    """Counts the tokens that go through, without padding."""
+
+    def hidden_states(self, sequences: Sequence[Sequence[int]], plan: Plan) -> Iterator[Batch]:
+        """All sequences, as `plan` groups them. To be called, and iterated over, without gradients."""
+        known = self._beginnings([sequences[0][: plan.common]], None) if plan.common else None
+        for section in plan.sections:
+            beginnings = known
+            if section.shared > plan.common:
+                first = [sequences[group[0]] for group in section.groups]
+                beginnings = self._beginnings([tokens[: section.shared] for tokens in first], known)
+            yield from self._behind(beginnings, sequences, section)
+
+    def _beginnings(self, beginnings: Sequence[Sequence[int]], known: Cache | None) -> Cache:
+        """Their keys and values; `known` holds those that all of them share."""
+        there = known.get_seq_length() if known is not None else 0
+        self.usage.prompt_tokens += sum(len(tokens) - there for tokens in beginnings)
+        return compute_prefix(self.backbone, beginnings, known)
+
+    def _behind(
+        self, beginnings: Cache | None, sequences: Sequence[Sequence[int]], section: Section
+    ) -> Iterator[Batch]:
+        """Batches of what comes behind the beginnings, one of which each group has.
+
+        Padding is on the right and attention is causal, so no padding mask is needed: no token sees a pad.
+        """
+        rows, group_of = np.array(section.rows), np.array(section.group_of_rows)
+        rests = [sequences[row][section.shared :] for row in rows]
+        device = next(self.backbone.parameters()).device
+        for picked in token_batches([len(rest) for rest in rests], self.tokens_per_batch, section.shared):
+            ids = torch.from_numpy(padded([rests[r] for r in picked], self.fill)).to(device)
+            cache = None
+            if beginnings is not None:
+                of_rows = group_of[picked].tolist() if len(section.groups) > 1 else None
+                cache = expand_prefix(beginnings, len(picked), section.shared + ids.shape[1], of_rows)
+            hidden = self.backbone(input_ids=ids, past_key_values=cache, use_cache=cache is not None).last_hidden_state
+            del cache  # before the next one is made
+            self.usage.prompt_tokens += sum(len(rests[r]) for r in picked)
+            yield Batch(rows[picked], section.shared, hidden)

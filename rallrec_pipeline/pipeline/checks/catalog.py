@@ -1,0 +1,77 @@
+"""Every check, by asset: what must hold of the lake, proven from the files and not from the code that wrote them."""
+
+from __future__ import annotations
+
+from rallrec_pipeline.pipeline.checks.items import (
+    every_item_described,
+    finite_vectors,
+    fitted_on_training_only,
+    index_equals_brute_force,
+)
+from rallrec_pipeline.pipeline.checks.llm import (
+    adapter_is_whole,
+    probabilities_valid,
+    prompts_fit_context,
+    tuning_rows_are_training_rows,
+)
+from rallrec_pipeline.pipeline.checks.tables import (
+    few_rejected_rows,
+    k_core_holds,
+    labels_balanced,
+    paper_statistics,
+    splits_follow_time,
+)
+from rallrec_pipeline.pipeline.checks.verdict import Check
+
+EMBEDDINGS = ("title", "description", "text", "collaborative", "aligned", "item")
+
+CHECKS: tuple[Check, ...] = (
+    Check(
+        "interactions",
+        "few_rejected_rows",
+        "No more raw ratings are refused than the dataset allows.",
+        few_rejected_rows,
+        also_reads=("rejected_rows",),
+    ),
+    Check("core_interactions", "k_core_holds", "Every user and item has enough ratings, none too many.", k_core_holds),
+    Check("samples", "labels_balanced", "Between 10% and 90% of each split is liked.", labels_balanced),
+    Check(
+        "samples",
+        "splits_follow_time",
+        "Train, valid and test follow one another in time; split by user, each one's target is the last rating.",
+        splits_follow_time,
+        also_reads=("interactions", "core_interactions"),
+    ),
+    Check(
+        "samples",
+        "paper_statistics",
+        "Of the full official files: the published numbers of users, items and samples.",
+        paper_statistics,
+        blocking=False,
+        also_reads=("interactions", "rejected_rows", "core_interactions"),
+    ),
+    Check("item_descriptions", "every_item_described", "Each item has a text within bounds.", every_item_described),
+    *(
+        Check(f"{kind}_embeddings", f"finite_{kind}_vectors", "One finite vector per item.", finite_vectors(kind))
+        for kind in EMBEDDINGS
+    ),
+    Check(
+        "collaborative_embeddings",
+        "fitted_on_training_only",
+        "LightGCN saw no held-out rating.",
+        fitted_on_training_only,
+    ),
+    Check("item_index", "index_equals_brute_force", "FAISS finds what brute force finds.", index_equals_brute_force),
+    Check("tuning_prompts", "tuning_prompts_fit", "Prompts fit the model's context.", prompts_fit_context("tuning")),
+    Check(
+        "tuning_prompts", "tuned_on_training_only", "No held-out interaction in tuning.", tuning_rows_are_training_rows
+    ),
+    Check(
+        "evaluation_prompts",
+        "evaluation_prompts_fit",
+        "Prompts fit the model's context.",
+        prompts_fit_context("evaluation"),
+    ),
+    Check("lora_adapter", "adapter_is_whole", "Weights and provenance are there.", adapter_is_whole),
+    Check("predictions", "probabilities_valid", "Same rows for all methods, finite.", probabilities_valid),
+)

@@ -1,0 +1,81 @@
+"""What must hold of descriptions, item vectors and the index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.vectors import vectors_of
+from rallrec_pipeline.pipeline.checks.verdict import Verdict
+from rallrec_pipeline.pipeline.context import StageRun
+from rallrec_pipeline.pipeline.stages.embeddings import read_vectors
+from rallrec_pipeline.retrieval.index import (
+    MIN_RECALL,
+    RECALL_AT,
+    max_disagreement_with_brute_force,
+    read_index,
+    recall,
+    sampled_rows,
+)
+from rallrec_pipeline.retrieval.inverted_lists import has_lists
+
+INDEX_TOLERANCE = 1e-4
+
+
+def every_item_described(run: StageRun) -> Verdict:
+    described = run.read(tables.ITEM_DESCRIPTIONS)
+    words = described["description"].str.split(" ").list.len()
+    items = run.read(tables.CORE_ITEMS)
+    missing = items.join(described, on="item_id", how="anti").height
+    empty = int((described["description"].str.strip_chars() == "").sum())
+    written = described.filter(pl.col("status") != "template")["description"].str.split(" ").list.len()
+    longest = int(written.max() or 0)  # type: ignore[arg-type]
+    limit = run.settings.descriptions.max_words
+    share = described.filter(pl.col("status") == "template").height / max(1, described.height)
+    passed = missing == 0 and empty == 0 and longest <= limit
+    return Verdict(passed, {"missing": missing, "longest": longest, "template_share": share, "words": words.mean()})
+
+
+def finite_vectors(kind: str) -> Callable[[StageRun], Verdict]:
+    """Every kept item has one finite vector of one size."""
+
+    def judge(run: StageRun) -> Verdict:
+        table, items = run.read(tables.embeddings_table(kind)), run.read(tables.CORE_ITEMS)
+        vectors = vectors_of(table)
+        same_items = sorted(table["item_id"]) == sorted(items["item_id"])
+        zero = int((np.abs(vectors).max(axis=1) == 0).sum()) if vectors.size else 0
+        figures = {"rows": len(vectors), "dimensions": int(vectors.shape[1]), "zero_vectors": zero}
+        return Verdict(same_items and bool(np.isfinite(vectors).all()) and len(vectors) > 0, figures)
+
+    return judge
+
+
+def fitted_on_training_only(run: StageRun) -> Verdict:
+    """The interactions that LightGCN was given hold no held-out one and nothing later than the first of them."""
+    fitted, samples = run.read(tables.FITTED_INTERACTIONS), run.read(tables.SAMPLES)
+    held_out = samples.filter(pl.col("split") != "train")
+    leaked = fitted.join(held_out, on=["user_id", "item_id"], how="semi").height
+    first = held_out["timestamp"].min()
+    late = 0 if first is None else fitted.filter(pl.col("timestamp") > first).height
+    figures = {"fitted": fitted.height, "held_out": held_out.height, "leaked": leaked, "too_late": late}
+    return Verdict(fitted.height > 0 and leaked == 0 and late == 0, figures)
+
+
+def index_equals_brute_force(run: StageRun) -> Verdict:
+    """A flat index gives the best inner products; an approximate one finds MIN_RECALL of the nearest items."""
+    index, item_ids = read_index(run.lake / "index" / f"{run.dataset}.faiss")
+    vectors = read_vectors(run, "item")
+    rows = sampled_rows(len(vectors), run.seed)
+    same_items = item_ids == run.read(tables.CORE_ITEMS)["item_id"].to_list()
+    figures: dict[str, Any] = {"same_items": same_items, "queries": len(rows)}
+    if has_lists(index):
+        found = recall(index, vectors, rows)
+        figures |= {"kind": "ivf", f"recall_at_{RECALL_AT}": found, "bound": MIN_RECALL}
+        figures |= {"lists": index.nlist, "probes": index.nprobe}
+        return Verdict(same_items and found >= MIN_RECALL, figures)
+    worst = max_disagreement_with_brute_force(index, vectors, vectors[rows], RECALL_AT)
+    return Verdict(same_items and worst <= INDEX_TOLERANCE, figures | {"kind": "flat", "largest_difference": worst})

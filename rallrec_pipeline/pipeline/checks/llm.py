@@ -1,0 +1,83 @@
+"""What must hold of prompts, adapters and predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import polars as pl
+
+from rallrec_pipeline.inference.methods import ADAPTERS
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.files import read_json
+from rallrec_pipeline.lake.provenance import read_sidecar
+from rallrec_pipeline.language_models.models import model_folder
+from rallrec_pipeline.pipeline.checks.verdict import Verdict
+from rallrec_pipeline.pipeline.context import StageRun
+from rallrec_pipeline.pipeline.stages.engine import tuning_model_version
+from rallrec_pipeline.pipeline.stages.model import checkpoint
+
+
+def prompts_fit_context(split: str) -> Callable[[StageRun], Verdict]:
+    """Every prompt, in tokens of the base model, leaves room for the chat template and the answer."""
+
+    def judge(run: StageRun) -> Verdict:
+        from tokenizers import Tokenizer  # a second faster to load than transformers
+
+        folder = model_folder(run.lake, run.settings.model)
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        room = int(read_json(folder / "config.json")["max_position_embeddings"]) - 128
+        prompts = run.read(tables.prompts_table(split))["prompt"].to_list()
+        longest = max((len(e.ids) for e in tokenizer.encode_batch(prompts)), default=0)
+        return Verdict(longest <= room, {"longest": longest, "room": room, "prompts": len(prompts)})
+
+    return judge
+
+
+def tuning_rows_are_training_rows(run: StageRun) -> Verdict:
+    """No tuning prompt asks about, or shows, a validation or test interaction."""
+    prompts = run.read(tables.prompts_table("tuning"))
+    splits = run.read(tables.SAMPLES).select("sample_id", "split")
+    true_split = prompts.select("sample_id").join(splits, on="sample_id", how="left")["split"]
+    histories = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") == "train")
+    held_out = run.read(tables.SAMPLES).filter(pl.col("split") != "train").select("user_id", "item_id")
+    shown = pl.concat(
+        [
+            histories.select("user_id", pl.col(column).alias("item_id")).explode("item_id").drop_nulls()
+            for column in ("recent", "relevant", "reranked")
+        ]
+    )
+    leaked = shown.join(held_out, on=["user_id", "item_id"], how="semi").height
+    wrong = int(true_split.ne_missing("train").sum())  # a sample of no split is wrong too
+    return Verdict(wrong == 0 and leaked == 0, {"wrong_split": wrong, "leaked_history_items": leaked})
+
+
+def adapter_is_whole(run: StageRun) -> Verdict:
+    """Each adapter has its weights as safetensors and a provenance that names the current base model."""
+    validation_auc, bad = {}, []
+    for adapter in ADAPTERS:
+        folder = checkpoint(run, adapter)
+        provenance = read_json(folder / "provenance.json")
+        validation_auc[adapter] = max(epoch["validation_auc"] for epoch in provenance["tuning"]["epochs"])
+        current = provenance["base_model"]["fingerprint"] == tuning_model_version(run)
+        if not current or not (folder / "adapter_model.safetensors").exists():
+            bad.append(adapter)
+    return Verdict(not bad, {"validation_auc": validation_auc, "bad": bad})
+
+
+def probabilities_valid(run: StageRun) -> Verdict:
+    """All methods scored the same test rows, with finite probabilities."""
+    wanted = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") == "test")["sample_id"].sort().to_list()
+    methods = list(_recorded(run, "predictions")["seconds"])
+    bad = []
+    for method in methods:
+        rows = run.read(tables.predictions_table(method)).filter(pl.col("split") == "test")
+        inside = rows.filter(pl.col("p_yes").is_between(0, 1)).height == rows.height
+        if rows["sample_id"].sort().to_list() != wanted or not inside:
+            bad.append(method)
+    return Verdict(not bad, {"methods": len(methods), "bad": bad, "rows": len(wanted)})
+
+
+def _recorded(run: StageRun, artefact: str) -> dict[str, Any]:
+    record = read_sidecar(run.lake, artefact, run.dataset)
+    return dict(record.metadata) if record else {}

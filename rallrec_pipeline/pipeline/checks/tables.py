@@ -1,0 +1,125 @@
+"""What must hold of interactions, core tables and samples."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import polars as pl
+
+from rallrec_pipeline.datasets.histories import LIKED_BOUNDS, evaluated
+from rallrec_pipeline.datasets.order import exact_times
+from rallrec_pipeline.datasets.spec import Statistic
+from rallrec_pipeline.datasets.tables import bad_ratings, refused_ratings
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.pipeline.checks.verdict import Verdict
+from rallrec_pipeline.pipeline.context import StageRun
+
+
+def few_rejected_rows(run: StageRun) -> Verdict:
+    """The dataset's own bound on the share of raw ratings that were refused."""
+    reasons, kept = refused_ratings(run.read(tables.REJECTED_ROWS)), run.read(tables.INTERACTIONS).height
+    bad = bad_ratings(reasons, run.spec.is_implicit)
+    share, bound = bad / max(1, reasons.len() + kept), run.spec.max_rejected
+    return Verdict(share <= bound, {"rejected": reasons.len(), "counted": bad, "share": share, "bound": bound})
+
+
+def k_core_holds(run: StageRun) -> Verdict:
+    """Ratings of each user and item lie within the protocol's bounds."""
+    core, rules = run.read(tables.CORE_INTERACTIONS), run.spec.protocol
+    # An item limit that cuts after the fixed point, as the published code does, leaves users with fewer.
+    cut_after = rules.item_limit is not None and not rules.item_limit_first
+    users = _within(core, "user_id", 1 if cut_after else rules.user_core, rules.user_cap)
+    items = _within(core, "item_id", rules.item_core, rules.item_cap)
+    return Verdict(users["holds"] and items["holds"], {"users": users, "items": items})
+
+
+def splits_follow_time(run: StageRun) -> Verdict:
+    """No training sample is later than a validation sample, none of those later than a test sample.
+
+    Where the protocol splits users: no user is in two splits, none has two targets, and (in a source with times) none
+    has rated anything of the core after the target.
+    """
+    samples = run.read(tables.SAMPLES)
+    if run.spec.protocol.split == "user":
+        splits = samples.group_by("user_id").agg(pl.col("split").n_unique(), pl.col("history_length").n_unique())
+        torn = splits.filter((pl.col("split") > 1) | (pl.col("history_length") > 1)).height
+        late = _targets_before_others(run, samples)
+        figures = {"users": splits.height, "users_in_two_splits": torn, "targets_before_others": late}
+        return Verdict(torn == 0 and late == 0, figures)
+    spans = {
+        split: (low, high)
+        for split, low, high in samples.group_by("split")
+        .agg(pl.col("timestamp").min().alias("first"), pl.col("timestamp").max().alias("last"))
+        .iter_rows()
+    }
+    ordered = [spans[split] for split in ("train", "valid", "test") if split in spans]
+    holds = all(earlier[1] <= later[0] for earlier, later in pairwise(ordered))
+    return Verdict(holds and "train" in spans and "test" in spans, {k: list(v) for k, v in spans.items()})
+
+
+def labels_balanced(run: StageRun) -> Verdict:
+    """Each split has samples, liked ones and others; of the test split those count that the protocol evaluates."""
+    samples = evaluated(run.read(tables.SAMPLES), run.spec.protocol)
+    shares = dict(samples.group_by("split").agg(pl.col("label").mean()).iter_rows())
+    low, high = LIKED_BOUNDS
+    return Verdict(set(shares) >= {"train", "valid", "test"} and all(low <= v <= high for v in shares.values()), shares)
+
+
+def paper_statistics(run: StageRun) -> Verdict:
+    """The figures that the protocol expects of the full official files; of a subset nothing is compared.
+
+    They must be equal, or differ by no more than the protocol's `tolerance`; each is told beside what was found.
+    """
+    expected = dict(run.spec.protocol.expected)
+    if not expected:
+        return Verdict(True, {"note": "this protocol expects no figures: nothing was compared"})
+    full = expected.pop("raw_interactions", None)
+    raw = run.read(tables.INTERACTIONS).height + refused_ratings(run.read(tables.REJECTED_ROWS)).len()
+    if full is None:
+        return Verdict(True, {"note": "without an expected `raw_interactions` a subset may be present: not compared"})
+    if raw != full:
+        return Verdict(True, {"note": f"a subset ({raw:,} of {full:,} ratings) is present: nothing was compared"})
+    found, tolerance = _statistics(run), run.spec.protocol.tolerance
+    compared = {name: {"found": found[name], "expected": value} for name, value in sorted(expected.items())}
+    different = [
+        name for name, pair in compared.items() if abs(pair["found"] - pair["expected"]) > tolerance * pair["expected"]
+    ]
+    figures = {"raw_interactions": raw, "tolerance": tolerance, "compared": compared, "different": different}
+    return Verdict(not different, figures)
+
+
+def _statistics(run: StageRun) -> dict[Statistic, int]:
+    """The figures that a protocol may expect, counted in the tables."""
+    core, samples = run.read(tables.CORE_INTERACTIONS), run.read(tables.SAMPLES)
+    splits = dict(samples["split"].value_counts().iter_rows())
+    return {
+        "interactions": core.height,
+        "users": core["user_id"].n_unique(),
+        "items": core["item_id"].n_unique(),
+        "samples": samples.height,
+        "sample_users": samples["user_id"].n_unique(),
+        "sample_items": samples["item_id"].n_unique(),
+        "train": splits.get("train", 0),
+        "valid": splits.get("valid", 0),
+        "test": splits.get("test", 0),
+    }
+
+
+def _within(core: pl.DataFrame, key: str, least: int, most: int | None) -> dict[str, Any]:
+    """Fewest and most ratings of a user or item, the bounds, and whether they hold."""
+    counts = core[key].value_counts()["count"].to_list()
+    fewest, largest = min(counts, default=0), max(counts, default=0)
+    holds = least <= fewest and (most is None or largest <= most)
+    return {"fewest": fewest, "most": largest, "at_least": least, "at_most": most, "holds": holds}
+
+
+def _targets_before_others(run: StageRun, samples: pl.DataFrame) -> int:
+    """Targets that are older than another core rating of their user; without times none."""
+    pair = ["user_id", "item_id"]
+    rated = run.read(tables.INTERACTIONS)
+    times = rated.select(*pair, exact_times(rated).alias("time"))
+    core = run.read(tables.CORE_INTERACTIONS).select(pair).join(times, on=pair)
+    last = core.group_by("user_id").agg(pl.col("time").max().alias("last"))
+    targets = samples.select(pair).join(core, on=pair).join(last, on="user_id")  # sampled negatives have no time
+    return targets.filter(pl.col("time") < pl.col("last")).height

@@ -1,0 +1,304 @@
+"""The whole asset graph on one page: every stage, its inputs, and the settings that it depends on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rallrec_pipeline.datasets.sources import source_state
+from rallrec_pipeline.descriptions import RENDERER_VERSION
+from rallrec_pipeline.embeddings.text import ENCODER_VERSION
+from rallrec_pipeline.inference.score import SCORING_VERSION
+from rallrec_pipeline.language_models.models import model_state
+from rallrec_pipeline.pipeline.stage import Stage
+from rallrec_pipeline.pipeline.stages import data, descriptions, embeddings, model, prompts, reports, retrieval
+from rallrec_pipeline.pipeline.stages.model import TUNING_VERSION
+from rallrec_pipeline.settings import Settings
+
+_NOT_IN_REPORT: dict[str, Any] = {
+    "automation": True,
+    "index": True,
+    "ray": True,
+    "model": {"engine", "tensor_parallel", "gpu_memory", "tokens_per_batch"},
+    "tuning": {"tokens_per_batch", "checkpoint_every"},
+}
+"""Settings that change no figure: a report is not made anew for them."""
+
+
+def _numerics(settings: Settings) -> dict[str, Any]:
+    """Settings that change what the LLM computes; the engine is none of them."""
+    return {"dtype": settings.model.dtype, "load_in_8bit": settings.model.infers_in_8bit}
+
+
+GRAPH: tuple[Stage, ...] = (
+    # raw and data
+    Stage(
+        "raw_files",
+        "raw",
+        (),
+        "The dataset's files as published, checked against pinned SHA-256 sums.",
+        data.raw_files,
+        lambda s, d: {"source": d.source, "state": source_state(d)},
+        code_version="2",
+    ),
+    Stage(
+        "interactions",
+        "data",
+        ("raw_files",),
+        "Ratings in canonical columns: user_id, item_id, rating, timestamp and its microsecond.",
+        data.interactions,
+        lambda s, d: {
+            "file": d.interactions,
+            "scale": d.scale,
+            "catalogue": d.items if d.unknown_items == "reject" else None,
+            "repeats": d.repeats,
+        },
+        code_version="2",
+    ),
+    Stage(
+        "items",
+        "data",
+        ("raw_files",),
+        "The item catalogue: title and the dataset's own fields.",
+        data.items,
+        lambda s, d: {"file": d.items},
+        code_version="2",
+    ),
+    Stage(
+        "users",
+        "data",
+        ("raw_files",),
+        "User profiles.",
+        data.users,
+        lambda s, d: {"file": d.users},
+        code_version="2",
+    ),
+    Stage(
+        "rejected_rows",
+        "data",
+        ("raw_files",),
+        "Raw rows that a table did not take, each with table, file, line and reason.",
+        data.rejected_rows,
+        lambda s, d: {
+            "files": (d.interactions, d.items, d.users),
+            "scale": d.scale,
+            "unknown_items": d.unknown_items,
+            "repeats": d.repeats,
+        },
+        code_version="2",
+    ),
+    Stage(
+        "core_interactions",
+        "data",
+        ("interactions", "items"),
+        "The k-core: every user and every item keeps enough ratings.",
+        data.core_interactions,
+        lambda s, d: {"protocol": d.protocol, "seed": s.seed},
+        code_version="2",
+    ),
+    Stage("core_items", "data", ("core_interactions", "items"), "Items of the k-core.", data.core_items),
+    Stage(
+        "samples",
+        "data",
+        ("core_interactions",),
+        "One row per rating to predict, with the length of its history and its split in global time.",
+        data.samples,
+        lambda s, d: {"protocol": d.protocol, "label": d.label, "seed": s.seed},
+    ),
+    # descriptions
+    Stage(
+        "base_model",
+        "descriptions",
+        (),
+        "The LLM as safetensors with its tokenizer; shared by all datasets.",
+        descriptions.base_model,
+        lambda s, d: {"source": s.model.source, "name": s.model.name, "state": model_state(s.model)},
+        partitioned=False,
+    ),
+    Stage(
+        "item_descriptions",
+        "descriptions",
+        ("core_items", "base_model"),
+        "What the LLM writes about each item from its fields.",
+        descriptions.item_descriptions,
+        lambda s, d: (
+            _numerics(s)
+            | {"descriptions": s.descriptions, "words": d.words, "fields": d.item_fields, "seed": s.seed}
+            | {"renderer": RENDERER_VERSION}
+        ),
+        uses_llm=True,
+    ),
+    # embeddings
+    Stage(
+        "title_embeddings",
+        "embeddings",
+        ("core_items", "base_model"),
+        "Mean-pooled last hidden states of title and basic fields (e_title).",
+        embeddings.title_embeddings,
+        lambda s, d: _numerics(s) | {"words": d.words, "fields": d.item_fields, "encoder": ENCODER_VERSION},
+        uses_llm=True,
+    ),
+    Stage(
+        "description_embeddings",
+        "embeddings",
+        ("core_items", "item_descriptions", "base_model"),
+        "Mean-pooled last hidden states of the descriptions (e_desc).",
+        embeddings.description_embeddings,
+        lambda s, d: _numerics(s) | {"encoder": ENCODER_VERSION},
+        uses_llm=True,
+    ),
+    Stage(
+        "text_embeddings",
+        "embeddings",
+        ("core_items", "title_embeddings", "description_embeddings"),
+        "e_text = [e_title || e_desc], each reduced by PCA (eq. 3).",
+        embeddings.text_embeddings,
+        lambda s, d: {"text": s.text, "seed": s.seed},
+    ),
+    Stage(
+        "collaborative_embeddings",
+        "embeddings",
+        ("core_interactions", "core_items", "samples"),
+        "LightGCN item vectors of the training interactions only (eq. 4).",
+        embeddings.collaborative_embeddings,
+        lambda s, d: {
+            "collaborative": s.collaborative,
+            "tuned": (s.prompts.train_samples, d.protocol.few_shot),
+            "implicit": d.is_implicit,
+            "seed": s.seed,
+        },
+        code_version="3",
+    ),
+    Stage(
+        "aligned_embeddings",
+        "embeddings",
+        ("core_items", "text_embeddings", "collaborative_embeddings"),
+        "e_ssl: text vectors projected to the collaborative space by symmetric InfoNCE (eq. 5, 6).",
+        embeddings.aligned_embeddings,
+        lambda s, d: {"alignment": s.alignment, "seed": s.seed},
+    ),
+    Stage(
+        "item_embeddings",
+        "embeddings",
+        (
+            "core_items",
+            "text_embeddings",
+            "collaborative_embeddings",
+            "aligned_embeddings",
+            "core_interactions",
+            "samples",
+        ),
+        "The mixture of the three parts, each normalised per row (eq. 7).",
+        embeddings.item_embeddings,
+        lambda s, d: {"mixture": s.mixture, "k": s.retrieval.history_length},
+        code_version="2",
+    ),
+    # retrieval
+    Stage(
+        "item_index",
+        "retrieval",
+        ("core_items", "item_embeddings"),
+        "FAISS inner-product index over the item embeddings.",
+        retrieval.item_index,
+        lambda s, d: {"index": s.index, "seed": s.seed},
+    ),
+    Stage(
+        "retrieved_histories",
+        "retrieval",
+        ("core_interactions", "core_items", "samples", "item_embeddings"),
+        "For each chosen sample: recent, relevant, sequential and reranked history (eq. 8).",
+        retrieval.retrieved_histories,
+        lambda s, d: {
+            "retrieval": s.retrieval,
+            "samples": (s.prompts.train_samples, s.prompts.validation_samples, s.prompts.test_samples),
+            "protocol": (d.protocol.few_shot, d.protocol.first_test_samples),
+            "seed": s.seed,
+        },
+    ),
+    # prompts
+    Stage(
+        "tuning_prompts",
+        "prompts",
+        ("retrieved_histories", "core_interactions", "core_items", "samples", "users"),
+        "Few-shot training prompts, each sample in several prompt forms.",
+        prompts.tuning_prompts,
+        lambda s, d: {"prompts": s.prompts, "words": d.words, "label": d.label, "fields": d.user_fields},
+    ),
+    Stage(
+        "evaluation_prompts",
+        "prompts",
+        ("retrieved_histories", "core_interactions", "core_items", "samples", "users"),
+        "Validation and test prompts in both answer forms.",
+        prompts.evaluation_prompts,
+        lambda s, d: {"prompts": s.prompts, "words": d.words, "label": d.label, "fields": d.user_fields},
+        code_version="2",
+    ),
+    # model
+    Stage(
+        "lora_adapter",
+        "model",
+        ("tuning_prompts", "evaluation_prompts", "base_model"),
+        "LoRA adapters: one tuned on recent histories, one on retrieved ones.",
+        model.lora_adapter,
+        lambda s, d: (
+            _numerics(s)
+            | {"load_in_8bit": s.model.load_in_8bit}
+            | {"tuning": s.tuning.decisive(), "prompts": s.prompts, "label": d.label, "seed": s.seed}
+            | {"version": TUNING_VERSION}
+        ),
+        uses_llm=True,
+    ),
+    Stage(
+        "predictions",
+        "model",
+        ("evaluation_prompts", "lora_adapter", "base_model"),
+        "P(yes) of every LLM method on the same rows.",
+        model.predictions,
+        lambda s, d: (
+            _numerics(s) | {"calibration": s.scoring.calibration, "label": d.label, "scoring": SCORING_VERSION}
+        ),
+        uses_llm=True,
+    ),
+    Stage(
+        "baseline_predictions",
+        "model",
+        ("core_interactions", "samples", "retrieved_histories"),
+        "P(yes) of the common-sense baselines on the same rows.",
+        model.baseline_predictions,
+        lambda s, d: {"label": d.label, "seed": s.seed},
+    ),
+    # reports
+    Stage(
+        "dataset_report",
+        "reports",
+        reports.PROFILED,
+        "What the dataset holds, and where its ratings went between the raw file and the samples.",
+        reports.dataset_report,
+        lambda s, d: {"protocol": d.protocol, "protocol_name": d.protocol_name, "label": d.label, "title": d.title},
+        code_version="2",
+    ),
+    Stage(
+        "evaluation_report",
+        "reports",
+        (
+            "predictions",
+            "baseline_predictions",
+            "base_model",
+            "collaborative_embeddings",
+            "aligned_embeddings",
+            "item_embeddings",
+            "retrieved_histories",
+            "tuning_prompts",
+            "lora_adapter",
+        ),
+        "AUC, log loss and accuracy of all methods with intervals, beside the papers' figures.",
+        reports.evaluation_report,
+        lambda s, d: {
+            "settings": s.model_dump(mode="json", exclude=_NOT_IN_REPORT),
+            "title": d.title,
+            "paper_dataset": d.paper_dataset,
+        },
+    ),
+)
+
+STAGES: dict[str, Stage] = {stage.name: stage for stage in GRAPH}
+UNPARTITIONED: frozenset[str] = frozenset(stage.name for stage in GRAPH if not stage.partitioned)

@@ -1,0 +1,186 @@
+"""Whether the LLM of the settings can run here at all, asked before a weight is fetched or loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+
+from rallrec_pipeline.datasets.catalog import get_dataset
+from rallrec_pipeline.datasets.spec import DatasetSpec
+from rallrec_pipeline.descriptions import description_prompt
+from rallrec_pipeline.errors import DataError, ModelError, StaleArtefactError
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.files import file_states
+from rallrec_pipeline.lake.parquet import read_table
+from rallrec_pipeline.lake.provenance import read_sidecar, stable_hash
+from rallrec_pipeline.language_models.engines.vllm_process import CPU_CACHE_BYTES
+from rallrec_pipeline.language_models.models import model_folder
+from rallrec_pipeline.language_models.sizing.architecture import KNOWN, architecture_of, read_config
+from rallrec_pipeline.language_models.sizing.capacity import CERTAIN, LongPrompt, longest_by_use, token_counts
+from rallrec_pipeline.language_models.sizing.footprint import USES, Use, footprint, served_footprint
+from rallrec_pipeline.language_models.sizing.hardware import find_hardware
+from rallrec_pipeline.language_models.sizing.model_files import ModelFiles, local_files, small_files
+from rallrec_pipeline.language_models.sizing.preflight import ModelCheck, check_model
+from rallrec_pipeline.pipeline.context import SHARED, StageRun
+from rallrec_pipeline.prompts.render import YES_NO, answer_texts
+from rallrec_pipeline.settings import Settings
+
+LONGEST = 8  # texts of a kind that are counted in tokens: the longest in characters
+# Where there is no prompt yet: its frame, each item of the history, and an item's title and fields.
+FRAME_TOKENS, HISTORY_TOKENS, ITEM_TOKENS = 150, 24, 160
+ANSWER_TOKENS = 4
+SCALE = ("1", "2", "3", "4", "5")
+
+_passed: set[str] = set()
+
+
+def require_fit_model(run: StageRun, tunes: bool = True) -> None:
+    """Raise ModelError with every problem of the model, a line each; `tunes` says whether memory to tune is needed.
+
+    What passed once in this process is not asked again: later on the process itself holds memory that was free then.
+    """
+    settings, dataset = run.settings, None if run.dataset == SHARED else run.dataset
+    key = _key(run.lake, settings, dataset, tunes)
+    if key in _passed:
+        return
+    found = check_run_model(run.lake, settings, dataset, tunes)
+    if found.problems:
+        lines = "\n".join(f"  - {problem}" for problem in found.problems)
+        plural = "" if len(found.problems) == 1 else "s"
+        raise ModelError(
+            f"the model {settings.model.name} cannot run here, {len(found.problems)} problem{plural} to mend:\n{lines}"
+        )
+    for warning in found.warnings:
+        run.log(f"note: {warning}")
+    _passed.add(key)
+
+
+def check_run_model(lake: Path, settings: Settings, dataset: str | None = None, tunes: bool = True) -> ModelCheck:
+    """Everything that is wrong with the model of `settings` on this machine; `dataset` gives the real prompts."""
+    here: tuple[Use, ...] = ("tune",) if tunes else ()
+    spec = get_dataset(dataset, lake, settings.protocol) if dataset else None
+    prompts = list(long_prompts(lake, settings, spec))
+    answers = [answer_texts("yes_no", spec), answer_texts("rating", spec)] if spec else [YES_NO, SCALE]
+    hardware, published = find_hardware(settings.model.tensor_parallel), KNOWN.get(settings.model.source)
+    settings = _with_dtype(lake, settings)
+
+    def check(files: ModelFiles | None) -> ModelCheck:
+        return check_model(
+            files, settings, hardware, prompts, answers, published, here if settings.ray.address else USES
+        )
+
+    if (folder := fetched_model(lake, settings)) is not None:
+        return check(local_files(folder))
+    try:
+        with small_files(settings.model.source) as files:
+            return check(files)
+    except ModelError as error:  # of the hub; what follows from the settings is told all the same
+        found = check(None)
+        found.problems.insert(0, str(error))
+        return found
+
+
+def engine_memory(lake: Path, settings: Settings, use: Use) -> int:
+    """Bytes of main memory that an engine of the fetched model surely takes for `use` on a processor, not to tune."""
+    architecture = architecture_of(read_config(model_folder(lake, settings.model)))
+    typed, prompts = _with_dtype(lake, settings), list(long_prompts(lake, settings, None))
+    tokens = longest_by_use(prompts, token_counts(prompts, None)).get(use, 0)
+    if settings.model.engine == "vllm":
+        return round(CERTAIN * served_footprint(architecture, typed, "cpu", tokens).total) + CPU_CACHE_BYTES
+    return round(CERTAIN * footprint(use, architecture, typed, "cpu", tokens).total)
+
+
+def fetched_model(lake: Path, settings: Settings) -> Path | None:
+    """The folder of the model within the lake; None where it is another one, or was never fetched."""
+    record, folder = read_sidecar(lake, "base_model", SHARED), model_folder(lake, settings.model)
+    wanted = {"source": settings.model.source, "name": settings.model.name}
+    if record is None or {name: record.settings.get(name) for name in wanted} != wanted:
+        return None
+    return folder if folder.is_dir() else None
+
+
+def _with_dtype(lake: Path, settings: Settings) -> Settings:
+    """The settings with the number type that `auto` is here, or was when the model was fetched."""
+    if settings.model.dtype != "auto":
+        return settings
+    from rallrec_pipeline.language_models.engines.transformers_engine import resolve_dtype
+
+    record = read_sidecar(lake, "base_model", SHARED) if fetched_model(lake, settings) is not None else None
+    known = record.metadata.get("auto_dtype") if record is not None else None
+    dtype = str(known or resolve_dtype("auto")).removeprefix("torch.")
+    return settings.model_copy(update={"model": settings.model.model_copy(update={"dtype": dtype})})
+
+
+def long_prompts(lake: Path, settings: Settings, spec: DatasetSpec | None) -> Iterator[LongPrompt]:
+    """The longest prompt of each kind: those in the lake, else about what the settings allow."""
+    yield from _descriptions(lake, settings, spec)
+    estimate = FRAME_TOKENS + settings.retrieval.history_length * HISTORY_TOKENS
+    for split, limited in (("evaluation", False), ("tuning", True)):
+        rest = {
+            "what": f"{split} prompts",
+            "use": "tune" if limited else "score",
+            "advice": "retrieval.history_length",
+            "added": ANSWER_TOKENS,
+            "limit": settings.tuning.cutoff_tokens if limited else None,
+            "limit_name": "tuning.cutoff_tokens",
+        }
+        rows = _prompts(lake, settings, spec, split)
+        if rows is None:
+            yield LongPrompt(**rest, tokens=estimate)  # type: ignore[arg-type]
+            continue
+        for (form,), kind in rows.group_by(["answer_form"]):
+            for text in _longest(kind["prompt"]):
+                yield LongPrompt(**rest, text=text, chat=form == "yes_no")  # type: ignore[arg-type]
+
+
+def _prompts(lake: Path, settings: Settings, spec: DatasetSpec | None, split: str) -> pl.DataFrame | None:
+    """The prompts in the lake, where they are as long as those that these settings will make."""
+    record = read_sidecar(lake, "retrieved_histories", spec.name) if spec else None
+    chosen = record.settings.get("retrieval") if record is not None else None
+    if spec is None or not isinstance(chosen, dict):
+        return None
+    if chosen.get("history_length") != settings.retrieval.history_length:
+        return None
+    return _read(tables.prompts_table(split), lake, spec.name)
+
+
+def _descriptions(lake: Path, settings: Settings, spec: DatasetSpec | None) -> Iterator[LongPrompt]:
+    chosen = settings.descriptions
+    what, advice, added = "description prompts", "descriptions.max_new_tokens", chosen.max_new_tokens
+    items = _read(tables.CORE_ITEMS, lake, spec.name) if spec else None
+    if items is None or spec is None:
+        tokens = len(chosen.template) // 3 + ITEM_TOKENS
+        yield LongPrompt(what, "generate", advice, tokens=tokens, added=added)
+        return
+    prompts = pl.Series([description_prompt(row, spec, chosen) for row in items.iter_rows(named=True)], dtype=pl.String)
+    for text in _longest(prompts):
+        yield LongPrompt(what, "generate", advice, text=text, added=added)
+
+
+def _longest(texts: pl.Series) -> list[str]:
+    frame = pl.DataFrame({"text": texts})
+    return frame.top_k(LONGEST, by=pl.col("text").str.len_chars())["text"].to_list()
+
+
+def _read(table: tables.Table, lake: Path, dataset: str) -> pl.DataFrame | None:
+    """A table, or None where there is none that can be read."""
+    try:
+        return read_table(table, lake, dataset)
+    except (StaleArtefactError, DataError):
+        return None
+
+
+def _key(lake: Path, settings: Settings, dataset: str | None, tunes: bool) -> str:
+    """Hash of what the answer depends on, the memory left out."""
+    names = [tables.CORE_ITEMS, tables.prompts_table("tuning"), tables.prompts_table("evaluation")]
+    states = file_states([table.file(lake, dataset) for table in names]) if dataset else []
+    record = read_sidecar(lake, "base_model", SHARED)
+    version = record.data_version if record else None
+    return stable_hash(_decisive(settings), str(lake), dataset, tunes, states, version)
+
+
+def _decisive(settings: Settings) -> dict[str, object]:
+    """The settings that the model's fitness depends on."""
+    return settings.model_dump(mode="json", include={"model", "tuning", "descriptions", "retrieval", "ray"})

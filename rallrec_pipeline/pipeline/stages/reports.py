@@ -1,0 +1,199 @@
+"""Group `reports`: the profile of the dataset and the evaluation report, as JSON, HTML and pictures."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from rallrec_pipeline.baselines.common_sense import COMMON_SENSE
+from rallrec_pipeline.datasets.profile import Profile, profile_dataset
+from rallrec_pipeline.evaluation.dataset_page import render_dataset_page
+from rallrec_pipeline.evaluation.dataset_plots import dataset_plots
+from rallrec_pipeline.evaluation.html import render_html
+from rallrec_pipeline.evaluation.plots import report_plots
+from rallrec_pipeline.evaluation.report import ReportContext, build_report
+from rallrec_pipeline.inference.methods import methods
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.files import atomic_path, write_json
+from rallrec_pipeline.lake.provenance import read_sidecar
+from rallrec_pipeline.pipeline.context import SHARED, Made, Markdown, StageRun
+from rallrec_pipeline.pipeline.markdown import plain
+
+PICTURES_IN_UI = 1  # pictures are stored in Dagster's database several times over: one is enough
+PROFILED = ("interactions", "rejected_rows", "items", "core_interactions", "core_items", "samples")
+
+
+def dataset_report(run: StageRun) -> Made:
+    """What the dataset holds, and where its ratings went on the way to the samples."""
+    profile = _profile(run)
+    plots = dataset_plots(profile)
+    origin = {"run_id": run.run_id, "protocol": run.spec.protocol.model_dump(mode="json")}
+    origin |= {"stages": {stage: _origin(run, stage) for stage in PROFILED}}
+    json_file, html_file = dataset_report_files(run.lake, run.dataset)
+    write_json(json_file, profile | {"provenance": origin})
+    with atomic_path(html_file) as temporary:
+        temporary.write_text(render_dataset_page(profile, plots, origin), encoding="utf-8")
+    caption, png = next(iter(plots.items()))
+    core = profile["core"]
+    shown = {
+        "raw_ratings": profile["raw"]["read"],
+        "refused": profile["raw"]["refused"],
+        "equal_times": profile["raw"]["equal_times"],
+        "interactions": core["interactions"],
+        "users": core["users"],
+        "items": core["items"],
+        "density": core["density"],
+        "samples": {split: figures["rows"] for split, figures in profile["samples"]["splits"].items()},
+        "funnel": Markdown(_funnel(profile)),
+        "picture": Markdown(_picture(caption, png)),
+    }
+    return Made([json_file, html_file], shown)
+
+
+def evaluation_report(run: StageRun) -> Made:
+    llm = [method.name for method in methods(run.settings)]
+    scored = {name: _test_predictions(run, name) for name in (*llm, *COMMON_SENSE)}
+    titles = {method.name: method.title for method in methods(run.settings)}
+    report = build_report(
+        _context(run),
+        scored,
+        _seconds(run),
+        titles,
+        run.settings.scoring.bootstrap,
+    )
+    plots = report_plots(report, scored)
+    json_file, html_file = report_files(run.lake, run.dataset)
+    write_json(json_file, report)
+    with atomic_path(html_file) as temporary:
+        temporary.write_text(render_html(report, plots), encoding="utf-8")
+    pictures = "\n\n".join(_picture(name, png) for name, png in list(plots.items())[:PICTURES_IN_UI])
+    shown = {"auc": _aucs(report), "methods": Markdown(_summary(report)), "picture": Markdown(pictures)}
+    return Made([json_file, html_file], shown)
+
+
+def report_files(lake: Path, dataset: str) -> tuple[Path, Path]:
+    """JSON and HTML of the evaluation report."""
+    folder = lake / "reports" / dataset
+    return folder / "evaluation.json", folder / "evaluation.html"
+
+
+def dataset_report_files(lake: Path, dataset: str) -> tuple[Path, Path]:
+    """JSON and HTML of the dataset's profile."""
+    folder = lake / "reports" / dataset
+    return folder / "dataset.json", folder / "dataset.html"
+
+
+def _profile(run: StageRun) -> Profile:
+    # Of the large tables only the columns that are looked at stay in memory.
+    ratings = ("user_id", "item_id", "rating", "timestamp")
+    return profile_dataset(
+        run.read(tables.INTERACTIONS).select(*ratings, "microsecond"),
+        run.read(tables.REJECTED_ROWS).select("table", "reason"),
+        run.read(tables.CORE_INTERACTIONS).select(ratings),
+        run.read(tables.CORE_ITEMS).select("title"),
+        run.read(tables.SAMPLES).select("split", "label", "rating", "timestamp", "history_length"),
+        run.read(tables.ITEMS).select("item_id", *run.spec.protocol.require),
+        run.spec,
+    )
+
+
+def _funnel(profile: Profile) -> str:
+    lines = ["| step | rows in | dropped | added | rows out |", "|---|---:|---:|---:|---:|"]
+    for step in profile["funnel"]:
+        figures = " | ".join(f"{step[key]:,}" for key in ("rows_in", "dropped", "added", "rows_out"))
+        lines.append(f"| {plain(step['step'])} | {figures} |")
+    return "\n".join(lines)
+
+
+def _test_predictions(run: StageRun, method: str) -> pl.DataFrame:
+    return run.read(tables.predictions_table(method)).filter(pl.col("split") == "test")
+
+
+def _context(run: StageRun) -> ReportContext:
+    prompts = run.read(tables.prompts_table("tuning"))
+    stages = (
+        "base_model",
+        "collaborative_embeddings",
+        "aligned_embeddings",
+        "item_embeddings",
+        "retrieved_histories",
+        "lora_adapter",
+    )
+    return ReportContext(
+        dataset=run.dataset,
+        title=run.spec.title,
+        profile=run.settings.profile,
+        seed=run.seed,
+        n_train=prompts["sample_id"].n_unique(),
+        n_train_baselines=_baseline_rows(run),
+        paper_dataset=run.spec.paper_dataset,
+        provenance={"run_id": run.run_id, "settings": run.settings.model_dump(mode="json")}
+        | {"stages": {stage: _origin(run, stage) for stage in stages}},
+        retrieval=_retrieval(run),
+        warm_start=_warm_start(run),
+    )
+
+
+def _baseline_rows(run: StageRun) -> int | None:
+    """How many samples the baselines were fitted on; records of earlier versions do not say."""
+    record = read_sidecar(run.lake, "baseline_predictions", run.dataset)
+    return record.metadata.get("training_rows") if record is not None else None
+
+
+def _origin(run: StageRun, stage: str) -> dict[str, Any]:
+    record = read_sidecar(run.lake, stage, SHARED if stage == "base_model" else run.dataset)
+    if record is None:
+        return {}
+    return {
+        "data_version": record.data_version,
+        "fingerprint": record.fingerprint,
+        "run_id": record.run_id,
+        "created_at": record.created_at,
+        "seconds": record.seconds,
+        "reported": {k: v for k, v in record.metadata.items() if not isinstance(v, dict) or "markdown" not in v},
+    }
+
+
+def _retrieval(run: StageRun) -> dict[str, Any]:
+    """What the stages reported about the choice of vectors and of alpha."""
+    found: dict[str, Any] = {}
+    for stage in ("item_embeddings", "retrieved_histories"):
+        record = read_sidecar(run.lake, stage, run.dataset)
+        found |= dict(record.metadata) if record else {}
+    return {key: found[key] for key in ("weights", "neighbour_auc", "alpha", "alpha_search") if key in found}
+
+
+def _warm_start(run: StageRun) -> dict[str, Any]:
+    """By kind of vectors: what a warm start came to beside a cold one, where both were made."""
+    records = {kind: read_sidecar(run.lake, f"{kind}_embeddings", run.dataset) for kind in ("collaborative", "aligned")}
+    return {kind: r.metadata["warm_start"] for kind, r in records.items() if r and "warm_start" in r.metadata}
+
+
+def _seconds(run: StageRun) -> dict[str, float]:
+    """Seconds that each method took to score, by the records of the stages."""
+    seconds: dict[str, float] = {}
+    for stage in ("predictions", "baseline_predictions"):
+        record = read_sidecar(run.lake, stage, run.dataset)
+        seconds |= dict(record.metadata["seconds"]) if record else {}
+    return seconds
+
+
+def _aucs(report: dict[str, Any]) -> dict[str, float]:
+    return {name: round(figures["auc"], 4) for name, figures in report["methods"].items()}
+
+
+def _summary(report: dict[str, Any]) -> str:
+    lines = ["| method | AUC | ± | log loss | accuracy | n |", "|---|---|---|---|---|---|"]
+    ranked = sorted(report["methods"].items(), key=lambda pair: -pair[1]["auc"])
+    for name, f in ranked:
+        lines.append(
+            f"| {name} | {f['auc']:.4f} | {f['auc_se']:.4f} | {f['log_loss']:.4f} | {f['accuracy']:.4f} | {f['n']} |"
+        )
+    return "\n".join(lines)
+
+
+def _picture(name: str, png: bytes) -> str:
+    return f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})"

@@ -1,0 +1,1 @@
+"""What is fresh, stale or missing, and what catching up costs."""

@@ -1,0 +1,196 @@
+"""How many rows the LLM would have to work on for a stage, without any work: the stage's own keys against its cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from rallrec_pipeline.descriptions import description_keys, description_prompt
+from rallrec_pipeline.embeddings.text import text_keys
+from rallrec_pipeline.inference.methods import ADAPTERS, Method, methods
+from rallrec_pipeline.inference.score import score_keys
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.increments import Increment, compare_rows
+from rallrec_pipeline.lake.llm_cache import DESCRIPTIONS, LLMCache
+from rallrec_pipeline.lake.provenance import stable_hash
+from rallrec_pipeline.lake.vectors import VectorStore
+from rallrec_pipeline.pipeline.context import StageRun
+from rallrec_pipeline.pipeline.readiness import fetched_model
+from rallrec_pipeline.pipeline.stages.embeddings import description_texts, title_texts
+from rallrec_pipeline.pipeline.stages.engine import model_version
+from rallrec_pipeline.pipeline.stages.model import is_tuned, score_store, scored_rows, tuning_rows
+from rallrec_pipeline.pipeline.status.text_lengths import SAMPLE, Length, mean_length
+from rallrec_pipeline.prompts.render import answer_texts
+
+TOKENS_PER_WORD = 1.4
+
+
+@dataclass(frozen=True)
+class Pending:
+    """Rows that the LLM would have to work on, and what one of them is. `increment` is known when no input is stale."""
+
+    rows: int
+    """As the inputs are now."""
+    at_most: int
+    """Whatever stale inputs turn out to be, as long as they have as many rows."""
+    increment: Increment | None = None
+    tokens: float = 0.0
+    """Mean of a row that the LLM reads, without a prefix that it reads once for all."""
+    length: float = 0.0
+    """The same with that prefix: how long a sequence is."""
+    new_tokens: int = 0
+    """The most that is written for a row."""
+    checked: int = 0
+    """Rows that are scored besides those at most, for validation."""
+    loads: int = 1
+    """How often the model is loaded."""
+
+
+def pending_rows(stage: str, run: StageRun, stale: Collection[str]) -> Pending | None:
+    """What `stage` would ask of the LLM, when of its inputs those in `stale` are not fresh; None without an LLM.
+
+    Raises StaleArtefactError when a table that it reads was never made, DataError when a file is damaged.
+    """
+    count = _COUNTS.get(stage)
+    return None if count is None else count(run, frozenset(stale))
+
+
+def _item_descriptions(run: StageRun, stale: frozenset[str]) -> Pending:
+    items, settings = run.read(tables.CORE_ITEMS), run.settings.descriptions
+    keys = _description_keys(run, items)
+    lacking = set(keys) - LLMCache(run.lake, "descriptions", DESCRIPTIONS).known(keys)
+    sample = items.gather_every(max(1, items.height // SAMPLE))
+    prompts = [description_prompt(row, run.spec, settings) for row in sample.iter_rows(named=True)]
+    counted = _counted(run, "item_descriptions", items, keys, lacking, stale, mean_length(run, prompts, chat=True))
+    return replace(counted, new_tokens=settings.max_new_tokens)
+
+
+def _title_embeddings(run: StageRun, stale: frozenset[str]) -> Pending:
+    items = run.read(tables.CORE_ITEMS)
+    texts = title_texts(run, items)
+    keys = text_keys(texts, _model(run))
+    lacking = set(keys) - VectorStore(run.lake, run.dataset, "title").known(keys)
+    return _counted(run, "title_embeddings", items, keys, lacking, stale, _of_texts(run, texts))
+
+
+def _description_embeddings(run: StageRun, stale: frozenset[str]) -> Pending:
+    """Where only the descriptions are stale, those that the LLM has written before are known by their keys."""
+    items, store = run.read(tables.CORE_ITEMS), VectorStore(run.lake, run.dataset, "description")
+    model, at_most = _model(run), items.height
+    if stale == {"item_descriptions"}:
+        asked = set(_description_keys(run, items))
+        found = LLMCache(run.lake, "descriptions", DESCRIPTIONS).find(list(asked))
+        known = set(text_keys(found["text"].to_list(), model))
+        at_most = len(asked) - found.height + len(known - store.known(list(known)))
+    if not tables.ITEM_DESCRIPTIONS.exists(run.lake, run.dataset):
+        length = description_tokens(run)
+        return Pending(at_most, at_most, tokens=length, length=length)
+    texts = description_texts(items, run.read(tables.ITEM_DESCRIPTIONS))
+    keys = text_keys(texts, model)
+    lacking = set(keys) - store.known(keys)
+    read = _of_texts(run, [text or "" for text in texts])
+    counted = _counted(run, "description_embeddings", items, keys, lacking, stale, read)
+    return replace(counted, at_most=at_most if stale else counted.rows)
+
+
+def _lora_adapter(run: StageRun, stale: frozenset[str]) -> Pending:
+    """Examples times epochs, of the adapters that are not those of the prompts."""
+    rows = {adapter: tuning_rows(run, adapter) for adapter in ADAPTERS}
+    examples = {adapter: prompts.height * run.settings.tuning.epochs for adapter, prompts in rows.items()}
+    lacking = [
+        adapter for adapter, prompts in rows.items() if not (_is_fetched(run) and is_tuned(run, adapter, prompts))
+    ]
+    wanted = sum(examples[adapter] for adapter in lacking)
+    worked = list(ADAPTERS) if stale else lacking
+    texts = pl.concat(rows.values())["prompt"].to_list()
+    length = mean_length(run, texts, run.settings.prompts.answer_form == "yes_no").whole
+    return Pending(
+        wanted,
+        sum(examples.values()) if stale else wanted,
+        tokens=length,
+        length=length,
+        checked=run.settings.prompts.validation_samples * run.settings.tuning.epochs * len(worked),
+        loads=len(worked),
+    )
+
+
+def _predictions(run: StageRun, stale: frozenset[str]) -> Pending:
+    """A zero-shot method does not wait for an adapter; a prompt that two methods share is scored once."""
+    lacking, exact = set[str](), set[str]()
+    bounded = 0
+    lengths: list[tuple[int, Length]] = []
+    for method in methods(run.settings):
+        rows = scored_rows(run, method)
+        missing = _unscored(run, method, rows)
+        lacking |= missing
+        if stale - ({"lora_adapter"} if method.adapter is None else set()):
+            bounded += rows.height
+        else:
+            exact |= missing
+        length = mean_length(run, rows["prompt"].to_list(), method.answer_form == "yes_no")
+        lengths.append((len(missing) or rows.height, length))
+    weight = max(1, sum(count for count, _ in lengths))
+    own, whole = (sum(n * getattr(length, part) for n, length in lengths) / weight for part in ("own", "whole"))
+    loads = len({method.adapter for method in methods(run.settings)})
+    return Pending(len(lacking), len(exact) + bounded, tokens=own, length=whole, loads=loads)
+
+
+_COUNTS: Mapping[str, Callable[[StageRun, frozenset[str]], Pending]] = {
+    "item_descriptions": _item_descriptions,
+    "title_embeddings": _title_embeddings,
+    "description_embeddings": _description_embeddings,
+    "lora_adapter": _lora_adapter,
+    "predictions": _predictions,
+}
+
+
+def _counted(
+    run: StageRun,
+    stage: str,
+    items: pl.DataFrame,
+    keys: Sequence[str],
+    lacking: Collection[str],
+    stale: frozenset[str],
+    length: Length,
+) -> Pending:
+    wanted = pl.DataFrame({"item_id": items["item_id"], "input_hash": keys})
+    increment = None if stale else compare_rows(wanted, run.previous_rows(stage), len(lacking))
+    at_most = items.height if stale else len(lacking)
+    return Pending(len(lacking), at_most, increment, length.own, length.whole)
+
+
+def _description_keys(run: StageRun, items: pl.DataFrame) -> list[str]:
+    return description_keys(items, run.spec, run.settings.descriptions, _model(run), run.seed)
+
+
+def _unscored(run: StageRun, method: Method, rows: pl.DataFrame) -> set[str]:
+    """Keys of a method's prompts that were never scored with the adapter that is there, if there is one."""
+    answers = answer_texts(method.answer_form, run.spec)
+    if not _is_fetched(run):
+        return {stable_hash(prompt, answers, method.adapter) for prompt in rows["prompt"].to_list()}
+    store = score_store(run, method)
+    keys = score_keys(rows["prompt"].to_list(), method.answer_form, answers, store)
+    return set(keys) - store.cache.known(keys)
+
+
+def description_tokens(run: StageRun) -> float:
+    """The most tokens of a description that is not yet written."""
+    settings = run.settings.descriptions
+    return min(settings.max_words * TOKENS_PER_WORD, settings.max_new_tokens)
+
+
+def _model(run: StageRun) -> str:
+    """The model's version; one that nothing was ever made with where the model of the settings is not in the lake."""
+    return model_version(run) if _is_fetched(run) else ""
+
+
+def _is_fetched(run: StageRun) -> bool:
+    return fetched_model(run.lake, run.settings) is not None
+
+
+def _of_texts(run: StageRun, texts: Sequence[str]) -> Length:
+    """Of texts that are encoded, each on its own."""
+    length = mean_length(run, texts)
+    return replace(length, own=length.whole)

@@ -1,0 +1,85 @@
+"""Rows for the LLM before there is a table to count them in: what the settings and the dataset's own figures allow."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from rallrec_pipeline.inference.methods import ADAPTERS, methods, tuning_forms
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.parquet import scan_table
+from rallrec_pipeline.pipeline.context import StageRun
+from rallrec_pipeline.pipeline.status.pending import Pending, description_tokens
+from rallrec_pipeline.pipeline.status.text_lengths import CHARACTERS_PER_TOKEN
+
+# Typical lengths in tokens, of MovieLens with a small model's tokenizer.
+ITEM_TOKENS, FRAME_TOKENS, HISTORY_TOKENS = 25.0, 45.0, 10.0
+
+
+def planned_rows(stage: str, run: StageRun) -> Pending | None:
+    """At most this many rows and about these lengths; None where not even that is known, or without an LLM."""
+    if stage == "lora_adapter":
+        return _lora_adapter(run)
+    if stage == "predictions":
+        return _predictions(run)
+    items = _items(run)
+    if items is None:
+        return None
+    if stage == "item_descriptions":
+        asked = len(run.settings.descriptions.template) / CHARACTERS_PER_TOKEN
+        new = run.settings.descriptions.max_new_tokens
+        return Pending(items, items, tokens=ITEM_TOKENS, length=ITEM_TOKENS + asked, new_tokens=new)
+    if stage == "title_embeddings":
+        return Pending(items, items, tokens=ITEM_TOKENS, length=ITEM_TOKENS)
+    if stage == "description_embeddings":
+        length = description_tokens(run)
+        return Pending(items, items, tokens=length, length=length)
+    return None
+
+
+def _lora_adapter(run: StageRun) -> Pending:
+    prompts, tuning = run.settings.prompts, run.settings.tuning
+    samples = min(prompts.train_samples, run.spec.protocol.few_shot or prompts.train_samples)
+    forms = sum(len(tuning_forms(adapter, run.settings)) for adapter in ADAPTERS)
+    rows = samples * forms * tuning.epochs
+    checked = prompts.validation_samples * tuning.epochs * len(ADAPTERS)
+    length = _prompt_tokens(run)
+    return Pending(rows, rows, tokens=length, length=length, checked=checked, loads=len(ADAPTERS))
+
+
+def _predictions(run: StageRun) -> Pending | None:
+    test = _tested(run)
+    if test is None:
+        return None
+    asked = methods(run.settings)
+    rows = sum(test + (run.settings.prompts.validation_samples if method.adapter else 0) for method in asked)
+    length = _prompt_tokens(run)
+    return Pending(rows, rows, tokens=length, length=length, loads=len(ADAPTERS) + 1)
+
+
+def _prompt_tokens(run: StageRun) -> float:
+    return FRAME_TOKENS + HISTORY_TOKENS * run.settings.retrieval.history_length
+
+
+def _tested(run: StageRun) -> int | None:
+    """Test samples that are scored, at most."""
+    protocol, wanted = run.spec.protocol, run.settings.prompts.test_samples
+    whole = protocol.expected.get("test")
+    if whole is None and (samples := protocol.expected.get("samples")) is not None:
+        whole = round(samples * protocol.fractions[2])
+    bounds = [bound for bound in (wanted or None, protocol.first_test_samples, whole) if bound is not None]
+    return min(bounds, default=None)
+
+
+def _items(run: StageRun) -> int | None:
+    """Items, at most: of the core, else of the catalogue, else of the official files."""
+    for table in (tables.CORE_ITEMS, tables.ITEMS):
+        if table.exists(run.lake, run.dataset):
+            return _height(run, table)
+    return run.spec.protocol.expected.get("items")
+
+
+def _height(run: StageRun, table: tables.Table) -> int | None:
+    try:
+        return int(scan_table(table, run.lake, run.dataset).select(pl.len()).collect().item())
+    except pl.exceptions.PolarsError:  # a damaged file
+        return None

@@ -1,0 +1,109 @@
+"""The calibration behind an estimate: the stored one of this machine and model, or a new one of about five seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from rallrec_pipeline.errors import RallrecError
+from rallrec_pipeline.lake.locks import LLM, lock_holder
+from rallrec_pipeline.lake.provenance import Sidecar, read_sidecar
+from rallrec_pipeline.language_models.sizing.architecture import Architecture, find_architecture
+from rallrec_pipeline.language_models.sizing.calibration import (
+    WEIGHTS,
+    Calibration,
+    CalibrationKey,
+    store_calibration,
+    stored_calibration,
+)
+from rallrec_pipeline.language_models.sizing.hardware import machine_name
+from rallrec_pipeline.pipeline.context import SHARED
+from rallrec_pipeline.pipeline.readiness import fetched_model
+from rallrec_pipeline.settings import Settings
+
+Measuring = Literal["never", "once", "anew"]
+BY_WEIGHTS = "a calibration: the model was run here for some seconds"
+BY_PRODUCT = "a calibration: a matrix product was timed here, the rest follows from the model's sizes"
+
+
+def _silent(_: str) -> None:
+    """Says nothing."""
+
+
+@dataclass
+class Speeds:
+    """The calibration of a lake's model, looked for when it is first asked for.
+
+    `measuring` says whether one may be measured: `never`, `once` where none is stored, or `anew`. `notes` say why there
+    is none.
+    """
+
+    lake: Path
+    settings: Settings
+    measuring: Measuring = "never"
+    say: Callable[[str], None] = _silent
+    notes: list[str] = field(default_factory=list)
+    _found: Calibration | None = None
+    _was_asked: bool = False
+
+    def calibration(self) -> Calibration | None:
+        """The calibration, or None where there is none and none may or can be measured."""
+        if not self._was_asked:
+            self._was_asked = True
+            self._found = self._find()
+        return self._found
+
+    def architecture(self) -> Architecture | None:
+        """Sizes of the model, if they are known."""
+        folder = fetched_model(self.lake, self.settings) or Path(self.settings.model.source)
+        return find_architecture(folder, self.settings.model.source)
+
+    def dtype(self) -> str:
+        """Number type of the model; `auto` is what it was when the model was fetched."""
+        model, record = self.settings.model, self._base_model()
+        return str(record.metadata.get("auto_dtype", "auto")) if record and model.dtype == "auto" else model.dtype
+
+    def _find(self) -> Calibration | None:
+        key, dtype = self._key(), self.dtype()
+        stored = stored_calibration(self.lake, key)
+        if self.measuring == "never" or (stored is not None and self.measuring == "once"):
+            return stored
+        if (holder := lock_holder(self.lake, LLM)) is not None:
+            self.notes.append(f"no calibration: the LLM is in use by {holder}, which would spoil it")
+            return stored
+        architecture = self.architecture()
+        if architecture is None:
+            self.notes.append("no calibration: nothing is known of the model yet (`--select base_model` fetches it)")
+            return stored
+        return self._measure(key, architecture, dtype) or stored
+
+    def _measure(self, key: CalibrationKey, architecture: Architecture, dtype: str) -> Calibration | None:
+        from rallrec_pipeline.language_models.sizing.measure import calibrate
+
+        name = self.settings.model.name
+        self.say(f"measuring how fast {name} runs here: some seconds, once (`--calibrate` does it again)")
+        try:
+            found = calibrate(key, architecture, self.settings, fetched_model(self.lake, self.settings), dtype)
+            if lock_holder(self.lake, LLM) is not None:
+                self.notes.append("a run took the LLM during the calibration, which is not kept")
+                return None
+            store_calibration(self.lake, found)
+        except RallrecError as error:  # an estimate is no reason to fail
+            self.notes.append(f"no calibration: {error}")
+            return None
+        return found
+
+    def _base_model(self) -> Sidecar | None:
+        return read_sidecar(self.lake, "base_model", SHARED) if fetched_model(self.lake, self.settings) else None
+
+    def _key(self) -> CalibrationKey:
+        model, record = self.settings.model, self._base_model()
+        version = record.data_version if record else f"{model.source} as published"
+        return CalibrationKey(machine_name(), version, self.dtype(), model.load_in_8bit)
+
+
+def basis_of(calibration: Calibration) -> str:
+    """Where the speeds of a calibration are from, in words."""
+    return BY_WEIGHTS if calibration.way == WEIGHTS else BY_PRODUCT

@@ -1,0 +1,173 @@
+"""What is fresh, stale or missing, why, and what catching up would cost.
+
+Looks only: no work and no lock held; the LLM runs for some seconds where a calibration is asked for (`speeds.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rallrec_pipeline.datasets.catalog import get_dataset
+from rallrec_pipeline.errors import RallrecError, StaleArtefactError
+from rallrec_pipeline.lake.history import has_history
+from rallrec_pipeline.lake.increments import Increment
+from rallrec_pipeline.lake.locks import LLM, lock_holder
+from rallrec_pipeline.lake.provenance import read_sidecar
+from rallrec_pipeline.lake.references import recorded_datasets
+from rallrec_pipeline.pipeline.context import SHARED, StageRun
+from rallrec_pipeline.pipeline.graph import GRAPH, UNPARTITIONED
+from rallrec_pipeline.pipeline.stage import Stage, plan_stage
+from rallrec_pipeline.pipeline.status.cost import UNKNOWN, Estimate, estimate_llm, estimate_whole, total
+from rallrec_pipeline.pipeline.status.pending import pending_rows
+from rallrec_pipeline.pipeline.status.planned import planned_rows
+from rallrec_pipeline.pipeline.status.speeds import Speeds
+from rallrec_pipeline.pipeline.status.stage_memory import llm_memory, table_memory
+from rallrec_pipeline.settings import Settings
+
+State = Literal["fresh", "stale", "missing"]
+
+
+@dataclass(frozen=True)
+class AssetStatus:
+    """One asset of one dataset.
+
+    `reasons` say what has changed; `waits_for` names inputs that are not fresh, so that the asset may yet turn out
+    unchanged. `increment` is known for row-level stages with fresh inputs.
+    """
+
+    asset: str
+    state: State
+    reasons: list[str]
+    waits_for: list[str]
+    increment: Increment | None
+    cost: Estimate
+    memory: int | None = None
+    """About how many bytes the stage takes; None where that is not known, or there is nothing to do."""
+
+
+@dataclass(frozen=True)
+class DatasetStatus:
+    """All assets of a dataset, or the `error` that hides them; `held` names the process at work by what it holds."""
+
+    dataset: str
+    assets: list[AssetStatus]
+    held: dict[str, str]
+    error: str | None = None
+
+    @property
+    def total(self) -> Estimate:
+        """Cost of making everything fresh."""
+        return total(asset.cost for asset in self.assets)
+
+    @property
+    def memory(self) -> int | None:
+        """That of the stage that takes most: stages run one after another."""
+        return max((asset.memory for asset in self.assets if asset.memory is not None), default=None)
+
+
+def made_datasets(lake: Path) -> list[str]:
+    """Datasets of which anything was ever made."""
+    return [name for name in recorded_datasets(lake) if not name.startswith("_")]
+
+
+def dataset_status(lake: Path, dataset: str, settings: Settings, speeds: Speeds | None = None) -> DatasetStatus:
+    """The status of one dataset under `settings`; an error in its TOML file or protocol is part of it.
+
+    `speeds` may measure the model; without it only a calibration that is stored is used.
+    """
+    speeds = speeds or Speeds(lake, settings)
+    names = (dataset, SHARED, LLM)
+    held = {name: holder for name in names if (holder := lock_holder(lake, name)) is not None}
+    run = StageRun(lake, dataset, settings, "", lambda message: None, lambda what: lambda done, of: None)
+    try:
+        get_dataset(dataset, lake, settings.protocol)
+    except RallrecError as error:
+        return DatasetStatus(dataset, [], held, str(error))
+    assets: dict[str, AssetStatus] = {}
+    for stage in GRAPH:
+        assets[stage.name] = _asset_status(stage, run, assets, speeds)
+    return DatasetStatus(dataset, list(assets.values()), held)
+
+
+def status_as_json(found: Sequence[DatasetStatus], speeds: Speeds) -> str:
+    """One JSON document: datasets and their assets by name; rows, tokens, minutes and memory are estimates."""
+    lake, settings = speeds.lake, speeds.settings
+    datasets = {status.dataset: _dataset_as_json(status) for status in found}
+    document = {"lake": str(lake), "profile": settings.profile, "datasets": datasets, "notes": speeds.notes}
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def _asset_status(stage: Stage, run: StageRun, before: Mapping[str, AssetStatus], speeds: Speeds) -> AssetStatus:
+    waits = [name for name in stage.inputs if before[name].state != "fresh"]
+    dataset = run.dataset if stage.partitioned else SHARED
+    try:
+        reasons = plan_stage(stage, run, UNPARTITIONED).reasons
+    except StaleArtefactError:  # an input has no record
+        made = read_sidecar(run.lake, stage.name, dataset) is not None
+        reasons = [] if made else ["never finished" if has_history(run.lake, stage.name, dataset) else "never made"]
+    missing = bool({"never made", "never finished"} & set(reasons))
+    state: State = "missing" if missing else "stale" if reasons or waits else "fresh"
+    if state == "fresh":
+        return AssetStatus(stage.name, state, [], [], None, Estimate())
+    increment, cost, memory = _cost(stage, run, waits, bool(reasons), speeds)
+    return AssetStatus(stage.name, state, reasons, waits, increment, cost, memory)
+
+
+def _cost(
+    stage: Stage, run: StageRun, waits: list[str], certain: bool, speeds: Speeds
+) -> tuple[Increment | None, Estimate, int | None]:
+    dataset = run.dataset if stage.partitioned else SHARED
+    if not stage.uses_llm:
+        whole = estimate_whole(run.lake, dataset, stage.name, certain, not waits)
+        return None, whole, table_memory(stage, _inputs(stage, run))
+    is_exact = not waits
+    try:
+        pending = pending_rows(stage.name, run, waits)
+    except StaleArtefactError:  # a table that rows are counted in was never made
+        pending, is_exact = planned_rows(stage.name, run), False
+    except RallrecError:  # what the rows are made of is damaged
+        pending = None
+    if pending is None:
+        return None, UNKNOWN, None
+    memory = llm_memory(stage.name, pending, speeds) if pending.at_most else None
+    return pending.increment, estimate_llm(run.dataset, stage.name, pending, is_exact, speeds), memory
+
+
+def _inputs(stage: Stage, run: StageRun) -> list[Path]:
+    """Files that a stage reads, as far as they are there."""
+    shared = {name: SHARED if name in UNPARTITIONED else run.dataset for name in stage.inputs}
+    records = [read_sidecar(run.lake, name, dataset) for name, dataset in shared.items()]
+    return [run.lake / file for record in records if record is not None for file in record.files]
+
+
+def _dataset_as_json(status: DatasetStatus) -> dict[str, Any]:
+    if status.error is not None:
+        return {"error": status.error, "held": status.held}
+    return {
+        "held": status.held,
+        "assets": {asset.asset: _asset_as_json(asset) for asset in status.assets},
+        "total": _cost_as_json(status.total) | {"memory_bytes": status.memory},
+    }
+
+
+def _asset_as_json(asset: AssetStatus) -> dict[str, Any]:
+    return {
+        "state": asset.state,
+        "reasons": asset.reasons,
+        "waits_for": asset.waits_for,
+        "rows": asdict(asset.increment) if asset.increment else None,
+        "cost": _cost_as_json(asset.cost) | {"basis": asset.cost.basis, "memory_bytes": asset.memory},
+    }
+
+
+def _cost_as_json(cost: Estimate) -> dict[str, Any]:
+    def amount(name: str) -> dict[str, Any]:
+        found = getattr(cost, name)
+        minutes = None if found.seconds is None else round(found.seconds / 60, 2)
+        return {"rows": found.rows, "tokens": found.tokens, "minutes": minutes}
+
+    return {"now": amount("now"), "at_most": amount("at_most"), "exact": cost.is_exact}

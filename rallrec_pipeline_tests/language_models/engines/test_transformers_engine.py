@@ -1,0 +1,248 @@
+"""The engine on the real LLM: batching, padding and prefix sharing change nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import weakref
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers.cache_utils import Cache
+
+from rallrec_pipeline.errors import ModelError
+from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
+from rallrec_pipeline.language_models.kernels import forward
+from rallrec_pipeline.language_models.kernels.batching import HELD
+from rallrec_pipeline.language_models.kernels.packing import PackedLinear
+from rallrec_pipeline.language_models.kernels.sections import shared_prefix
+from rallrec_pipeline.language_models.models import fetch_model
+from rallrec_pipeline.language_models.protocols import Sampling, Usage
+from rallrec_pipeline.settings import ModelSettings, TuningSettings
+from rallrec_pipeline.tuning.lora import add_adapter
+from rallrec_pipeline_tests.language_models.adapters import random_adapter
+
+TEXTS = ["Heat", "Toy Story, a movie (year: 1995; genres: Animation, Comedy).", "A thriller in a snowed-in hotel." * 4]
+PROMPTS = [
+    "Describe the movie Heat in ten words.",
+    "Describe the movie Toy Story (1995), an animation, in ten words.",
+    "Describe the movie Fargo in ten words.",
+]
+TOLERANCE = 2e-4
+
+
+def test_encoding_is_the_mean_of_the_last_hidden_state(engine: TransformersEngine) -> None:
+    found = engine.encode(TEXTS)
+    for text, vector in zip(TEXTS, found, strict=True):
+        with torch.inference_mode():
+            output = engine.model(torch.tensor([engine.tokenize(text)]), output_hidden_states=True)
+        expected = output.hidden_states[-1][0].float().mean(0).numpy()
+        cosine = vector @ expected / np.linalg.norm(vector) / np.linalg.norm(expected)
+        assert cosine > 0.99999
+
+
+def test_scores_do_not_depend_on_the_batch(engine: TransformersEngine) -> None:
+    prompts = [f"Ratings from 1 to 5:\n{text}:4\nAlien:" for text in TEXTS]
+    together = engine.score(prompts, list("12345"), chat=False)
+    alone = np.concatenate([engine.score([p], list("12345"), chat=False) for p in prompts])
+    np.testing.assert_allclose(together, alone, atol=TOLERANCE)
+    np.testing.assert_allclose(together.sum(1), 1.0, atol=1e-5)
+
+
+def test_yes_no_is_read_at_the_first_answer_position(engine: TransformersEngine) -> None:
+    prompt = "Is the sky blue? Answer with Yes or No only."
+    found = engine.score([prompt], ["Yes", "No"], chat=True)[0]
+    with torch.inference_mode():
+        logits = engine.model(torch.tensor([engine.prompt_tokens(prompt, chat=True)])).logits[0, -1].float()
+    both = torch.softmax(logits[[engine.tokenize("Yes")[0], engine.tokenize("No")[0]]], -1).numpy()
+    np.testing.assert_allclose(found, both, atol=TOLERANCE)
+
+
+def test_nearly_greedy_sampling_equals_plain_generate(engine: TransformersEngine) -> None:
+    """Prefix sharing, left padding and the grouped attention leave the text as transformers writes it."""
+    texts = engine.generate(PROMPTS, Sampling(12, 1e-3, 1.0, seed=1))
+    for prompt, text in zip(PROMPTS, texts, strict=True):
+        ids = torch.tensor([engine.prompt_tokens(prompt, chat=True)])
+        output = engine.model.generate(ids, do_sample=False, max_new_tokens=12, pad_token_id=0)
+        assert text == engine.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+
+
+def test_bfloat16_only_rounds(engine: TransformersEngine, model_path: Path) -> None:
+    rounded = TransformersEngine.load(model_path, ModelSettings(dtype="bfloat16"))
+    prompts = [f"Ratings from 1 to 5:\n{text}:4\nAlien:" for text in TEXTS]
+    exact, found = (e.score(prompts, list("12345"), chat=False) for e in (engine, rounded))
+    np.testing.assert_allclose(found, exact, atol=0.03)
+    for a, b in zip(engine.encode(TEXTS), rounded.encode(TEXTS), strict=True):
+        assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.999
+    likely, same = Sampling(4, 1e-3, 1.0, seed=1), 0
+    for exact_text, text in zip(engine.generate(PROMPTS, likely), rounded.generate(PROMPTS, likely), strict=True):
+        same += text == exact_text
+    assert same >= len(PROMPTS) - 1  # a near tie may fall the other way once
+
+
+def test_sampling_is_reproducible_and_depends_on_the_seed(engine: TransformersEngine) -> None:
+    first, again, other = (engine.generate(PROMPTS, Sampling(16, 0.8, 0.9, seed)) for seed in (3, 3, 4))
+    assert first == again != other
+
+
+def used(engine: TransformersEngine, before: Usage) -> tuple[int, int, int]:
+    after = engine.usage
+    return (
+        after.rows - before.rows,
+        after.prompt_tokens - before.prompt_tokens,
+        after.new_tokens - before.new_tokens,
+    )
+
+
+def test_what_the_model_has_done_is_counted(engine: TransformersEngine) -> None:
+    before = replace(engine.usage)
+    engine.encode(TEXTS)
+    assert used(engine, before) == (3, sum(len(engine.tokenize(text)) for text in TEXTS), 0)
+    before = replace(engine.usage)
+    texts = engine.generate(PROMPTS, Sampling(8, 0.8, 0.9, seed=3))
+    rows, prompt_tokens, new_tokens = used(engine, before)
+    tokens = [engine.prompt_tokens(prompt, chat=True) for prompt in PROMPTS]
+    shared = shared_prefix(tokens)
+    assert shared >= 8 and rows == 3 and prompt_tokens == sum(map(len, tokens)) - 2 * shared
+    assert sum(len(engine.tokenize(text)) for text in texts) <= new_tokens <= 3 * 8
+
+
+def test_a_shared_prefix_is_counted_once_per_list(engine: TransformersEngine) -> None:
+    prompts = [f"Ratings from 1 to 10 of movies that a user has seen:\n{title}:" for title in ("Heat", "Big", "Alien")]
+    tokens = [engine.prompt_tokens(prompt, chat=False) for prompt in prompts]
+    shared, before = shared_prefix(tokens), replace(engine.usage)
+    engine.score(prompts, list("12345"), chat=False)
+    assert shared >= 8 and used(engine, before) == (3, sum(map(len, tokens)) - 2 * shared, 0)
+    before, seen = replace(engine.usage), []
+    engine.score(prompts[:1], [str(n) for n in range(1, 11)], False, lambda *state: seen.append(state))
+    passes = engine.trie([str(n) for n in range(1, 11)]).chains
+    assert used(engine, before) == (1, sum(len(tokens[0]) + len(chain) for chain in passes), 0)
+    assert seen[-1] == (1, 1)
+
+
+@pytest.mark.parametrize("answers", [["Yes", "No"], [str(n) for n in range(1, 11)]])
+def test_the_profile_of_a_user_is_computed_once(engine: TransformersEngine, answers: list[str]) -> None:
+    titles = ("Fargo", "Toy Story", "The Usual Suspects", "Ran")
+    users = [f"User profile: gender: M; age: 24; occupation: {job}." for job in ("writer", "lawyer")]
+    asked = [f"{user}\nWill this user like {title}?" for user in users for title in titles] + ["Is Alien good?"]
+    engine = TransformersEngine(engine.model, engine.tokenizer, tokens_per_batch=128)
+    tokens, before = [engine.prompt_tokens(prompt, chat=True) for prompt in asked], replace(engine.usage)
+    together = engine.score(asked, answers, chat=True)
+    common, profile = shared_prefix(tokens), min(shared_prefix(tokens[:4]), shared_prefix(tokens[4:8]))
+    assert profile > common + 8
+    a_pass = sum(map(len, tokens)) - 8 * common - 2 * 3 * (profile - common)
+    chains = engine.trie(answers).chains
+    assert used(engine, before) == (9, sum(a_pass + 9 * len(chain) for chain in chains), 0)
+    alone = np.concatenate([engine.score([prompt], answers, chat=True) for prompt in asked])
+    np.testing.assert_allclose(together, alone, atol=TOLERANCE)
+
+
+def test_an_adapter_is_merged_into_float32_weights_only(model_path: Path, tmp_path: Path) -> None:
+    """Merged into bfloat16 weights it would be rounded with them."""
+    adapter, prompts = tmp_path / "adapter", [f"Ratings from 1 to 5:\n{text}:4\nAlien:" for text in TEXTS]
+    exact = random_adapter(model_path, adapter).score(prompts, list("12345"), chat=False)
+    merged = TransformersEngine.load(model_path, ModelSettings(dtype="float32"), adapter)
+    assert not hasattr(merged.model, "peft_config")
+    np.testing.assert_allclose(merged.score(prompts, list("12345"), chat=False), exact, atol=2e-4)
+    beside = TransformersEngine.load(model_path, ModelSettings(dtype="bfloat16"), adapter)
+    assert hasattr(beside.model, "peft_config")
+    np.testing.assert_allclose(beside.score(prompts, list("12345"), chat=False), exact, atol=0.02)
+
+
+def test_keys_of_a_long_shared_prefix_stay_within_bounds(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ModelSettings(dtype="float32", tokens_per_batch=256)
+    engine, made = TransformersEngine.load(model_path, settings), []
+    expand = forward.expand_prefix
+
+    def watched(prefix: Cache, batch: int, capacity: int, rows: Sequence[int] | None) -> Cache:
+        made.append((batch, capacity))
+        return expand(prefix, batch, capacity, rows)
+
+    monkeypatch.setattr(forward, "expand_prefix", watched)
+    prompts = ["Ratings from 1 to 5:\n" + "Heat:4\n" * 50 + f"{title}:" for title in ("Alien", "Big", "Ran", "Fargo")]
+    together = engine.score(prompts, list("12345"), chat=False)
+    assert sum(batch for batch, _ in made) == len(prompts)
+    assert max(capacity for _, capacity in made) > 200
+    assert all(batch == 1 or batch * capacity <= HELD * 256 for batch, capacity in made)
+    alone = np.concatenate([engine.score([prompt], list("12345"), chat=False) for prompt in prompts])
+    np.testing.assert_allclose(together, alone, atol=2e-4)
+
+
+def test_no_pass_and_no_cache_exceeds_the_budget(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = TransformersEngine.load(model_path, ModelSettings(dtype="float32", tokens_per_batch=256))
+    alive: weakref.WeakSet[Cache] = weakref.WeakSet()
+    most, forward_pass, expand = {"pass": 0, "caches": 0}, type(engine.backbone).forward, forward.expand_prefix
+
+    def counted(backbone: Any, **given: Any) -> Any:
+        most["pass"] = max(most["pass"], given["input_ids"].numel())
+        return forward_pass(backbone, **given)
+
+    def kept(*given: Any) -> Cache:
+        made = expand(*given)
+        alive.add(made)
+        most["caches"] = max(most["caches"], len(alive))
+        return made
+
+    monkeypatch.setattr(type(engine.backbone), "forward", counted)
+    monkeypatch.setattr(forward, "expand_prefix", kept)
+    jobs = ("artist", "doctor", "lawyer", "writer", "student", "teacher", "farmer", "nurse", "singer")
+    profiles = ["User profile: " + f"occupation {job}; " * n for n, job in enumerate(jobs, 8)]
+    asked = [f"{profile}\nWill this user like {title}?" for profile in profiles for title in ("Ran", "Fargo", "Heat")]
+    before = replace(engine.usage)
+    engine.score(asked, ["Yes", "No"], chat=True)
+    tokens = [engine.prompt_tokens(prompt, chat=True) for prompt in asked]
+    assert used(engine, before)[1] < 0.7 * sum(len(t) - shared_prefix(tokens) for t in tokens), "profiles were shared"
+    assert most["pass"] <= 256 and most["caches"] == 1, "no batch keeps its keys beyond its pass"
+
+
+def test_nothing_asked_is_nothing_answered(engine: TransformersEngine) -> None:
+    assert engine.score([], ["Yes", "No"], chat=True).shape == (0, 2)
+    assert engine.encode([]).shape == (0, engine.model.config.hidden_size)
+
+
+def test_an_engine_that_has_worked_can_be_tuned(model_path: Path, tmp_path: Path) -> None:
+    engine = TransformersEngine.load(model_path, ModelSettings(dtype="float32"))
+    engine.generate(PROMPTS[:1], Sampling(2, 0.8, 0.9, seed=3))
+    before = engine.score(PROMPTS, list("12345"), chat=False)
+    engine.prepare(head=True)
+    add_adapter(engine, TuningSettings(), seed=1)
+    engine.model.eval()
+    np.testing.assert_allclose(engine.score(PROMPTS, list("12345"), chat=False), before, atol=TOLERANCE)
+    engine.restore()
+    engine.restore()
+    assert not any(type(module) is PackedLinear for module in engine.model.modules())
+
+
+def test_a_prompt_beyond_the_context_is_refused(engine: TransformersEngine) -> None:
+    with pytest.raises(ModelError, match="context of 8192"):
+        engine.score(["long " * 9000], ["Yes", "No"], chat=False)
+
+
+def test_a_missing_or_broken_model_folder_is_one_line(tmp_path: Path, model_path: Path) -> None:
+    with pytest.raises(ModelError, match="no model in"):
+        TransformersEngine.load(tmp_path / "nowhere", ModelSettings())
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(model_path / name, broken / name)
+    with pytest.raises(ModelError) as caught:
+        TransformersEngine.load(broken, ModelSettings())
+    assert "\n" not in str(caught.value) and str(broken) in str(caught.value)
+
+
+def test_a_local_folder_replaces_the_wheel(tmp_path: Path, model_path: Path) -> None:
+    def no_wheel(*_: object) -> list[Path]:
+        raise AssertionError("a folder needs no wheel")
+
+    settings = ModelSettings(source=str(model_path), name="mine")
+    folder = fetch_model(settings, tmp_path, no_wheel)
+    assert folder == tmp_path / "models" / "mine"
+    assert json.loads((folder / "config.json").read_text())["model_type"] == "llama"
+    with pytest.raises(ModelError, match="not a model folder"):
+        fetch_model(ModelSettings(source=str(tmp_path), name="other"), tmp_path, no_wheel)
+    assert not (tmp_path / "models" / "other").exists()

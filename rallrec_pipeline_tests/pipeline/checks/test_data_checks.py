@@ -1,0 +1,155 @@
+"""The checks of the core and of the samples: what they let pass, and what not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from rallrec_pipeline.datasets.histories import in_protocol_order, make_samples, training_interactions
+from rallrec_pipeline.datasets.order import in_global_order
+from rallrec_pipeline.datasets.tables import OFF_SCALE, REPEATED
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.parquet import read_table, write_table
+from rallrec_pipeline.pipeline.checks.items import fitted_on_training_only
+from rallrec_pipeline.pipeline.checks.tables import (
+    few_rejected_rows,
+    k_core_holds,
+    labels_balanced,
+    splits_follow_time,
+)
+from rallrec_pipeline.pipeline.context import StageRun
+from rallrec_pipeline.settings import load_settings
+from rallrec_pipeline_tests.datasets.worlds import frame
+from rallrec_pipeline_tests.pipeline.tiny import DATASET
+
+NAME = "small"
+RULES = "user_core = 3\nitem_core = 3\nmin_history = 3"
+Make = Callable[[str], StageRun]
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """A run of the dataset `small` under other rules; 8 users with 3 to 10 ratings of 10 items, at their own pace."""
+    for name in ("RALLREC_SETTINGS", "RALLREC_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "catalog").mkdir()
+    text = DATASET.format(name=NAME)
+    assert RULES in text
+    rows = [(f"u{u}", f"i{i}", 1.0 + (u + i) % 5, 100 * u - 7 * i) for u in range(8) for i in range(u + 3)]
+    core = in_global_order(frame([row for row in rows if row[1] < "i8"]))
+    write_table(core, tables.CORE_INTERACTIONS, tmp_path, NAME)
+    write_table(core.with_columns(pl.lit(0, pl.Int32).alias("microsecond")), tables.INTERACTIONS, tmp_path, NAME)
+
+    def run(rules: str) -> StageRun:
+        (tmp_path / "catalog" / f"{NAME}.toml").write_text(text.replace(RULES, rules), encoding="utf-8")
+        return StageRun(tmp_path, NAME, load_settings("demo"), "run", print, lambda what: lambda done, total: None)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("rules", "holds"),
+    [
+        ("user_core = 3\nitem_core = 3", True),
+        ("user_core = 3\nitem_core = 3\nuser_cap = 8\nitem_cap = 8", True),
+        ("user_core = 3\nitem_core = 3\nuser_cap = 7", False),
+        ("user_core = 3\nitem_core = 3\nitem_cap = 7", False),
+        ("user_core = 4\nitem_core = 3", False),
+        ("user_core = 3\nitem_core = 4", False),
+        ("user_core = 4\nitem_core = 3\nitem_limit = 8", True),
+        ("user_core = 4\nitem_core = 3\nitem_limit = 8\nuser_cap = 7", False),
+        ("user_core = 4\nitem_core = 3\nitem_limit = 8\nitem_limit_first = true", False),
+    ],
+)
+def test_the_core_lies_within_all_its_bounds(make: Make, rules: str, holds: bool) -> None:
+    verdict = k_core_holds(make(rules))
+    assert verdict.passed is holds
+    assert [(verdict.figures[of]["fewest"], verdict.figures[of]["most"]) for of in ("users", "items")] == [(3, 8)] * 2
+
+
+@pytest.mark.parametrize(
+    ("refused", "implicit", "holds"),
+    [
+        ({"interactions": OFF_SCALE}, False, False),
+        ({"items": "repeated id, the first stays", "users": "empty id"}, False, True),
+        ({"interactions": REPEATED["last"]}, False, False),
+        ({"interactions": REPEATED["last"]}, True, True),
+    ],
+)
+def test_refused_rows_count_where_they_speak_against_the_ratings(
+    make: Make, refused: dict[str, str], implicit: bool, holds: bool
+) -> None:
+    run = make(RULES)
+    if implicit:
+        path = run.lake / "catalog" / f"{NAME}.toml"
+        text = path.read_text(encoding="utf-8").partition("[label]")[0].replace('rating = "rating", ', "")
+        path.write_text(f"{text}[label]\nnegatives = 1\n", encoding="utf-8")
+    assert run.spec.is_implicit is implicit
+    rows = [(table, "ratings.csv", line, reason, "") for table, reason in refused.items() for line in range(9)]
+    write_table(
+        pl.DataFrame(rows, schema=tables.REJECTED_ROWS.columns, orient="row"), tables.REJECTED_ROWS, run.lake, NAME
+    )
+    assert few_rejected_rows(run).passed is holds
+
+
+def labelled(counts: dict[str, tuple[int, int]]) -> pl.DataFrame:
+    """Samples of splits with so many liked ones, then so many others."""
+    rows = [(split, label) for split, (liked, others) in counts.items() for label in [1] * liked + [0] * others]
+    made = pl.DataFrame(rows, schema={"split": pl.String, "label": pl.Int8}, orient="row")
+    number = pl.int_range(pl.len())
+    return made.select(
+        number.alias("sample_id"),
+        pl.format("u{}", number).alias("user_id"),
+        pl.lit("i").alias("item_id"),
+        "split",
+        pl.lit(3.0, pl.Float32).alias("rating"),
+        "label",
+        number.alias("timestamp"),
+        pl.lit(3, pl.Int32).alias("history_length"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("counts", "first", "holds"),
+    [
+        ({"train": (5, 5), "valid": (5, 5), "test": (5, 5)}, None, True),
+        ({"train": (5, 5), "valid": (5, 5), "test": (5, 5)}, 5, False),
+        ({"train": (5, 5), "valid": (5, 5), "test": (5, 95)}, None, False),
+        ({"train": (5, 5), "valid": (5, 5), "test": (5, 95)}, 40, True),
+        ({"train": (5, 95), "valid": (5, 5), "test": (5, 5)}, 10, False),
+        ({"train": (5, 5), "test": (5, 5)}, None, False),
+    ],
+)
+def test_the_labels_of_the_samples_that_are_evaluated_count(
+    make: Make, counts: dict[str, tuple[int, int]], first: int | None, holds: bool
+) -> None:
+    run = make(RULES + (f"\nfirst_test_samples = {first}" if first else ""))
+    write_table(labelled(counts), tables.SAMPLES, run.lake, NAME)
+    assert labels_balanced(run).passed is holds
+
+
+def test_a_split_by_user_takes_the_last_rating_and_nothing_fitted_knows_a_held_out_one(make: Make) -> None:
+    run = make(RULES + '\nsplit = "user"\nfractions = [0.5, 0.25, 0.25]')
+    raw, protocol = read_table(tables.INTERACTIONS, run.lake, NAME), run.spec.protocol
+    core = in_protocol_order(raw, protocol, 1)
+    samples = make_samples(core, protocol, run.spec.label, 1)
+    write_table(core, tables.CORE_INTERACTIONS, run.lake, NAME)
+    write_table(samples, tables.SAMPLES, run.lake, NAME)
+    verdict = splits_follow_time(run)
+    assert verdict.passed and verdict.figures["users"] == samples.height == 7
+
+    fitted = training_interactions(core, samples)
+    write_table(fitted.drop("rating"), tables.FITTED_INTERACTIONS, run.lake, NAME)
+    assert fitted_on_training_only(run).passed and fitted.height == core.height - 4
+    write_table(core.drop("rating"), tables.FITTED_INTERACTIONS, run.lake, NAME)
+    leaky = fitted_on_training_only(run)
+    assert not leaky.passed and leaky.figures["leaked"] == 4
+
+    first = raw.filter(pl.col("user_id") == "u7").sort("timestamp")["item_id"][0]
+    item = pl.when(pl.col("user_id") == "u7").then(pl.lit(first)).otherwise("item_id")
+    write_table(samples.with_columns(item.alias("item_id")), tables.SAMPLES, run.lake, NAME)
+    shuffled = splits_follow_time(run)
+    assert not shuffled.passed and shuffled.figures["targets_before_others"] == 1

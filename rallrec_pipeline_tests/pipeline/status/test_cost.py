@@ -1,0 +1,216 @@
+"""Estimates before a run: calibrations, memory, models and datasets that nothing was made with yet."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from rallrec_pipeline.cli import app
+from rallrec_pipeline.lake.files import read_json, write_json
+from rallrec_pipeline.lake.history import past_records, record_run
+from rallrec_pipeline.lake.locks import LLM
+from rallrec_pipeline.lake.provenance import read_sidecar
+from rallrec_pipeline.language_models.sizing.calibration import calibration_file
+from rallrec_pipeline.language_models.sizing.footprint import footprint
+from rallrec_pipeline.language_models.sizing.hardware import machine_name
+from rallrec_pipeline.pipeline.context import SHARED, StageRun
+from rallrec_pipeline.pipeline.graph import GRAPH, UNPARTITIONED
+from rallrec_pipeline.pipeline.stage import run_stage
+from rallrec_pipeline.pipeline.status.cost import DEFAULT, OTHER_MODEL, THIS_DATASET, work_of
+from rallrec_pipeline.pipeline.status.speeds import BY_PRODUCT, BY_WEIGHTS, Speeds
+from rallrec_pipeline.pipeline.status.status import AssetStatus, dataset_status
+from rallrec_pipeline.pipeline.status.table import catching_up
+from rallrec_pipeline.settings import Settings, load_settings
+from rallrec_pipeline_tests.lake.test_locks import hold
+from rallrec_pipeline_tests.pipeline.tiny import make_world
+
+ITEMS = 10
+World = tuple[Path, Settings]
+
+
+def quiet(*_: object) -> None:
+    """Neither log nor progress."""
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Data and a tiny LLM, but nothing that the LLM has made."""
+    lake, settings = make_world(tmp_path, monkeypatch, ("slice",)), load_settings()
+    run(lake, settings, *(stage.name for stage in GRAPH if stage.group in ("raw", "data")), "base_model")
+    return lake, settings
+
+
+def run(lake: Path, settings: Settings, *names: str) -> None:
+    for stage in GRAPH:
+        if stage.name in names:
+            dataset = "slice" if stage.partitioned else SHARED
+            run_stage(stage, StageRun(lake, dataset, settings, "run", quiet, lambda what: quiet), UNPARTITIONED)
+
+
+def assets(speeds: Speeds, dataset: str = "slice") -> dict[str, AssetStatus]:
+    return {asset.asset: asset for asset in dataset_status(speeds.lake, dataset, speeds.settings, speeds).assets}
+
+
+def test_a_calibration_is_measured_once_and_its_seconds_are_the_estimate(world: World) -> None:
+    lake, settings = world
+    assert assets(Speeds(lake, settings))["title_embeddings"].cost.basis == DEFAULT
+    said: list[str] = []
+    speeds = Speeds(lake, settings, "once", said.append)
+    titles = assets(speeds)["title_embeddings"]
+    measured = speeds.calibration()
+    assert measured is not None and len(said) == 1 and "tiny" in said[0]
+    assert titles.cost.basis == BY_WEIGHTS and titles.cost.is_exact
+    now = titles.cost.now
+    assert now.rows == ITEMS and now.tokens == sum(len(f"Title {i}, a item.") for i in range(ITEMS))
+    assert now.seconds == pytest.approx(
+        measured.load_seconds + measured.reading_seconds(now.tokens, now.tokens / ITEMS), abs=0.11
+    )
+    again = Speeds(lake, settings, "once", said.append)
+    assert assets(again)["title_embeddings"].cost == titles.cost and len(said) == 1
+    assert Speeds(lake, settings, "anew", said.append).calibration() != measured and len(said) == 2
+    words = catching_up(dataset_status(lake, "slice", settings, again))
+    assert f"lora_adapter, predictions by {BY_WEIGHTS}" in words
+    assert "GB of memory" in words
+
+
+def test_tokens_come_from_the_models_tokenizer_and_a_run_replaces_the_calibration(world: World) -> None:
+    lake, settings = world
+    speeds = Speeds(lake, settings, "once")
+    before = assets(speeds)
+    run(lake, settings, "item_descriptions", "title_embeddings")
+    record = next(past_records(lake, "title_embeddings", "slice"))
+    assert before["title_embeddings"].cost.now.tokens == record.metadata["llm"]["prompt_tokens"]
+    assert record.metadata["machine"] == machine_name()
+    changed = settings.model_copy(
+        update={"descriptions": settings.descriptions.model_copy(update={"max_new_tokens": 9})}
+    )
+    assert assets(Speeds(lake, changed, "once"))["item_descriptions"].cost.basis == THIS_DATASET
+    described = next(past_records(lake, "item_descriptions", "slice"))
+    asked, estimated = work_of(described), before["item_descriptions"].cost.now.tokens
+    assert asked is not None and estimated is not None
+    # This LLM writes nothing of use, so each text is asked for twice, and the few rows share a long prefix.
+    assert asked.tokens / 6 < estimated < asked.tokens
+    # What another machine needed says nothing of this one.
+    elsewhere = replace(described, metadata={**described.metadata, "machine": "another"})
+    folder = lake / "provenance" / "slice" / "history" / "item_descriptions"
+    for file in folder.glob("*.json"):
+        file.unlink()
+    record_run(lake, elsewhere)
+    assert assets(Speeds(lake, changed, "once"))["item_descriptions"].cost.basis == BY_WEIGHTS
+    for file in (lake / "cache" / "calibration").glob("*.json"):
+        file.unlink()
+    assert assets(Speeds(lake, changed))["item_descriptions"].cost.basis == OTHER_MODEL
+
+
+def test_an_llm_in_use_is_not_disturbed(world: World) -> None:
+    lake, settings = world
+    other = hold(lake, LLM)
+    try:
+        speeds = Speeds(lake, settings, "once", pytest.fail)
+        assert assets(speeds)["title_embeddings"].cost.basis == DEFAULT
+        assert speeds.notes == [f"no calibration: the LLM is in use by {holder(lake)}, which would spoil it"]
+    finally:
+        other.kill()
+        other.wait()
+
+
+def holder(lake: Path) -> str:
+    known = read_json(lake / "locks" / f"{LLM}.json")
+    return f"process {known['pid']} on {known['host']}"
+
+
+def test_memory_is_that_of_each_stage_and_the_most_in_all(world: World) -> None:
+    lake, settings = world
+    speeds = Speeds(lake, settings)
+    found, sizes = assets(speeds), speeds.architecture()
+    assert sizes is not None
+    pure = footprint("tune", sizes, settings, "cpu", 0).total
+    assert found["lora_adapter"].memory == pytest.approx(pure, rel=0.05)
+    wide = settings.model_copy(update={"tuning": settings.tuning.model_copy(update={"tokens_per_batch": 1_000_000})})
+    more = assets(Speeds(lake, wide))
+    assert (more["lora_adapter"].memory or 0) > 2 * pure
+    assert more["title_embeddings"].memory == found["title_embeddings"].memory
+    assert found["core_items"].memory is None and (found["text_embeddings"].memory or 0) > 1e8
+    status = dataset_status(lake, "slice", wide)
+    assert status.memory == more["lora_adapter"].memory
+    told = json.loads(CliRunner().invoke(app, ["status", "slice", "--json"]).stdout)
+    cost = told["datasets"]["slice"]["assets"]["lora_adapter"]["cost"]
+    assert cost["memory_bytes"] == found["lora_adapter"].memory and cost["at_most"]["minutes"] is not None
+    assert told["notes"] == [] and told["datasets"]["slice"]["total"]["memory_bytes"] == status_memory(told)
+    shown = CliRunner().invoke(app, ["status", "slice"]).output
+    assert "GB" in shown and "an estimate" in shown
+
+
+def status_memory(told: dict) -> int:  # type: ignore[type-arg]
+    stages = told["datasets"]["slice"]["assets"].values()
+    return max(stage["cost"]["memory_bytes"] or 0 for stage in stages)
+
+
+def test_a_model_that_is_not_here_yet_is_estimated_by_its_published_sizes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, _ = world
+    monkeypatch.delenv("RALLREC_SETTINGS")
+    speeds = Speeds(lake, load_settings("paper"), "once")
+    found = assets(speeds)
+    assert found["base_model"].state == "stale"
+    described = found["item_descriptions"]
+    assert described.cost.basis == BY_PRODUCT and described.cost.at_most.rows == ITEMS
+    assert (described.cost.at_most.seconds or 0) > 0 and (described.memory or 0) > 16e9
+    assert 30e9 < (found["lora_adapter"].memory or 0) < 45e9
+    unknown = load_settings("paper")
+    unknown = unknown.model_copy(update={"model": unknown.model.model_copy(update={"source": "some/other"})})
+    speeds = Speeds(lake, unknown, "once", pytest.fail)
+    assert assets(speeds)["item_descriptions"].memory is None and "nothing is known of the model" in speeds.notes[0]
+
+
+def test_a_dataset_of_which_nothing_was_made_is_bounded_by_the_settings_and_its_own_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RALLREC_SETTINGS", "RALLREC_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    settings = load_settings("demo")
+    found = assets(Speeds(tmp_path / "lake", settings), "movielens-100k")
+    assert found["item_descriptions"].cost.at_most.rows == found["title_embeddings"].cost.at_most.rows == 1349
+    assert found["lora_adapter"].cost.at_most.rows == 256 * (1 + 3)
+    assert found["predictions"].cost.at_most.rows == 6 * 1000 + 2 * 200
+    assert not found["predictions"].cost.is_exact and (found["predictions"].memory or 0) > 1e9
+    # What such a run asked for.
+    for name, took in (("title_embeddings", 31_000), ("lora_adapter", 85_316), ("predictions", 513_461)):
+        assert found[name].cost.at_most.tokens == pytest.approx(took, rel=0.35), name
+    assert not (tmp_path / "lake").exists()
+
+
+def test_a_damaged_calibration_is_measured_again(world: World) -> None:
+    lake, settings = world
+    found = Speeds(lake, settings, "once").calibration()
+    assert found is not None
+    file = calibration_file(lake, found.key)
+    write_json(file, {"key": 1})
+    assert Speeds(lake, settings).calibration() is None
+    assert Speeds(lake, settings, "once").calibration() is not None and read_json(file)["way"] == "weights"
+
+
+def test_status_with_a_stored_calibration_loads_no_heavy_package(world: World) -> None:
+    lake, settings = world
+    Speeds(lake, settings, "once").calibration()
+    code = (
+        "import sys; from typer.testing import CliRunner; from rallrec_pipeline.cli import app; "
+        "done = CliRunner().invoke(app, ['status', 'slice']); print(done.output); "
+        "print(sorted({'torch', 'transformers', 'sklearn', 'faiss', 'dagster'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stderr.strip() == "[]", done.stderr
+    assert "title_embeddings" in done.stdout and read_sidecar(lake, "title_embeddings", "slice") is None
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Footprints here are those of a processor, on a machine with a GPU too."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
