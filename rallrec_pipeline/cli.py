@@ -175,7 +175,9 @@ def engines(
     from rallrec_pipeline.language_models.engines.choice import choose_engine
     from rallrec_pipeline.pipeline.context import StageRun
     from rallrec_pipeline.pipeline.engine_check import check_engines
+    from rallrec_pipeline.pipeline.graph import STAGES
     from rallrec_pipeline.pipeline.progress import Reporter
+    from rallrec_pipeline.pipeline.stage import everything, plan_stages
 
     def say(message: str) -> None:
         errors.print(message, markup=False, highlight=False, soft_wrap=True)
@@ -185,6 +187,7 @@ def engines(
     choice = choose_engine(settings.model)
     console.print(f"{choice.name} {choice.version}: {choice.reason}", markup=False, highlight=False)
     run = StageRun(lake_root(), dataset, settings, "", say, lambda what: Reporter(what, say))
+    run = everything(run, plan_stages(run, STAGES))
     problems = 0
     for name, found in check_engines(run):
         console.print(f"{name}: {found}", markup=False, highlight=False, soft_wrap=True)

@@ -37,14 +37,20 @@ class Table:
     columns: Mapping[str, pl.DataType | type[pl.DataType]] = field(default_factory=dict)
     open_fields: bool = False
     wide: str | None = None
+    made_by: str = ""
 
-    def file(self, lake: Path, dataset: str) -> Path:
-        """Where the table of `dataset` lies in `lake`."""
-        return lake / self.path.format(dataset=dataset)
+    @property
+    def stage(self) -> str:
+        """The asset that makes it; most have its name."""
+        return self.made_by or self.name
 
-    def exists(self, lake: Path, dataset: str) -> bool:
+    def file(self, root: Path, dataset: str) -> Path:
+        """Where the table of `dataset` lies below `root`: a result's folder, or the lake with the results in force."""
+        return root / self.path.format(dataset=dataset)
+
+    def exists(self, root: Path, dataset: str) -> bool:
         """Whether there is anything to read."""
-        path = self.file(lake, dataset)
+        path = self.file(root, dataset)
         return bool(shard_files(path)) if self.wide else path.exists()
 
 
@@ -61,8 +67,9 @@ def _table(
     path: str | None = None,
     open_fields: bool = False,
     wide: str | None = None,
+    made_by: str = "",
 ) -> Table:
-    return Table(name, grain, path or f"tables/{name}/{{dataset}}.parquet", key, columns, open_fields, wide)
+    return Table(name, grain, path or f"tables/{name}/{{dataset}}.parquet", key, columns, open_fields, wide, made_by)
 
 
 INTERACTIONS = _table(
@@ -100,6 +107,7 @@ FITTED_INTERACTIONS = _table(
     ("user_id", "item_id"),
     {"user_id": TEXT, "item_id": TEXT, "timestamp": pl.Int64},
     "embeddings/collaborative/{dataset}.fitted.parquet",
+    made_by="collaborative_embeddings",
 )
 RETRIEVED_HISTORIES = _table(
     "retrieved_histories",
@@ -175,4 +183,5 @@ def predictions_table(method: str) -> Table:
         ("sample_id",),
         {"sample_id": pl.Int64, "split": TEXT, "label": pl.Int8, "p_yes": pl.Float64, "probabilities": pl.List(FLOAT)},
         f"predictions/{method}/{{dataset}}.parquet",
+        made_by="predictions",
     )

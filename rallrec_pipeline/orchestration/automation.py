@@ -13,7 +13,7 @@ import dagster as dg
 from rallrec_pipeline.datasets.catalog import get_dataset
 from rallrec_pipeline.datasets.watch import State, contents, file_state, watched_files
 from rallrec_pipeline.errors import ConfigError
-from rallrec_pipeline.lake.provenance import sidecar_path
+from rallrec_pipeline.lake.store import recorded_datasets
 from rallrec_pipeline.settings import AutomationSettings, lake_root
 
 SCHEDULE = "refresh_all"
@@ -41,7 +41,7 @@ def build_refresh(datasets: Mapping[str, object], job: str, settings: Automation
     )
     def refresh(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         lake = lake_root()
-        made = [name for name in sorted(datasets) if sidecar_path(lake, "raw_files", name).exists()]
+        made = sorted(set(datasets).intersection(recorded_datasets(lake)))
         moment = context.scheduled_execution_time.isoformat()
         requests = [dg.RunRequest(partition_key=name, run_key=f"{moment}:{name}") for name in made]
         return requests or dg.SkipReason(f"no dataset has been made in {lake} yet")

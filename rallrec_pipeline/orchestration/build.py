@@ -6,14 +6,13 @@ import dagster as dg
 
 from rallrec_pipeline.datasets.catalog import load_catalog
 from rallrec_pipeline.errors import RallrecError
-from rallrec_pipeline.lake.provenance import Sidecar
 from rallrec_pipeline.orchestration.automation import build_refresh, build_sensors
 from rallrec_pipeline.orchestration.checks import build_checks
 from rallrec_pipeline.orchestration.metadata import dagster_metadata
 from rallrec_pipeline.orchestration.pool import wait_patiently
 from rallrec_pipeline.orchestration.resources import Project, stage_run
 from rallrec_pipeline.pipeline.context import SHARED, StageRun
-from rallrec_pipeline.pipeline.graph import GRAPH, UNPARTITIONED
+from rallrec_pipeline.pipeline.graph import GRAPH, STAGES
 from rallrec_pipeline.pipeline.stage import Outcome, Stage, run_stage
 from rallrec_pipeline.settings import lake_root, load_settings
 
@@ -57,7 +56,7 @@ def _asset(stage: Stage, partitions: dg.PartitionsDefinition) -> dg.AssetsDefini
         dataset = context.partition_key if stage.partitioned else SHARED
         try:
             run = stage_run(context, project, dataset)
-            outcome = run_stage(stage, run, UNPARTITIONED)
+            outcome = run_stage(run, STAGES, stage.name)
         except RallrecError as error:
             # One line for the user; a traceback of ours would only hide it.
             raise dg.Failure(description=str(error), allow_retries=False) from None
@@ -67,7 +66,7 @@ def _asset(stage: Stage, partitions: dg.PartitionsDefinition) -> dg.AssetsDefini
 
 
 def _result(outcome: Outcome, run: StageRun) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    record: Sidecar = outcome.record
+    record = outcome.record
     return dg.MaterializeResult(
         data_version=dg.DataVersion(record.data_version),
         metadata={"worked": outcome.worked, **dagster_metadata(record, run.lake, outcome.worked)},

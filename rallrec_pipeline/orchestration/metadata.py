@@ -9,14 +9,14 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from rallrec_pipeline.lake.provenance import Sidecar, sidecar_path
 from rallrec_pipeline.lake.shards import shard_files
+from rallrec_pipeline.lake.store import ROWS, Record
 from rallrec_pipeline.orchestration.column_lineage import column_lineage
 
 NO_WORK = {"retried": 0, "index_work": "unchanged", "index_why": "", "index_seconds": 0.0}
 
 
-def dagster_metadata(record: Sidecar, lake: Path, worked: bool) -> dict[str, Any]:
+def dagster_metadata(record: Record, lake: Path, worked: bool) -> dict[str, Any]:
     """Row count, columns, cost and origin of an artefact, and what its stage reported.
 
     A stage that was up to date has reused all its rows, and cost nothing.
@@ -25,21 +25,21 @@ def dagster_metadata(record: Sidecar, lake: Path, worked: bool) -> dict[str, Any
     shown: dict[str, Any] = {name: _value(value) for name, value in reported.items()}
     if "rows" in shown:
         shown["dagster/row_count"] = shown.pop("rows")
-    tables = [lake / name for name in record.files if name.endswith(".parquet")]
+    tables = [path for path in record.paths(lake) if path.suffix == ".parquet"]
     files = [file for table in tables for file in shard_files(table)]
     if files and "dagster/row_count" in shown:
         shown["dagster/column_schema"] = _column_schema(files[0])
-    if lineage := column_lineage(record.artefact):
+    if lineage := column_lineage(record.stage):
         shown["dagster/column_lineage"] = lineage
-    if record.rows_file:
-        shown["provenance_of_rows"] = dg.MetadataValue.path(str(lake / record.rows_file))
+    if (rows := record.folder(lake) / ROWS).exists():
+        shown["provenance_of_rows"] = dg.MetadataValue.path(str(rows))
     return shown | {
         "seconds": record.seconds if worked else 0.0,
         "fingerprint": record.fingerprint,
         "made_by_run": record.run_id,
         "made_at": record.created_at,
-        "files": dg.MetadataValue.json(record.files),
-        "provenance": dg.MetadataValue.path(str(sidecar_path(lake, record.artefact, record.dataset))),
+        "files": dg.MetadataValue.json(record.outputs),
+        "provenance": dg.MetadataValue.path(str(record.manifest(lake))),
     }
 
 

@@ -9,7 +9,7 @@ from rallrec_pipeline.descriptions import RENDERER_VERSION
 from rallrec_pipeline.embeddings.text import ENCODER_VERSION
 from rallrec_pipeline.inference.score import SCORING_VERSION
 from rallrec_pipeline.language_models.models import model_state
-from rallrec_pipeline.pipeline.stage import Stage
+from rallrec_pipeline.pipeline.stage import ALWAYS, Stage
 from rallrec_pipeline.pipeline.stages import data, descriptions, embeddings, model, prompts, reports, retrieval
 from rallrec_pipeline.pipeline.stages.model import TUNING_VERSION
 from rallrec_pipeline.settings import Settings
@@ -28,6 +28,10 @@ def _numerics(settings: Settings) -> dict[str, Any]:
     """Settings that change what the LLM computes; the engine is none of them."""
     return {"dtype": settings.model.dtype, "load_in_8bit": settings.model.infers_in_8bit}
 
+
+_ENGINE = ("model", "ray", "tuning", "descriptions", "retrieval")
+"""What an engine is chosen by, and whether it fits this machine."""
+_ALL = tuple(name for name in Settings.model_fields if name not in ALWAYS)
 
 GRAPH: tuple[Stage, ...] = (
     # raw and data
@@ -93,6 +97,7 @@ GRAPH: tuple[Stage, ...] = (
         "The k-core: every user and every item keeps enough ratings.",
         data.core_interactions,
         lambda s, d: {"protocol": d.protocol, "seed": s.seed},
+        sections=("seeds",),
         code_version="2",
     ),
     Stage("core_items", "data", ("core_interactions", "items"), "Items of the k-core.", data.core_items),
@@ -103,6 +108,7 @@ GRAPH: tuple[Stage, ...] = (
         "One row per rating to predict, with the length of its history and its split in global time.",
         data.samples,
         lambda s, d: {"protocol": d.protocol, "label": d.label, "seed": s.seed},
+        sections=("seeds",),
     ),
     # descriptions
     Stage(
@@ -112,6 +118,7 @@ GRAPH: tuple[Stage, ...] = (
         "The LLM as safetensors with its tokenizer; shared by all datasets.",
         descriptions.base_model,
         lambda s, d: {"source": s.model.source, "name": s.model.name, "state": model_state(s.model)},
+        sections=_ENGINE,
         partitioned=False,
     ),
     Stage(
@@ -125,6 +132,7 @@ GRAPH: tuple[Stage, ...] = (
             | {"descriptions": s.descriptions, "words": d.words, "fields": d.item_fields, "seed": s.seed}
             | {"renderer": RENDERER_VERSION}
         ),
+        sections=(*_ENGINE, "seeds"),
         uses_llm=True,
     ),
     # embeddings
@@ -135,6 +143,7 @@ GRAPH: tuple[Stage, ...] = (
         "Mean-pooled last hidden states of title and basic fields (e_title).",
         embeddings.title_embeddings,
         lambda s, d: _numerics(s) | {"words": d.words, "fields": d.item_fields, "encoder": ENCODER_VERSION},
+        sections=_ENGINE,
         uses_llm=True,
     ),
     Stage(
@@ -144,6 +153,7 @@ GRAPH: tuple[Stage, ...] = (
         "Mean-pooled last hidden states of the descriptions (e_desc).",
         embeddings.description_embeddings,
         lambda s, d: _numerics(s) | {"encoder": ENCODER_VERSION},
+        sections=_ENGINE,
         uses_llm=True,
     ),
     Stage(
@@ -153,6 +163,7 @@ GRAPH: tuple[Stage, ...] = (
         "e_text = [e_title || e_desc], each reduced by PCA (eq. 3).",
         embeddings.text_embeddings,
         lambda s, d: {"text": s.text, "seed": s.seed},
+        sections=("text", "seeds"),
     ),
     Stage(
         "collaborative_embeddings",
@@ -166,6 +177,7 @@ GRAPH: tuple[Stage, ...] = (
             "implicit": d.is_implicit,
             "seed": s.seed,
         },
+        sections=("collaborative", "prompts", "seeds"),
         code_version="3",
     ),
     Stage(
@@ -175,6 +187,7 @@ GRAPH: tuple[Stage, ...] = (
         "e_ssl: text vectors projected to the collaborative space by symmetric InfoNCE (eq. 5, 6).",
         embeddings.aligned_embeddings,
         lambda s, d: {"alignment": s.alignment, "seed": s.seed},
+        sections=("alignment", "seeds"),
     ),
     Stage(
         "item_embeddings",
@@ -190,6 +203,7 @@ GRAPH: tuple[Stage, ...] = (
         "The mixture of the three parts, each normalised per row (eq. 7).",
         embeddings.item_embeddings,
         lambda s, d: {"mixture": s.mixture, "k": s.retrieval.history_length},
+        sections=("mixture", "retrieval"),
         code_version="2",
     ),
     # retrieval
@@ -200,6 +214,7 @@ GRAPH: tuple[Stage, ...] = (
         "FAISS inner-product index over the item embeddings.",
         retrieval.item_index,
         lambda s, d: {"index": s.index, "seed": s.seed},
+        sections=("index", "seeds"),
     ),
     Stage(
         "retrieved_histories",
@@ -213,6 +228,7 @@ GRAPH: tuple[Stage, ...] = (
             "protocol": (d.protocol.few_shot, d.protocol.first_test_samples),
             "seed": s.seed,
         },
+        sections=("retrieval", "prompts", "seeds"),
     ),
     # prompts
     Stage(
@@ -222,6 +238,7 @@ GRAPH: tuple[Stage, ...] = (
         "Few-shot training prompts, each sample in several prompt forms.",
         prompts.tuning_prompts,
         lambda s, d: {"prompts": s.prompts, "words": d.words, "label": d.label, "fields": d.user_fields},
+        sections=("prompts",),
     ),
     Stage(
         "evaluation_prompts",
@@ -230,6 +247,7 @@ GRAPH: tuple[Stage, ...] = (
         "Validation and test prompts in both answer forms.",
         prompts.evaluation_prompts,
         lambda s, d: {"prompts": s.prompts, "words": d.words, "label": d.label, "fields": d.user_fields},
+        sections=("prompts",),
         code_version="2",
     ),
     # model
@@ -245,6 +263,7 @@ GRAPH: tuple[Stage, ...] = (
             | {"tuning": s.tuning.decisive(), "prompts": s.prompts, "label": d.label, "seed": s.seed}
             | {"version": TUNING_VERSION}
         ),
+        sections=(*_ENGINE, "prompts", "seeds"),
         uses_llm=True,
     ),
     Stage(
@@ -256,6 +275,7 @@ GRAPH: tuple[Stage, ...] = (
         lambda s, d: (
             _numerics(s) | {"calibration": s.scoring.calibration, "label": d.label, "scoring": SCORING_VERSION}
         ),
+        sections=(*_ENGINE, "prompts", "scoring"),
         uses_llm=True,
     ),
     Stage(
@@ -265,6 +285,7 @@ GRAPH: tuple[Stage, ...] = (
         "P(yes) of the common-sense baselines on the same rows.",
         model.baseline_predictions,
         lambda s, d: {"label": d.label, "seed": s.seed},
+        sections=("seeds",),
     ),
     # reports
     Stage(
@@ -297,8 +318,8 @@ GRAPH: tuple[Stage, ...] = (
             "title": d.title,
             "paper_dataset": d.paper_dataset,
         },
+        sections=_ALL,
     ),
 )
 
 STAGES: dict[str, Stage] = {stage.name: stage for stage in GRAPH}
-UNPARTITIONED: frozenset[str] = frozenset(stage.name for stage in GRAPH if not stage.partitioned)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import polars as pl
 
 from rallrec_pipeline.inference.methods import ADAPTERS
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import read_json
-from rallrec_pipeline.lake.provenance import read_sidecar
 from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.pipeline.checks.verdict import Verdict
 from rallrec_pipeline.pipeline.context import StageRun
@@ -68,7 +66,7 @@ def adapter_is_whole(run: StageRun) -> Verdict:
 def probabilities_valid(run: StageRun) -> Verdict:
     """All methods scored the same test rows, with finite probabilities."""
     wanted = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") == "test")["sample_id"].sort().to_list()
-    methods = list(_recorded(run, "predictions")["seconds"])
+    methods = list(run.given("predictions").metadata["seconds"])
     bad = []
     for method in methods:
         rows = run.read(tables.predictions_table(method)).filter(pl.col("split") == "test")
@@ -77,7 +75,3 @@ def probabilities_valid(run: StageRun) -> Verdict:
             bad.append(method)
     return Verdict(not bad, {"methods": len(methods), "bad": bad, "rows": len(wanted)})
 
-
-def _recorded(run: StageRun, artefact: str) -> dict[str, Any]:
-    record = read_sidecar(run.lake, artefact, run.dataset)
-    return dict(record.metadata) if record else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,11 @@ from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.inference.methods import ADAPTERS, methods, tuning_forms
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import read_json
-from rallrec_pipeline.lake.provenance import Sidecar, stable_hash
 from rallrec_pipeline.pipeline.lineage.item import counts
 from rallrec_pipeline.pipeline.lineage.model import Adapter, Histories, Predictions, Uses
 from rallrec_pipeline.pipeline.lineage.state import LakeState, gone
 from rallrec_pipeline.prompts.build import HISTORY_COLUMN
-from rallrec_pipeline.tuning.lora import PROVENANCE, adapter_version
-from rallrec_pipeline.tuning.store import adapter_key
+from rallrec_pipeline.tuning.lora import PROVENANCE
 
 TARGET = "target"
 PREDICTORS = ("predictions", "baseline_predictions")
@@ -87,24 +84,11 @@ def _adapters(state: LakeState, tuned: pl.DataFrame | None) -> list[Adapter]:
     record = state.record("lora_adapter")
     if record is None:
         return []
-    stored = _stored_adapters(state, record)
-    names = [Path(file).name for file in record.files]
-    return [_adapter(state, name, record.metadata.get(name) or {}, stored.get(name), tuned) for name in names]
-
-
-def _stored_adapters(state: LakeState, record: Sidecar) -> dict[str, Path]:
-    """Folders of the adapters of a record, by name: those in use, or those set aside that have its hash together."""
-    lake = state.run.lake
-    in_use = [lake / file for file in record.files]
-    if state.is_stored("lora_adapter"):
-        return {folder.name: folder for folder in in_use}
-    aside = lake / "cache" / "adapters" / state.run.dataset
-    known = [[folder, *sorted((aside / folder.name).glob("*"))] for folder in in_use]
-    versions = {folder: adapter_version(folder) for group in known for folder in group if adapter_key(folder)}
-    for folders in product(*([folder for folder in group if folder in versions] for group in known)):
-        if stable_hash([versions[folder] for folder in folders]) == record.data_version:
-            return {used.name: folder for used, folder in zip(in_use, folders, strict=True)}
-    return {}
+    folders = {path.name: path for path in record.paths(state.run.lake)}
+    return [
+        _adapter(state, name, record.metadata.get(name) or {}, folder if folder.exists() else None, tuned)
+        for name, folder in folders.items()
+    ]
 
 
 def _adapter(
@@ -126,7 +110,7 @@ def _adapter(
         prompt_forms=forms,
         best_epoch=best,
         validation_auc=auc,
-        stored_in=None if folder is None else "checkpoints" if folder.name == name else "cache",
+        stored_in=None if folder is None else "checkpoints",
         prompts=roles.get("all"),
         prompts_as_target=roles.get("as_target"),
         prompts_in_history=roles.get("in_history"),
@@ -137,7 +121,7 @@ def _predictions(state: LakeState, stage: str, samples: pl.DataFrame) -> list[Pr
     record = state.record(stage)
     known = {method.name: method for method in methods(state.run.settings)}
     found = []
-    for file in (Path(name) for name in (record.files if record else []) if name.endswith(".parquet")):
+    for file in (Path(name) for name in (record.outputs if record else []) if name.endswith(".parquet")):
         name, method = file.parent.name, known.get(file.parent.name)
         about = pl.col("sample_id").is_in(samples["sample_id"].implode())
         scored = state.read(stage, tables.predictions_table(name), about, columns=["sample_id", "split", "p_yes"])

@@ -53,4 +53,4 @@ def item_descriptions(run: StageRun) -> Made:
         examples=Markdown("\n\n".join(lines)),
     )
     rows = with_sources(result.table.drop("description"), core_items=item_versions(items))
-    return with_increment(run, "item_descriptions", made, rows, result.computed, engines.usage)
+    return with_increment(run, made, rows, result.computed, engines.usage)

@@ -174,7 +174,7 @@ def _encode(run: StageRun, kind: str, items: pl.DataFrame, texts: Sequence[str],
     shown = {"rows": items.height, "tokens_per_second": speed, "engine": engines.used}
     made = Made([store.commit(encoded.table)], shown)
     rows = with_sources(_narrow(encoded.table), **sources)
-    return with_increment(run, f"{kind}_embeddings", made, rows, encoded.computed, engines.usage)
+    return with_increment(run, made, rows, encoded.computed, engines.usage)
 
 
 def _write(run: StageRun, kind: str, vectors: NDArray[np.float32], **metadata: object) -> Made:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -12,20 +13,25 @@ from rallrec_pipeline.pipeline.markdown import code
 from rallrec_pipeline.pipeline.stages.embeddings import read_sequences, read_vectors, validation_rows
 from rallrec_pipeline.prompts.sampling import choose_samples
 from rallrec_pipeline.retrieval.histories import retrieve_histories
-from rallrec_pipeline.retrieval.index import nearest_items
-from rallrec_pipeline.retrieval.index_update import refresh_index, write_refreshed
+from rallrec_pipeline.retrieval.index import nearest_items, write_index
+from rallrec_pipeline.retrieval.index_update import refresh_index
 from rallrec_pipeline.retrieval.inverted_lists import has_lists
 from rallrec_pipeline.retrieval.neighbours import search_alpha
 
 EXAMPLES, NEIGHBOURS = 3, 5
 
 
+def index_file(root: Path, dataset: str) -> Path:
+    """The index within a result, or in the lake."""
+    return root / "index" / f"{dataset}.faiss"
+
+
 def item_index(run: StageRun) -> Made:
     vectors, items = read_vectors(run, "item"), run.read(tables.CORE_ITEMS)
-    path = run.lake / "index" / f"{run.dataset}.faiss"
     start = time.perf_counter()
-    fresh = refresh_index(path, vectors, run.settings.index, run.seed)
-    files = write_refreshed(fresh, items["item_id"].to_list(), path)
+    old = index_file(run.previous_folder, run.dataset) if run.previous_folder else None
+    fresh = refresh_index(old, vectors, run.settings.index, run.seed)
+    files = write_index(fresh.index, items["item_id"].to_list(), index_file(run.out, run.dataset))
     seconds = time.perf_counter() - start
     run.log(f"item_index: {fresh.work}: {fresh.why}")
     shown = np.random.default_rng(run.seed).choice(items.height, min(EXAMPLES, items.height), replace=False)

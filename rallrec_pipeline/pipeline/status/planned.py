@@ -6,7 +6,6 @@ import polars as pl
 
 from rallrec_pipeline.inference.methods import ADAPTERS, methods, tuning_forms
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.parquet import scan_table
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.status.pending import Pending, description_tokens
 from rallrec_pipeline.pipeline.status.text_lengths import CHARACTERS_PER_TOKEN
@@ -73,13 +72,13 @@ def _tested(run: StageRun) -> int | None:
 def _items(run: StageRun) -> int | None:
     """Items, at most: of the core, else of the catalogue, else of the official files."""
     for table in (tables.CORE_ITEMS, tables.ITEMS):
-        if table.exists(run.lake, run.dataset):
+        if run.has(table):
             return _height(run, table)
     return run.spec.protocol.expected.get("items")
 
 
 def _height(run: StageRun, table: tables.Table) -> int | None:
     try:
-        return int(scan_table(table, run.lake, run.dataset).select(pl.len()).collect().item())
+        return int(run.scan(table).select(pl.len()).collect().item())
     except pl.exceptions.PolarsError:  # a damaged file
         return None

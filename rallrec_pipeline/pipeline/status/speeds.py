@@ -9,7 +9,7 @@ from typing import Literal
 
 from rallrec_pipeline.errors import RallrecError
 from rallrec_pipeline.lake.locks import LLM, lock_holder
-from rallrec_pipeline.lake.provenance import Sidecar, read_sidecar
+from rallrec_pipeline.lake.store import Record
 from rallrec_pipeline.language_models.sizing.architecture import Architecture, find_architecture
 from rallrec_pipeline.language_models.sizing.calibration import (
     WEIGHTS,
@@ -19,8 +19,7 @@ from rallrec_pipeline.language_models.sizing.calibration import (
     stored_calibration,
 )
 from rallrec_pipeline.language_models.sizing.hardware import machine_name
-from rallrec_pipeline.pipeline.context import SHARED
-from rallrec_pipeline.pipeline.readiness import fetched_model
+from rallrec_pipeline.pipeline.readiness import fetched_model, model_record
 from rallrec_pipeline.settings import Settings
 
 Measuring = Literal["never", "once", "anew"]
@@ -95,8 +94,8 @@ class Speeds:
             return None
         return found
 
-    def _base_model(self) -> Sidecar | None:
-        return read_sidecar(self.lake, "base_model", SHARED) if fetched_model(self.lake, self.settings) else None
+    def _base_model(self) -> Record | None:
+        return model_record(self.lake, self.settings) if fetched_model(self.lake, self.settings) else None
 
     def _key(self) -> CalibrationKey:
         model, record = self.settings.model, self._base_model()
