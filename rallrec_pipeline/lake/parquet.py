@@ -12,9 +12,7 @@ from rallrec_pipeline.lake.shards import shard_files, write_shards
 from rallrec_pipeline.lake.tables import Table
 
 
-def write_table(
-    frame: pl.DataFrame, table: Table, root: Path, dataset: str, previous: Path | None = None
-) -> Path:
+def write_table(frame: pl.DataFrame, table: Table, root: Path, dataset: str, previous: Path | None = None) -> Path:
     """Check `frame` against `table` (columns, dtypes, unique key) and write it atomically below `root`.
 
     Of a table in shards those whose rows are the same below `previous` are taken over from there.

@@ -164,7 +164,8 @@ def _plan(run: StageRun, stage: Stage, plans: Mapping[str, Plan]) -> Plan:
     settings = decisive_settings(stage, run)
     versions = {name: record.data_version for name, record in inputs.items()}
     fingerprint = fingerprint_of(stage.name, stage.code_version, versions, settings)
-    before = record_of(run.lake, dataset, read_ref(run.lake, dataset, run.settings.profile), stage.name)
+    ref = read_ref(run.lake, dataset, run.settings.profile)
+    before = record_of(run.lake, dataset, ref, stage.name)
     stored = None
     if len(inputs) == len(stage.inputs):
         stored = read_record(run.lake, dataset, stage.name, fingerprint)
@@ -173,8 +174,10 @@ def _plan(run: StageRun, stage: Stage, plans: Mapping[str, Plan]) -> Plan:
         reasons = []
     elif stored is not None:
         reasons = ["its files were edited"]
+    elif before is not None:
+        reasons = changes(before, versions, settings, stage.code_version)
     else:
-        reasons = ["never made"] if before is None else changes(before, versions, settings, stage.code_version)
+        reasons = ["its result was removed" if ref is not None and stage.name in ref.results else "never made"]
     return Plan(stage, dataset, fingerprint, inputs, settings, result, before, reasons, waits_for)
 
 

@@ -74,4 +74,3 @@ def probabilities_valid(run: StageRun) -> Verdict:
         if rows["sample_id"].sort().to_list() != wanted or not inside:
             bad.append(method)
     return Verdict(not bad, {"methods": len(methods), "bad": bad, "rows": len(wanted)})
-
