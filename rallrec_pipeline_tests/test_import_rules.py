@@ -45,6 +45,7 @@ TORCH_MODULES = {
     "language_models.kernels.forward",
     "language_models.kernels.packing",
     "language_models.kernels.prefix",
+    "language_models.engines.sentence_encoder",
     "language_models.engines.transformers_engine",
     "tuning.batches",
     "tuning.checkpoint",
