@@ -26,7 +26,13 @@ from rallrec_pipeline.embeddings.graph import (
     propagate,
     user_means,
 )
-from rallrec_pipeline.embeddings.lightgcn_trainer import Trainer, UnratedItems, best_device, pairwise_loss
+from rallrec_pipeline.embeddings.lightgcn_trainer import (
+    Trainer,
+    UnratedItems,
+    WarmStart,
+    best_device,
+    pairwise_loss,
+)
 from rallrec_pipeline.errors import DataError
 
 if TYPE_CHECKING:
@@ -55,14 +61,6 @@ class Ratings:
         means = user_means(self.users, self.values, len(self.user_ids))
         values = self.values - means[self.users] if graph == "signed" else np.ones(len(self.users))
         return Edges(self.users.astype(np.int64), self.items.astype(np.int64), values.astype(np.float32))
-
-
-@dataclass(frozen=True)
-class WarmStart:
-    """`weights` (k, d) float32 that `rows` (k,) of a fit (users, then items) start from; the others start at random."""
-
-    rows: NDArray[np.int64]
-    weights: NDArray[np.float32]
 
 
 @dataclass(frozen=True)

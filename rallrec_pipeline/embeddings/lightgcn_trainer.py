@@ -7,6 +7,7 @@ on every device. One seed gives one result: nothing is added up in an order that
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,11 +18,18 @@ from rallrec_pipeline.embeddings.graph import Edges, adjacency, propagate
 if TYPE_CHECKING:
     import torch
 
-    from rallrec_pipeline.embeddings.lightgcn import WarmStart
     from rallrec_pipeline.settings import CollaborativeSettings
 
 INIT_DEVIATION = 0.1
 DEFAULT_L2 = {"binary": 1e-4, "signed": 1e-2}
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """`weights` (k, d) float32 that `rows` (k,) of a fit (users, then items) start from; the others start at random."""
+
+    rows: NDArray[np.int64]
+    weights: NDArray[np.float32]
 
 
 class Trainer:

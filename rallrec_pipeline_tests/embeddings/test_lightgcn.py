@@ -8,7 +8,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rallrec_pipeline.embeddings.lightgcn import LightGCNResult, Ratings, WarmStart, train_lightgcn, warm_start
+from rallrec_pipeline.embeddings.lightgcn import LightGCNResult, Ratings, train_lightgcn, warm_start
+from rallrec_pipeline.embeddings.lightgcn_trainer import WarmStart
 from rallrec_pipeline.embeddings.mixture import unit_rows
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.settings import CollaborativeSettings

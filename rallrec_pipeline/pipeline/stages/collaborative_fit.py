@@ -11,11 +11,11 @@ import polars as pl
 from rallrec_pipeline.embeddings.lightgcn import (
     LightGCNResult,
     Ratings,
-    WarmStart,
     read_off,
     train_lightgcn,
     warm_start,
 )
+from rallrec_pipeline.embeddings.lightgcn_trainer import WarmStart
 from rallrec_pipeline.embeddings.weights import Weights, fit_id, read_ids, write_ids, write_weights
 from rallrec_pipeline.errors import DataError, RallrecError, StaleArtefactError
 from rallrec_pipeline.lake import tables
