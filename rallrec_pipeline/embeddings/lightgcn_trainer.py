@@ -7,7 +7,6 @@ on every device. One seed gives one result: nothing is added up in an order that
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,14 +23,6 @@ INIT_DEVIATION = 0.1
 DEFAULT_L2 = {"binary": 1e-4, "signed": 1e-2}
 
 
-@dataclass(frozen=True)
-class WarmStart:
-    """`weights` (k, d) float32 that `rows` (k,) of a fit (users, then items) start from; the others start at random."""
-
-    rows: NDArray[np.int64]
-    weights: NDArray[np.float32]
-
-
 class Trainer:
     """Weights (n_users + n_items, d), optimiser and random state of one fit to `edges`."""
 
@@ -42,7 +33,7 @@ class Trainer:
         n_items: int,
         settings: CollaborativeSettings,
         rng: np.random.Generator,
-        start: WarmStart | None = None,
+        start: NDArray[np.float32] | None = None,
     ) -> None:
         import torch
 
@@ -50,9 +41,7 @@ class Trainer:
         self.device = best_device()
         self.matrix = adjacency(edges, n_users, n_items, self.device)
         drawn = rng.standard_normal((n_users + n_items, settings.dimensions)).astype(np.float32) * INIT_DEVIATION
-        if start:
-            drawn[start.rows] = start.weights
-        self.weights = torch.from_numpy(drawn).to(self.device)
+        self.weights = torch.from_numpy(drawn if start is None else start.astype(np.float32)).to(self.device)
         self.optimizer = torch.optim.Adam([self.weights], settings.learning_rate, fused=True)
         self.l2 = DEFAULT_L2[settings.graph] if settings.l2 is None else settings.l2
         self.users = torch.from_numpy(edges.users).to(self.device)

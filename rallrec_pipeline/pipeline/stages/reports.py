@@ -133,7 +133,6 @@ def _context(run: StageRun) -> ReportContext:
         provenance={"run_id": run.run_id, "settings": run.settings.model_dump(mode="json")}
         | {"stages": {stage: _origin(run, stage) for stage in stages}},
         retrieval=_retrieval(run),
-        warm_start=_warm_start(run),
     )
 
 
@@ -164,12 +163,6 @@ def _retrieval(run: StageRun) -> dict[str, Any]:
         record = read_sidecar(run.lake, stage, run.dataset)
         found |= dict(record.metadata) if record else {}
     return {key: found[key] for key in ("weights", "neighbour_auc", "alpha", "alpha_search") if key in found}
-
-
-def _warm_start(run: StageRun) -> dict[str, Any]:
-    """By kind of vectors: what a warm start came to beside a cold one, where both were made."""
-    records = {kind: read_sidecar(run.lake, f"{kind}_embeddings", run.dataset) for kind in ("collaborative", "aligned")}
-    return {kind: r.metadata["warm_start"] for kind, r in records.items() if r and "warm_start" in r.metadata}
 
 
 def _seconds(run: StageRun) -> dict[str, float]:
