@@ -15,6 +15,7 @@ from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import file_states
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.provenance import read_sidecar, stable_hash
+from rallrec_pipeline.language_models.dtypes import fetched_dtype, resolve_dtype
 from rallrec_pipeline.language_models.engines.vllm_process import CPU_CACHE_BYTES
 from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.language_models.sizing.architecture import KNOWN, architecture_of, read_config
@@ -103,13 +104,8 @@ def fetched_model(lake: Path, settings: Settings) -> Path | None:
 
 def _with_dtype(lake: Path, settings: Settings) -> Settings:
     """The settings with the number type that `auto` is here, or was when the model was fetched."""
-    if settings.model.dtype != "auto":
-        return settings
-    from rallrec_pipeline.language_models.engines.transformers_engine import resolve_dtype
-
     record = read_sidecar(lake, "base_model", SHARED) if fetched_model(lake, settings) is not None else None
-    known = record.metadata.get("auto_dtype") if record is not None else None
-    dtype = str(known or resolve_dtype("auto")).removeprefix("torch.")
+    dtype = resolve_dtype(fetched_dtype(settings.model, record))
     return settings.model_copy(update={"model": settings.model.model_copy(update={"dtype": dtype})})
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 from rallrec_pipeline.errors import RallrecError
 from rallrec_pipeline.lake.locks import LLM, lock_holder
 from rallrec_pipeline.lake.provenance import Sidecar, read_sidecar
+from rallrec_pipeline.language_models.dtypes import fetched_dtype
 from rallrec_pipeline.language_models.sizing.architecture import Architecture, find_architecture
 from rallrec_pipeline.language_models.sizing.calibration import (
     Calibration,
@@ -60,8 +61,7 @@ class Speeds:
 
     def dtype(self) -> str:
         """Number type of the model; `auto` is what it was when the model was fetched."""
-        model, record = self.settings.model, self._base_model()
-        return str(record.metadata.get("auto_dtype", "auto")) if record and model.dtype == "auto" else model.dtype
+        return fetched_dtype(self.settings.model, self._base_model())
 
     def _find(self) -> Calibration | None:
         key, folder = self._key(), fetched_model(self.lake, self.settings)
