@@ -23,7 +23,6 @@ PromptForm = Literal["recent", "relevance", "sequential", "reranked"]
 Fact = Literal["item_mean", "user_mean"]
 TEMPLATE_GAP = re.compile(r"{(item|max_words|fields)}")
 RelevanceKind = Literal["text", "collaborative", "aligned"]
-WarmStartMode = Literal["off", "on", "compare"]
 
 
 class Section(BaseModel):
@@ -107,9 +106,6 @@ class CollaborativeSettings(Section):
     patience: int = Field(
         6, gt=0, description="Epochs without a better held-out score (`binary`: or a lower loss) before stopping."
     )
-    warm_start: WarmStartMode = Field(
-        "off", description="`on`: start from the last run's weights. `compare`: a cold fit too, for the report."
-    )
 
 
 class AlignmentSettings(Section):
@@ -120,9 +116,6 @@ class AlignmentSettings(Section):
     learning_rate: float = Field(1e-3, gt=0)
     epochs: int = Field(200, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
-    warm_start: WarmStartMode = Field(
-        "off", description="`on`: start from the last run's projector. `compare`: a cold fit too, for the report."
-    )
 
 
 class MixtureSettings(Section):

@@ -34,24 +34,8 @@ def print_report(report: Report, console: Console, paths: Mapping[str, Path] | N
         console.print(
             Text(f"RALLRec in its paper, on {report['paper']['title']} (their own data, split and model): {figures}")
         )
-    for line in _warm_start(report):
-        console.print(Text(line))
     for name, path in (paths or {}).items():
         console.print(Text(f"{name}: {path}"), soft_wrap=True)
-
-
-def _warm_start(report: Report) -> list[str]:
-    """What warm starts came to, one line for each kind of vectors that was fitted cold as well."""
-    lines = []
-    for kind, fits in report.get("warm_start", {}).items():
-        cold, warm = fits["cold"], fits["warm"]
-        lines.append(
-            f"Warm start of the {kind} vectors: {warm['epochs']} epochs in {duration(warm['seconds'])} (cold:"
-            f" {cold['epochs']} in {duration(cold['seconds'])}), {fits['score']} {number(warm['score'], 4)}"
-            f" ({number(cold['score'], 4)}), neighbour AUC {number(warm['neighbour_auc'], 4)}"
-            f" ({number(cold['neighbour_auc'], 4)})"
-        )
-    return lines
 
 
 def _table(report: Report) -> Table:

@@ -31,7 +31,6 @@ def render_html(report: Report, plots: Mapping[str, bytes]) -> str:
         section("Plots", gallery(plots)) if plots else "",
         _paired(report),
         _retrieval(report),
-        _warm_start(report),
         section("The papers' figures", _papers(report)),
         provenance(report["provenance"]),
     ]
@@ -102,26 +101,6 @@ def _retrieval(report: Report) -> str:
     )
     body = table(("Item vectors", "Neighbour AUC"), rows) + f'<p class="soft">{escape(note)}</p>'
     return section("What the history is retrieved by", body)
-
-
-def _warm_start(report: Report) -> str:
-    """Fits that started from the last run's weights beside cold ones, where both were made."""
-    rows = []
-    for kind, fits in report.get("warm_start", {}).items():
-        for start in ("cold", "warm"):
-            figures = fits[start]
-            name = f"{kind}, {start} start" + (" (in use)" if start == "warm" else "")
-            score = f'{number(figures["score"], 4)}<br><span class="soft">{escape(fits["score"])}</span>'
-            cells = [f"{figures['epochs']:,}", duration(figures["seconds"]), score, number(figures["neighbour_auc"], 4)]
-            rows.append((start == "warm", [escape(name), *cells]))
-    if not rows:
-        return ""
-    note = (
-        "The same data fitted twice. The held-out score is on training interactions that no fit saw, the neighbour AUC"
-        " on the validation samples, with these vectors alone."
-    )
-    body = table(("Fit", "Epochs", "Time", "Score", "Neighbour AUC"), rows) + f'<p class="soft">{note}</p>'
-    return section("Warm start", body)
 
 
 def _papers(report: Report) -> str:

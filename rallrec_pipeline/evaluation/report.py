@@ -55,8 +55,6 @@ class ReportContext:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     retrieval: Mapping[str, Any] = field(default_factory=dict)
     """`weights` of eq. 7, `neighbour_auc` of every mixture that was tried, `alpha` and its search."""
-    warm_start: Mapping[str, Any] = field(default_factory=dict)
-    """By kind of vectors: the name of its `score`; `score`, `epochs`, `seconds`, `neighbour_auc` of `cold`, `warm`."""
 
 
 def build_report(
@@ -101,8 +99,6 @@ def build_report(
         "retrieval": dict(context.retrieval),
         "provenance": dict(context.provenance),
     }
-    if context.warm_start:
-        report["warm_start"] = dict(context.warm_start)
     plain: dict[str, Any] = json.loads(json.dumps(_finite(report), allow_nan=False, default=str))
     return plain
 

@@ -16,6 +16,7 @@ from rallrec_pipeline.lake.files import file_states
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.lake.store import Record, all_records, in_force, record_of
+from rallrec_pipeline.language_models.dtypes import fetched_dtype, resolve_dtype
 from rallrec_pipeline.language_models.engines.vllm_process import CPU_CACHE_BYTES
 from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.language_models.sizing.architecture import KNOWN, architecture_of, read_config
@@ -109,13 +110,7 @@ def model_record(lake: Path, settings: Settings) -> Record | None:
 
 def _with_dtype(lake: Path, settings: Settings) -> Settings:
     """The settings with the number type that `auto` is here, or was when the model was fetched."""
-    if settings.model.dtype != "auto":
-        return settings
-    from rallrec_pipeline.language_models.engines.transformers_engine import resolve_dtype
-
-    record = model_record(lake, settings)
-    known = record.metadata.get("auto_dtype") if record is not None else None
-    dtype = str(known or resolve_dtype("auto")).removeprefix("torch.")
+    dtype = resolve_dtype(fetched_dtype(settings.model, model_record(lake, settings)))
     return settings.model_copy(update={"model": settings.model.model_copy(update={"dtype": dtype})})
 
 

@@ -13,16 +13,17 @@ from numpy.typing import NDArray
 from rallrec_pipeline.datasets.histories import training_interactions, without_tuning_targets
 from rallrec_pipeline.datasets.sequences import UserSequences
 from rallrec_pipeline.descriptions import template_text
-from rallrec_pipeline.embeddings.lightgcn import Ratings
+from rallrec_pipeline.embeddings.alignment import train_projector
+from rallrec_pipeline.embeddings.lightgcn import Ratings, train_lightgcn
 from rallrec_pipeline.embeddings.mixture import mix
 from rallrec_pipeline.embeddings.text import embed_texts, embeddings_frame, text_vectors
+from rallrec_pipeline.embeddings.weights import write_weights
 from rallrec_pipeline.errors import StaleArtefactError
 from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.parquet import write_table
 from rallrec_pipeline.lake.vectors import VectorStore, vectors_of
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
-from rallrec_pipeline.pipeline.stages.collaborative_fit import Training, collaborative_space, fit_collaborative
 from rallrec_pipeline.pipeline.stages.engine import OneEngine, model_version
-from rallrec_pipeline.pipeline.stages.projector_fit import fit_projector
 from rallrec_pipeline.pipeline.stages.rows import (
     item_versions,
     provenance_table,
@@ -77,31 +78,37 @@ def collaborative_embeddings(run: StageRun) -> Made:
         sequences.user_ids,
         sequences.item_ids,
     )
-    fit = fit_collaborative(
-        run,
-        _graph_settings(run),
-        Training(training, ratings, samples.filter(pl.col("split") != "train"), tuning),
-        lambda vectors: _neighbour_auc(run, "collaborative", vectors),
-    )
-    made = _write(run, "collaborative", fit.vectors, training_interactions=training.height, **fit.metadata)
-    return replace(made, files=[*made.files, *fit.files])
+    begun = time.perf_counter()
+    result = train_lightgcn(ratings, _graph_settings(run), run.seed, run.progress("LightGCN epochs"))
+    epochs = len(result.losses)
+    metadata = {
+        "epochs": epochs,
+        "held_out_metric": result.metric,
+        "held_out_scores": [round(score, 4) for score in result.scores],
+        "best_epoch": result.best_epoch,
+        "seconds_per_epoch": round((time.perf_counter() - begun) / epochs, 3),
+    }
+    fitted = write_table(training.drop("rating"), tables.FITTED_INTERACTIONS, run.lake, run.dataset)
+    weights = run.lake / "embeddings" / "collaborative" / f"{run.dataset}.weights.safetensors"
+    write_weights(weights, {"weights": result.weights})  # rows: users as they come in core_interactions, then items
+    made = _write(run, "collaborative", result.item_vectors, training_interactions=training.height, **metadata)
+    return replace(made, files=[*made.files, fitted, weights])
 
 
 def aligned_embeddings(run: StageRun) -> Made:
-    fit = fit_projector(
-        run,
-        read_vectors(run, "text"),
-        read_vectors(run, "collaborative"),
-        collaborative_space(run),
-        lambda vectors: _neighbour_auc(run, "aligned", vectors),
-    )
-    made = _write(run, "aligned", fit.vectors, **fit.metadata)
-    return replace(made, files=[*made.files, *fit.files])
-
-
-def _neighbour_auc(run: StageRun, kind: RelevanceKind, vectors: NDArray[np.float32]) -> float:
-    """AUC on the validation samples of one kind of vectors alone, as `search_mixture` judges it."""
-    return _searched(run, {kind: vectors}).auc
+    text, collaborative = read_vectors(run, "text"), read_vectors(run, "collaborative")
+    result = train_projector(text, collaborative, run.settings.alignment, run.seed, run.progress("projector epochs"))
+    metadata = {
+        "epochs": len(result.losses),
+        "loss_first": result.loss[0],
+        "loss_last": result.loss[1],
+        "accuracy_first": result.accuracy[0],
+        "accuracy_last": result.accuracy[1],
+    }
+    weights = run.lake / "embeddings" / "aligned" / f"{run.dataset}.projector.safetensors"
+    write_weights(weights, result.tensors)
+    made = _write(run, "aligned", result.vectors, **metadata)
+    return replace(made, files=[*made.files, weights])
 
 
 def item_embeddings(run: StageRun) -> Made:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rallrec_pipeline.lake.provenance import stable_hash
-from rallrec_pipeline.lake.store import Record
+from rallrec_pipeline.language_models.dtypes import fetched_dtype
 from rallrec_pipeline.language_models.engines.choice import EngineChoice, choose_engine, load_chosen
 from rallrec_pipeline.language_models.engines.ray_engine import RayEngine, load_on_node, ray_engine
 from rallrec_pipeline.language_models.models import model_folder
@@ -28,13 +28,13 @@ def model_version(run: StageRun) -> str:
     Which engine computes is no part of it: engines agree (docs/engines.md), so a change of engine redoes nothing.
     """
     record, model = run.given("base_model"), run.settings.model
-    return stable_hash(record.data_version, _dtype(model, record), model.infers_in_8bit)
+    return stable_hash(record.data_version, fetched_dtype(model, record), model.infers_in_8bit)
 
 
 def tuning_model_version(run: StageRun) -> str:
     """What tuning depends on; other than `model_version` only where weights are 8-bit for tuning alone."""
     record, model = run.given("base_model"), run.settings.model
-    return stable_hash(record.data_version, _dtype(model, record), model.load_in_8bit)
+    return stable_hash(record.data_version, fetched_dtype(model, record), model.load_in_8bit)
 
 
 def load_engine(run: StageRun, use: Use, adapter: Path | None = None, usage: Usage | None = None) -> Engine:
@@ -135,12 +135,7 @@ class OneEngine:
 def engine_settings(run: StageRun) -> ModelSettings:
     """The settings with the dtype that was found when the model was fetched."""
     model = run.settings.model
-    return model.model_copy(update={"dtype": _dtype(model, run.given("base_model"))})
-
-
-def _dtype(model: ModelSettings, record: Record) -> str:
-    """`auto` is what it was when the model was fetched: timed again, it might mix two types in one lake."""
-    return str(record.metadata.get("auto_dtype", "auto")) if model.dtype == "auto" else model.dtype
+    return model.model_copy(update={"dtype": fetched_dtype(model, run.given("base_model"))})
 
 
 def _loading(run: StageRun, adapter: Path | None) -> str:

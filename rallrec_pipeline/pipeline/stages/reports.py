@@ -132,7 +132,6 @@ def _context(run: StageRun) -> ReportContext:
         provenance={"run_id": run.run_id, "settings": run.settings.model_dump(mode="json")}
         | {"stages": {stage: _origin(run, stage) for stage in stages}},
         retrieval=_retrieval(run),
-        warm_start=_warm_start(run),
     )
 
 
@@ -154,12 +153,6 @@ def _retrieval(run: StageRun) -> dict[str, Any]:
     for stage in ("item_embeddings", "retrieved_histories"):
         found |= dict(run.given(stage).metadata)
     return {key: found[key] for key in ("weights", "neighbour_auc", "alpha", "alpha_search") if key in found}
-
-
-def _warm_start(run: StageRun) -> dict[str, Any]:
-    """By kind of vectors: what a warm start came to beside a cold one, where both were made."""
-    records = {kind: run.given(f"{kind}_embeddings") for kind in ("collaborative", "aligned")}
-    return {kind: r.metadata["warm_start"] for kind, r in records.items() if "warm_start" in r.metadata}
 
 
 def _seconds(run: StageRun) -> dict[str, float]:

@@ -17,10 +17,10 @@ from rallrec_pipeline.language_models.sizing.calibration import Calibration
 from rallrec_pipeline.language_models.sizing.hardware import machine_name
 from rallrec_pipeline.pipeline.readiness import fetched_model, model_record
 from rallrec_pipeline.pipeline.status.pending import Pending
-from rallrec_pipeline.pipeline.status.speeds import Speeds, basis_of
+from rallrec_pipeline.pipeline.status.speeds import CALIBRATED, Speeds
 
 RECENT = 10  # records of an artefact that are looked at
-# Measured on two CPU cores without bfloat16, a model of 135M parameters.
+DEFAULT_MODEL = "those of 135M parameters on two CPU cores"  # without bfloat16
 DEFAULT_SPEED = {
     "item_descriptions": 160.0,
     "title_embeddings": 250.0,
@@ -78,7 +78,7 @@ def estimate_llm(dataset: str, stage: str, pending: Pending, is_exact: bool, spe
     basis, work = _nearest(speeds, dataset, stage, here=True) if is_known else (DEFAULT, None)
     calibration = speeds.calibration() if work is None and pending.at_most else None
     if calibration is not None:
-        return Estimate(*_calibrated(stage, pending, calibration, speeds), basis_of(calibration), is_exact)
+        return Estimate(*_calibrated(stage, pending, calibration, speeds), CALIBRATED, is_exact)
     if work is None:
         basis, work = _nearest(speeds, dataset, stage, here=False)
     per_row, speed = pending.tokens + pending.new_tokens, DEFAULT_SPEED[stage]
