@@ -16,7 +16,7 @@ from rallrec_pipeline.lake.history import latest_rows
 from rallrec_pipeline.lake.parquet import read_table, write_table
 from rallrec_pipeline.lake.tables import Table
 from rallrec_pipeline.language_models.protocols import Progress
-from rallrec_pipeline.settings import Settings
+from rallrec_pipeline.settings import SeedSettings, Settings
 
 SHARED = "_shared"  # stands for the partition in the records of unpartitioned assets
 
@@ -63,9 +63,9 @@ class StageRun:
         return get_dataset(self.dataset, self.lake, self.settings.protocol)
 
     @property
-    def seed(self) -> int:
-        """Seed of everything random."""
-        return self.settings.seed
+    def seeds(self) -> SeedSettings:
+        """The four seeds of everything random."""
+        return self.settings.seeds
 
     def read(self, table: Table) -> pl.DataFrame:
         """A table of this dataset."""

@@ -29,6 +29,15 @@ def _numerics(settings: Settings) -> dict[str, Any]:
     return {"dtype": settings.model.dtype, "load_in_8bit": settings.model.infers_in_8bit}
 
 
+def _with_sampling(seed: int, settings: Settings) -> dict[str, int]:
+    """The seed of a stage that knows the few-shot draw too, whose seed is left out where it is the same.
+
+    So results from before there were four seeds still hold.
+    """
+    sampling = settings.seeds.sampling
+    return {"seed": seed} if sampling == seed else {"seed": seed, "sampling_seed": sampling}
+
+
 GRAPH: tuple[Stage, ...] = (
     # raw and data
     Stage(
@@ -92,7 +101,7 @@ GRAPH: tuple[Stage, ...] = (
         ("interactions", "items"),
         "The k-core: every user and every item keeps enough ratings.",
         data.core_interactions,
-        lambda s, d: {"protocol": d.protocol, "seed": s.seed},
+        lambda s, d: {"protocol": d.protocol, "seed": s.seeds.data},
         code_version="2",
     ),
     Stage("core_items", "data", ("core_interactions", "items"), "Items of the k-core.", data.core_items),
@@ -102,7 +111,7 @@ GRAPH: tuple[Stage, ...] = (
         ("core_interactions",),
         "One row per rating to predict, with the length of its history and its split in global time.",
         data.samples,
-        lambda s, d: {"protocol": d.protocol, "label": d.label, "seed": s.seed},
+        lambda s, d: {"protocol": d.protocol, "label": d.label, "seed": s.seeds.data},
     ),
     # descriptions
     Stage(
@@ -122,7 +131,7 @@ GRAPH: tuple[Stage, ...] = (
         descriptions.item_descriptions,
         lambda s, d: (
             _numerics(s)
-            | {"descriptions": s.descriptions, "words": d.words, "fields": d.item_fields, "seed": s.seed}
+            | {"descriptions": s.descriptions, "words": d.words, "fields": d.item_fields, "seed": s.seeds.sampling}
             | {"renderer": RENDERER_VERSION}
         ),
         uses_llm=True,
@@ -152,7 +161,7 @@ GRAPH: tuple[Stage, ...] = (
         ("core_items", "title_embeddings", "description_embeddings"),
         "e_text = [e_title || e_desc], each reduced by PCA (eq. 3).",
         embeddings.text_embeddings,
-        lambda s, d: {"text": s.text, "seed": s.seed},
+        lambda s, d: {"text": s.text, "seed": s.seeds.fits},
     ),
     Stage(
         "collaborative_embeddings",
@@ -164,7 +173,7 @@ GRAPH: tuple[Stage, ...] = (
             "collaborative": s.collaborative,
             "tuned": (s.prompts.train_samples, d.protocol.few_shot),
             "implicit": d.is_implicit,
-            "seed": s.seed,
+            **_with_sampling(s.seeds.fits, s),
         },
         code_version="3",
     ),
@@ -174,7 +183,7 @@ GRAPH: tuple[Stage, ...] = (
         ("core_items", "text_embeddings", "collaborative_embeddings"),
         "e_ssl: text vectors projected to the collaborative space by symmetric InfoNCE (eq. 5, 6).",
         embeddings.aligned_embeddings,
-        lambda s, d: {"alignment": s.alignment, "seed": s.seed},
+        lambda s, d: {"alignment": s.alignment, "seed": s.seeds.fits},
     ),
     Stage(
         "item_embeddings",
@@ -199,7 +208,7 @@ GRAPH: tuple[Stage, ...] = (
         ("core_items", "item_embeddings"),
         "FAISS inner-product index over the item embeddings.",
         retrieval.item_index,
-        lambda s, d: {"index": s.index, "seed": s.seed},
+        lambda s, d: {"index": s.index, "seed": s.seeds.fits},
     ),
     Stage(
         "retrieved_histories",
@@ -211,7 +220,7 @@ GRAPH: tuple[Stage, ...] = (
             "retrieval": s.retrieval,
             "samples": (s.prompts.train_samples, s.prompts.validation_samples, s.prompts.test_samples),
             "protocol": (d.protocol.few_shot, d.protocol.first_test_samples),
-            "seed": s.seed,
+            **_with_sampling(s.seeds.data, s),
         },
     ),
     # prompts
@@ -242,7 +251,7 @@ GRAPH: tuple[Stage, ...] = (
         lambda s, d: (
             _numerics(s)
             | {"load_in_8bit": s.model.load_in_8bit}
-            | {"tuning": s.tuning.decisive(), "prompts": s.prompts, "label": d.label, "seed": s.seed}
+            | {"tuning": s.tuning.decisive(), "prompts": s.prompts, "label": d.label, "seed": s.seeds.tuning}
             | {"version": TUNING_VERSION}
         ),
         uses_llm=True,
@@ -264,7 +273,7 @@ GRAPH: tuple[Stage, ...] = (
         ("core_interactions", "samples", "retrieved_histories"),
         "P(yes) of the common-sense baselines on the same rows.",
         model.baseline_predictions,
-        lambda s, d: {"label": d.label, "seed": s.seed},
+        lambda s, d: {"label": d.label, "seed": s.seeds.fits},
     ),
     # reports
     Stage(

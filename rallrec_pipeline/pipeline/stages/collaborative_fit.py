@@ -54,7 +54,7 @@ def fit_collaborative(run: StageRun, settings: CollaborativeSettings, training: 
         _fit_id(run, settings, ratings),
         lambda found: _as_found(run, found, settings, training),
         lambda found: _start(run, found, settings, training),
-        lambda start: train_lightgcn(ratings, settings, run.seed, lambda done, total, _: report(done, total), start),
+        lambda start: train_lightgcn(ratings, settings, run.seeds.fits, lambda done, total, _: report(done, total), start),
     )
     result = chosen.result
     files = _store(run, chosen, settings, training)
@@ -161,4 +161,4 @@ def _store(
 
 def _fit_id(run: StageRun, settings: CollaborativeSettings, ratings: Ratings) -> str:
     ids = (list(ratings.user_ids), list(ratings.item_ids))
-    return fit_id(VERSION, fitting_settings(settings), run.seed, *ids, ratings.users, ratings.items, ratings.values)
+    return fit_id(VERSION, fitting_settings(settings), run.seeds.fits, *ids, ratings.users, ratings.items, ratings.values)

@@ -59,13 +59,13 @@ def description_texts(items: pl.DataFrame, written: pl.DataFrame) -> list[str]:
 
 def text_embeddings(run: StageRun) -> Made:
     title, description = read_vectors(run, "title"), read_vectors(run, "description")
-    return _write(run, "text", text_vectors(title, description, run.settings.text, run.seed))
+    return _write(run, "text", text_vectors(title, description, run.settings.text, run.seeds.fits))
 
 
 def collaborative_embeddings(run: StageRun) -> Made:
     core, item_ids = run.read(tables.CORE_INTERACTIONS), run.read(tables.CORE_ITEMS)["item_id"]
     samples = run.read(tables.SAMPLES)
-    tuning = choose_samples(samples, run.settings.prompts, run.seed, run.spec.protocol).filter(
+    tuning = choose_samples(samples, run.settings.prompts, run.seeds, run.spec.protocol).filter(
         pl.col("split") == "train"
     )
     training = without_tuning_targets(training_interactions(core, samples), tuning)

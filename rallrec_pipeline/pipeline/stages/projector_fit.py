@@ -28,11 +28,11 @@ def fit_projector(run: StageRun, text: Vectors, collaborative: Vectors, space: s
         run,
         settings.warm_start,
         path,
-        fit_id(VERSION, fitting_settings(settings), run.seed, text, collaborative),
+        fit_id(VERSION, fitting_settings(settings), run.seeds.fits, text, collaborative),
         lambda found: _as_found(found, text),
         lambda found: _start(found, text, collaborative, settings, space),
         lambda start: train_projector(
-            text, collaborative, settings, run.seed, lambda done, total, _: report(done, total), start
+            text, collaborative, settings, run.seeds.fits, lambda done, total, _: report(done, total), start
         ),
     )
     result = chosen.result

@@ -126,7 +126,7 @@ def _context(run: StageRun) -> ReportContext:
         dataset=run.dataset,
         title=run.spec.title,
         profile=run.settings.profile,
-        seed=run.seed,
+        seed=run.seeds.data,
         n_train=prompts["sample_id"].n_unique(),
         n_train_baselines=_baseline_rows(run),
         paper_dataset=run.spec.paper_dataset,

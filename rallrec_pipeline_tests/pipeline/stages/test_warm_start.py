@@ -23,7 +23,7 @@ from rallrec_pipeline.pipeline.checks.items import fitted_on_training_only
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.stages import collaborative_fit
 from rallrec_pipeline.pipeline.stages.embeddings import aligned_embeddings, collaborative_embeddings
-from rallrec_pipeline.settings import load_settings
+from rallrec_pipeline.settings import SeedSettings, load_settings
 from rallrec_pipeline_tests.pipeline.tiny import DATASET, make_world, ratings_file
 
 NAME = "small"
@@ -92,7 +92,7 @@ def stage_run(lake: Path, mode: str = "off", lines: list[str] | None = None, **c
         name: getattr(settings, name).model_copy(update=values | changes.get(name, {}))
         for name, values in sections.items()
     }
-    update |= {"seed": changes["all"]["seed"]} if "all" in changes else {}
+    update |= {"seeds": SeedSettings(**changes["seeds"])} if "seeds" in changes else {}
     log = (lines if lines is not None else []).append
     return StageRun(lake, NAME, settings.model_copy(update=update), "run", log, lambda what: lambda done, total: None)
 
@@ -192,7 +192,7 @@ def test_a_learned_rating_that_a_tuning_prompt_asks_for_now_is_forgotten(lake: P
     fit(lake), align(lake)
     before = record(lake)
     still = {"collaborative": {"epochs": 1, "learning_rate": 1e-30}}
-    shown, logged = fit(lake, "on", all={"seed": 7}, **still)
+    shown, logged = fit(lake, "on", seeds={"sampling": 7}, **still)
     assert shown["warm_started_from"] == before["fit"] and "1 items start anew" in logged
     assert record(lake)["space"] == record(lake)["fit"] != before["space"]
     aligned, aligned_log = align(lake, "on")
