@@ -24,11 +24,21 @@ errors = Console(stderr=True)
 INTERRUPTED = 130
 MAX_REASONS = 12  # a reason may count fields, so there may be many
 
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        "--variant",
+        metavar="NAME",
+        help=f"{', '.join(PROFILES)}, or a file of your own: `variants/NAME.toml` in the lake.",
+    ),
+]
+
 
 @app.command()
 def run(
     dataset: Annotated[str, typer.Argument(help="A dataset that `rallrec datasets` lists.")],
-    profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = None,
+    profile: Profile = None,
     select: Annotated[str | None, typer.Option(help="Asset names, separated by commas; default: all.")] = None,
 ) -> None:
     """Materialize the assets of one dataset; what is up to date is left alone."""
@@ -93,7 +103,7 @@ def lineage(
     item_id: Annotated[str, typer.Argument(help="An item of it, as in the raw files.")],
     json: Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")] = False,
     at: Annotated[str | None, typer.Option(metavar="RUN_ID", help="The state that this run left behind.")] = None,
-    profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = None,
+    profile: Profile = None,
 ) -> None:
     """Print the chain of one item from its raw line to the predictions that used it."""
     from rallrec_pipeline.pipeline.lineage.chain import as_json, trace
@@ -110,7 +120,7 @@ def lineage(
 def status(
     dataset: Annotated[str | None, typer.Argument(help="A dataset; default: all that were ever made.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")] = False,
-    profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = None,
+    profile: Profile = None,
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure the model's speed here anew.")] = False,
 ) -> None:
     """Tell what is fresh, stale or missing, why, and about what it will cost to catch up; does no work.
@@ -145,7 +155,7 @@ def status(
 @app.command("check-model")
 def check_model(
     dataset: Annotated[str | None, typer.Argument(help="A dataset, whose own prompts are then counted.")] = None,
-    profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = None,
+    profile: Profile = None,
 ) -> None:
     """Check the model of the settings against this machine, without its weights, and tell every problem at once."""
     from rallrec_pipeline.pipeline.readiness import check_run_model
@@ -168,7 +178,7 @@ def check_model(
 @app.command()
 def engines(
     dataset: Annotated[str, typer.Argument(help="A dataset that has prompts.")],
-    profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = None,
+    profile: Profile = None,
 ) -> None:
     """Tell which engine runs the LLM and why, and check on the dataset's prompts that both give the same answers."""
     from rallrec_pipeline.datasets.catalog import get_dataset
@@ -233,7 +243,7 @@ def check(file: Annotated[Path, typer.Argument(metavar="FILE.toml", help="A data
     from rallrec_pipeline.datasets.checking.report import check_dataset
 
     lake = lake_root()
-    found = check_dataset(file, lake, load_settings().seed)
+    found = check_dataset(file, lake, load_settings().seeds.data)
     for mark, style, messages in (("✗", "red", found.problems), ("!", "yellow", found.warnings)):
         for message in messages:  # with text from the files, so never read as markup
             console.print(Text.assemble((mark, style), " ", message), soft_wrap=True)

@@ -1,6 +1,7 @@
-"""Every setting of the pipeline, with the three profiles `demo`, `full` and `paper`.
+"""Every setting of the pipeline; profiles and variants are TOML files that are laid over the defaults.
 
-A stage takes only its own section, so a change of one section makes only its stage stale.
+A stage takes only its own section, so a change of one section makes only its stage stale. The built-in profiles are
+`profiles/*.toml`; a user's own variants lie in the lake, as `variants/*.toml`.
 The settings of one dataset (sources, k-core, split, words) are not here: see `datasets/catalog.py`.
 """
 
@@ -12,9 +13,9 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rallrec_pipeline.errors import ConfigError
 
@@ -23,12 +24,31 @@ PromptForm = Literal["recent", "relevance", "sequential", "reranked"]
 Fact = Literal["item_mean", "user_mean"]
 TEMPLATE_GAP = re.compile(r"{(item|max_words|fields)}")
 RelevanceKind = Literal["text", "collaborative", "aligned"]
+MAX_SEED = 2**32 - 1  # the largest that all libraries take
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+
+_BUILT_IN = Path(__file__).parent / "profiles"
+PROFILES: tuple[str, ...] = tuple(sorted(path.stem for path in _BUILT_IN.glob("*.toml")))
+"""Names of the built-in profiles."""
+DEFAULT_PROFILE = "demo"
+VARIANT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Section(BaseModel):
     """Base of all sections: frozen, and strict about unknown names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SeedSettings(Section):
+    """Where chance comes from. Replicates change all but `data`, so that they are compared on the same test rows."""
+
+    data: Seed = Field(
+        2025, description="Order of ratings, split, negatives, validation and test rows, intervals."
+    )
+    sampling: Seed = Field(2025, description="Few-shot training samples, and what the LLM writes as descriptions.")
+    fits: Seed = Field(2025, description="LightGCN, projector, PCA, lists of the index, common-sense baselines.")
+    tuning: Seed = Field(2025, description="LoRA: first weights, order of the prompts, dropout.")
 
 
 class ModelSettings(Section):
@@ -234,10 +254,10 @@ class AutomationSettings(Section):
 
 
 class Settings(Section):
-    """All sections of one profile."""
+    """All sections of one profile or variant. `seed = N` at the top of a file stands for all four seeds."""
 
-    profile: str
-    seed: int = 2025
+    profile: str = Field(description="Name of the profile or variant.")
+    seeds: SeedSettings = SeedSettings()
     protocol: str = Field("five_core", description="Which of a dataset's protocols is in force.")
     model: ModelSettings = ModelSettings()
     descriptions: DescriptionSettings = DescriptionSettings()
@@ -253,65 +273,50 @@ class Settings(Section):
     ray: RaySettings = RaySettings()
     automation: AutomationSettings = AutomationSettings()
 
-
-_SMALL: dict[str, Any] = {
-    "collaborative": {"graph": "signed"},
-    "mixture": {"search": True},
-    "retrieval": {"history_length": 5},
-    "scoring": {"calibration": "platt"},
-}
-
-PROFILES: dict[str, dict[str, Any]] = {
-    "demo": _SMALL
-    | {
-        "descriptions": {"max_words": 40, "max_new_tokens": 48},
-        "prompts": {
-            "answer_form": "rating",
-            "facts": ["item_mean"],
-            "train_samples": 256,
-            "validation_samples": 200,
-            "test_samples": 1000,
-        },
-        "tuning": {"epochs": 1, "batch_size": 16, "history_weight": 0.1},
-    },
-    "full": _SMALL
-    | {
-        "prompts": {"answer_form": "rating", "facts": ["item_mean"], "train_samples": 1024},
-        "tuning": {"epochs": 1, "batch_size": 16, "history_weight": 0.1},
-    },
-    "paper": {
-        "protocol": "published",
-        "model": {
-            "source": "meta-llama/Llama-3.1-8B-Instruct",
-            "name": "llama-3.1-8b-instruct",
-            "dtype": "bfloat16",
-            "load_in_8bit": True,
-            "engine": "vllm",
-            "tokens_per_batch": 32768,
-        },
-        "tuning": {"tokens_per_batch": 4096},  # activations of all layers are kept until the backward pass
-        "scoring": {"flush_every": 1024},  # chunks that fill such batches
-    },
-}
+    @model_validator(mode="before")
+    @classmethod
+    def _one_seed_is_four(cls, values: Any) -> Any:
+        return _with_four_seeds(values) if isinstance(values, Mapping) else values
 
 
-def load_settings(profile: str | None = None, overrides: Path | None = None) -> Settings:
-    """Settings of `profile` (default: RALLREC_PROFILE or `demo`), overlaid by a TOML file.
+def load_settings(name: str | None = None, *, lake: Path | None = None, overrides: Path | None = None) -> Settings:
+    """Settings of the profile or variant `name` (default: RALLREC_PROFILE or `demo`), overlaid by a TOML file.
 
-    `overrides` defaults to RALLREC_SETTINGS when that is set. Raises ConfigError.
+    A variant is the file `variants/<name>.toml` of the `lake` (default: `lake_root()`). It holds what differs from its
+    `base`, another variant or profile (default: `demo`). `overrides` defaults to RALLREC_SETTINGS when that is set.
+    Raises ConfigError.
     """
-    name = profile or os.environ.get("RALLREC_PROFILE") or "demo"
-    if name not in PROFILES:
-        raise ConfigError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
-    values: dict[str, Any] = {"profile": name, **PROFILES[name]}
+    name = name or os.environ.get("RALLREC_PROFILE") or DEFAULT_PROFILE
+    layers = _layers(name, lake or lake_root())
     path = overrides or (Path(p) if (p := os.environ.get("RALLREC_SETTINGS")) else None)
     if path is not None:
-        values = _merge(values, _read_toml(path))
+        layers.append((path, _read_layer(path)))
+    values: dict[str, Any] = {"profile": name}
+    for _, layer in layers:
+        values = _merge(values, layer)
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {plain_problem(e, Settings)}" for e in error.errors())
-        raise ConfigError(f"settings of profile {name!r} ({path or 'built in'}): {problems}") from error
+        problems = "; ".join(_located(problem, layers) for problem in error.errors())
+        raise ConfigError(f"settings of {name!r}: {problems}") from error
+
+
+def known_variants(lake: Path) -> list[str]:
+    """Names of the built-in profiles and of the variants in `lake`, sorted."""
+    return sorted({*PROFILES, *_own_variants(lake)})
+
+
+def essential(value: Any) -> Any:
+    """JSON-able form of `value` in which sections lack the fields that hold their default.
+
+    So a new field with a default, or a default written out, changes no hash of it. Takes a pydantic model, a scalar,
+    or mappings, tuples and lists of such values. Two models of one class have the same form only when they are equal.
+    """
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_defaults=True)
+    if isinstance(value, Mapping):
+        return {key: essential(part) for key, part in value.items()}
+    return [essential(part) for part in value] if isinstance(value, tuple | list) else value
 
 
 def plain_problem(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
@@ -340,11 +345,87 @@ def lake_root() -> Path:
     return Path(os.environ.get("RALLREC_LAKE") or "data_lake").resolve()
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def _layers(name: str, lake: Path, above: tuple[str, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
+    """The files that make `name`, the lowest first; `above` are the variants that it is a base of."""
+    if name in above:
+        raise ConfigError(f"variants that are each other's base: {' -> '.join((*above, name))}: change one `base`")
+    path = _variant_file(name, lake, f"base of {above[-1]!r}: " if above else "")
+    values = _read_layer(path)
+    base = values.pop("base", None if name in PROFILES else DEFAULT_PROFILE)
+    if base is None:
+        return [(path, values)]
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: base: it must be the name of a profile or variant")
+    return [*_layers(base, lake, (*above, name)), (path, values)]
+
+
+def _variant_file(name: str, lake: Path, where: str) -> Path:
+    """The file of a profile or variant; a complaint starts with `where` it was named."""
+    own = _own_variants(lake)
+    if name in own and name in PROFILES:
+        raise ConfigError(f"{where}{name!r} is a built-in profile and the file {own[name]} too: rename the file")
+    if name in PROFILES:
+        return _BUILT_IN / f"{name}.toml"
+    if name in own:
+        return own[name]
+    if not VARIANT_NAME.fullmatch(name):
+        raise ConfigError(f"{where}the name of a variant is up to 64 letters, digits, - and _, not {name[:80]!r}")
+    known = known_variants(lake)
+    close = get_close_matches(name, known)
+    meant = f", did you mean {' or '.join(close)}?" if close else ":"
+    raise ConfigError(
+        f"{where}unknown profile or variant {name!r}{meant} known are {', '.join(known)}; "
+        f"your own are files {lake / 'variants' / '<name>.toml'}"
+    )
+
+
+def _own_variants(lake: Path) -> dict[str, Path]:
+    """The user's variants by name; a file with another sort of name is none."""
+    files = sorted((lake / "variants").glob("*.toml"))
+    return {path.stem: path for path in files if VARIANT_NAME.fullmatch(path.stem)}
+
+
+def _read_layer(path: Path) -> dict[str, Any]:
+    """The overlay in a TOML file, with its seeds by name."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"cannot read the settings file {path}: {error}") from error
+    if "profile" in values:
+        raise ConfigError(f"{path}: profile: it cannot be set in a file, its value is the name that was asked for")
+    try:
+        return _with_four_seeds(values)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _with_four_seeds(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with `seed = N` spelled out as four; those that `[seeds]` names besides go first.
+
+    Raises ValueError when it is no seed.
+    """
+    rest = dict(values)
+    named = rest.get("seeds", {})
+    if "seed" not in rest or not isinstance(named, Mapping):
+        return rest
+    seed = rest.pop("seed")
+    if type(seed) is not int or not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"seed: it must be a whole number from 0 to {MAX_SEED}")
+    return rest | {"seeds": {**dict.fromkeys(SeedSettings.model_fields, seed), **named}}
+
+
+def _located(problem: Mapping[str, Any], layers: Sequence[tuple[Path, Mapping[str, Any]]]) -> str:
+    """A problem of the settings, after the key and the uppermost file that sets it."""
+    files = [path for path, values in layers if _sets(values, problem["loc"])]
+    place = ".".join(map(str, problem["loc"]))
+    return ": ".join([*map(str, files[-1:]), *([place] if place else []), plain_problem(problem, Settings)])
+
+
+def _sets(values: Any, place: Sequence[object]) -> bool:
+    """Whether an overlay holds what is at `place`, be it as a part of a list."""
+    if not place or not isinstance(values, Mapping):
+        return True
+    return place[0] in values and _sets(values[place[0]], place[1:])
 
 
 def _merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The project as a Dagster resource: which lake, which profile."""
+"""The project as a Dagster resource: which lake, which profile or variant."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
         return Path(self.lake).resolve() if self.lake else lake_root()
 
     def settings(self) -> Settings:
-        """Settings of the profile."""
-        return load_settings(self.profile or None)
+        """Settings of the profile or variant."""
+        return load_settings(self.profile or None, lake=self.root())
 
 
 def stage_run(

@@ -34,8 +34,6 @@ from rallrec_pipeline.settings import essential
 from rallrec_pipeline.tuning.store import adapter_home, adapter_key
 
 OLD = "provenance"
-NEW_KEYS = {"sampling_seed": "seed"}
-"""Settings that were part of another one: one seed became four."""
 
 
 def adopt_dataset(run: StageRun, graph: Graph) -> None:
@@ -114,8 +112,7 @@ def _as_now(stage: Stage, run: StageRun, old: Mapping[str, Any]) -> dict[str, An
     """The settings of an old record in the form of today: known fields only, defaults left out."""
     spec = run.spec if stage.partitioned else None
     today = stage.depends_on(run.settings, spec)  # type: ignore[arg-type]  # shared: no dataset
-    found = {name: old[was] for name in today if (was := name if name in old else NEW_KEYS.get(name, name)) in old}
-    return {name: essential(_like(today[name], value)) for name, value in found.items()}
+    return {name: essential(_like(value, old[name])) for name, value in today.items() if name in old}
 
 
 def _like(pattern: Any, value: Any) -> Any:

@@ -17,7 +17,7 @@ from rallrec_pipeline.lake.parquet import read_table, scan_table, write_table
 from rallrec_pipeline.lake.store import Record
 from rallrec_pipeline.lake.tables import Table
 from rallrec_pipeline.language_models.protocols import Progress
-from rallrec_pipeline.settings import Settings
+from rallrec_pipeline.settings import SeedSettings, Settings
 
 SHARED = "_shared"  # stands for the partition in the records of unpartitioned assets
 
@@ -72,6 +72,11 @@ class StageRun:
     def spec(self) -> DatasetSpec:
         """The dataset's TOML under the profile's protocol."""
         return get_dataset(self.dataset, self.lake, self.settings.protocol)
+
+    @property
+    def seeds(self) -> SeedSettings:
+        """The four seeds of everything random."""
+        return self.settings.seeds
 
     def root(self, table: Table) -> Path:
         """The folder of the input that `table` lies in. Raises StaleArtefactError when no input has it."""

@@ -51,7 +51,7 @@ def check_engines(run: StageRun, prompts: int = PROMPTS) -> Iterator[tuple[str, 
 
 def _questions(run: StageRun, rows: pl.DataFrame, form: AnswerForm, at_most: int) -> Questions:
     prompts = rows.filter(pl.col("answer_form") == form)["prompt"].unique(maintain_order=True)
-    chosen = prompts.sample(min(at_most, len(prompts)), seed=run.seed)
+    chosen = prompts.sample(min(at_most, len(prompts)), seed=run.seeds.data)
     return Questions(chosen.to_list(), answer_texts(form, run.spec), is_liked(form, run.spec), form == "yes_no")
 
 

@@ -33,6 +33,16 @@ _ENGINE = ("model", "ray", "tuning", "descriptions", "retrieval")
 """What an engine is chosen by, and whether it fits this machine."""
 _ALL = tuple(name for name in Settings.model_fields if name not in ALWAYS)
 
+
+def _with_sampling(seed: int, settings: Settings) -> dict[str, int]:
+    """The seed of a stage that knows the few-shot draw too, whose seed is left out where it is the same.
+
+    So results from before there were four seeds still hold.
+    """
+    sampling = settings.seeds.sampling
+    return {"seed": seed} if sampling == seed else {"seed": seed, "sampling_seed": sampling}
+
+
 GRAPH: tuple[Stage, ...] = (
     # raw and data
     Stage(
@@ -96,7 +106,7 @@ GRAPH: tuple[Stage, ...] = (
         ("interactions", "items"),
         "The k-core: every user and every item keeps enough ratings.",
         data.core_interactions,
-        lambda s, d: {"protocol": d.protocol, "seed": s.seed},
+        lambda s, d: {"protocol": d.protocol, "seed": s.seeds.data},
         sections=("seeds",),
         code_version="2",
     ),
@@ -107,7 +117,7 @@ GRAPH: tuple[Stage, ...] = (
         ("core_interactions",),
         "One row per rating to predict, with the length of its history and its split in global time.",
         data.samples,
-        lambda s, d: {"protocol": d.protocol, "label": d.label, "seed": s.seed},
+        lambda s, d: {"protocol": d.protocol, "label": d.label, "seed": s.seeds.data},
         sections=("seeds",),
     ),
     # descriptions
@@ -129,7 +139,7 @@ GRAPH: tuple[Stage, ...] = (
         descriptions.item_descriptions,
         lambda s, d: (
             _numerics(s)
-            | {"descriptions": s.descriptions, "words": d.words, "fields": d.item_fields, "seed": s.seed}
+            | {"descriptions": s.descriptions, "words": d.words, "fields": d.item_fields, "seed": s.seeds.sampling}
             | {"renderer": RENDERER_VERSION}
         ),
         sections=(*_ENGINE, "seeds"),
@@ -162,7 +172,7 @@ GRAPH: tuple[Stage, ...] = (
         ("core_items", "title_embeddings", "description_embeddings"),
         "e_text = [e_title || e_desc], each reduced by PCA (eq. 3).",
         embeddings.text_embeddings,
-        lambda s, d: {"text": s.text, "seed": s.seed},
+        lambda s, d: {"text": s.text, "seed": s.seeds.fits},
         sections=("text", "seeds"),
     ),
     Stage(
@@ -175,7 +185,7 @@ GRAPH: tuple[Stage, ...] = (
             "collaborative": s.collaborative,
             "tuned": (s.prompts.train_samples, d.protocol.few_shot),
             "implicit": d.is_implicit,
-            "seed": s.seed,
+            **_with_sampling(s.seeds.fits, s),
         },
         sections=("collaborative", "prompts", "seeds"),
         code_version="3",
@@ -186,7 +196,7 @@ GRAPH: tuple[Stage, ...] = (
         ("core_items", "text_embeddings", "collaborative_embeddings"),
         "e_ssl: text vectors projected to the collaborative space by symmetric InfoNCE (eq. 5, 6).",
         embeddings.aligned_embeddings,
-        lambda s, d: {"alignment": s.alignment, "seed": s.seed},
+        lambda s, d: {"alignment": s.alignment, "seed": s.seeds.fits},
         sections=("alignment", "seeds"),
     ),
     Stage(
@@ -213,7 +223,7 @@ GRAPH: tuple[Stage, ...] = (
         ("core_items", "item_embeddings"),
         "FAISS inner-product index over the item embeddings.",
         retrieval.item_index,
-        lambda s, d: {"index": s.index, "seed": s.seed},
+        lambda s, d: {"index": s.index, "seed": s.seeds.fits},
         sections=("index", "seeds"),
     ),
     Stage(
@@ -226,7 +236,7 @@ GRAPH: tuple[Stage, ...] = (
             "retrieval": s.retrieval,
             "samples": (s.prompts.train_samples, s.prompts.validation_samples, s.prompts.test_samples),
             "protocol": (d.protocol.few_shot, d.protocol.first_test_samples),
-            "seed": s.seed,
+            **_with_sampling(s.seeds.data, s),
         },
         sections=("retrieval", "prompts", "seeds"),
     ),
@@ -260,7 +270,7 @@ GRAPH: tuple[Stage, ...] = (
         lambda s, d: (
             _numerics(s)
             | {"load_in_8bit": s.model.load_in_8bit}
-            | {"tuning": s.tuning.decisive(), "prompts": s.prompts, "label": d.label, "seed": s.seed}
+            | {"tuning": s.tuning.decisive(), "prompts": s.prompts, "label": d.label, "seed": s.seeds.tuning}
             | {"version": TUNING_VERSION}
         ),
         sections=(*_ENGINE, "prompts", "seeds"),
@@ -284,7 +294,7 @@ GRAPH: tuple[Stage, ...] = (
         ("core_interactions", "samples", "retrieved_histories"),
         "P(yes) of the common-sense baselines on the same rows.",
         model.baseline_predictions,
-        lambda s, d: {"label": d.label, "seed": s.seed},
+        lambda s, d: {"label": d.label, "seed": s.seeds.fits},
         sections=("seeds",),
     ),
     # reports

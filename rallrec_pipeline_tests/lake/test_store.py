@@ -65,9 +65,13 @@ def test_the_data_version_is_that_of_the_bytes_wherever_they_lie(tmp_path: Path)
 
 
 def test_what_fails_leaves_no_result(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="halfway"), unfinished_result(tmp_path, "ml", "items", "f1") as draft:
-        (draft / "half").write_text("half")
-        raise RuntimeError("halfway")
+    def fail() -> None:
+        with unfinished_result(tmp_path, "ml", "items", "f1") as draft:
+            (draft / "half").write_text("half")
+            raise RuntimeError("halfway")
+
+    with pytest.raises(RuntimeError, match="halfway"):
+        fail()
     assert list((tmp_path / "results/ml/items").iterdir()) == []
     assert read_record(tmp_path, "ml", "items", "f1") is None
 

@@ -70,7 +70,7 @@ def index_equals_brute_force(run: StageRun) -> Verdict:
     """A flat index gives the best inner products; an approximate one finds MIN_RECALL of the nearest items."""
     index, item_ids = read_index(index_file(run.folder("item_index"), run.dataset))
     vectors = read_vectors(run, "item")
-    rows = sampled_rows(len(vectors), run.seed)
+    rows = sampled_rows(len(vectors), run.seeds.fits)
     same_items = item_ids == run.read(tables.CORE_ITEMS)["item_id"].to_list()
     figures: dict[str, Any] = {"same_items": same_items, "queries": len(rows)}
     if has_lists(index):

@@ -94,7 +94,7 @@ def _rendered(state: LakeState, item_id: str, row: Provenance) -> str | None:
     items = state.now.read("core_items", tables.CORE_ITEMS, pl.col("item_id") == item_id)
     if items is None or items.is_empty() or row.model_fingerprint is None:
         return None
-    keys = description_keys(items, run.spec, run.settings.descriptions, row.model_fingerprint, run.seed)
+    keys = description_keys(items, run.spec, run.settings.descriptions, row.model_fingerprint, run.seeds.sampling)
     if keys != [row.input_hash]:
         return None
     return description_prompt(items.row(0, named=True), run.spec, run.settings.descriptions)

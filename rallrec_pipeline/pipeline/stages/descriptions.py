@@ -35,11 +35,11 @@ def item_descriptions(run: StageRun) -> Made:
             LLMCache(run.lake, "descriptions"),
             run.settings.descriptions,
             model_version(run),
-            run.seed,
+            run.seeds.sampling,
             run.run_id,
             run.progress("descriptions"),
         )
-    examples = result.table.sample(min(5, items.height), seed=run.seed).join(items, on="item_id")
+    examples = result.table.sample(min(5, items.height), seed=run.seeds.data).join(items, on="item_id")
     lines = [
         f"**{plain(t)}** ({s}): {plain(d)}" for t, s, d in examples.select("title", "status", "description").rows()
     ]

@@ -60,13 +60,13 @@ def description_texts(items: pl.DataFrame, written: pl.DataFrame) -> list[str]:
 
 def text_embeddings(run: StageRun) -> Made:
     title, description = read_vectors(run, "title"), read_vectors(run, "description")
-    return _write(run, "text", text_vectors(title, description, run.settings.text, run.seed))
+    return _write(run, "text", text_vectors(title, description, run.settings.text, run.seeds.fits))
 
 
 def collaborative_embeddings(run: StageRun) -> Made:
     core, item_ids = run.read(tables.CORE_INTERACTIONS), run.read(tables.CORE_ITEMS)["item_id"]
     samples = run.read(tables.SAMPLES)
-    tuning = choose_samples(samples, run.settings.prompts, run.seed, run.spec.protocol).filter(
+    tuning = choose_samples(samples, run.settings.prompts, run.seeds, run.spec.protocol).filter(
         pl.col("split") == "train"
     )
     training = without_tuning_targets(training_interactions(core, samples), tuning)
@@ -79,7 +79,7 @@ def collaborative_embeddings(run: StageRun) -> Made:
         sequences.item_ids,
     )
     begun = time.perf_counter()
-    result = train_lightgcn(ratings, _graph_settings(run), run.seed, run.progress("LightGCN epochs"))
+    result = train_lightgcn(ratings, _graph_settings(run), run.seeds.fits, run.progress("LightGCN epochs"))
     epochs = len(result.losses)
     metadata = {
         "epochs": epochs,
@@ -88,8 +88,8 @@ def collaborative_embeddings(run: StageRun) -> Made:
         "best_epoch": result.best_epoch,
         "seconds_per_epoch": round((time.perf_counter() - begun) / epochs, 3),
     }
-    fitted = write_table(training.drop("rating"), tables.FITTED_INTERACTIONS, run.lake, run.dataset)
-    weights = run.lake / "embeddings" / "collaborative" / f"{run.dataset}.weights.safetensors"
+    fitted = write_table(training.drop("rating"), tables.FITTED_INTERACTIONS, run.out, run.dataset)
+    weights = run.out / "embeddings" / "collaborative" / f"{run.dataset}.weights.safetensors"
     write_weights(weights, {"weights": result.weights})  # rows: users as they come in core_interactions, then items
     made = _write(run, "collaborative", result.item_vectors, training_interactions=training.height, **metadata)
     return replace(made, files=[*made.files, fitted, weights])
@@ -97,7 +97,7 @@ def collaborative_embeddings(run: StageRun) -> Made:
 
 def aligned_embeddings(run: StageRun) -> Made:
     text, collaborative = read_vectors(run, "text"), read_vectors(run, "collaborative")
-    result = train_projector(text, collaborative, run.settings.alignment, run.seed, run.progress("projector epochs"))
+    result = train_projector(text, collaborative, run.settings.alignment, run.seeds.fits, run.progress("projector epochs"))
     metadata = {
         "epochs": len(result.losses),
         "loss_first": result.loss[0],
@@ -105,7 +105,7 @@ def aligned_embeddings(run: StageRun) -> Made:
         "accuracy_first": result.accuracy[0],
         "accuracy_last": result.accuracy[1],
     }
-    weights = run.lake / "embeddings" / "aligned" / f"{run.dataset}.projector.safetensors"
+    weights = run.out / "embeddings" / "aligned" / f"{run.dataset}.projector.safetensors"
     write_weights(weights, result.tensors)
     made = _write(run, "aligned", result.vectors, **metadata)
     return replace(made, files=[*made.files, weights])
@@ -178,8 +178,8 @@ def _encode(run: StageRun, kind: str, items: pl.DataFrame, texts: Sequence[str],
         )
     seconds = time.perf_counter() - start
     speed = round(engines.usage.prompt_tokens / seconds, 1) if encoded.computed else None
-    shown = {"rows": items.height, "tokens_per_second": speed, "engine": engines.used}
-    made = Made([store.commit(encoded.table)], shown)
+    shown = {"tokens_per_second": speed, "engine": engines.used}
+    made = run.write(encoded.table, store.table, **shown)
     rows = with_sources(_narrow(encoded.table), **sources)
     return with_increment(run, made, rows, encoded.computed, engines.usage)
 

@@ -74,7 +74,7 @@ def baseline_predictions(run: StageRun) -> Made:
     samples = run.read(tables.SAMPLES)
     statistics = rating_statistics(run.read(tables.CORE_INTERACTIONS), samples)
     start = time.perf_counter()
-    scores = predict_common_sense(statistics, samples, run.spec.label.like_above, run.seed)
+    scores = predict_common_sense(statistics, samples, run.spec.label.like_above, run.seeds.fits)
     asked = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") == "test").select("sample_id")
     seconds = round(time.perf_counter() - start, 2)
     files = []
@@ -125,7 +125,7 @@ def _tune(
     answers, chat = answer_texts(form, run.spec), form == "yes_no"
     trie = engine.trie(answers)
     examples = make_examples(engine, trie, answers, rows, chat, run.settings.tuning)
-    add_adapter(engine, run.settings.tuning, run.seed)
+    add_adapter(engine, run.settings.tuning, run.seeds.tuning)
 
     def validation_auc() -> float:
         scored = score_prompts(engine, valid, form, run.spec)
@@ -137,7 +137,7 @@ def _tune(
         trie,
         validation_auc,
         run.settings.tuning,
-        run.seed,
+        run.seeds.tuning,
         run.progress(f"tuning {adapter}"),
         home / CHECKPOINT,  # the folder that the finished adapter replaces
         run.log,
@@ -152,7 +152,7 @@ def _tune(
         "prompt_forms": list(tuning_forms(adapter, run.settings)),
         "base_model": {"name": run.settings.model.name, "fingerprint": tuning_model_version(run)},
         "tuning_settings": run.settings.tuning.model_dump(mode="json"),
-        "seed": run.seed,
+        "seed": run.seeds.tuning,
         "run_id": run.run_id,
         "created_at": now(),
         "tuning": record,
@@ -170,7 +170,7 @@ def tuning_key(run: StageRun, adapter: str, rows: pl.DataFrame) -> str:
     """Hash of all that an adapter depends on; `rows` are its `tuning_rows`."""
     inputs = [_content(rows), _content(_validation_rows(run, adapter)), run.spec.label, tuning_model_version(run)]
     form = run.settings.prompts.answer_form
-    return stable_hash(TUNING_VERSION, adapter, form, run.settings.tuning.decisive(), run.seed, *inputs)
+    return stable_hash(TUNING_VERSION, adapter, form, run.settings.tuning.decisive(), run.seeds.tuning, *inputs)
 
 
 def tuning_rows(run: StageRun, adapter: str) -> pl.DataFrame:

@@ -125,7 +125,7 @@ def _context(run: StageRun) -> ReportContext:
         dataset=run.dataset,
         title=run.spec.title,
         profile=run.settings.profile,
-        seed=run.seed,
+        seed=run.seeds.data,
         n_train=prompts["sample_id"].n_unique(),
         n_train_baselines=run.given("baseline_predictions").metadata["training_rows"],
         paper_dataset=run.spec.paper_dataset,

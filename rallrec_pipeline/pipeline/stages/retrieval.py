@@ -30,11 +30,11 @@ def item_index(run: StageRun) -> Made:
     vectors, items = read_vectors(run, "item"), run.read(tables.CORE_ITEMS)
     start = time.perf_counter()
     old = index_file(run.previous_folder, run.dataset) if run.previous_folder else None
-    fresh = refresh_index(old, vectors, run.settings.index, run.seed)
+    fresh = refresh_index(old, vectors, run.settings.index, run.seeds.fits)
     files = write_index(fresh.index, items["item_id"].to_list(), index_file(run.out, run.dataset))
     seconds = time.perf_counter() - start
     run.log(f"item_index: {fresh.work}: {fresh.why}")
-    shown = np.random.default_rng(run.seed).choice(items.height, min(EXAMPLES, items.height), replace=False)
+    shown = np.random.default_rng(run.seeds.data).choice(items.height, min(EXAMPLES, items.height), replace=False)
     positions, scores = nearest_items(fresh.index, vectors[shown], NEIGHBOURS, exclude=shown)
     titles = items["title"].to_list()
     lines = [
@@ -64,7 +64,7 @@ def retrieved_histories(run: StageRun) -> Made:
     if alpha is None:
         rows = validation_rows(run, sequences)
         alpha, tried = search_alpha(sequences, rows, vectors, settings.history_length, settings.beta)
-    chosen = choose_samples(run.read(tables.SAMPLES), run.settings.prompts, run.seed, run.spec.protocol)
+    chosen = choose_samples(run.read(tables.SAMPLES), run.settings.prompts, run.seeds, run.spec.protocol)
     frame = retrieve_histories(chosen, sequences, vectors, settings, alpha)
     return run.write(
         frame,

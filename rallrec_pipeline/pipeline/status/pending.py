@@ -161,7 +161,7 @@ def _counted(
 
 
 def _description_keys(run: StageRun, items: pl.DataFrame) -> list[str]:
-    return description_keys(items, run.spec, run.settings.descriptions, _model(run), run.seed)
+    return description_keys(items, run.spec, run.settings.descriptions, _model(run), run.seeds.sampling)
 
 
 def _unscored(run: StageRun, method: Method, rows: pl.DataFrame) -> set[str]:

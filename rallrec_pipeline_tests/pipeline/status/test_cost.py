@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rallrec_pipeline.lake.history import past_records, record_run
 from typer.testing import CliRunner
 
 from rallrec_pipeline.cli import app
 from rallrec_pipeline.lake.files import read_json, write_json
-from rallrec_pipeline.lake.history import past_records, record_run
 from rallrec_pipeline.lake.locks import LLM
 from rallrec_pipeline.lake.provenance import read_sidecar
 from rallrec_pipeline.language_models.sizing.calibration import calibration_file
