@@ -43,9 +43,7 @@ class Section(BaseModel):
 class SeedSettings(Section):
     """Where chance comes from. Replicates change all but `data`, so that they are compared on the same test rows."""
 
-    data: Seed = Field(
-        2025, description="Order of ratings, split, negatives, validation and test rows, intervals."
-    )
+    data: Seed = Field(2025, description="Order of ratings, split, negatives, validation and test rows, intervals.")
     sampling: Seed = Field(2025, description="Few-shot training samples, and what the LLM writes as descriptions.")
     fits: Seed = Field(2025, description="LightGCN, projector, PCA, lists of the index, common-sense baselines.")
     tuning: Seed = Field(2025, description="LoRA: first weights, order of the prompts, dropout.")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 
 from rallrec_pipeline.lake.locks import lake_lock
 from rallrec_pipeline.orchestration.recovery import hold_run, recover_runs
+from rallrec_pipeline.pipeline.adoption import adopt_dataset
 from rallrec_pipeline.pipeline.context import StageRun
+from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.progress import Reporter
+from rallrec_pipeline.pipeline.stage import looking
 from rallrec_pipeline.settings import Settings, lake_root, load_settings
 
 PARTITION = "dagster/partition"
@@ -35,7 +39,10 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
                 say(f"runs that were killed could not be looked for ({error}): the next run tries again")
         # One run of a dataset works at a time, from its first stage to its last, whatever started it.
         dataset = context.run.tags.get(PARTITION) if context.run is not None else None
-        with lake_lock(self.root(), dataset, context.log.info if context.log else print) if dataset else nullcontext():
+        log = context.log.info if context.log else print
+        with lake_lock(self.root(), dataset, log) if dataset else nullcontext():
+            if dataset:
+                adopt_dataset(replace(looking(self.root(), dataset, self.settings()), log=log), STAGES)
             yield self
 
     def root(self) -> Path:

@@ -38,8 +38,8 @@ OLD = "provenance"
 
 def adopt_dataset(run: StageRun, graph: Graph) -> None:
     """Take over what an older version of this program made of `run`'s dataset and of what all datasets share."""
-    old = [name for name in (SHARED, run.dataset) if (run.lake / OLD / name).is_dir()]
-    if not old or run.dataset in recorded_datasets(run.lake):
+    own = run.lake / OLD / run.dataset
+    if run.dataset == SHARED or not own.is_dir() or run.dataset in recorded_datasets(run.lake):
         return
     with lake_lock(run.lake, run.dataset, run.log), lake_lock(run.lake, SHARED, run.log):
         known: dict[str, Record] = {}
@@ -50,7 +50,7 @@ def adopt_dataset(run: StageRun, graph: Graph) -> None:
                 known[stage.name] = record
                 shared = {n: g.fingerprint for n, g in record.inputs.items() if g.dataset == SHARED != dataset}
                 put_in_force(run.lake, record, run.settings.profile, record.run_id, shared)
-        shutil.rmtree(run.lake / OLD / run.dataset, ignore_errors=True)
+        shutil.rmtree(own, ignore_errors=True)
     run.log(f"{run.dataset}: {len(known)} of {len(graph)} results of an older version were taken over")
 
 

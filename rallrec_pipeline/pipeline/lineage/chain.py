@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rallrec_pipeline.pipeline.adoption import adopt_dataset
+from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.lineage.item import item_fields, rating_counts, raw_lines
 from rallrec_pipeline.pipeline.lineage.known import require_item
 from rallrec_pipeline.pipeline.lineage.model import End, Item, Lineage, Step
@@ -27,6 +29,7 @@ def trace(lake: Path, dataset: str, item_id: str, settings: Settings, at: str | 
     """
     run = looking(lake, dataset, settings)
     spec = run.spec  # an unknown dataset is told first
+    adopt_dataset(run, STAGES)
     state = LakeState(run, find_moment(lake, dataset, at) if at is not None else None)
     require_item(state, item_id)
     raw = raw_lines(state, item_id)

@@ -97,7 +97,9 @@ def collaborative_embeddings(run: StageRun) -> Made:
 
 def aligned_embeddings(run: StageRun) -> Made:
     text, collaborative = read_vectors(run, "text"), read_vectors(run, "collaborative")
-    result = train_projector(text, collaborative, run.settings.alignment, run.seeds.fits, run.progress("projector epochs"))
+    result = train_projector(
+        text, collaborative, run.settings.alignment, run.seeds.fits, run.progress("projector epochs")
+    )
     metadata = {
         "epochs": len(result.losses),
         "loss_first": result.loss[0],

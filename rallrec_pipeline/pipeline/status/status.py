@@ -16,6 +16,7 @@ from rallrec_pipeline.errors import RallrecError, StaleArtefactError
 from rallrec_pipeline.lake.increments import Increment
 from rallrec_pipeline.lake.locks import LLM, lock_holder
 from rallrec_pipeline.lake.store import recorded_datasets
+from rallrec_pipeline.pipeline.adoption import OLD, adopt_dataset
 from rallrec_pipeline.pipeline.context import SHARED, StageRun
 from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.stage import Plan, everything, looking, plan_stages
@@ -69,7 +70,8 @@ class DatasetStatus:
 
 def made_datasets(lake: Path) -> list[str]:
     """Datasets of which anything was ever made."""
-    return [name for name in recorded_datasets(lake) if not name.startswith("_")]
+    old = (path.name for path in (lake / OLD).glob("*") if path.is_dir())
+    return sorted(name for name in {*recorded_datasets(lake), *old} if not name.startswith("_"))
 
 
 def dataset_status(lake: Path, dataset: str, settings: Settings, speeds: Speeds | None = None) -> DatasetStatus:
@@ -85,6 +87,7 @@ def dataset_status(lake: Path, dataset: str, settings: Settings, speeds: Speeds 
         get_dataset(dataset, lake, settings.protocol)
     except RallrecError as error:
         return DatasetStatus(dataset, [], held, str(error))
+    adopt_dataset(run, STAGES)
     plans = plan_stages(run, STAGES)
     run = everything(run, plans)
     return DatasetStatus(dataset, [_asset_status(plan, run, speeds) for plan in plans.values()], held)
