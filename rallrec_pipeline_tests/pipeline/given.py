@@ -12,11 +12,12 @@ import polars as pl
 
 from rallrec_pipeline.lake.parquet import write_table
 from rallrec_pipeline.lake.provenance import now
-from rallrec_pipeline.lake.store import Record, finish_result, unfinished_result
+from rallrec_pipeline.lake.store import Record, finish_result, record_of, unfinished_result
+from rallrec_pipeline.lake.store import in_force as ref_in_force
 from rallrec_pipeline.lake.tables import Table
 from rallrec_pipeline.pipeline.context import SHARED, Made, StageRun
 from rallrec_pipeline.pipeline.graph import STAGES
-from rallrec_pipeline.pipeline.stage import declared
+from rallrec_pipeline.pipeline.stage import declared, run_stage
 from rallrec_pipeline.settings import ModelSettings, Settings
 
 
@@ -73,3 +74,18 @@ def work(run: StageRun, stage: str) -> tuple[Made, Record]:
 def _take(run: StageRun, record: Record) -> None:
     assert isinstance(run.inputs, dict)
     run.inputs[record.stage] = record
+
+
+def make_stages(lake: Path, dataset: str, settings: Settings, *names: str, run_id: str = "run") -> None:
+    """Make the stages `names` (default: all) up to date, in the order of the graph."""
+    run = replace(looking_run(lake, dataset, settings, lambda _: None), run_id=run_id)
+    for name in STAGES:
+        if not names or name in names:
+            run_stage(run, STAGES, name)
+
+
+def in_force_now(lake: Path, dataset: str, stage: str) -> Record:
+    """The record of what the links of `dataset` lead to."""
+    record = record_of(lake, dataset if STAGES[stage].partitioned else SHARED, ref_in_force(lake, dataset), stage)
+    assert record is not None, stage
+    return record
