@@ -235,6 +235,8 @@ def content_of(lake: Path) -> dict[str, bytes]:
     """Bytes of all files but locks, and of links where they lead."""
     files = [path for path in lake.rglob("*") if (path.is_file() or path.is_symlink()) and "locks" not in path.parts]
     return {
-        path.relative_to(lake).as_posix(): path.readlink().as_posix().encode() if path.is_symlink() else path.read_bytes()
+        path.relative_to(lake).as_posix(): path.readlink().as_posix().encode()
+        if path.is_symlink()
+        else path.read_bytes()
         for path in files
     }

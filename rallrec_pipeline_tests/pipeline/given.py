@@ -17,7 +17,7 @@ from rallrec_pipeline.lake.store import in_force as ref_in_force
 from rallrec_pipeline.lake.tables import Table
 from rallrec_pipeline.pipeline.context import SHARED, Made, StageRun
 from rallrec_pipeline.pipeline.graph import STAGES
-from rallrec_pipeline.pipeline.stage import declared, run_stage
+from rallrec_pipeline.pipeline.stage import declared, everything, plan_stages, run_stage
 from rallrec_pipeline.settings import ModelSettings, Settings
 
 
@@ -76,12 +76,21 @@ def _take(run: StageRun, record: Record) -> None:
     run.inputs[record.stage] = record
 
 
-def make_stages(lake: Path, dataset: str, settings: Settings, *names: str, run_id: str = "run") -> None:
-    """Make the stages `names` (default: all) up to date, in the order of the graph."""
-    run = replace(looking_run(lake, dataset, settings, lambda _: None), run_id=run_id)
-    for name in STAGES:
-        if not names or name in names:
-            run_stage(run, STAGES, name)
+def make_stages(
+    lake: Path,
+    dataset: str,
+    settings: Settings,
+    *names: str,
+    log: Callable[[str], None] = lambda line: None,
+) -> dict[str, bool]:
+    """One run of the stages `names` (default: all), in the order of the graph; returns which of them worked."""
+    run = replace(looking_run(lake, dataset, settings, log), run_id=uuid4().hex)
+    return {name: run_stage(run, STAGES, name).worked for name in STAGES if not names or name in names}
+
+
+def seeing(run: StageRun) -> StageRun:
+    """`run` with all that was made as its inputs, as a check has them."""
+    return everything(run, plan_stages(run, STAGES))
 
 
 def in_force_now(lake: Path, dataset: str, stage: str) -> Record:

@@ -119,7 +119,9 @@ def content(run: StageRun) -> dict[str, bytes]:
 
 
 def records(run: StageRun) -> dict[str, dict[str, Any]]:
-    return {path.parent.name: read_json(path) for path in run.folder("predictions").glob(f"predictions/*/{DATASET}.json")}
+    return {
+        path.parent.name: read_json(path) for path in run.folder("predictions").glob(f"predictions/*/{DATASET}.json")
+    }
 
 
 def test_a_second_run_needs_no_engine_and_keeps_what_scoring_cost(
