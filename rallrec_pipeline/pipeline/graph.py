@@ -14,14 +14,20 @@ from rallrec_pipeline.pipeline.stages import data, descriptions, embeddings, mod
 from rallrec_pipeline.pipeline.stages.model import TUNING_VERSION
 from rallrec_pipeline.settings import Settings
 
-_NOT_IN_REPORT: dict[str, Any] = {
-    "automation": True,
-    "index": True,
-    "ray": True,
-    "model": {"engine", "tensor_parallel", "gpu_memory", "tokens_per_batch"},
-    "tuning": {"tokens_per_batch", "checkpoint_every"},
+_NOT_IN_REPORT = {
+    "model": ("engine", "tensor_parallel", "gpu_memory", "tokens_per_batch"),
+    "tuning": ("tokens_per_batch", "checkpoint_every"),
 }
-"""Settings that change no figure: a report is not made anew for them."""
+
+
+def _reported(settings: Settings) -> Settings:
+    """`settings` with those at their defaults that change no figure: a report is not made anew for them."""
+    plain = Settings(profile=settings.profile)
+    changed: dict[str, Any] = {name: getattr(plain, name) for name in ("automation", "index", "ray")}
+    for name, fields in _NOT_IN_REPORT.items():
+        defaults = {field: getattr(getattr(plain, name), field) for field in fields}
+        changed[name] = getattr(settings, name).model_copy(update=defaults)
+    return settings.model_copy(update=changed)
 
 
 def _numerics(settings: Settings) -> dict[str, Any]:
@@ -324,7 +330,7 @@ GRAPH: tuple[Stage, ...] = (
         "AUC, log loss and accuracy of all methods with intervals, beside the papers' figures.",
         reports.evaluation_report,
         lambda s, d: {
-            "settings": s.model_dump(mode="json", exclude=_NOT_IN_REPORT),
+            "settings": _reported(s),
             "title": d.title,
             "paper_dataset": d.paper_dataset,
         },
