@@ -46,7 +46,7 @@ SETTINGS: dict[str, tuple[Any, set[str]]] = {
     "retrieval.beta": (0.5, {"retrieved_histories"} | REPORT),
     "index.probes": (3, {"item_index"}),
     "prompts.train_samples": (5, PROMPTED | REPORT),
-    "prompts.facts": (("item_mean",), {"tuning_prompts", "evaluation_prompts", "lora_adapter"} | REPORT),
+    "prompts.facts": (("user_mean",), {"tuning_prompts", "evaluation_prompts", "lora_adapter"} | REPORT),
     "tuning.rank": (2, {"lora_adapter"} | REPORT),
     "tuning.checkpoint_every": (3, set()),
     "scoring.calibration": ("platt", {"predictions"} | REPORT),
