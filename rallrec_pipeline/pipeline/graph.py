@@ -12,7 +12,7 @@ from rallrec_pipeline.language_models.models import model_state
 from rallrec_pipeline.pipeline.stage import ALWAYS, Stage
 from rallrec_pipeline.pipeline.stages import data, descriptions, embeddings, model, prompts, reports, retrieval
 from rallrec_pipeline.pipeline.stages.model import TUNING_VERSION
-from rallrec_pipeline.settings import Settings
+from rallrec_pipeline.settings import Settings, essential
 
 _NOT_IN_REPORT: dict[str, Any] = {
     "automation": True,
@@ -32,6 +32,14 @@ def _numerics(settings: Settings) -> dict[str, Any]:
 _ENGINE = ("model", "ray", "tuning", "descriptions", "retrieval")
 """What an engine is chosen by, and whether it fits this machine."""
 _ALL = tuple(name for name in Settings.model_fields if name not in ALWAYS)
+
+
+def _in_report(settings: Settings) -> dict[str, Any]:
+    """The settings that a figure of the report may depend on, defaults left out."""
+    shown = {name: essential(getattr(settings, name)) for name in Settings.model_fields}
+    for name, hidden in _NOT_IN_REPORT.items():
+        shown[name] = {} if hidden is True else {key: v for key, v in shown[name].items() if key not in hidden}
+    return shown
 
 
 def _with_sampling(seed: int, settings: Settings) -> dict[str, int]:
@@ -324,7 +332,7 @@ GRAPH: tuple[Stage, ...] = (
         "AUC, log loss and accuracy of all methods with intervals, beside the papers' figures.",
         reports.evaluation_report,
         lambda s, d: {
-            "settings": s.model_dump(mode="json", exclude=_NOT_IN_REPORT),
+            "settings": _in_report(s),
             "title": d.title,
             "paper_dataset": d.paper_dataset,
         },
