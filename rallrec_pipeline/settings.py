@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from rallrec_pipeline.errors import ConfigError
 
@@ -251,6 +251,55 @@ class AutomationSettings(Section):
     sensor_interval_s: int = Field(60, gt=0, description="Shortest time between two looks at raw files.")
 
 
+MIXTURE = "mixture"
+"""The retriever by the variant's own mixture of eq. 7."""
+METHOD_NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+MethodName = Annotated[str, Field(pattern=METHOD_NAME)]
+
+
+class RetrieverSettings(Section):
+    """Which vectors choose the relevant history, and how much of it a prompt shows."""
+
+    parts: dict[RelevanceKind, float] = Field({}, description="Weights of eq. 7; without them those of `[mixture]`.")
+    k: int | None = Field(None, gt=0, description="History items in a prompt; None takes `retrieval.history_length`.")
+
+
+class AdapterSettings(Section):
+    """A LoRA adapter: which prompts it is tuned on. Another retriever of a method tunes no adapter again."""
+
+    retriever: MethodName = MIXTURE
+    forms: tuple[PromptForm, ...] = Field((), description="Prompt forms; without them those of `prompts.augmentation`.")
+    validation_form: PromptForm = Field("reranked", description="Prompt form of the validation rows.")
+
+
+class MethodSettings(Section):
+    """One way to ask the LLM; a row of the report."""
+
+    title: str = Field("", max_length=120, description="How the report calls it; without one it says what it is.")
+    retriever: MethodName = MIXTURE
+    prompt_form: PromptForm = Field("reranked", description="Which history, in which order.")
+    answer_form: AnswerForm | None = Field(None, description="None takes `prompts.answer_form`.")
+    facts: tuple[Fact, ...] | None = Field(
+        None, description="None takes `prompts.facts` where the answer form is that of `prompts`, else none."
+    )
+    adapter: MethodName | None = Field(None, description="The adapter laid over the model; None is zero-shot.")
+
+
+DEFAULT_RETRIEVERS = {MIXTURE: RetrieverSettings()}
+DEFAULT_ADAPTERS = {
+    "recent": AdapterSettings(forms=("recent",), validation_form="recent"),
+    "rallrec": AdapterSettings(),
+}
+DEFAULT_METHODS = {
+    "rallrec": MethodSettings(title="RALLRec: tuned, retrieved and reranked", adapter="rallrec"),
+    "recent": MethodSettings(title="tuned, recent history (no retrieval)", prompt_form="recent", adapter="recent"),
+    "zero_shot_rating": MethodSettings(answer_form="rating"),
+    "zero_shot_rating_recent": MethodSettings(prompt_form="recent", answer_form="rating"),
+    "zero_shot_yes_no": MethodSettings(answer_form="yes_no"),
+    "zero_shot_yes_no_recent": MethodSettings(prompt_form="recent", answer_form="yes_no"),
+}
+
+
 class Settings(Section):
     """All sections of one profile or variant. `seed = N` at the top of a file stands for all four seeds."""
 
@@ -266,10 +315,33 @@ class Settings(Section):
     retrieval: RetrievalSettings = RetrievalSettings()
     index: IndexSettings = IndexSettings()
     prompts: PromptSettings = PromptSettings()
+    retrievers: dict[MethodName, RetrieverSettings] = Field(
+        DEFAULT_RETRIEVERS, description="Those in a file are added to the built-in ones, or replace them by name."
+    )
+    adapters: dict[MethodName, AdapterSettings] = Field(DEFAULT_ADAPTERS, description="As `retrievers`.")
+    methods: dict[MethodName, MethodSettings] = Field(DEFAULT_METHODS, description="As `retrievers`.")
+    only_methods: tuple[MethodName, ...] = Field((), description="Methods that are scored; without any, all.")
     tuning: TuningSettings = TuningSettings()
     scoring: ScoringSettings = ScoringSettings()
     ray: RaySettings = RaySettings()
     automation: AutomationSettings = AutomationSettings()
+
+    @field_validator("retrievers", "adapters", "methods", mode="after")
+    @classmethod
+    def _with_built_in(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        built_in = {"retrievers": DEFAULT_RETRIEVERS, "adapters": DEFAULT_ADAPTERS, "methods": DEFAULT_METHODS}
+        return {**built_in[str(info.field_name)], **given}
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Settings:
+        for name, method in self.methods.items():
+            _require(f"methods.{name}: retriever", method.retriever, self.retrievers)
+            _require(f"methods.{name}: adapter", method.adapter, self.adapters)
+        for name, adapter in self.adapters.items():
+            _require(f"adapters.{name}: retriever", adapter.retriever, self.retrievers)
+        for name in self.only_methods:
+            _require("only_methods", name, self.methods)
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -297,6 +369,14 @@ def load_settings(name: str | None = None, *, lake: Path | None = None, override
     except ValidationError as error:
         problems = "; ".join(_located(problem, layers) for problem in error.errors())
         raise ConfigError(f"settings of {name!r}: {problems}") from error
+
+
+def _require(where: str, name: str | None, known: Mapping[str, object]) -> None:
+    """Raises ValueError when a file names what it does not define."""
+    if name is not None and name not in known:
+        close = get_close_matches(name, known, 1)
+        meant = f", did you mean {close[0]!r}?" if close else f": there are {', '.join(known)}"
+        raise ValueError(f"{where} {name!r} does not exist{meant}")
 
 
 def known_variants(lake: Path) -> list[str]:

@@ -111,10 +111,11 @@ FITTED_INTERACTIONS = _table(
 )
 RETRIEVED_HISTORIES = _table(
     "retrieved_histories",
-    "one sample that a prompt is made of",
-    ("sample_id",),
+    "one sample that a prompt is made of, as one retriever sees it",
+    ("sample_id", "retriever"),
     _SAMPLE
     | {
+        "retriever": TEXT,
         "recent": TEXTS,
         "recent_ratings": FLOATS,
         "relevant": TEXTS,
@@ -157,8 +158,8 @@ def prompts_table(split: str) -> Table:
     return _table(
         f"{split}_prompts",
         "one rendered prompt",
-        ("sample_id", "prompt_form", "answer_form"),
-        PROMPT_COLUMNS,
+        ("sample_id", "retriever", "facts", "prompt_form", "answer_form"),
+        {**PROMPT_COLUMNS, "retriever": TEXT, "facts": TEXT},
         f"prompts/{split}/{{dataset}}.parquet",
     )
 

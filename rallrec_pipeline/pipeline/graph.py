@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from rallrec_pipeline.datasets.sources import source_state
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.descriptions import RENDERER_VERSION
 from rallrec_pipeline.embeddings.text import ENCODER_VERSION
+from rallrec_pipeline.inference.methods import adapters, methods, retrievers
 from rallrec_pipeline.inference.score import SCORING_VERSION
 from rallrec_pipeline.language_models.models import model_state
 from rallrec_pipeline.pipeline.stage import ALWAYS, Stage
@@ -31,6 +34,7 @@ def _numerics(settings: Settings) -> dict[str, Any]:
 
 _ENGINE = ("model", "ray", "tuning", "descriptions", "retrieval")
 """What an engine is chosen by, and whether it fits this machine."""
+_METHODS = ("prompts", "methods", "adapters", "retrievers", "only_methods")
 _ALL = tuple(name for name in Settings.model_fields if name not in ALWAYS)
 
 
@@ -40,6 +44,16 @@ def _in_report(settings: Settings) -> dict[str, Any]:
     for name, hidden in _NOT_IN_REPORT.items():
         shown[name] = {} if hidden is True else {key: v for key, v in shown[name].items() if key not in hidden}
     return shown
+
+
+def _wording(settings: Settings, spec: DatasetSpec) -> dict[str, Any]:
+    """What decides how a prompt is worded."""
+    return {"prompts": settings.prompts, "words": spec.words, "label": spec.label, "fields": spec.user_fields}
+
+
+def _asked(settings: Settings) -> dict[str, Any]:
+    """How each scored method asks; what the report calls it is no part of it."""
+    return {method.name: {k: v for k, v in asdict(method).items() if k != "title"} for method in methods(settings)}
 
 
 def _with_sampling(seed: int, settings: Settings) -> dict[str, int]:
@@ -237,16 +251,26 @@ GRAPH: tuple[Stage, ...] = (
     Stage(
         "retrieved_histories",
         "retrieval",
-        ("core_interactions", "core_items", "samples", "item_embeddings"),
-        "For each chosen sample: recent, relevant, sequential and reranked history (eq. 8).",
+        (
+            "core_interactions",
+            "core_items",
+            "samples",
+            "text_embeddings",
+            "collaborative_embeddings",
+            "aligned_embeddings",
+            "item_embeddings",
+        ),
+        "For each chosen sample and retriever: recent, relevant, sequential and reranked history (eq. 8).",
         retrieval.retrieved_histories,
         lambda s, d: {
+            "retrievers": retrievers(s),
             "retrieval": s.retrieval,
             "samples": (s.prompts.train_samples, s.prompts.validation_samples, s.prompts.test_samples),
             "protocol": (d.protocol.few_shot, d.protocol.first_test_samples),
             **_with_sampling(s.seeds.data, s),
         },
-        sections=("retrieval", "prompts", "seeds"),
+        sections=("retrieval", *_METHODS, "seeds"),
+        code_version="2",
     ),
     # prompts
     Stage(
@@ -255,33 +279,34 @@ GRAPH: tuple[Stage, ...] = (
         ("retrieved_histories", "core_interactions", "core_items", "samples", "users"),
         "Few-shot training prompts, each sample in several prompt forms.",
         prompts.tuning_prompts,
-        lambda s, d: {"prompts": s.prompts, "words": d.words, "label": d.label, "fields": d.user_fields},
-        sections=("prompts",),
+        lambda s, d: _wording(s, d) | {"adapters": adapters(s)},
+        sections=_METHODS,
+        code_version="2",
     ),
     Stage(
         "evaluation_prompts",
         "prompts",
         ("retrieved_histories", "core_interactions", "core_items", "samples", "users"),
-        "Validation and test prompts in both answer forms.",
+        "Validation and test prompts of every method.",
         prompts.evaluation_prompts,
-        lambda s, d: {"prompts": s.prompts, "words": d.words, "label": d.label, "fields": d.user_fields},
-        sections=("prompts",),
-        code_version="2",
+        lambda s, d: _wording(s, d) | {"methods": _asked(s)},
+        sections=_METHODS,
+        code_version="3",
     ),
     # model
     Stage(
         "lora_adapter",
         "model",
         ("tuning_prompts", "evaluation_prompts", "base_model"),
-        "LoRA adapters: one tuned on recent histories, one on retrieved ones.",
+        "The LoRA adapters that methods use, each tuned on prompts of its own.",
         model.lora_adapter,
         lambda s, d: (
             _numerics(s)
             | {"load_in_8bit": s.model.load_in_8bit}
             | {"tuning": s.tuning.decisive(), "prompts": s.prompts, "label": d.label, "seed": s.seeds.tuning}
-            | {"version": TUNING_VERSION}
+            | {"version": TUNING_VERSION, "adapters": adapters(s)}
         ),
-        sections=(*_ENGINE, "prompts", "seeds"),
+        sections=(*_ENGINE, *_METHODS, "seeds"),
         uses_llm=True,
     ),
     Stage(
@@ -291,9 +316,11 @@ GRAPH: tuple[Stage, ...] = (
         "P(yes) of every LLM method on the same rows.",
         model.predictions,
         lambda s, d: (
-            _numerics(s) | {"calibration": s.scoring.calibration, "label": d.label, "scoring": SCORING_VERSION}
+            _numerics(s)
+            | {"calibration": s.scoring.calibration, "label": d.label, "scoring": SCORING_VERSION}
+            | {"methods": _asked(s)}
         ),
-        sections=(*_ENGINE, "prompts", "scoring"),
+        sections=(*_ENGINE, *_METHODS, "scoring"),
         uses_llm=True,
     ),
     Stage(

@@ -20,6 +20,7 @@ from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import atomic_path, write_json
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import plain
+from rallrec_pipeline.settings import MIXTURE
 
 PICTURES_IN_UI = 1  # pictures are stored in Dagster's database several times over: one is enough
 PROFILED = ("interactions", "rejected_rows", "items", "core_interactions", "core_items", "samples")
@@ -152,7 +153,9 @@ def _retrieval(run: StageRun) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for stage in ("item_embeddings", "retrieved_histories"):
         found |= dict(run.given(stage).metadata)
-    return {key: found[key] for key in ("weights", "neighbour_auc", "alpha", "alpha_search") if key in found}
+    by_name = {key: found[key] for key in ("alpha", "alpha_search")}
+    chosen = MIXTURE if MIXTURE in by_name["alpha"] else next(iter(by_name["alpha"]))
+    return {key: found[key] for key in ("weights", "neighbour_auc")} | {k: v[chosen] for k, v in by_name.items()}
 
 
 def _seconds(run: StageRun) -> dict[str, float]:

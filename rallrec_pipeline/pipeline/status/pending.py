@@ -9,7 +9,7 @@ import polars as pl
 
 from rallrec_pipeline.descriptions import description_keys, description_prompt
 from rallrec_pipeline.embeddings.text import text_keys
-from rallrec_pipeline.inference.methods import ADAPTERS, Method, methods
+from rallrec_pipeline.inference.methods import Method, adapters, methods
 from rallrec_pipeline.inference.score import score_keys
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.increments import Increment, compare_rows
@@ -97,14 +97,14 @@ def _description_embeddings(run: StageRun, stale: frozenset[str]) -> Pending:
 
 def _lora_adapter(run: StageRun, stale: frozenset[str]) -> Pending:
     """Examples times epochs, of the adapters that are not those of the prompts."""
-    rows = {adapter: tuning_rows(run, adapter) for adapter in ADAPTERS}
+    rows = {adapter: tuning_rows(run, adapter) for adapter in adapters(run.settings)}
     examples = {adapter: prompts.height * run.settings.tuning.epochs for adapter, prompts in rows.items()}
     lacking = [
         adapter for adapter, prompts in rows.items() if not (_is_fetched(run) and is_tuned(run, adapter, prompts))
     ]
     wanted = sum(examples[adapter] for adapter in lacking)
-    worked = list(ADAPTERS) if stale else lacking
-    texts = pl.concat(rows.values())["prompt"].to_list()
+    worked = list(rows) if stale else lacking
+    texts = [prompt for prompts in rows.values() for prompt in prompts["prompt"].to_list()]
     length = mean_length(run, texts, run.settings.prompts.answer_form == "yes_no").whole
     return Pending(
         wanted,
