@@ -44,7 +44,7 @@ class Section(BaseModel):
 class SeedSettings(Section):
     """Where chance comes from. Replicates change all but `data`, so that they are compared on the same test rows."""
 
-    data: Seed = Field(2025, description="Order of ratings, split, sampled negatives, validation and test rows, intervals.")
+    data: Seed = Field(2025, description="Order of ratings, split, negatives, validation and test rows, intervals.")
     sampling: Seed = Field(2025, description="Few-shot training samples, and what the LLM writes as descriptions.")
     fits: Seed = Field(2025, description="LightGCN, projector, PCA, lists of the index, common-sense baselines.")
     tuning: Seed = Field(2025, description="LoRA: first weights, order of the prompts, dropout.")
@@ -356,9 +356,9 @@ def _layers(name: str, lake: Path, above: tuple[str, ...] = ()) -> list[tuple[Pa
         raise ConfigError(f"variants that are each other's base: {' -> '.join((*above, name))}: change one `base`")
     path = _variant_file(name, lake, f"base of {above[-1]!r}: " if above else "")
     values = _read_layer(path)
-    base = values.pop("base", None if name in PROFILES else DEFAULT_PROFILE)
-    if base is None:
+    if name in PROFILES:
         return [(path, values)]
+    base = values.pop("base", DEFAULT_PROFILE)
     if not isinstance(base, str):
         raise ConfigError(f"{path}: base: it must be the name of a profile or variant")
     return [*_layers(base, lake, (*above, name)), (path, values)]

@@ -46,7 +46,7 @@ class Training:
 
 def fit_collaborative(run: StageRun, settings: CollaborativeSettings, training: Training, auc: Judge) -> Fit:
     """LightGCN by `settings`; `auc` judges item vectors where a cold and a warm fit are compared."""
-    ratings, report = training.ratings, run.progress("LightGCN epochs")
+    ratings, seed, report = training.ratings, run.seeds.fits, run.progress("LightGCN epochs")
     chosen = choose(
         run,
         settings.warm_start,
@@ -54,7 +54,7 @@ def fit_collaborative(run: StageRun, settings: CollaborativeSettings, training: 
         _fit_id(run, settings, ratings),
         lambda found: _as_found(run, found, settings, training),
         lambda found: _start(run, found, settings, training),
-        lambda start: train_lightgcn(ratings, settings, run.seeds.fits, lambda done, total, _: report(done, total), start),
+        lambda start: train_lightgcn(ratings, settings, seed, lambda done, total, _: report(done, total), start),
     )
     result = chosen.result
     files = _store(run, chosen, settings, training)
@@ -160,5 +160,5 @@ def _store(
 
 
 def _fit_id(run: StageRun, settings: CollaborativeSettings, ratings: Ratings) -> str:
-    ids = (list(ratings.user_ids), list(ratings.item_ids))
-    return fit_id(VERSION, fitting_settings(settings), run.seeds.fits, *ids, ratings.users, ratings.items, ratings.values)
+    ids, seed = (list(ratings.user_ids), list(ratings.item_ids)), run.seeds.fits
+    return fit_id(VERSION, fitting_settings(settings), seed, *ids, ratings.users, ratings.items, ratings.values)
