@@ -86,8 +86,8 @@ class DescriptionSettings(Section):
     )
     max_words: int = Field(80, gt=0, description="Longest description, in words.")
     max_new_tokens: int = Field(112, gt=0, description="Generation stops here at the latest.")
-    temperature: float = Field(0.8, gt=0)
-    top_p: float = Field(0.9, gt=0, le=1)
+    temperature: float = Field(0.8, gt=0, description="Divides the logits: below 1 likely words get likelier.")
+    top_p: float = Field(0.9, gt=0, le=1, description="Words are drawn from the likeliest that have this share.")
     batch_size: int = Field(128, gt=0, description="Sequences that decode together.")
     flush_every: int = Field(256, gt=0, description="Finished rows are stored this often.")
 
@@ -115,11 +115,11 @@ class CollaborativeSettings(Section):
         "binary",
         description="`binary`: plain LightGCN (BPR). `signed`: edges carry the centred rating, which is fitted.",
     )
-    dimensions: int = Field(64, gt=0)
-    layers: int = Field(3, ge=0)
-    epochs: int = Field(100, gt=0)
-    learning_rate: float = Field(5e-3, gt=0)
-    batch_size: int = Field(8192, gt=0)
+    dimensions: int = Field(64, gt=0, description="Length of a vector.")
+    layers: int = Field(3, ge=0, description="Steps along the graph; a vector is the mean over 0 to this many (eq. 4).")
+    epochs: int = Field(100, gt=0, description="Passes over the interactions, at most.")
+    learning_rate: float = Field(5e-3, gt=0, description="Of Adam.")
+    batch_size: int = Field(8192, gt=0, description="Interactions of one optimizer step.")
     l2: float | None = Field(None, ge=0, description="None takes 1e-4 (`binary`) or 1e-2 (`signed`).")
     patience: int = Field(
         6, gt=0, description="Epochs without a better held-out score (`binary`: or a lower loss) before stopping."
@@ -129,19 +129,19 @@ class CollaborativeSettings(Section):
 class AlignmentSettings(Section):
     """Two-layer projector with symmetric InfoNCE (eq. 5, 6)."""
 
-    hidden: int = Field(256, gt=0)
-    temperature: float = Field(0.1, gt=0)
-    learning_rate: float = Field(1e-3, gt=0)
-    epochs: int = Field(200, gt=0)
+    hidden: int = Field(256, gt=0, description="Width of the layer between.")
+    temperature: float = Field(0.1, gt=0, description="Divides the cosines of InfoNCE.")
+    learning_rate: float = Field(1e-3, gt=0, description="Of AdamW.")
+    epochs: int = Field(200, gt=0, description="Passes over the items.")
     weight_decay: float = Field(1e-4, ge=0)
 
 
 class MixtureSettings(Section):
     """Weights of the parts of eq. 7; the papers weigh them equally."""
 
-    text: float = Field(1.0, ge=0)
-    collaborative: float = Field(1.0, ge=0)
-    aligned: float = Field(1.0, ge=0)
+    text: float = Field(1.0, ge=0, description="Weight of the text vectors.")
+    collaborative: float = Field(1.0, ge=0, description="Weight of the LightGCN vectors.")
+    aligned: float = Field(1.0, ge=0, description="Weight of the projected text vectors.")
     search: bool = Field(False, description="Choose the weights by neighbour AUC on validation.")
 
 
@@ -181,12 +181,12 @@ class PromptSettings(Section):
 class TuningSettings(Section):
     """LoRA tuning (paper: r=8, alpha=16, dropout 0.05, q_proj and v_proj, lr 1e-3, batch 256)."""
 
-    rank: int = Field(8, gt=0)
-    alpha: int = Field(16, gt=0)
-    dropout: float = Field(0.05, ge=0, lt=1)
-    modules: tuple[str, ...] = ("q_proj", "v_proj")
-    learning_rate: float = Field(1e-3, gt=0)
-    epochs: int = Field(5, gt=0)
+    rank: int = Field(8, gt=0, description="r: inner width of the adapter of a matrix.")
+    alpha: int = Field(16, gt=0, description="What an adapter adds is scaled by alpha / r.")
+    dropout: float = Field(0.05, ge=0, lt=1, description="Share of an adapter's inputs that is left out in training.")
+    modules: tuple[str, ...] = Field(("q_proj", "v_proj"), description="Matrices of each layer that get an adapter.")
+    learning_rate: float = Field(1e-3, gt=0, description="Highest learning rate.")
+    epochs: int = Field(5, gt=0, description="Passes over the prompts, at most.")
     patience: int = Field(2, gt=0, description="Epochs without a better validation AUC before stopping.")
     batch_size: int = Field(256, gt=0, description="Prompts of one optimizer step, by accumulation.")
     tokens_per_batch: int | None = Field(
@@ -198,7 +198,7 @@ class TuningSettings(Section):
     checkpoint_every: int = Field(
         10, ge=0, description="Optimizer steps between two checkpoints, where a killed run goes on; 0 writes none."
     )
-    cutoff_tokens: int = Field(2048, gt=0)
+    cutoff_tokens: int = Field(2048, gt=0, description="Most tokens of a tuning prompt; a longer one is an error.")
     history_weight: float = Field(0.0, ge=0, description="Loss weight of history answers (rating form).")
 
     def decisive(self) -> dict[str, Any]:
@@ -429,9 +429,9 @@ def _layers(name: str, lake: Path, above: tuple[str, ...] = ()) -> list[tuple[Pa
         raise ConfigError(f"variants that are each other's base: {' -> '.join((*above, name))}: change one `base`")
     path = _variant_file(name, lake, f"base of {above[-1]!r}: " if above else "")
     values = _read_layer(path)
-    base = values.pop("base", None if name in PROFILES else DEFAULT_PROFILE)
-    if base is None:
+    if name in PROFILES:
         return [(path, values)]
+    base = values.pop("base", DEFAULT_PROFILE)
     if not isinstance(base, str):
         raise ConfigError(f"{path}: base: it must be the name of a profile or variant")
     return [*_layers(base, lake, (*above, name)), (path, values)]
