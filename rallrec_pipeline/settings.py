@@ -329,7 +329,11 @@ class Settings(Section):
     @field_validator("retrievers", "adapters", "methods", mode="after")
     @classmethod
     def _with_built_in(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        built_in = {"retrievers": DEFAULT_RETRIEVERS, "adapters": DEFAULT_ADAPTERS, "methods": DEFAULT_METHODS}
+        built_in: dict[str, Any] = {
+            "retrievers": DEFAULT_RETRIEVERS,
+            "adapters": DEFAULT_ADAPTERS,
+            "methods": DEFAULT_METHODS,
+        }
         return {**built_in[str(info.field_name)], **given}
 
     @model_validator(mode="after")
@@ -349,26 +353,35 @@ class Settings(Section):
         return _with_four_seeds(values) if isinstance(values, Mapping) else values
 
 
-def load_settings(name: str | None = None, *, lake: Path | None = None, overrides: Path | None = None) -> Settings:
+def load_settings(
+    name: str | None = None,
+    *,
+    lake: Path | None = None,
+    overrides: Path | None = None,
+    above: Sequence[tuple[Path, Mapping[str, Any]]] = (),
+    called: str | None = None,
+) -> Settings:
     """Settings of the profile or variant `name` (default: RALLREC_PROFILE or `demo`), overlaid by a TOML file.
 
     A variant is the file `variants/<name>.toml` of the `lake` (default: `lake_root()`). It holds what differs from its
     `base`, another variant or profile (default: `demo`). `overrides` defaults to RALLREC_SETTINGS when that is set.
-    Raises ConfigError.
+    Overlays in `above` (of a study, each with the file that it is from) lie on top of all; what comes of it is
+    `called` so. Raises ConfigError.
     """
     name = name or os.environ.get("RALLREC_PROFILE") or DEFAULT_PROFILE
     layers = _layers(name, lake or lake_root())
     path = overrides or (Path(p) if (p := os.environ.get("RALLREC_SETTINGS")) else None)
     if path is not None:
         layers.append((path, _read_layer(path)))
-    values: dict[str, Any] = {"profile": name}
+    layers += [(path, _with_four_seeds(layer)) for path, layer in above]
+    values: dict[str, Any] = {"profile": called or name}
     for _, layer in layers:
         values = _merge(values, layer)
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         problems = "; ".join(_located(problem, layers) for problem in error.errors())
-        raise ConfigError(f"settings of {name!r}: {problems}") from error
+        raise ConfigError(f"settings of {called or name!r}: {problems}") from error
 
 
 def _require(where: str, name: str | None, known: Mapping[str, object]) -> None:

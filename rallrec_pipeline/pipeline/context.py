@@ -67,6 +67,8 @@ class StageRun:
     """Hash of everything that the stage at work depends on."""
     previous: Record | None = None
     """The stage's result that was in force before."""
+    publish: bool = True
+    """Whether the paths of the contract lead to what is made; a study leaves them as they are."""
 
     @cached_property
     def spec(self) -> DatasetSpec:
