@@ -1,4 +1,4 @@
-"""`dg` from the root of the repository: it finds the project and its definitions hold."""
+"""`dg` from the root of the repository: it finds the project; `.ci/run` also has it check the definitions."""
 
 from __future__ import annotations
 
@@ -22,13 +22,10 @@ def dg(root: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_dg_checks_lists_and_launches_from_the_root(tmp_path: Path) -> None:
+def test_dg_lists_and_launches_from_the_root(tmp_path: Path) -> None:
     lake = make_shop(tmp_path, "shop")
     make_instance(tmp_path)
-    assert "All definitions loaded successfully" in dg(tmp_path, "check", "defs")
     listed = json.loads(dg(tmp_path, "list", "defs", "--json"))
-    assets = {asset["key"]: asset for asset in listed["assets"]}
-    assert set(assets) == set(STAGES)
-    assert assets["collaborative_embeddings"]["kinds"] == ["pytorch"]
+    assert {asset["asset_key"] for asset in listed["assets"]} == set(STAGES)
     dg(tmp_path, "launch", "--assets", "raw_files", "--partition", "shop")
     assert (lake / "provenance" / "shop" / "raw_files.json").exists()
