@@ -35,7 +35,8 @@ def new_inputs() -> dg.AutomationCondition:  # type: ignore[type-arg]
 
 def build_sensors(datasets: Mapping[str, object], job: str, project: Project) -> list[dg.SensorDefinition]:
     """One sensor for each dataset."""
-    return [_sensor(name, job, project) for name in sorted(datasets)]
+    interval_s = project.settings().automation.sensor_interval_s
+    return [_sensor(name, job, project, interval_s) for name in sorted(datasets)]
 
 
 def sensor_name(dataset: str) -> str:
@@ -63,11 +64,11 @@ def build_refresh(datasets: Mapping[str, object], job: str, project: Project) ->
     return refresh
 
 
-def _sensor(dataset: str, job_name: str, project: Project) -> dg.SensorDefinition:
+def _sensor(dataset: str, job_name: str, project: Project, interval_s: int) -> dg.SensorDefinition:
     @dg.sensor(
         name=sensor_name(dataset),
         job_name=job_name,
-        minimum_interval_seconds=project.settings().automation.sensor_interval_s,
+        minimum_interval_seconds=interval_s,
         default_status=dg.DefaultSensorStatus.STOPPED,
         description=f"Starts a run of {dataset} when the content of its raw files has changed.",
     )

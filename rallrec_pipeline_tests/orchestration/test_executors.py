@@ -10,7 +10,9 @@ import pytest
 
 from rallrec_pipeline.lake.files import read_json
 from rallrec_pipeline.orchestration.build import FULL_JOB, build_definitions
+from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.orchestration.recovery import is_dead
+from rallrec_pipeline.orchestration.resources import Project
 from rallrec_pipeline_tests.orchestration.shop import make_instance, make_shop
 
 
@@ -41,3 +43,13 @@ def test_an_executor_runs_the_chosen_stages(
         assert record.stem == result.run_id and read_json(record)["pid"] == os.getpid()
         assert not is_dead(instance, result.run_id)
         assert not [e for e in records if "cannot be locked" in e.message]
+
+
+def test_a_run_of_the_command_line_takes_the_project_that_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RALLREC_LAKE", str(tmp_path / "another"))
+    lake = make_shop(tmp_path, "shop")
+    summary = materialize_dataset("shop", ["raw_files"], Project(lake=str(lake)))
+    assert summary.error is None and summary.worked == {"raw_files": True}
+    assert (lake / "provenance" / "shop" / "raw_files.json").exists() and not (tmp_path / "another").exists()
