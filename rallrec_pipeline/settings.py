@@ -245,10 +245,14 @@ class RaySettings(Section):
 
 
 class AutomationSettings(Section):
-    """Sensors and the schedule; they are read when definitions are loaded, from the environment's profile."""
+    """What Dagster does by itself, and how; read when definitions are loaded, from the environment's profile."""
 
     refresh_cron: str = Field("0 3 * * 0", description="When the schedule refreshes all datasets (UTC).")
     sensor_interval_s: int = Field(60, gt=0, description="Shortest time between two looks at raw files.")
+    conditions: bool = Field(False, description="Give every stage a condition: Dagster then runs what has new inputs.")
+    executor: Literal["in_process", "multiprocess"] = Field(
+        "in_process", description="`multiprocess`: a process for each stage of a run that Dagster starts."
+    )
 
 
 MIXTURE = "mixture"

@@ -35,11 +35,15 @@ FileState = tuple[int, int, str]
 
 @dataclass(frozen=True)
 class Given:
-    """An input as it was: whose it is (`dataset`), which result, and the hash of its content."""
+    """An input as it was: whose it is (`dataset`), which result, and the hash of its content.
+
+    `stage` is what made it, where the input is not called so (the variants of a study).
+    """
 
     dataset: str
     fingerprint: str
     data_version: str
+    stage: str = ""
 
 
 @dataclass(frozen=True)

@@ -241,7 +241,7 @@ def _make(plan: Plan, run: StageRun) -> Record:
             dataset=plan.dataset,
             fingerprint=plan.fingerprint,
             data_version=made.version or "",
-            inputs={n: Given(r.dataset, r.fingerprint, r.data_version) for n, r in plan.inputs.items()},
+            inputs={name: _given(name, record) for name, record in plan.inputs.items()},
             settings=plan.settings,
             code_version=stage.code_version,
             run_id=run.run_id,
@@ -250,6 +250,10 @@ def _make(plan: Plan, run: StageRun) -> Record:
             metadata=_plain_metadata(made) | {"why": plan.reasons} | machine,
         )
         return finish_result(run.lake, draft, record, made.files, made.rows)
+
+
+def _given(name: str, record: Record) -> Given:
+    return Given(record.dataset, record.fingerprint, record.data_version, "" if record.stage == name else record.stage)
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

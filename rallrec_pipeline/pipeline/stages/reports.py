@@ -13,6 +13,7 @@ from rallrec_pipeline.datasets.profile import Profile, profile_dataset
 from rallrec_pipeline.evaluation.dataset_page import render_dataset_page
 from rallrec_pipeline.evaluation.dataset_plots import dataset_plots
 from rallrec_pipeline.evaluation.html import render_html
+from rallrec_pipeline.evaluation.metrics import METRICS
 from rallrec_pipeline.evaluation.plots import report_plots
 from rallrec_pipeline.evaluation.report import ReportContext, build_report
 from rallrec_pipeline.inference.methods import methods
@@ -70,7 +71,7 @@ def evaluation_report(run: StageRun) -> Made:
     with atomic_path(html_file) as temporary:
         temporary.write_text(render_html(report, plots), encoding="utf-8")
     pictures = "\n\n".join(_picture(name, png) for name, png in list(plots.items())[:PICTURES_IN_UI])
-    shown = {"auc": _aucs(report), "methods": Markdown(_summary(report)), "picture": Markdown(pictures)}
+    shown = {**_figures(report), "methods": Markdown(_summary(report)), "picture": Markdown(pictures)}
     return Made([json_file, html_file], shown)
 
 
@@ -166,8 +167,9 @@ def _seconds(run: StageRun) -> dict[str, float]:
     return seconds
 
 
-def _aucs(report: dict[str, Any]) -> dict[str, float]:
-    return {name: round(figures["auc"], 4) for name, figures in report["methods"].items()}
+def _figures(report: dict[str, Any]) -> dict[str, float]:
+    """`auc_rallrec` and the like: single numbers, which the UI plots over partitions and time."""
+    return {f"{metric}_{name}": f[metric] for metric in METRICS for name, f in report["methods"].items()}
 
 
 def _summary(report: dict[str, Any]) -> str:
