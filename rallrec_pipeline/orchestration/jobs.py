@@ -14,10 +14,11 @@ import dagster as dg
 
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.lake.locks import lake_lock
-from rallrec_pipeline.orchestration.build import FULL_JOB, build_definitions
+from rallrec_pipeline.orchestration.build import FULL_JOB, STUDY_JOB, build_definitions
 from rallrec_pipeline.orchestration.internals import RunFailureReason, SerializableErrorInfo
 from rallrec_pipeline.orchestration.resources import Project
 from rallrec_pipeline.pipeline.graph import STAGES
+from rallrec_pipeline.pipeline.study_run import stage_name
 
 
 @dataclass
@@ -34,8 +35,10 @@ class RunSummary:
     error: str | None = None
 
 
-def materialize_dataset(dataset: str, names: Sequence[str] = (), project: Project | None = None) -> RunSummary:
-    """Run the stages `names` (default: all) of `dataset` in this process, whatever `automation.executor` says.
+def materialize_dataset(
+    dataset: str, names: Sequence[str] = (), project: Project | None = None, study: str | None = None
+) -> RunSummary:
+    """Run the stages `names` (default: all) of `dataset`, or a `study`, in this process, whatever the executor.
 
     `project` says which lake and which settings, by default those of the environment. The run goes into the instance
     of DAGSTER_HOME where that is set. It holds the dataset's lock until its end, so that runs with other settings
@@ -45,12 +48,14 @@ def materialize_dataset(dataset: str, names: Sequence[str] = (), project: Projec
     if unknown:
         raise ConfigError(f"unknown assets {', '.join(unknown)}: choose from {', '.join(STAGES)}")
     project = project or Project()
-    job = build_definitions(project=project, loggers={"console": plain_console}).resolve_job_def(FULL_JOB)
+    definitions = build_definitions(project=project, loggers={"console": plain_console})
+    job = definitions.resolve_job_def(STUDY_JOB if study else FULL_JOB)
+    chosen = [stage_name(study)] if study else list(names)
     with lake_lock(project.root(), dataset, _say), _instance() as instance, _interruptible():
         result = job.execute_in_process(
             instance=instance,
             partition_key=dataset,
-            asset_selection=[dg.AssetKey(name) for name in names] or None,
+            asset_selection=[dg.AssetKey(name) for name in chosen] or None,
             run_config={"loggers": {"console": {}}},
             raise_on_error=False,
         )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
+from pydantic import PrivateAttr
 
 from rallrec_pipeline.lake.locks import lake_lock
 from rallrec_pipeline.orchestration.executors import begin_run
@@ -27,6 +28,7 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
     lake: str = ""
     profile: str = ""
     settings_file: str = ""
+    _settings: Settings | None = PrivateAttr(None)
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Generator[Project, None, None]:
@@ -46,10 +48,11 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
         return Path(self.lake).resolve() if self.lake else lake_root()
 
     def settings(self) -> Settings:
-        """Settings of the profile."""
-        return load_settings(
-            self.profile or None, lake=self.root(), overrides=Path(self.settings_file) if self.settings_file else None
-        )
+        """Settings of the profile or variant, loaded once."""
+        if self._settings is None:
+            overrides = Path(self.settings_file) if self.settings_file else None
+            self._settings = load_settings(self.profile or None, lake=self.root(), overrides=overrides)
+        return self._settings
 
 
 def stage_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -41,6 +42,8 @@ class Shared:
     fingerprints: dict[str, dict[str, str]] = field(default_factory=dict)
     worked: list[str] = field(default_factory=list)
     """`variant: stage` of each stage that had to be computed."""
+    llm: Counter[str] = field(default_factory=Counter)
+    """Rows and tokens that went through the LLM now."""
 
     def as_metadata(self) -> dict[str, Any]:
         """Variants with their fingerprints, how many results they name, and how many of these are distinct."""
@@ -50,6 +53,7 @@ class Shared:
             "results": len(named),
             "distinct_results": len(set(named)),
             "computed_now": self.worked,
+            "llm": {name: self.llm[name] for name in ("rows", "prompt_tokens", "new_tokens")},
         }
 
 
@@ -99,6 +103,7 @@ def _up_to_predictions(run: StageRun, graph: Graph, variant: str, shared: Shared
         found[name] = outcome.record.fingerprint
         if outcome.worked:
             shared.worked.append(f"{variant}: {name}")
+            shared.llm.update(outcome.record.metadata.get("llm", {}))
             _check(run, graph, name)
     return outcome.record
 
