@@ -72,7 +72,6 @@ class DescriptionSettings(Section):
     temperature: float = Field(0.8, gt=0)
     top_p: float = Field(0.9, gt=0, le=1)
     batch_size: int = Field(128, gt=0, description="Sequences that decode together.")
-    flush_every: int = Field(256, gt=0, description="Finished rows are stored this often.")
 
     @field_validator("template")
     @classmethod

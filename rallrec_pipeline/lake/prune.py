@@ -17,11 +17,10 @@ from pathlib import Path
 import polars as pl
 
 from rallrec_pipeline.errors import ConfigError, DataError
-from rallrec_pipeline.lake.compaction import Keep, compact_cache
 from rallrec_pipeline.lake.history import remove_records
 from rallrec_pipeline.lake.leftovers import size_of, superseded_adapters, superseded_outputs, temporary_files
-from rallrec_pipeline.lake.llm_cache import DESCRIPTIONS, SCORES, LLMCache
 from rallrec_pipeline.lake.locks import LLM, lake_lock
+from rallrec_pipeline.lake.memo import KINDS, Memo
 from rallrec_pipeline.lake.provenance import Sidecar
 from rallrec_pipeline.lake.references import (
     Limit,
@@ -31,7 +30,6 @@ from rallrec_pipeline.lake.references import (
     row_keys,
     unreadable_records,
 )
-from rallrec_pipeline.lake.vectors import CACHED
 
 KEEP = 5  # records of an artefact that stay when nothing else is asked for
 UNCLAIMED_DAYS = 30  # how long results stay that no finished run has used: one that was broken off may come back
@@ -163,51 +161,29 @@ class _Pruning:
 
     def _caches(self) -> None:
         try:
-            keep = self._keep()
+            used = row_keys(self.lake, (stored.record for stored in self.references.kept)).to_list()
         except DataError as error:  # what it refers to is unknown
             self.pruned.notes.append(f"caches were left alone: {error}")
             return
-        for cache in self._all_caches():
+        # Without a limit in days, those in use by records that go now are never too young.
+        superseded = self._superseded_keys() if self.limit.after is None else ()
+        for kind in KINDS:
             try:
-                done = compact_cache(cache, keep, self.options.dry_run)
+                rows, size = Memo(self.lake, kind).prune(used, self.oldest, superseded, self.options.dry_run)
             except DataError as error:
                 self.pruned.notes.append(f"a cache was left alone: {error}")
                 continue
-            if done.files or done.rows:
-                kind = cache.folder.relative_to(self.lake).as_posix()
-                self.pruned.add(kind, done.files, done.rows, done.bytes)
+            if rows:
+                self.pruned.add(f"cache/{kind.name}", rows=rows, size=size)
 
-    def _keep(self) -> Keep:
-        """Which cached rows stay: those in use, and those that are too young.
-
-        Without a limit in days, those in use by records that go now are never too young.
-        """
-        used = row_keys(self.lake, (stored.record for stored in self.references.kept))
-        superseded = self._superseded_keys()
-
-        def keep(rows: pl.DataFrame) -> pl.Series:
-            young = pl.col("created_at") >= self.oldest
-            if self.limit.after is None:
-                young &= ~pl.col("key").is_in(superseded.implode())
-            return rows.select(pl.col("key").is_in(used.implode()) | young.fill_null(True)).to_series()
-
-        return keep
-
-    def _superseded_keys(self) -> pl.Series:
-        keys = [pl.Series("key", [], pl.String)]
+    def _superseded_keys(self) -> list[str]:
+        keys: list[str] = []
         for stored in self.references.gone:
             try:
-                keys.append(row_keys(self.lake, [stored.record]))
+                keys += row_keys(self.lake, [stored.record]).to_list()
             except DataError:
                 continue  # nothing is known of it, so what it used goes by age
-        return pl.concat(keys).unique()
-
-    def _all_caches(self) -> Iterator[LLMCache]:
-        yield LLMCache(self.lake, "descriptions", DESCRIPTIONS)
-        yield LLMCache(self.lake, "scores", SCORES)
-        for dataset in self.datasets:
-            for folder in sorted((self.lake / "cache" / "vectors" / dataset).glob("*")):
-                yield LLMCache(self.lake, f"vectors/{dataset}/{folder.name}", CACHED)
+        return keys
 
 
 def _lock_names(lake: Path, recorded: Sequence[str]) -> list[str]:

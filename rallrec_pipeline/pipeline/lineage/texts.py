@@ -9,9 +9,9 @@ import polars as pl
 
 from rallrec_pipeline.descriptions import description_keys, description_prompt
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.llm_cache import DESCRIPTIONS, LLMCache
+from rallrec_pipeline.lake.memo import DESCRIPTIONS, VECTORS, Memo
 from rallrec_pipeline.lake.provenance import stable_hash
-from rallrec_pipeline.lake.vectors import VectorStore, vector_version, vectors_of
+from rallrec_pipeline.lake.vectors import vector_version, vectors_of
 from rallrec_pipeline.pipeline.lineage.model import Description, Provenance, Vector
 from rallrec_pipeline.pipeline.lineage.state import LakeState, gone, provenance_of
 
@@ -91,7 +91,7 @@ def _current_vector(state: LakeState, kind: str, item_id: str, row: Provenance) 
 def _cached_vector(state: LakeState, kind: str, row: Provenance) -> bytes | None:
     if kind not in BY_ROW or row.input_hash is None:
         return None
-    found = VectorStore(state.run.lake, state.run.dataset, kind).cache.find([row.input_hash])
+    found = Memo(state.run.lake, VECTORS).find([row.input_hash])
     return None if found.is_empty() else bytes(found["vector"][0])
 
 
@@ -107,7 +107,7 @@ def _current_text(state: LakeState, row: Provenance) -> dict[str, Any] | None:
 def _cached_text(state: LakeState, row: Provenance) -> dict[str, Any] | None:
     if row.input_hash is None:
         return None
-    found = LLMCache(state.run.lake, "descriptions", DESCRIPTIONS).find([row.input_hash])
+    found = Memo(state.run.lake, DESCRIPTIONS).find([row.input_hash])
     return None if found.is_empty() else found.row(0, named=True)
 
 

@@ -1,4 +1,4 @@
-"""How many rows the LLM would have to work on for a stage, without any work: the stage's own keys against its cache."""
+"""How many rows the LLM would have to work on for a stage, without any work: the stage's own keys against the memo."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from rallrec_pipeline.inference.methods import ADAPTERS, Method, methods
 from rallrec_pipeline.inference.score import score_keys
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.increments import Increment, compare_rows
-from rallrec_pipeline.lake.llm_cache import DESCRIPTIONS, LLMCache
+from rallrec_pipeline.lake.memo import DESCRIPTIONS, VECTORS, Memo
 from rallrec_pipeline.lake.provenance import stable_hash
-from rallrec_pipeline.lake.vectors import VectorStore
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.readiness import fetched_model
 from rallrec_pipeline.pipeline.stages.embeddings import description_texts, title_texts
@@ -60,7 +59,7 @@ def pending_rows(stage: str, run: StageRun, stale: Collection[str]) -> Pending |
 def _item_descriptions(run: StageRun, stale: frozenset[str]) -> Pending:
     items, settings = run.read(tables.CORE_ITEMS), run.settings.descriptions
     keys = _description_keys(run, items)
-    lacking = set(keys) - LLMCache(run.lake, "descriptions", DESCRIPTIONS).known(keys)
+    lacking = set(keys) - Memo(run.lake, DESCRIPTIONS).known(keys)
     sample = items.gather_every(max(1, items.height // SAMPLE))
     prompts = [description_prompt(row, run.spec, settings) for row in sample.iter_rows(named=True)]
     counted = _counted(run, "item_descriptions", items, keys, lacking, stale, mean_length(run, prompts, chat=True))
@@ -71,25 +70,25 @@ def _title_embeddings(run: StageRun, stale: frozenset[str]) -> Pending:
     items = run.read(tables.CORE_ITEMS)
     texts = title_texts(run, items)
     keys = text_keys(texts, _model(run))
-    lacking = set(keys) - VectorStore(run.lake, run.dataset, "title").known(keys)
+    lacking = set(keys) - Memo(run.lake, VECTORS).known(keys)
     return _counted(run, "title_embeddings", items, keys, lacking, stale, _of_texts(run, texts))
 
 
 def _description_embeddings(run: StageRun, stale: frozenset[str]) -> Pending:
     """Where only the descriptions are stale, those that the LLM has written before are known by their keys."""
-    items, store = run.read(tables.CORE_ITEMS), VectorStore(run.lake, run.dataset, "description")
+    items, memo = run.read(tables.CORE_ITEMS), Memo(run.lake, VECTORS)
     model, at_most = _model(run), items.height
     if stale == {"item_descriptions"}:
         asked = set(_description_keys(run, items))
-        found = LLMCache(run.lake, "descriptions", DESCRIPTIONS).find(list(asked))
+        found = Memo(run.lake, DESCRIPTIONS).find(asked)
         known = set(text_keys(found["text"].to_list(), model))
-        at_most = len(asked) - found.height + len(known - store.known(list(known)))
+        at_most = len(asked) - found.height + len(known - memo.known(known))
     if not tables.ITEM_DESCRIPTIONS.exists(run.lake, run.dataset):
         length = description_tokens(run)
         return Pending(at_most, at_most, tokens=length, length=length)
     texts = description_texts(items, run.read(tables.ITEM_DESCRIPTIONS))
     keys = text_keys(texts, model)
-    lacking = set(keys) - store.known(keys)
+    lacking = set(keys) - memo.known(keys)
     read = _of_texts(run, [text or "" for text in texts])
     counted = _counted(run, "description_embeddings", items, keys, lacking, stale, read)
     return replace(counted, at_most=at_most if stale else counted.rows)
@@ -172,7 +171,7 @@ def _unscored(run: StageRun, method: Method, rows: pl.DataFrame) -> set[str]:
         return {stable_hash(prompt, answers, method.adapter) for prompt in rows["prompt"].to_list()}
     store = score_store(run, method)
     keys = score_keys(rows["prompt"].to_list(), method.answer_form, answers, store)
-    return set(keys) - store.cache.known(keys)
+    return set(keys) - store.memo.known(keys)
 
 
 def description_tokens(run: StageRun) -> float:
