@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from rallrec_pipeline.errors import DataError
@@ -35,10 +34,11 @@ WAIT_S = 60  # for another writer
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of finished row: its name and the columns of its own."""
+    """A kind of finished row: its name and the columns of its own; wide ones lie beside the keys, not among them."""
 
     name: str
     columns: Columns
+    wide: bool = False
 
     @property
     def schema(self) -> dict[str, pl.DataType | type[pl.DataType]]:
@@ -50,7 +50,7 @@ DESCRIPTIONS = Kind("descriptions", {"prompt": pl.String, "text": pl.String, "st
 # `seconds` is what the row cost, so that a reused row still tells.
 SCORES = Kind("scores", {"probabilities": FLOATS, "seconds": pl.Float64})
 # `vector` is float32, little-endian: the memo need not know how wide a model is.
-VECTORS = Kind("vectors", {"vector": pl.Binary, "data_version": pl.String})
+VECTORS = Kind("vectors", {"vector": pl.Binary, "data_version": pl.String}, wide=True)
 KINDS = (DESCRIPTIONS, SCORES, VECTORS)
 
 
@@ -78,7 +78,10 @@ class Memo:
             return {key for (key,) in connection.execute("SELECT key FROM asked CROSS JOIN rows USING (key)")}
 
     def add(self, rows: pl.DataFrame) -> None:
-        """Store finished rows, all or none; one with a known key takes its place, and what `rows` lacks stays empty."""
+        """Store finished rows, all or none; one with a known key takes its place, and what `rows` lacks stays empty.
+
+        Raises ValueError when a number in a list is not finite.
+        """
         if rows.height:
             with self._opened(create=True) as connection:
                 self._insert(connection, "REPLACE", rows)
@@ -138,7 +141,8 @@ class Memo:
             connection.execute(f"PRAGMA page_size = {PAGE}")
             connection.execute("PRAGMA journal_mode = WAL")
             own = ", ".join(name for name in self.kind.schema if name != "key")
-            connection.execute(f"CREATE TABLE IF NOT EXISTS rows (key TEXT PRIMARY KEY NOT NULL, {own})")
+            order = "" if self.kind.wide else "WITHOUT ROWID"
+            connection.execute(f"CREATE TABLE IF NOT EXISTS rows (key TEXT PRIMARY KEY NOT NULL, {own}) {order}")
             for file in old_files(self.lake, self.kind.name) if on_disk else ():  # newest first
                 self._insert(connection, "IGNORE", read_old(file, self.kind.schema))
             if on_disk:
@@ -173,7 +177,7 @@ def _format(connection: sqlite3.Connection) -> int:
 def _put_keys(connection: sqlite3.Connection, table: str, keys: Iterable[str]) -> None:
     """Make a temporary table of `keys`."""
     connection.execute(f"CREATE TEMP TABLE {table} (key TEXT PRIMARY KEY NOT NULL) WITHOUT ROWID")
-    distinct = list(keys)
+    distinct = sorted(set(keys))
     with connection:
         for start in range(0, len(distinct), ASKED_AT_ONCE):
             asked = json.dumps(distinct[start : start + ASKED_AT_ONCE])
@@ -181,14 +185,14 @@ def _put_keys(connection: sqlite3.Connection, table: str, keys: Iterable[str]) -
 
 
 def _stored(rows: pl.DataFrame, name: str, dtype: pl.DataType | type[pl.DataType]) -> list[Any]:
-    """A column as SQLite keeps it: lists of numbers as their bytes."""
+    """A column as SQLite keeps it: lists of numbers as JSON, which keeps every bit of a finite one."""
     if name not in rows.columns:
         return [None] * rows.height
     values = rows[name].cast(dtype).to_list()
-    return [v if v is None else np.array(v, "<f8").tobytes() for v in values] if dtype == FLOATS else values
+    return [v if v is None else json.dumps(v, allow_nan=False) for v in values] if dtype == FLOATS else values
 
 
 def _loaded(name: str, values: Sequence[Any], dtype: pl.DataType | type[pl.DataType]) -> pl.Series:
     if dtype == FLOATS:
-        values = [v if v is None else np.frombuffer(v, "<f8").tolist() for v in values]
+        return pl.Series(name, values, dtype=pl.String).str.json_decode(FLOATS)
     return pl.Series(name, values, dtype=dtype)

@@ -23,6 +23,7 @@ from rallrec_pipeline.lake.memo import DESCRIPTIONS, SCORES, VECTORS, Memo
 
 KEYS = "abcdefgh"
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
 BATCHES = st.lists(st.dictionaries(st.sampled_from(KEYS), TEXT, max_size=5), max_size=6)
 
 
@@ -60,7 +61,7 @@ def test_the_newest_row_of_each_key_is_found(batches: list[dict[str, str]]) -> N
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.floats(allow_nan=False), max_size=5), st.binary(max_size=9), st.one_of(st.none(), TEXT))
+@given(st.lists(FINITE, max_size=5), st.binary(max_size=9), st.one_of(st.none(), TEXT))
 def test_values_keep_every_bit(values: list[float], vector: bytes, text: str | None) -> None:
     with TemporaryDirectory() as folder:
         lake = Path(folder)
@@ -187,6 +188,10 @@ def test_an_add_that_fails_in_the_middle_adds_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         memo.add(pl.DataFrame(rows))
     assert texts(memo) == {"a": "A"}
+    scored = Memo(tmp_path, SCORES)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        scored.add(pl.DataFrame({"key": ["a", "b"], "probabilities": [[0.5], [math.nan]]}))
+    assert scored.known("ab") == set()
 
 
 @pytest.mark.parametrize("content", [b"nonsense" * 100, b"SQLite format 3\x00" + b"\x01" * 4000])
