@@ -77,6 +77,11 @@ class Memo:
             _put_keys(connection, "asked", keys)
             return {key for (key,) in connection.execute("SELECT key FROM asked CROSS JOIN rows USING (key)")}
 
+    def missing(self, keys: Iterable[str]) -> set[str]:
+        """Which of `keys` have no row yet."""
+        asked = set(keys)
+        return asked - self.known(asked)
+
     def add(self, rows: pl.DataFrame) -> None:
         """Store finished rows, all or none; one with a known key takes its place, and what `rows` lacks stays empty.
 

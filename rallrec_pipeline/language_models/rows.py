@@ -52,7 +52,7 @@ def complete_rows(
     time.
     """
     input_of = dict(zip(keys, inputs, strict=True))
-    missing = sorted(input_of.keys() - memo.known(input_of), key=lambda key: (order(input_of[key]), key))
+    missing = sorted(memo.missing(input_of), key=lambda key: (order(input_of[key]), key))
     if missing:
         engine = load()
 

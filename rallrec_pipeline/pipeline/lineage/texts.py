@@ -9,7 +9,7 @@ import polars as pl
 
 from rallrec_pipeline.descriptions import description_keys, description_prompt
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.memo import DESCRIPTIONS, VECTORS, Memo
+from rallrec_pipeline.lake.memo import DESCRIPTIONS, VECTORS, Kind, Memo
 from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.lake.vectors import vector_version, vectors_of
 from rallrec_pipeline.pipeline.lineage.model import Description, Provenance, Vector
@@ -26,7 +26,7 @@ def description_of(state: LakeState, item_id: str) -> Description:
     """The item's description by the provenance of its row: from the table, else from the cache of the LLM's texts."""
     row, record = state.row(STAGE, tables.ITEM_DESCRIPTIONS, item_id), state.record(STAGE)
     found = provenance_of(row)
-    current, cached = _current_text(state, found), _cached_text(state, found)
+    current, cached = _current_text(state, found), _finished(state, DESCRIPTIONS, found)
     text = (current or cached or {}).get("text")
     notes = []
     if not row:
@@ -66,10 +66,11 @@ def _vector(state: LakeState, kind: str, item_id: str) -> Vector:
     if not row:
         return Vector(found, None, None, None, None, gone(state, stage, "the vector") if row is None else [ABSENT])
     current = _current_vector(state, kind, item_id, found)
-    stored = current or _cached_vector(state, kind, found)
+    kept = _finished(state, VECTORS, found) if kind in BY_ROW and not current else None
+    stored = current or (kept or {}).get("vector")
     if stored is None:
-        kept = "its hash and norm are kept" if row.get("norm") is not None else "its hash is kept"
-        return Vector(found, None, row.get("norm"), None, None, [f"the vector is not stored any more, {kept}"])
+        rest = "its hash and norm are kept" if row.get("norm") is not None else "its hash is kept"
+        return Vector(found, None, row.get("norm"), None, None, [f"the vector is not stored any more, {rest}"])
     vector = np.frombuffer(stored, "<f4").astype(np.float64)
     verified = vector_version(stored) == found.data_version
     notes = [] if verified else ["the vector has another hash than its record: its file was edited"]
@@ -88,13 +89,6 @@ def _current_vector(state: LakeState, kind: str, item_id: str, row: Provenance) 
     return vectors_of(now)[0].astype("<f4").tobytes()
 
 
-def _cached_vector(state: LakeState, kind: str, row: Provenance) -> bytes | None:
-    if kind not in BY_ROW or row.input_hash is None:
-        return None
-    found = Memo(state.run.lake, VECTORS).find([row.input_hash])
-    return None if found.is_empty() else bytes(found["vector"][0])
-
-
 def _current_text(state: LakeState, row: Provenance) -> dict[str, Any] | None:
     """The row of the table of now that was made from the same."""
     if row.input_hash is None:
@@ -104,10 +98,9 @@ def _current_text(state: LakeState, row: Provenance) -> dict[str, Any] | None:
     return None if now is None or now.is_empty() else {"text": now["description"][0]}
 
 
-def _cached_text(state: LakeState, row: Provenance) -> dict[str, Any] | None:
-    if row.input_hash is None:
-        return None
-    found = Memo(state.run.lake, DESCRIPTIONS).find([row.input_hash])
+def _finished(state: LakeState, kind: Kind, row: Provenance) -> dict[str, Any] | None:
+    """The finished row that was made from the same."""
+    found = Memo(state.run.lake, kind).find([row.input_hash] if row.input_hash else [])
     return None if found.is_empty() else found.row(0, named=True)
 
 

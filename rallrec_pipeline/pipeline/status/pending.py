@@ -13,7 +13,7 @@ from rallrec_pipeline.inference.methods import ADAPTERS, Method, methods
 from rallrec_pipeline.inference.score import score_keys
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.increments import Increment, compare_rows
-from rallrec_pipeline.lake.memo import DESCRIPTIONS, VECTORS, Memo
+from rallrec_pipeline.lake.memo import DESCRIPTIONS, VECTORS, Kind, Memo
 from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.readiness import fetched_model
@@ -59,10 +59,10 @@ def pending_rows(stage: str, run: StageRun, stale: Collection[str]) -> Pending |
 def _item_descriptions(run: StageRun, stale: frozenset[str]) -> Pending:
     items, settings = run.read(tables.CORE_ITEMS), run.settings.descriptions
     keys = _description_keys(run, items)
-    lacking = set(keys) - Memo(run.lake, DESCRIPTIONS).known(keys)
     sample = items.gather_every(max(1, items.height // SAMPLE))
     prompts = [description_prompt(row, run.spec, settings) for row in sample.iter_rows(named=True)]
-    counted = _counted(run, "item_descriptions", items, keys, lacking, stale, mean_length(run, prompts, chat=True))
+    length = mean_length(run, prompts, chat=True)
+    counted = _counted(run, "item_descriptions", items, keys, DESCRIPTIONS, stale, length)
     return replace(counted, new_tokens=settings.max_new_tokens)
 
 
@@ -70,27 +70,25 @@ def _title_embeddings(run: StageRun, stale: frozenset[str]) -> Pending:
     items = run.read(tables.CORE_ITEMS)
     texts = title_texts(run, items)
     keys = text_keys(texts, _model(run))
-    lacking = set(keys) - Memo(run.lake, VECTORS).known(keys)
-    return _counted(run, "title_embeddings", items, keys, lacking, stale, _of_texts(run, texts))
+    return _counted(run, "title_embeddings", items, keys, VECTORS, stale, _of_texts(run, texts))
 
 
 def _description_embeddings(run: StageRun, stale: frozenset[str]) -> Pending:
     """Where only the descriptions are stale, those that the LLM has written before are known by their keys."""
-    items, memo = run.read(tables.CORE_ITEMS), Memo(run.lake, VECTORS)
+    items = run.read(tables.CORE_ITEMS)
     model, at_most = _model(run), items.height
     if stale == {"item_descriptions"}:
         asked = set(_description_keys(run, items))
         found = Memo(run.lake, DESCRIPTIONS).find(asked)
-        known = set(text_keys(found["text"].to_list(), model))
-        at_most = len(asked) - found.height + len(known - memo.known(known))
+        texts_known = text_keys(found["text"].to_list(), model)
+        at_most = len(asked) - found.height + len(Memo(run.lake, VECTORS).missing(texts_known))
     if not tables.ITEM_DESCRIPTIONS.exists(run.lake, run.dataset):
         length = description_tokens(run)
         return Pending(at_most, at_most, tokens=length, length=length)
     texts = description_texts(items, run.read(tables.ITEM_DESCRIPTIONS))
     keys = text_keys(texts, model)
-    lacking = set(keys) - memo.known(keys)
     read = _of_texts(run, [text or "" for text in texts])
-    counted = _counted(run, "description_embeddings", items, keys, lacking, stale, read)
+    counted = _counted(run, "description_embeddings", items, keys, VECTORS, stale, read)
     return replace(counted, at_most=at_most if stale else counted.rows)
 
 
@@ -150,14 +148,15 @@ def _counted(
     stage: str,
     items: pl.DataFrame,
     keys: Sequence[str],
-    lacking: Collection[str],
+    kind: Kind,
     stale: frozenset[str],
     length: Length,
 ) -> Pending:
+    lacking = len(Memo(run.lake, kind).missing(keys))
     wanted = pl.DataFrame({"item_id": items["item_id"], "input_hash": keys})
-    increment = None if stale else compare_rows(wanted, run.previous_rows(stage), len(lacking))
-    at_most = items.height if stale else len(lacking)
-    return Pending(len(lacking), at_most, increment, length.own, length.whole)
+    increment = None if stale else compare_rows(wanted, run.previous_rows(stage), lacking)
+    at_most = items.height if stale else lacking
+    return Pending(lacking, at_most, increment, length.own, length.whole)
 
 
 def _description_keys(run: StageRun, items: pl.DataFrame) -> list[str]:
@@ -170,8 +169,7 @@ def _unscored(run: StageRun, method: Method, rows: pl.DataFrame) -> set[str]:
     if not _is_fetched(run):
         return {stable_hash(prompt, answers, method.adapter) for prompt in rows["prompt"].to_list()}
     store = score_store(run, method)
-    keys = score_keys(rows["prompt"].to_list(), method.answer_form, answers, store)
-    return set(keys) - store.memo.known(keys)
+    return store.memo.missing(score_keys(rows["prompt"].to_list(), method.answer_form, answers, store))
 
 
 def description_tokens(run: StageRun) -> float:
