@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -168,3 +170,21 @@ def test_after_the_memo_of_vectors_was_deleted_current_ones_are_found_again(tmp_
     found = memo.find("ab")
     assert found["key"].to_list() == ["a"]
     np.testing.assert_array_equal(vectors_from_bytes(found["vector"]), vectors(["a"]))
+
+
+ADOPTER = """
+import sys
+import subprocess
+import sys
+from pathlib import Path
+from rallrec_pipeline.lake.memo import DESCRIPTIONS, Memo
+print(len(Memo(Path(sys.argv[1]), DESCRIPTIONS).known(f"k{n}" for n in range(100))))
+"""
+
+
+def test_processes_that_adopt_at_once_all_find_everything(tmp_path: Path) -> None:
+    for number in range(100):
+        part(tmp_path, "descriptions", f"{number:06d}", described({f"k{number}": "x"}))
+    command = [sys.executable, "-c", ADOPTER, str(tmp_path)]
+    adopters = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [process.communicate()[0].strip() for process in adopters] == ["100"] * 3
