@@ -21,8 +21,8 @@ from rallrec_pipeline.embeddings import text
 from rallrec_pipeline.embeddings.text import embed_texts
 from rallrec_pipeline.errors import ClusterError, ConfigError, ModelError
 from rallrec_pipeline.inference.score import ScoredPrompts, ScoreStore, score_missing_prompts
-from rallrec_pipeline.lake.llm_cache import SCORES, LLMCache
-from rallrec_pipeline.lake.vectors import VectorStore, vectors_of
+from rallrec_pipeline.lake.memo import DESCRIPTIONS, SCORES, VECTORS, Memo
+from rallrec_pipeline.lake.vectors import vectors_of
 from rallrec_pipeline.language_models.chunks import in_chunks
 from rallrec_pipeline.language_models.engines.ray_engine import RayEngine, actor_needs, connect, ray_engine, room
 from rallrec_pipeline.language_models.engines.ray_pool import ActorNeeds
@@ -81,7 +81,7 @@ def test_two_nodes_give_what_one_engine_gives_and_one_may_be_lost(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(text, "FLUSH_EVERY", 3)
+    monkeypatch.setattr(text, "CHUNK", 3)
     engine = ray_engine(settings, partial(load_watched, tmp_path, MODEL), model_path)
     try:
         found = described(engine, spec, tmp_path / "ray")
@@ -107,23 +107,23 @@ def test_two_nodes_give_what_one_engine_gives_and_one_may_be_lost(
     begun = Counter(call[2:] for call in calls(tmp_path) if call[0] == "begin")
     assert set(ended.values()) == {1} and ended.keys() == begun.keys() and len(ended) == 5
     assert sorted(begun.values()) == [1, 1, 1, 1, 2]  # only the lost chunk was begun again
-    keys = pl.concat(pl.read_parquet(part) for part in (tmp_path / "ray" / "cache" / "scores").glob("*.parquet"))["key"]
-    assert len(keys) == len(TITLES) and keys.is_unique().all()
+    kept = Memo(tmp_path / "ray", SCORES).find(scores.rows["input_hash"])
+    assert kept.height == len(TITLES)
 
 
 def described(engine: Engine, spec: DatasetSpec, lake: Path) -> pl.DataFrame:
-    limits = DescriptionSettings(batch_size=2, flush_every=2, max_new_tokens=12)
-    made = describe_items(ITEMS, spec, lambda: engine, LLMCache(lake, "descriptions"), limits, "model", 7, "run")
+    limits = DescriptionSettings(batch_size=2, max_new_tokens=12)
+    made = describe_items(ITEMS, spec, lambda: engine, Memo(lake, DESCRIPTIONS), limits, "model", 7, "run")
     return made.table.drop("created_at")
 
 
 def encoded(engine: Engine, lake: Path) -> np.ndarray[Any, Any]:
-    made = embed_texts(TITLES, TITLES, lambda: engine, VectorStore(lake, "small", "title"), "model", "run")
+    made = embed_texts(TITLES, TITLES, lambda: engine, Memo(lake, VECTORS), "model", "run")
     return vectors_of(made.table)
 
 
 def scored(engine: Engine, spec: DatasetSpec, lake: Path) -> ScoredPrompts:
-    store = ScoreStore(LLMCache(lake, "scores", SCORES), "model", "", "run", flush_every=2)
+    store = ScoreStore(Memo(lake, SCORES), "model", "", "run", flush_every=2)
     return score_missing_prompts(lambda: engine, PROMPTS, "rating", spec, store)
 
 
