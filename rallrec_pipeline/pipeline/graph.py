@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rallrec_pipeline.datasets.sources import source_state
+from rallrec_pipeline.datasets.raw_files import source_state
 from rallrec_pipeline.descriptions import RENDERER_VERSION
 from rallrec_pipeline.embeddings.text import ENCODER_VERSION
 from rallrec_pipeline.inference.score import SCORING_VERSION
