@@ -24,7 +24,8 @@ from movielens import MovieLens
 from peak import gflop_per_token, peak_gflops
 from rows import print_row
 
-from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine, resolve_dtype
+from rallrec_pipeline.language_models.dtypes import resolve_dtype
+from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.settings import TuningSettings, lake_root, load_settings
 
@@ -40,7 +41,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="optimizer steps that are timed, after one that is not")
     parser.add_argument("--batch", type=int, default=16, help="prompts of one step")
     parser.add_argument("--side", choices=("ours", "peer"), help="only this side, in this process")
-    parser.add_argument("--dtype", default=faster_dtype(), help="of the model, on both sides")
+    parser.add_argument("--dtype", default=resolve_dtype("auto"), help="of the model, on both sides")
     options = parser.parse_args()
     asked = (options.steps, options.batch, options.dtype)
     if options.side:
@@ -55,11 +56,6 @@ def main() -> None:
     name, notes = "LoRA step, share of the peak", {"of all prompt tokens": rates["ours"] * found["ours"]["work"] / peak}
     product = f"{options.dtype} matrix product"
     print_row(name, "useful GFLOP/s", useful, peak, product, PEAK_TARGET, notes=notes)
-
-
-def faster_dtype() -> str:
-    """What `model.dtype = "auto"` takes on this machine."""
-    return str(resolve_dtype("auto")).removeprefix("torch.")
 
 
 def run_side(side: str, steps: int, batch: int, dtype: str) -> dict[str, Any]:

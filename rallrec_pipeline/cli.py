@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from rallrec_pipeline.errors import ConfigError, RallrecError
-from rallrec_pipeline.settings import PROFILES, lake_root, load_settings
+from rallrec_pipeline.settings import PROFILES, Settings, lake_root, load_settings
 
 app = typer.Typer(help="Retrieval-augmented, LoRA-tuned LLM recommendation as Dagster assets.", no_args_is_help=True)
 console = Console(width=None if sys.stdout.isatty() else 120)
@@ -24,21 +24,36 @@ errors = Console(stderr=True)
 INTERRUPTED = 130
 MAX_REASONS = 12  # a reason may count fields, so there may be many
 
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        "--variant",
+        metavar="NAME",
+        help=f"{', '.join(PROFILES)}, or a file of your own: `variants/NAME.toml` in the lake.",
+    ),
+]
+
 
 @app.command()
 def run(
     dataset: Annotated[str, typer.Argument(help="A dataset that `rallrec datasets` lists.")],
-    profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = None,
+    profile: Profile = None,
     select: Annotated[str | None, typer.Option(help="Asset names, separated by commas; default: all.")] = None,
+    study: Annotated[str | None, typer.Option(help="A study instead: methods and variants side by side.")] = None,
 ) -> None:
-    """Materialize the assets of one dataset; what is up to date is left alone."""
+    """Materialize the assets of one dataset, or a study of it; what is up to date is left alone."""
     start = time.monotonic()
-    _check(dataset, profile)
+    settings = _check(dataset, profile, study)
+    if study and select:
+        raise ConfigError("--study and --select exclude each other: a study makes what it needs")
     from rallrec_pipeline.orchestration.jobs import materialize_dataset
+    from rallrec_pipeline.orchestration.resources import Project
 
+    project = Project(profile=profile or "")
     names = tuple(name.strip() for name in select.split(",")) if select else ()
     try:
-        summary = materialize_dataset(dataset, names)
+        summary = materialize_dataset(dataset, names, project, study)
     except KeyboardInterrupt:  # typer would leave without a word
         errors.print("rallrec: interrupted; run again to continue where it stopped")
         raise typer.Exit(INTERRUPTED) from None
@@ -47,13 +62,15 @@ def run(
         raise RallrecError(summary.error)
     if "evaluation_report" in summary.worked:
         report(dataset)
+    if study:
+        _study(dataset, study)
     if worked:
         console.print(f"{len(worked)} of {len(summary.worked)} stages did work: {', '.join(worked)}")
         console.print(_llm_work(summary.llm))
     else:
         what = f"up to date: {', '.join(names)}" if names else f"everything is up to date: {len(summary.worked)} stages"
         console.print(f"{what}, no work, no LLM call")
-    console.print(f"{time.monotonic() - start:.1f} s, profile {load_settings().profile}")
+    console.print(f"{time.monotonic() - start:.1f} s, profile {settings.profile}")
 
 
 @app.command()
@@ -93,7 +110,7 @@ def lineage(
     item_id: Annotated[str, typer.Argument(help="An item of it, as in the raw files.")],
     json: Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")] = False,
     at: Annotated[str | None, typer.Option(metavar="RUN_ID", help="The state that this run left behind.")] = None,
-    profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = None,
+    profile: Profile = None,
 ) -> None:
     """Print the chain of one item from its raw line to the predictions that used it."""
     from rallrec_pipeline.pipeline.lineage.chain import as_json, trace
@@ -110,7 +127,7 @@ def lineage(
 def status(
     dataset: Annotated[str | None, typer.Argument(help="A dataset; default: all that were ever made.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")] = False,
-    profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = None,
+    profile: Profile = None,
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure the model's speed here anew.")] = False,
 ) -> None:
     """Tell what is fresh, stale or missing, why, and about what it will cost to catch up; does no work.
@@ -145,7 +162,7 @@ def status(
 @app.command("check-model")
 def check_model(
     dataset: Annotated[str | None, typer.Argument(help="A dataset, whose own prompts are then counted.")] = None,
-    profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = None,
+    profile: Profile = None,
 ) -> None:
     """Check the model of the settings against this machine, without its weights, and tell every problem at once."""
     from rallrec_pipeline.pipeline.readiness import check_run_model
@@ -168,14 +185,16 @@ def check_model(
 @app.command()
 def engines(
     dataset: Annotated[str, typer.Argument(help="A dataset that has prompts.")],
-    profile: Annotated[str | None, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = None,
+    profile: Profile = None,
 ) -> None:
     """Tell which engine runs the LLM and why, and check on the dataset's prompts that both give the same answers."""
     from rallrec_pipeline.datasets.catalog import get_dataset
     from rallrec_pipeline.language_models.engines.choice import choose_engine
     from rallrec_pipeline.pipeline.context import StageRun
     from rallrec_pipeline.pipeline.engine_check import check_engines
+    from rallrec_pipeline.pipeline.graph import STAGES
     from rallrec_pipeline.pipeline.progress import Reporter
+    from rallrec_pipeline.pipeline.stage import everything, plan_stages
 
     def say(message: str) -> None:
         errors.print(message, markup=False, highlight=False, soft_wrap=True)
@@ -185,6 +204,7 @@ def engines(
     choice = choose_engine(settings.model)
     console.print(f"{choice.name} {choice.version}: {choice.reason}", markup=False, highlight=False)
     run = StageRun(lake_root(), dataset, settings, "", say, lambda what: Reporter(what, say))
+    run = everything(run, plan_stages(run, STAGES))
     problems = 0
     for name, found in check_engines(run):
         console.print(f"{name}: {found}", markup=False, highlight=False, soft_wrap=True)
@@ -230,7 +250,7 @@ def check(file: Annotated[Path, typer.Argument(metavar="FILE.toml", help="A data
     from rallrec_pipeline.datasets.checking.report import check_dataset
 
     lake = lake_root()
-    found = check_dataset(file, lake, load_settings().seed)
+    found = check_dataset(file, lake, load_settings().seeds.data)
     for mark, style, messages in (("✗", "red", found.problems), ("!", "yellow", found.warnings)):
         for message in messages:  # with text from the files, so never read as markup
             console.print(Text.assemble((mark, style), " ", message), soft_wrap=True)
@@ -295,16 +315,27 @@ def _figure(value: float | None) -> str:
     return f"{value:.1%}" if isinstance(value, float) else f"{value:,}"
 
 
-def _check(dataset: str, profile: str | None) -> None:
-    """Find the user's mistakes before anything heavy is imported."""
-    from rallrec_pipeline.datasets.catalog import get_dataset
+def _study(dataset: str, name: str) -> None:
+    """Print the report of a study and where its files lie."""
+    from rallrec_pipeline.evaluation.console import print_study
+    from rallrec_pipeline.lake.files import read_json
 
-    load_settings(profile)
-    get_dataset(dataset, lake_root())
-    if profile:
-        os.environ["RALLREC_PROFILE"] = profile  # the stages read it there
+    file = lake_root() / "reports" / dataset / f"study_{name}.json"
+    print_study(read_json(file), console, file)
+
+
+def _check(dataset: str, profile: str | None, study: str | None) -> Settings:
+    """Find the user's mistakes before anything heavy is imported; returns the settings."""
+    from rallrec_pipeline.datasets.catalog import get_dataset
+    from rallrec_pipeline.pipeline.studies import load_study, study_variants
+
+    settings, lake = load_settings(profile), lake_root()
+    get_dataset(dataset, lake)
+    if study:
+        study_variants(study, load_study(study, lake), profile, lake)
     if not os.environ.get("DAGSTER_HOME") and (Path.cwd() / "dagster.yaml").exists():
         os.environ["DAGSTER_HOME"] = str(Path.cwd())  # the UI then shows the runs of the command line
+    return settings
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Every setting of the pipeline, with the three profiles `demo`, `full` and `paper`.
+"""Every setting of the pipeline; profiles and variants are TOML files that are laid over the defaults.
 
-A stage takes only its own section, so a change of one section makes only its stage stale.
+A stage takes only its own section, so a change of one section makes only its stage stale. The built-in profiles are
+`profiles/*.toml`; a user's own variants lie in the lake, as `variants/*.toml`.
 The settings of one dataset (sources, k-core, split, words) are not here: see `datasets/catalog.py`.
 """
 
@@ -12,9 +13,9 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from rallrec_pipeline.errors import ConfigError
 
@@ -23,13 +24,29 @@ PromptForm = Literal["recent", "relevance", "sequential", "reranked"]
 Fact = Literal["item_mean", "user_mean"]
 TEMPLATE_GAP = re.compile(r"{(item|max_words|fields)}")
 RelevanceKind = Literal["text", "collaborative", "aligned"]
-WarmStartMode = Literal["off", "on", "compare"]
+MAX_SEED = 2**32 - 1  # the largest that all libraries take
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+
+_BUILT_IN = Path(__file__).parent / "profiles"
+PROFILES: tuple[str, ...] = tuple(sorted(path.stem for path in _BUILT_IN.glob("*.toml")))
+"""Names of the built-in profiles."""
+DEFAULT_PROFILE = "demo"
+VARIANT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Section(BaseModel):
     """Base of all sections: frozen, and strict about unknown names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SeedSettings(Section):
+    """Where chance comes from. Replicates change all but `data`, so that they are compared on the same test rows."""
+
+    data: Seed = Field(2025, description="Order of ratings, split, negatives, validation and test rows, intervals.")
+    sampling: Seed = Field(2025, description="Few-shot training samples, and what the LLM writes as descriptions.")
+    fits: Seed = Field(2025, description="LightGCN, projector, PCA, lists of the index, common-sense baselines.")
+    tuning: Seed = Field(2025, description="LoRA: first weights, order of the prompts, dropout.")
 
 
 class ModelSettings(Section):
@@ -69,8 +86,8 @@ class DescriptionSettings(Section):
     )
     max_words: int = Field(80, gt=0, description="Longest description, in words.")
     max_new_tokens: int = Field(112, gt=0, description="Generation stops here at the latest.")
-    temperature: float = Field(0.8, gt=0)
-    top_p: float = Field(0.9, gt=0, le=1)
+    temperature: float = Field(0.8, gt=0, description="Divides the logits: below 1 likely words get likelier.")
+    top_p: float = Field(0.9, gt=0, le=1, description="Words are drawn from the likeliest that have this share.")
     batch_size: int = Field(128, gt=0, description="Sequences that decode together.")
     flush_every: int = Field(256, gt=0, description="Finished rows are stored this often.")
 
@@ -98,39 +115,33 @@ class CollaborativeSettings(Section):
         "binary",
         description="`binary`: plain LightGCN (BPR). `signed`: edges carry the centred rating, which is fitted.",
     )
-    dimensions: int = Field(64, gt=0)
-    layers: int = Field(3, ge=0)
-    epochs: int = Field(100, gt=0)
-    learning_rate: float = Field(5e-3, gt=0)
-    batch_size: int = Field(8192, gt=0)
+    dimensions: int = Field(64, gt=0, description="Length of a vector.")
+    layers: int = Field(3, ge=0, description="Steps along the graph; a vector is the mean over 0 to this many (eq. 4).")
+    epochs: int = Field(100, gt=0, description="Passes over the interactions, at most.")
+    learning_rate: float = Field(5e-3, gt=0, description="Of Adam.")
+    batch_size: int = Field(8192, gt=0, description="Interactions of one optimizer step.")
     l2: float | None = Field(None, ge=0, description="None takes 1e-4 (`binary`) or 1e-2 (`signed`).")
     patience: int = Field(
         6, gt=0, description="Epochs without a better held-out score (`binary`: or a lower loss) before stopping."
-    )
-    warm_start: WarmStartMode = Field(
-        "off", description="`on`: start from the last run's weights. `compare`: a cold fit too, for the report."
     )
 
 
 class AlignmentSettings(Section):
     """Two-layer projector with symmetric InfoNCE (eq. 5, 6)."""
 
-    hidden: int = Field(256, gt=0)
-    temperature: float = Field(0.1, gt=0)
-    learning_rate: float = Field(1e-3, gt=0)
-    epochs: int = Field(200, gt=0)
+    hidden: int = Field(256, gt=0, description="Width of the layer between.")
+    temperature: float = Field(0.1, gt=0, description="Divides the cosines of InfoNCE.")
+    learning_rate: float = Field(1e-3, gt=0, description="Of AdamW.")
+    epochs: int = Field(200, gt=0, description="Passes over the items.")
     weight_decay: float = Field(1e-4, ge=0)
-    warm_start: WarmStartMode = Field(
-        "off", description="`on`: start from the last run's projector. `compare`: a cold fit too, for the report."
-    )
 
 
 class MixtureSettings(Section):
     """Weights of the parts of eq. 7; the papers weigh them equally."""
 
-    text: float = Field(1.0, ge=0)
-    collaborative: float = Field(1.0, ge=0)
-    aligned: float = Field(1.0, ge=0)
+    text: float = Field(1.0, ge=0, description="Weight of the text vectors.")
+    collaborative: float = Field(1.0, ge=0, description="Weight of the LightGCN vectors.")
+    aligned: float = Field(1.0, ge=0, description="Weight of the projected text vectors.")
     search: bool = Field(False, description="Choose the weights by neighbour AUC on validation.")
 
 
@@ -170,12 +181,12 @@ class PromptSettings(Section):
 class TuningSettings(Section):
     """LoRA tuning (paper: r=8, alpha=16, dropout 0.05, q_proj and v_proj, lr 1e-3, batch 256)."""
 
-    rank: int = Field(8, gt=0)
-    alpha: int = Field(16, gt=0)
-    dropout: float = Field(0.05, ge=0, lt=1)
-    modules: tuple[str, ...] = ("q_proj", "v_proj")
-    learning_rate: float = Field(1e-3, gt=0)
-    epochs: int = Field(5, gt=0)
+    rank: int = Field(8, gt=0, description="r: inner width of the adapter of a matrix.")
+    alpha: int = Field(16, gt=0, description="What an adapter adds is scaled by alpha / r.")
+    dropout: float = Field(0.05, ge=0, lt=1, description="Share of an adapter's inputs that is left out in training.")
+    modules: tuple[str, ...] = Field(("q_proj", "v_proj"), description="Matrices of each layer that get an adapter.")
+    learning_rate: float = Field(1e-3, gt=0, description="Highest learning rate.")
+    epochs: int = Field(5, gt=0, description="Passes over the prompts, at most.")
     patience: int = Field(2, gt=0, description="Epochs without a better validation AUC before stopping.")
     batch_size: int = Field(256, gt=0, description="Prompts of one optimizer step, by accumulation.")
     tokens_per_batch: int | None = Field(
@@ -187,7 +198,7 @@ class TuningSettings(Section):
     checkpoint_every: int = Field(
         10, ge=0, description="Optimizer steps between two checkpoints, where a killed run goes on; 0 writes none."
     )
-    cutoff_tokens: int = Field(2048, gt=0)
+    cutoff_tokens: int = Field(2048, gt=0, description="Most tokens of a tuning prompt; a longer one is an error.")
     history_weight: float = Field(0.0, ge=0, description="Loss weight of history answers (rating form).")
 
     def decisive(self) -> dict[str, Any]:
@@ -234,17 +245,70 @@ class RaySettings(Section):
 
 
 class AutomationSettings(Section):
-    """Sensors and the schedule; they are read when definitions are loaded, from the environment's profile."""
+    """What Dagster does by itself, and how; read when definitions are loaded, from the environment's profile."""
 
     refresh_cron: str = Field("0 3 * * 0", description="When the schedule refreshes all datasets (UTC).")
     sensor_interval_s: int = Field(60, gt=0, description="Shortest time between two looks at raw files.")
+    conditions: bool = Field(False, description="Give every stage a condition: Dagster then runs what has new inputs.")
+    executor: Literal["in_process", "multiprocess"] = Field(
+        "in_process", description="`multiprocess`: a process for each stage of a run that Dagster starts."
+    )
+
+
+MIXTURE = "mixture"
+"""The retriever by the variant's own mixture of eq. 7."""
+METHOD_NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+MethodName = Annotated[str, Field(pattern=METHOD_NAME)]
+
+
+class RetrieverSettings(Section):
+    """Which vectors choose the relevant history, and how much of it a prompt shows."""
+
+    parts: dict[RelevanceKind, float] = Field({}, description="Weights of eq. 7; without them those of `[mixture]`.")
+    k: int | None = Field(None, gt=0, description="History items in a prompt; None takes `retrieval.history_length`.")
+
+
+class AdapterSettings(Section):
+    """A LoRA adapter: which prompts it is tuned on. Another retriever of a method tunes no adapter again."""
+
+    retriever: MethodName = MIXTURE
+    forms: tuple[PromptForm, ...] = Field((), description="Prompt forms; without them those of `prompts.augmentation`.")
+    validation_form: PromptForm = Field("reranked", description="Prompt form of the validation rows.")
+
+
+class MethodSettings(Section):
+    """One way to ask the LLM; a row of the report."""
+
+    title: str = Field("", max_length=120, description="How the report calls it; without one it says what it is.")
+    retriever: MethodName = MIXTURE
+    prompt_form: PromptForm = Field("reranked", description="Which history, in which order.")
+    answer_form: AnswerForm | None = Field(None, description="None takes `prompts.answer_form`.")
+    facts: tuple[Fact, ...] | None = Field(
+        None, description="None takes `prompts.facts` where the answer form is that of `prompts`, else none."
+    )
+    adapter: MethodName | None = Field(None, description="The adapter laid over the model; None is zero-shot.")
+
+
+DEFAULT_RETRIEVERS = {MIXTURE: RetrieverSettings()}
+DEFAULT_ADAPTERS = {
+    "recent": AdapterSettings(forms=("recent",), validation_form="recent"),
+    "rallrec": AdapterSettings(),
+}
+DEFAULT_METHODS = {
+    "rallrec": MethodSettings(title="RALLRec: tuned, retrieved and reranked", adapter="rallrec"),
+    "recent": MethodSettings(title="tuned, recent history (no retrieval)", prompt_form="recent", adapter="recent"),
+    "zero_shot_rating": MethodSettings(answer_form="rating"),
+    "zero_shot_rating_recent": MethodSettings(prompt_form="recent", answer_form="rating"),
+    "zero_shot_yes_no": MethodSettings(answer_form="yes_no"),
+    "zero_shot_yes_no_recent": MethodSettings(prompt_form="recent", answer_form="yes_no"),
+}
 
 
 class Settings(Section):
-    """All sections of one profile."""
+    """All sections of one profile or variant. `seed = N` at the top of a file stands for all four seeds."""
 
-    profile: str
-    seed: int = 2025
+    profile: str = Field(description="Name of the profile or variant.")
+    seeds: SeedSettings = SeedSettings()
     protocol: str = Field("five_core", description="Which of a dataset's protocols is in force.")
     model: ModelSettings = ModelSettings()
     descriptions: DescriptionSettings = DescriptionSettings()
@@ -255,70 +319,99 @@ class Settings(Section):
     retrieval: RetrievalSettings = RetrievalSettings()
     index: IndexSettings = IndexSettings()
     prompts: PromptSettings = PromptSettings()
+    retrievers: dict[MethodName, RetrieverSettings] = Field(
+        DEFAULT_RETRIEVERS, description="Those in a file are added to the built-in ones, or replace them by name."
+    )
+    adapters: dict[MethodName, AdapterSettings] = Field(DEFAULT_ADAPTERS, description="As `retrievers`.")
+    methods: dict[MethodName, MethodSettings] = Field(DEFAULT_METHODS, description="As `retrievers`.")
+    only_methods: tuple[MethodName, ...] = Field((), description="Methods that are scored; without any, all.")
     tuning: TuningSettings = TuningSettings()
     scoring: ScoringSettings = ScoringSettings()
     ray: RaySettings = RaySettings()
     automation: AutomationSettings = AutomationSettings()
 
+    @field_validator("retrievers", "adapters", "methods", mode="after")
+    @classmethod
+    def _with_built_in(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        built_in: dict[str, Any] = {
+            "retrievers": DEFAULT_RETRIEVERS,
+            "adapters": DEFAULT_ADAPTERS,
+            "methods": DEFAULT_METHODS,
+        }
+        return {**built_in[str(info.field_name)], **given}
 
-_SMALL: dict[str, Any] = {
-    "collaborative": {"graph": "signed"},
-    "mixture": {"search": True},
-    "retrieval": {"history_length": 5},
-    "scoring": {"calibration": "platt"},
-}
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Settings:
+        for name, method in self.methods.items():
+            _require(f"methods.{name}: retriever", method.retriever, self.retrievers)
+            _require(f"methods.{name}: adapter", method.adapter, self.adapters)
+        for name, adapter in self.adapters.items():
+            _require(f"adapters.{name}: retriever", adapter.retriever, self.retrievers)
+        for name in self.only_methods:
+            _require("only_methods", name, self.methods)
+        return self
 
-PROFILES: dict[str, dict[str, Any]] = {
-    "demo": _SMALL
-    | {
-        "descriptions": {"max_words": 40, "max_new_tokens": 48},
-        "prompts": {
-            "answer_form": "rating",
-            "facts": ["item_mean"],
-            "train_samples": 256,
-            "validation_samples": 200,
-            "test_samples": 1000,
-        },
-        "tuning": {"epochs": 1, "batch_size": 16, "history_weight": 0.1},
-    },
-    "full": _SMALL
-    | {
-        "prompts": {"answer_form": "rating", "facts": ["item_mean"], "train_samples": 1024},
-        "tuning": {"epochs": 1, "batch_size": 16, "history_weight": 0.1},
-    },
-    "paper": {
-        "protocol": "published",
-        "model": {
-            "source": "meta-llama/Llama-3.1-8B-Instruct",
-            "name": "llama-3.1-8b-instruct",
-            "dtype": "bfloat16",
-            "load_in_8bit": True,
-            "engine": "vllm",
-            "tokens_per_batch": 32768,
-        },
-        "tuning": {"tokens_per_batch": 4096},  # activations of all layers are kept until the backward pass
-        "scoring": {"flush_every": 1024},  # chunks that fill such batches
-    },
-}
+    @model_validator(mode="before")
+    @classmethod
+    def _one_seed_is_four(cls, values: Any) -> Any:
+        return _with_four_seeds(values) if isinstance(values, Mapping) else values
 
 
-def load_settings(profile: str | None = None, overrides: Path | None = None) -> Settings:
-    """Settings of `profile` (default: RALLREC_PROFILE or `demo`), overlaid by a TOML file.
+def load_settings(
+    name: str | None = None,
+    *,
+    lake: Path | None = None,
+    overrides: Path | None = None,
+    above: Sequence[tuple[Path, Mapping[str, Any]]] = (),
+    called: str | None = None,
+) -> Settings:
+    """Settings of the profile or variant `name` (default: RALLREC_PROFILE or `demo`), overlaid by a TOML file.
 
-    `overrides` defaults to RALLREC_SETTINGS when that is set. Raises ConfigError.
+    A variant is the file `variants/<name>.toml` of the `lake` (default: `lake_root()`). It holds what differs from its
+    `base`, another variant or profile (default: `demo`). `overrides` defaults to RALLREC_SETTINGS when that is set.
+    Overlays in `above` (of a study, each with the file that it is from) lie on top of all; what comes of it is
+    `called` so. Raises ConfigError.
     """
-    name = profile or os.environ.get("RALLREC_PROFILE") or "demo"
-    if name not in PROFILES:
-        raise ConfigError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
-    values: dict[str, Any] = {"profile": name, **PROFILES[name]}
+    name = name or os.environ.get("RALLREC_PROFILE") or DEFAULT_PROFILE
+    layers = _layers(name, lake or lake_root())
     path = overrides or (Path(p) if (p := os.environ.get("RALLREC_SETTINGS")) else None)
     if path is not None:
-        values = _merge(values, _read_toml(path))
+        layers.append((path, _read_layer(path)))
+    layers += [(path, _with_four_seeds(layer)) for path, layer in above]
+    values: dict[str, Any] = {"profile": called or name}
+    for _, layer in layers:
+        values = _merge(values, layer)
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {plain_problem(e, Settings)}" for e in error.errors())
-        raise ConfigError(f"settings of profile {name!r} ({path or 'built in'}): {problems}") from error
+        problems = "; ".join(_located(problem, layers) for problem in error.errors())
+        raise ConfigError(f"settings of {called or name!r}: {problems}") from error
+
+
+def _require(where: str, name: str | None, known: Mapping[str, object]) -> None:
+    """Raises ValueError when a file names what it does not define."""
+    if name is not None and name not in known:
+        close = get_close_matches(name, known, 1)
+        meant = f", did you mean {close[0]!r}?" if close else f": there are {', '.join(known)}"
+        raise ValueError(f"{where} {name!r} does not exist{meant}")
+
+
+def known_variants(lake: Path) -> list[str]:
+    """Names of the built-in profiles and of the variants in `lake`, sorted."""
+    return sorted({*PROFILES, *_own_variants(lake)})
+
+
+def essential(value: Any) -> Any:
+    """JSON-able form of `value` in which sections lack the fields that hold their default.
+
+    So a new field with a default, or a default written out, changes no hash of it. Takes a pydantic model, a scalar,
+    or mappings, tuples and lists of such values. Two models of one class have the same form only when they are equal.
+    """
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_defaults=True)
+    if isinstance(value, Mapping):
+        return {key: essential(part) for key, part in value.items()}
+    return [essential(part) for part in value] if isinstance(value, tuple | list) else value
 
 
 def plain_problem(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
@@ -347,11 +440,87 @@ def lake_root() -> Path:
     return Path(os.environ.get("RALLREC_LAKE") or "data_lake").resolve()
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def _layers(name: str, lake: Path, above: tuple[str, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
+    """The files that make `name`, the lowest first; `above` are the variants that it is a base of."""
+    if name in above:
+        raise ConfigError(f"variants that are each other's base: {' -> '.join((*above, name))}: change one `base`")
+    path = _variant_file(name, lake, f"base of {above[-1]!r}: " if above else "")
+    values = _read_layer(path)
+    if name in PROFILES:
+        return [(path, values)]
+    base = values.pop("base", DEFAULT_PROFILE)
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: base: it must be the name of a profile or variant")
+    return [*_layers(base, lake, (*above, name)), (path, values)]
+
+
+def _variant_file(name: str, lake: Path, where: str) -> Path:
+    """The file of a profile or variant; a complaint starts with `where` it was named."""
+    own = _own_variants(lake)
+    if name in own and name in PROFILES:
+        raise ConfigError(f"{where}{name!r} is a built-in profile and the file {own[name]} too: rename the file")
+    if name in PROFILES:
+        return _BUILT_IN / f"{name}.toml"
+    if name in own:
+        return own[name]
+    if not VARIANT_NAME.fullmatch(name):
+        raise ConfigError(f"{where}the name of a variant is up to 64 letters, digits, - and _, not {name[:80]!r}")
+    known = known_variants(lake)
+    close = get_close_matches(name, known)
+    meant = f", did you mean {' or '.join(close)}?" if close else ":"
+    raise ConfigError(
+        f"{where}unknown profile or variant {name!r}{meant} known are {', '.join(known)}; "
+        f"your own are files {lake / 'variants' / '<name>.toml'}"
+    )
+
+
+def _own_variants(lake: Path) -> dict[str, Path]:
+    """The user's variants by name; a file with another sort of name is none."""
+    files = sorted((lake / "variants").glob("*.toml"))
+    return {path.stem: path for path in files if VARIANT_NAME.fullmatch(path.stem)}
+
+
+def _read_layer(path: Path) -> dict[str, Any]:
+    """The overlay in a TOML file, with its seeds by name."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"cannot read the settings file {path}: {error}") from error
+    if "profile" in values:
+        raise ConfigError(f"{path}: profile: it cannot be set in a file, its value is the name that was asked for")
+    try:
+        return _with_four_seeds(values)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _with_four_seeds(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with `seed = N` spelled out as four; those that `[seeds]` names besides go first.
+
+    Raises ValueError when it is no seed.
+    """
+    rest = dict(values)
+    named = rest.get("seeds", {})
+    if "seed" not in rest or not isinstance(named, Mapping):
+        return rest
+    seed = rest.pop("seed")
+    if type(seed) is not int or not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"seed: it must be a whole number from 0 to {MAX_SEED}")
+    return rest | {"seeds": {**dict.fromkeys(SeedSettings.model_fields, seed), **named}}
+
+
+def _located(problem: Mapping[str, Any], layers: Sequence[tuple[Path, Mapping[str, Any]]]) -> str:
+    """A problem of the settings, after the key and the uppermost file that sets it."""
+    files = [path for path, values in layers if _sets(values, problem["loc"])]
+    place = ".".join(map(str, problem["loc"]))
+    return ": ".join([*map(str, files[-1:]), *([place] if place else []), plain_problem(problem, Settings)])
+
+
+def _sets(values: Any, place: Sequence[object]) -> bool:
+    """Whether an overlay holds what is at `place`, be it as a part of a list."""
+    if not place or not isinstance(values, Mapping):
+        return True
+    return place[0] in values and _sets(values[place[0]], place[1:])
 
 
 def _merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:

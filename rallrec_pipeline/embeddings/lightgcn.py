@@ -2,15 +2,11 @@
 
 Only training interactions may enter. A tenth of them is held out to choose the epoch, and comes back into the
 graph when the final vectors are read off.
-
-A fit may start from the weights of an earlier one. The state of its optimiser is not kept: Adam's averages are made
-anew within some ten steps, they would be of rows and a loss that have changed since, and they are twice the size of the
-weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,7 +22,11 @@ from rallrec_pipeline.embeddings.graph import (
     propagate,
     user_means,
 )
-from rallrec_pipeline.embeddings.lightgcn_trainer import Trainer, UnratedItems, best_device, pairwise_loss
+from rallrec_pipeline.embeddings.lightgcn_trainer import (
+    Trainer,
+    UnratedItems,
+    pairwise_loss,
+)
 from rallrec_pipeline.errors import DataError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from rallrec_pipeline.settings import CollaborativeSettings
 
-Progress = Callable[[int, int, str], None]
+Progress = Callable[[int, int], None]
 
 RECALL_AT = 20
 RECALL_USERS = 2000  # users with held-out items that recall is measured on, at most
@@ -58,40 +58,23 @@ class Ratings:
 
 
 @dataclass(frozen=True)
-class WarmStart:
-    """`weights` (k, d) float32 that `rows` (k,) of a fit (users, then items) start from; the others start at random."""
-
-    rows: NDArray[np.int64]
-    weights: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
 class LightGCNResult:
-    """`weights` (n_users + n_items, d) float32 of the best epoch, and what is read off them with all edges.
+    """`weights` (n_users + n_items, d) float32 of the best epoch; `item_vectors` (n_items, d) float32 with all edges.
 
-    `item_vectors` (n_items, d) and `user_vectors` (n_users, d) are float32. `losses` and `scores` have one entry per
-    epoch; `metric` says what `scores` are on the held-out training interactions: `recall@20` (binary), or `correlation`
-    with the centred ratings (signed). `start_score` is that of the weights a warm start began with.
+    `losses` and `scores` have one entry per epoch; `metric` says what `scores` are on the held-out training
+    interactions: `recall@20` (binary), or `correlation` with the centred ratings (signed).
     """
 
     item_vectors: NDArray[np.float32]
-    user_vectors: NDArray[np.float32]
     weights: NDArray[np.float32]
     losses: list[float]
     scores: list[float]
     metric: str
-    start_score: float | None = None
 
     @property
     def best_epoch(self) -> int:
-        """Number of epochs behind the vectors; 0 where no epoch of a warm start was better than its start."""
-        return _best_epoch(self.scores, self.start_score)
-
-    @property
-    def best_score(self) -> float:
-        """The score that chose the epoch."""
-        epoch = self.best_epoch
-        return self.scores[epoch - 1] if epoch or self.start_score is None else self.start_score
+        """Number of epochs behind the vectors."""
+        return int(np.argmax(self.scores)) + 1
 
 
 def train_lightgcn(
@@ -99,7 +82,7 @@ def train_lightgcn(
     settings: CollaborativeSettings,
     seed: int,
     progress: Progress | None = None,
-    start: WarmStart | None = None,
+    start: NDArray[np.float32] | None = None,
 ) -> LightGCNResult:
     """Fit on training interactions; stop by a score on some held out of them (`held_out_edges`).
 
@@ -108,9 +91,9 @@ def train_lightgcn(
 
     `binary`: edges of weight 1, BPR against items the user has not rated. `signed`: edges carry the rating minus
     the user's mean and are normalised by the root of absolute degrees; the dot product is fitted to that centred
-    rating, so that items are close which the same users rate alike. `progress(done, total, note)` is called once
-    per epoch. Items without training interactions get a zero vector. With a warm `start` the starting weights are
-    scored too, and stay where no epoch is better. Raises DataError without interactions.
+    rating, so that items are close which the same users rate alike. `progress(done, total)` is called once per epoch.
+    Items without training interactions get a zero vector. `start` (n_users + n_items, d) are weights to begin with;
+    they are drawn at random where it is None. Raises DataError without interactions.
     """
     if not len(ratings.users):
         raise DataError("LightGCN has no training interactions: check the k-core and the split of the dataset")
@@ -121,76 +104,22 @@ def train_lightgcn(
     judge = _judge(settings.graph, inner, edges[held], n_users, n_items)
     losses: list[float] = []
     found: list[tuple[float, ...]] = []
-    at_start = judge(trainer.vectors()) if start else None
-    best = trainer.weights.clone()
+    best = trainer.weights
     for epoch in range(1, settings.epochs + 1):
         losses.append(trainer.epoch())
         found.append(judge(trainer.vectors()))
-        best_epochs = _best_epochs(found, at_start)
+        best_epochs = np.argmax(found, axis=0) + 1  # by each figure of the judge
         if best_epochs[0] == epoch:
             best = trainer.weights.clone()
         if progress:
-            progress(epoch, settings.epochs, f"loss {losses[-1]:.4f}, held-out score {found[-1][0]:.4f}")
-        if epoch - max(best_epochs) >= settings.patience:
+            progress(epoch, settings.epochs)
+        if epoch - best_epochs.max() >= settings.patience:
             break
-    scores, start_score = [score for score, *_ in found], None if at_start is None else at_start[0]
-    return read_off(ratings, settings, best.cpu().numpy(), losses, scores, start_score)
-
-
-def read_off(
-    ratings: Ratings,
-    settings: CollaborativeSettings,
-    weights: NDArray[np.float32],
-    losses: list[float],
-    scores: list[float],
-    start_score: float | None,
-) -> LightGCNResult:
-    """The result that chosen `weights` (n_users + n_items, d) give with all edges, held-out ones included."""
-    import torch
-
-    n_users, n_items, device = len(ratings.user_ids), len(ratings.item_ids), best_device()
-    matrix = adjacency(ratings.edges(settings.graph), n_users, n_items, device)
-    vectors = propagate(matrix, torch.from_numpy(weights).to(device), settings.layers).cpu().numpy()
-    vectors[n_users + np.setdiff1d(np.arange(n_items), ratings.items)] = 0
+    whole = adjacency(edges, n_users, n_items, trainer.device)
+    vectors = propagate(whole, best, settings.layers)[n_users:].cpu().numpy()
+    vectors[np.setdiff1d(np.arange(n_items), ratings.items)] = 0
     metric = "correlation" if settings.graph == "signed" else f"recall@{RECALL_AT}"
-    return LightGCNResult(vectors[n_users:], vectors[:n_users], weights, losses, scores, metric, start_score)
-
-
-def warm_start(
-    weights: NDArray[np.float32],
-    users: Sequence[str],
-    items: Sequence[str],
-    ratings: Ratings,
-    forgotten: Collection[str] = (),
-) -> WarmStart:
-    """Rows of earlier `weights` (of `users`, then `items`) for the ids of `ratings`, without the items `forgotten`."""
-    old_users, new_users = _matched(users, ratings.user_ids, ())
-    old_items, new_items = _matched(items, ratings.item_ids, frozenset(forgotten))
-    rows = np.concatenate([new_users, new_items + len(ratings.user_ids)])
-    return WarmStart(rows, weights[np.concatenate([old_users, old_items + len(users)])])
-
-
-def _matched(
-    old: Sequence[str], new: Sequence[str], without: Collection[str]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places in `old` and in `new` of the ids that are in both, and not in `without`."""
-    place = {name: row for row, name in enumerate(old) if name not in without}
-    pairs = [(place[name], row) for row, name in enumerate(new) if name in place]
-    both = np.array(pairs, np.int64).reshape(-1, 2)
-    return both[:, 0], both[:, 1]
-
-
-def _best_epochs(found: Sequence[tuple[float, ...]], at_start: tuple[float, ...] | None) -> list[int]:
-    """`_best_epoch` by each figure of a judge."""
-    figures = list(zip(*found, strict=True))
-    starts: Sequence[float | None] = at_start or [None] * len(figures)
-    return [_best_epoch(scores, start) for scores, start in zip(figures, starts, strict=True)]
-
-
-def _best_epoch(scores: Sequence[float], start_score: float | None) -> int:
-    """The first epoch with the best score, counted from 1; 0 is the start, where it has a score."""
-    best = int(np.argmax(scores)) + 1 if scores else 0
-    return 0 if start_score is not None and (not scores or start_score >= scores[best - 1]) else best
+    return LightGCNResult(vectors, best.cpu().numpy(), losses, [score for score, *_ in found], metric)
 
 
 def _judge(

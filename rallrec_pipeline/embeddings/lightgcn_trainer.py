@@ -17,7 +17,6 @@ from rallrec_pipeline.embeddings.graph import Edges, adjacency, propagate
 if TYPE_CHECKING:
     import torch
 
-    from rallrec_pipeline.embeddings.lightgcn import WarmStart
     from rallrec_pipeline.settings import CollaborativeSettings
 
 INIT_DEVIATION = 0.1
@@ -34,7 +33,7 @@ class Trainer:
         n_items: int,
         settings: CollaborativeSettings,
         rng: np.random.Generator,
-        start: WarmStart | None = None,
+        start: NDArray[np.float32] | None = None,
     ) -> None:
         import torch
 
@@ -42,9 +41,7 @@ class Trainer:
         self.device = best_device()
         self.matrix = adjacency(edges, n_users, n_items, self.device)
         drawn = rng.standard_normal((n_users + n_items, settings.dimensions)).astype(np.float32) * INIT_DEVIATION
-        if start:
-            drawn[start.rows] = start.weights
-        self.weights = torch.from_numpy(drawn).to(self.device)
+        self.weights = torch.from_numpy(drawn if start is None else start.astype(np.float32)).to(self.device)
         self.optimizer = torch.optim.Adam([self.weights], settings.learning_rate, fused=True)
         self.l2 = DEFAULT_L2[settings.graph] if settings.l2 is None else settings.l2
         self.users = torch.from_numpy(edges.users).to(self.device)

@@ -34,24 +34,31 @@ def print_report(report: Report, console: Console, paths: Mapping[str, Path] | N
         console.print(
             Text(f"RALLRec in its paper, on {report['paper']['title']} (their own data, split and model): {figures}")
         )
-    for line in _warm_start(report):
-        console.print(Text(line))
     for name, path in (paths or {}).items():
         console.print(Text(f"{name}: {path}"), soft_wrap=True)
 
 
-def _warm_start(report: Report) -> list[str]:
-    """What warm starts came to, one line for each kind of vectors that was fitted cold as well."""
-    lines = []
-    for kind, fits in report.get("warm_start", {}).items():
-        cold, warm = fits["cold"], fits["warm"]
-        lines.append(
-            f"Warm start of the {kind} vectors: {warm['epochs']} epochs in {duration(warm['seconds'])} (cold:"
-            f" {cold['epochs']} in {duration(cold['seconds'])}), {fits['score']} {number(warm['score'], 4)}"
-            f" ({number(cold['score'], 4)}), neighbour AUC {number(warm['neighbour_auc'], 4)}"
-            f" ({number(cold['neighbour_auc'], 4)})"
-        )
-    return lines
+def print_study(report: Report, console: Console, path: Path) -> None:
+    """Print the methods of a study beside their difference to its reference, and where the files lie."""
+    reference = report["methods"][report["reference"]]["title"]
+    caption = f"n = {report['n_test']:,} test rows, the same for all; differences to: {reference}"
+    table = Table(title=Text(f"{report['title']}\n{report['dataset_title']} ({report['profile']})"), caption=caption)
+    table.add_column("Method", overflow="fold")
+    for name in ("AUC", "Log loss", "AUC difference", "p"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for method, figures in report["methods"].items():
+        found = report["paired"].get(method, {}).get("auc")
+        told = ["", ""]
+        if found is not None:
+            told = [f"{found['difference']:+.4f} ± {found['se']:.4f}", number(found["p_value"], 3)]
+        cells = [with_error(figures[name], figures[f"{name}_se"]) for name in ("auc", "log_loss")]
+        table.add_row(Text(figures["title"]), *cells, *told)
+    console.print(table)
+    made = report["provenance"]
+    console.print(
+        f"variants: {len(made['variants'])}; results: {made['results']}, of which distinct: {made['distinct_results']}"
+    )
+    console.print(Text(f"figures: {path}"), soft_wrap=True)
 
 
 def _table(report: Report) -> Table:

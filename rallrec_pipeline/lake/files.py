@@ -22,14 +22,15 @@ FULL_DISK = ("No space left on device", "Disk quota exceeded", "StorageFull")
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; on success it is fsynced and renamed to `path`.
 
-    Works for a file and for a folder. On any error, Ctrl-C included, nothing is left behind.
+    Works for a file, a folder and a link. On any error, Ctrl-C included, nothing is left behind.
     Raises DataError when the disk is full or the place is not writable.
     """
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        _sync(temporary)
+        if not temporary.is_symlink():  # what a link leads to is on disk already
+            _sync(temporary)
         _replace(temporary, path)
         _sync(path.parent)
     except Exception as error:
@@ -72,7 +73,7 @@ def file_sha256(path: Path) -> str:
 
 
 def _replace(temporary: Path, path: Path) -> None:
-    if temporary.is_dir() and path.is_dir():  # a folder cannot be renamed over a full one
+    if path.is_dir() and not path.is_symlink():  # nothing can be renamed over a folder that is not empty
         old = path.with_name(f".{path.name}.{uuid4().hex[:8]}.old")
         try:
             os.replace(path, old)
@@ -96,7 +97,7 @@ def _sync(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

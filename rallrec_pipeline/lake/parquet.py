@@ -12,14 +12,14 @@ from rallrec_pipeline.lake.shards import shard_files, write_shards
 from rallrec_pipeline.lake.tables import Table
 
 
-def write_table(frame: pl.DataFrame, table: Table, lake: Path, dataset: str) -> Path:
-    """Check `frame` against `table` (columns, dtypes, unique key) and write it atomically.
+def write_table(frame: pl.DataFrame, table: Table, root: Path, dataset: str, previous: Path | None = None) -> Path:
+    """Check `frame` against `table` (columns, dtypes, unique key) and write it atomically below `root`.
 
-    Of a table in shards each shard is replaced atomically, and only where its rows have changed.
+    Of a table in shards those whose rows are the same below `previous` are taken over from there.
     Raises DataError that says found and expected.
     """
     checked = check_schema(frame, table, dataset)
-    path = table.file(lake, dataset)
+    path = table.file(root, dataset)
     if table.wide:
         write_shards(checked, path, table.key[0], table.wide)
         return path
@@ -28,33 +28,33 @@ def write_table(frame: pl.DataFrame, table: Table, lake: Path, dataset: str) -> 
     return path
 
 
-def read_table(table: Table, lake: Path, dataset: str) -> pl.DataFrame:
-    """The whole table; the rows of one in shards come in no particular order.
+def read_table(table: Table, root: Path, dataset: str) -> pl.DataFrame:
+    """The whole table below `root`, a result's folder or the lake; one in shards has its rows in no particular order.
 
     Raises StaleArtefactError when it was never made, or by a version that knew fewer columns, DataError when its file
     is damaged.
     """
     try:
-        frame = scan_table(table, lake, dataset).collect()
+        frame = scan_table(table, root, dataset).collect()
     except pl.exceptions.PolarsError as error:
-        path, reason = table.file(lake, dataset), str(error).partition("\n")[0]
+        path, reason = table.file(root, dataset), str(error).partition("\n")[0]
         raise DataError(
-            f"{path} is damaged ({reason}): delete it and run `rallrec run {dataset} --select {table.name}`"
+            f"{path} is damaged ({reason}): delete it and run `rallrec run {dataset} --select {table.stage}`"
         ) from error
     if missing := [name for name in table.columns if name not in frame.columns]:
         raise StaleArtefactError(
             f"{table.name} of {dataset!r} is of an older version, without {', '.join(missing)}: "
-            f"run `rallrec run {dataset} --select {table.name}` first"
+            f"run `rallrec run {dataset} --select {table.stage}` first"
         )
     return frame
 
 
-def scan_table(table: Table, lake: Path, dataset: str) -> pl.LazyFrame:
+def scan_table(table: Table, root: Path, dataset: str) -> pl.LazyFrame:
     """The table, lazily. Raises StaleArtefactError when it was never made."""
-    path = table.file(lake, dataset)
-    if not table.exists(lake, dataset):
+    path = table.file(root, dataset)
+    if not table.exists(root, dataset):
         raise StaleArtefactError(
-            f"{table.name} of {dataset!r} is missing ({path}): run `rallrec run {dataset} --select {table.name}` first"
+            f"{table.name} of {dataset!r} is missing ({path}): run `rallrec run {dataset} --select {table.stage}` first"
         )
     return pl.scan_parquet(shard_files(path) if table.wide else path)
 

@@ -1,7 +1,8 @@
-"""Bounded history: superseded records go, and with them what nothing refers to any more.
+"""Bounded history: what no ref leads to any more goes.
 
-Raw files and models are never removed. Caches are emptied first, then files, then records: after a crash the records
-that were to go still tell the next prune what went with them.
+Marked is what the refs that stay name, and everything that it was made from; the rest is swept. Every variant's own ref
+stays, and of the history of a dataset as much as the options keep. Raw files and models are never removed. Caches are
+emptied first, then results, then the history: after a crash the refs that were to go still tell the next prune.
 """
 
 from __future__ import annotations
@@ -17,40 +18,32 @@ from pathlib import Path
 import polars as pl
 
 from rallrec_pipeline.errors import ConfigError, DataError
-from rallrec_pipeline.lake.compaction import Keep, compact_cache
-from rallrec_pipeline.lake.history import remove_records
-from rallrec_pipeline.lake.leftovers import size_of, superseded_adapters, superseded_outputs, temporary_files
+from rallrec_pipeline.lake.compaction import compact_cache
+from rallrec_pipeline.lake.leftovers import changed, is_temporary, size_of, temporary_files
 from rallrec_pipeline.lake.llm_cache import DESCRIPTIONS, SCORES, LLMCache
 from rallrec_pipeline.lake.locks import LLM, lake_lock
-from rallrec_pipeline.lake.provenance import Sidecar
-from rallrec_pipeline.lake.references import (
-    Limit,
-    References,
-    find_references,
-    recorded_datasets,
-    row_keys,
-    unreadable_records,
-)
+from rallrec_pipeline.lake.marks import mark, row_keys
+from rallrec_pipeline.lake.store import Record, Ref, recorded_datasets
 from rallrec_pipeline.lake.vectors import CACHED
 
-KEEP = 5  # records of an artefact that stay when nothing else is asked for
-UNCLAIMED_DAYS = 30  # how long results stay that no finished run has used: one that was broken off may come back
+KEEP = 5  # entries of a dataset's history that stay when nothing else is asked for
+UNCLAIMED_DAYS = 30  # how long stays what no finished run has used: one that was broken off may come back
 
 
 @dataclass(frozen=True)
 class PruneOptions:
-    """What may go: records beyond the newest `keep` of an artefact that are `older_than` days; None sets no limit."""
+    """What may go: what only runs beyond the newest `keep` of a dataset left behind, `older_than` days ago."""
 
     keep: int | None = None
     older_than: float | None = None
     dry_run: bool = False
 
-    def limit(self, now: datetime) -> Limit:
-        """The records that stay."""
-        if self.older_than is not None and not math.isfinite(self.older_than):
-            raise ConfigError(f"--older-than is {self.older_than}: give a number of days")
+    def keeps(self, number: int, ref: Ref, now: datetime) -> bool:
+        """Whether what a run left behind stays, the `number`-th newest of its dataset from zero."""
         keep = KEEP if self.keep is None and self.older_than is None else self.keep
-        return Limit(keep, None if self.older_than is None else _ago(now, self.older_than))
+        if number == 0 or (keep is not None and number < keep):
+            return True
+        return self.older_than is not None and ref.at >= _ago(now, self.older_than)
 
 
 @dataclass
@@ -109,35 +102,31 @@ class _Pruning:
 
     def __init__(self, lake: Path, datasets: Sequence[str], options: PruneOptions, now: datetime) -> None:
         self.lake, self.datasets, self.options, self.now = lake, datasets, options, now
-        self.limit = options.limit(now)
-        self.oldest = self.limit.after or _ago(now, UNCLAIMED_DAYS)  # results without use that are older go
-        self.references: References = find_references(lake, self.limit, datasets)
+        days = UNCLAIMED_DAYS if options.older_than is None else options.older_than
+        self.oldest = _ago(now, days)  # what nothing refers to and is older goes
+        self.marks = mark(lake, datasets, lambda number, ref: options.keeps(number, ref, now))
         self.pruned = Pruned()
 
     def run(self) -> Pruned:
-        """Remove what may go; of what a record refers to that cannot be read nothing is known, so all of it stays."""
-        unreadable = unreadable_records(self.lake)
-        if unreadable:
-            self.pruned.notes.append(f"only temporary files go: cannot read {', '.join(map(str, unreadable))}")
+        """Remove what may go; of what a record refers to that cannot be read nothing is known, so caches stay then."""
+        if self.marks.unreadable:
+            names = ", ".join(str(path) for path in self.marks.unreadable)
+            self.pruned.notes.append(f"caches were left alone: cannot read {names}")
         else:
-            self._superseded()
+            self._caches()
+            for path in self._adapters():
+                self._remove("cache/adapters", path)
+        for record in self.marks.gone:
+            self._remove("results", record.folder(self.lake))
+        for path in self.marks.gone_refs:
+            self._remove("history", path)
         for path in temporary_files(self.lake, self.now):
             self._remove("temporary files", path)
         return self.pruned
 
-    def _superseded(self) -> None:
-        self._caches()
-        for path in superseded_adapters(self.lake, self.datasets, self.references, self.oldest):
-            self._remove("cache/adapters", path)
-        for path in superseded_outputs(self.lake, self.datasets, self.references, self.limit):
-            self._remove("outputs that no record names", path)
-        for path in self._rows_files():
-            self._remove("per-row provenance", path, rows=_height(path))
-        self._records()
-
-    def _remove(self, kind: str, path: Path, rows: int = 0) -> None:
+    def _remove(self, kind: str, path: Path) -> None:
         files, size = size_of(path)
-        self.pruned.add(kind, files, rows, size)
+        self.pruned.add(kind, files, size=size)
         if self.options.dry_run:
             return
         if path.is_dir():
@@ -145,28 +134,30 @@ class _Pruning:
         else:
             path.unlink()
 
-    def _records(self) -> None:
-        artefacts: dict[Path, list[tuple[Path, Sidecar]]] = {}
-        for stored in self.references.gone:
-            self.pruned.add("records", 1, size=stored.path.stat().st_size)
-            artefacts.setdefault(stored.path.parent, []).append((stored.path, stored.record))
-        for records in () if self.options.dry_run else artefacts.values():
-            remove_records(records)
-
-    def _rows_files(self) -> Iterator[Path]:
-        """Per-row provenance that no record which stays names."""
-        named = self.references.rows_files()
+    def _adapters(self) -> Iterator[Path]:
+        """Finished adapters that no result which stays was made of: superseded ones, and others that are old."""
+        used, superseded = (
+            {key for record in records if record.stage == "lora_adapter" for key in _adapter_keys(record)}
+            for records in (self.marks.kept, self.marks.gone)
+        )
+        oldest = datetime.fromisoformat(self.oldest).timestamp()
         for dataset in self.datasets:
-            for path in sorted((self.lake / "provenance" / dataset / "rows").glob("*/*.parquet")):
-                if path.relative_to(self.lake).as_posix() not in named:
+            for path in sorted((self.lake / "cache" / "adapters" / dataset).glob("*/*")):
+                unused = path.name not in used and not is_temporary(path.name)
+                if unused and (path.name in superseded or changed(path) < oldest):
                     yield path
 
     def _caches(self) -> None:
-        try:
-            keep = self._keep()
-        except DataError as error:  # what it refers to is unknown
-            self.pruned.notes.append(f"caches were left alone: {error}")
-            return
+        used, superseded = row_keys(self.lake, self.marks.kept), row_keys(self.lake, self.marks.gone)
+        young = self.options.older_than is not None
+
+        def keep(rows: pl.DataFrame) -> pl.Series:
+            """In use, or too young; without a limit in days, what is superseded now is never too young."""
+            recent = pl.col("created_at") >= self.oldest
+            if not young:
+                recent &= ~pl.col("key").is_in(superseded.implode())
+            return rows.select(pl.col("key").is_in(used.implode()) | recent.fill_null(True)).to_series()
+
         for cache in self._all_caches():
             try:
                 done = compact_cache(cache, keep, self.options.dry_run)
@@ -177,37 +168,16 @@ class _Pruning:
                 kind = cache.folder.relative_to(self.lake).as_posix()
                 self.pruned.add(kind, done.files, done.rows, done.bytes)
 
-    def _keep(self) -> Keep:
-        """Which cached rows stay: those in use, and those that are too young.
-
-        Without a limit in days, those in use by records that go now are never too young.
-        """
-        used = row_keys(self.lake, (stored.record for stored in self.references.kept))
-        superseded = self._superseded_keys()
-
-        def keep(rows: pl.DataFrame) -> pl.Series:
-            young = pl.col("created_at") >= self.oldest
-            if self.limit.after is None:
-                young &= ~pl.col("key").is_in(superseded.implode())
-            return rows.select(pl.col("key").is_in(used.implode()) | young.fill_null(True)).to_series()
-
-        return keep
-
-    def _superseded_keys(self) -> pl.Series:
-        keys = [pl.Series("key", [], pl.String)]
-        for stored in self.references.gone:
-            try:
-                keys.append(row_keys(self.lake, [stored.record]))
-            except DataError:
-                continue  # nothing is known of it, so what it used goes by age
-        return pl.concat(keys).unique()
-
     def _all_caches(self) -> Iterator[LLMCache]:
         yield LLMCache(self.lake, "descriptions", DESCRIPTIONS)
         yield LLMCache(self.lake, "scores", SCORES)
         for dataset in self.datasets:
             for folder in sorted((self.lake / "cache" / "vectors" / dataset).glob("*")):
                 yield LLMCache(self.lake, f"vectors/{dataset}/{folder.name}", CACHED)
+
+
+def _adapter_keys(record: Record) -> list[str]:
+    return [value["key"] for value in record.metadata.values() if isinstance(value, dict) and "key" in value]
 
 
 def _lock_names(lake: Path, recorded: Sequence[str]) -> list[str]:
@@ -218,12 +188,7 @@ def _lock_names(lake: Path, recorded: Sequence[str]) -> list[str]:
 
 
 def _ago(now: datetime, days: float) -> str:
-    """The time `days` before `now`, in the form that records have."""
+    """The time `days` before `now`, in the form that records have. Raises ConfigError for no number of days."""
+    if not math.isfinite(days):
+        raise ConfigError(f"--older-than is {days}: give a number of days")
     return (now - timedelta(days=days)).astimezone(UTC).isoformat(timespec="seconds")
-
-
-def _height(path: Path) -> int:
-    try:
-        return int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
-    except (pl.exceptions.PolarsError, OSError):
-        return 0

@@ -9,6 +9,8 @@ from rallrec_pipeline.errors import RallrecError
 from rallrec_pipeline.orchestration.resources import Project, stage_run
 from rallrec_pipeline.pipeline.checks.catalog import CHECKS
 from rallrec_pipeline.pipeline.checks.verdict import Check
+from rallrec_pipeline.pipeline.graph import STAGES
+from rallrec_pipeline.pipeline.stage import everything, plan_stages
 
 
 def build_checks(partitions: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
@@ -29,7 +31,8 @@ def _asset_check(check: Check, partitions: dg.PartitionsDefinition) -> dg.AssetC
     )
     def evaluate(context: dg.AssetCheckExecutionContext, project: Project) -> dg.AssetCheckResult:
         try:
-            verdict = check.judge(stage_run(context, project, context.partition_key))
+            run = stage_run(context, project, context.partition_key)
+            verdict = check.judge(everything(run, plan_stages(run, STAGES, [check.asset, *check.also_reads])))
         except RallrecError as error:
             return dg.AssetCheckResult(passed=False, metadata={"error": str(error)})
         return dg.AssetCheckResult(passed=verdict.passed, metadata={k: _shown(v) for k, v in verdict.figures.items()})

@@ -1,4 +1,4 @@
-"""What every stage is given and what it gives back. Knows nothing of Dagster."""
+"""What every stage is given and what it gives back."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import polars as pl
 
 from rallrec_pipeline.datasets.catalog import get_dataset
 from rallrec_pipeline.datasets.spec import DatasetSpec
-from rallrec_pipeline.lake.history import latest_rows
-from rallrec_pipeline.lake.parquet import read_table, write_table
+from rallrec_pipeline.errors import StaleArtefactError
+from rallrec_pipeline.lake.parquet import read_table, scan_table, write_table
+from rallrec_pipeline.lake.store import Record
 from rallrec_pipeline.lake.tables import Table
 from rallrec_pipeline.language_models.protocols import Progress
-from rallrec_pipeline.settings import Settings
+from rallrec_pipeline.settings import SeedSettings, Settings
 
 SHARED = "_shared"  # stands for the partition in the records of unpartitioned assets
 
@@ -45,17 +46,29 @@ class Made:
 
 @dataclass(frozen=True)
 class StageRun:
-    """One stage of one dataset: where to read and write, with which settings."""
+    """One stage of one dataset: what it may read, which settings it may see, where it writes.
+
+    A check, a status or a lineage is given the same, with `inputs` that it may look at and nowhere to write.
+    """
 
     lake: Path
+    """For what is fetched (raw files, models) and for finished rows; results are read from `inputs`."""
     dataset: str
     settings: Settings
     run_id: str
     log: Callable[[str], None]
     progress: Callable[[str], Progress]
     """`progress("what")` is called with (done, total) as work goes on."""
+    inputs: Mapping[str, Record] = field(default_factory=dict)
+    """The results that may be read, by stage."""
+    out: Path = Path()
+    """The folder that takes what is made, under the paths of the contract."""
     fingerprint: str = ""
     """Hash of everything that the stage at work depends on."""
+    previous: Record | None = None
+    """The stage's result that was in force before."""
+    publish: bool = True
+    """Whether the paths of the contract lead to what is made; a study leaves them as they are."""
 
     @cached_property
     def spec(self) -> DatasetSpec:
@@ -63,21 +76,56 @@ class StageRun:
         return get_dataset(self.dataset, self.lake, self.settings.protocol)
 
     @property
-    def seed(self) -> int:
-        """Seed of everything random."""
-        return self.settings.seed
+    def seeds(self) -> SeedSettings:
+        """The four seeds of everything random."""
+        return self.settings.seeds
+
+    def root(self, table: Table) -> Path:
+        """The folder of the input that `table` lies in. Raises StaleArtefactError when no input has it."""
+        roots = (record.folder(self.lake) for record in self.inputs.values())
+        found = next((root for root in roots if table.exists(root, self.dataset)), None)
+        if found is None:
+            raise StaleArtefactError(
+                f"{table.name} of {self.dataset!r} is missing: run `rallrec run {self.dataset} --select {table.stage}` "
+                "first"
+            )
+        return found
+
+    def has(self, table: Table) -> bool:
+        """Whether an input has `table`."""
+        return any(table.exists(record.folder(self.lake), self.dataset) for record in self.inputs.values())
 
     def read(self, table: Table) -> pl.DataFrame:
-        """A table of this dataset."""
-        return read_table(table, self.lake, self.dataset)
+        """A table of the inputs. Raises StaleArtefactError when there is none, DataError when it is damaged."""
+        return read_table(table, self.root(table), self.dataset)
 
-    def previous_rows(self, stage: str) -> pl.DataFrame | None:
-        """Per-row provenance of the last finished run of `stage`, if there was one."""
-        return latest_rows(self.lake, stage, self.dataset)
+    def scan(self, table: Table) -> pl.LazyFrame:
+        """A table of the inputs, lazily."""
+        return scan_table(table, self.root(table), self.dataset)
+
+    def given(self, stage: str) -> Record:
+        """The record of an input. Raises StaleArtefactError when it was never made."""
+        if stage not in self.inputs:
+            raise StaleArtefactError(f"{stage} was never made: run `rallrec run {self.dataset} --select {stage}` first")
+        return self.inputs[stage]
+
+    def folder(self, stage: str) -> Path:
+        """The folder of an input; paths of the contract begin there."""
+        return self.given(stage).folder(self.lake)
+
+    @property
+    def previous_folder(self) -> Path | None:
+        """The folder of the stage's result before, from which unchanged parts may be taken over."""
+        return self.previous.folder(self.lake) if self.previous is not None else None
+
+    def previous_rows(self) -> pl.DataFrame | None:
+        """Per-row provenance of the stage's result before."""
+        return self.previous.rows(self.lake) if self.previous is not None else None
 
     def write(self, frame: pl.DataFrame, table: Table, **metadata: Any) -> Made:
         """Write a table of this dataset."""
-        return Made([write_table(frame, table, self.lake, self.dataset)], {"rows": frame.height, **metadata})
+        path = write_table(frame, table, self.out, self.dataset, self.previous_folder)
+        return Made([path], {"rows": frame.height, **metadata})
 
 
 Compute = Callable[[StageRun], Made]

@@ -33,17 +33,15 @@ def check_engines(run: StageRun, prompts: int = PROMPTS) -> Iterator[tuple[str, 
     Each comes as soon as it is known. Both compute with the settings' dtype and whole weights. Raises ConfigError when
     vLLM is not installed or the dataset has no prompts yet.
     """
-    file = tables.prompts_table("evaluation").file(run.lake, run.dataset)
-    if not file.exists():
+    if not run.has(tables.prompts_table("evaluation")):
         raise ConfigError(f"{run.dataset!r} has no prompts yet: run `rallrec run {run.dataset}` first")
     choose_engine(run.settings.model.model_copy(update={"engine": "vllm"}))  # fails where there is none
     rows = run.read(tables.prompts_table("evaluation")).filter(pl.col("prompt_form") == "reranked")
     tuned = run.settings.prompts.answer_form
     both = [_questions(run, rows, form, prompts // len(FORMS)) for form in FORMS]
     asked: dict[str, tuple[Path | None, list[Questions]]] = {"base model": (None, both)}
-    adapter = checkpoint(run, ADAPTER)
-    if adapter.exists():
-        asked[f"adapter {ADAPTER}"] = (adapter, [_questions(run, rows, tuned, prompts)])
+    if "lora_adapter" in run.inputs:
+        asked[f"adapter {ADAPTER}"] = (checkpoint(run, ADAPTER), [_questions(run, rows, tuned, prompts)])
     texts = description_texts(run.read(tables.CORE_ITEMS), run.read(tables.ITEM_DESCRIPTIONS))[:prompts]
     with lake_lock(run.lake, LLM, run.log):
         for name, (folder, forms) in asked.items():
@@ -53,7 +51,7 @@ def check_engines(run: StageRun, prompts: int = PROMPTS) -> Iterator[tuple[str, 
 
 def _questions(run: StageRun, rows: pl.DataFrame, form: AnswerForm, at_most: int) -> Questions:
     prompts = rows.filter(pl.col("answer_form") == form)["prompt"].unique(maintain_order=True)
-    chosen = prompts.sample(min(at_most, len(prompts)), seed=run.seed)
+    chosen = prompts.sample(min(at_most, len(prompts)), seed=run.seeds.data)
     return Questions(chosen.to_list(), answer_texts(form, run.spec), is_liked(form, run.spec), form == "yes_no")
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from rallrec_pipeline.datasets.raw_files import source_state
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.descriptions import RENDERER_VERSION
 from rallrec_pipeline.embeddings.text import ENCODER_VERSION
+from rallrec_pipeline.inference.methods import adapters, methods, retrievers
 from rallrec_pipeline.inference.score import SCORING_VERSION
 from rallrec_pipeline.language_models.models import model_state
-from rallrec_pipeline.pipeline.stage import Stage
+from rallrec_pipeline.pipeline.stage import ALWAYS, Stage
 from rallrec_pipeline.pipeline.stages import data, descriptions, embeddings, model, prompts, reports, retrieval
 from rallrec_pipeline.pipeline.stages.model import TUNING_VERSION
-from rallrec_pipeline.settings import Settings
+from rallrec_pipeline.settings import Settings, essential
 
 _NOT_IN_REPORT: dict[str, Any] = {
     "automation": True,
@@ -27,6 +30,39 @@ _NOT_IN_REPORT: dict[str, Any] = {
 def _numerics(settings: Settings) -> dict[str, Any]:
     """Settings that change what the LLM computes; the engine is none of them."""
     return {"dtype": settings.model.dtype, "load_in_8bit": settings.model.infers_in_8bit}
+
+
+_ENGINE = ("model", "ray", "tuning", "descriptions", "retrieval")
+"""What an engine is chosen by, and whether it fits this machine."""
+_METHODS = ("prompts", "methods", "adapters", "retrievers", "only_methods")
+_ALL = tuple(name for name in Settings.model_fields if name not in ALWAYS)
+
+
+def _in_report(settings: Settings) -> dict[str, Any]:
+    """The settings that a figure of the report may depend on, defaults left out."""
+    shown = {name: essential(getattr(settings, name)) for name in Settings.model_fields}
+    for name, hidden in _NOT_IN_REPORT.items():
+        shown[name] = {} if hidden is True else {key: v for key, v in shown[name].items() if key not in hidden}
+    return shown
+
+
+def _wording(settings: Settings, spec: DatasetSpec) -> dict[str, Any]:
+    """What decides how a prompt is worded."""
+    return {"prompts": settings.prompts, "words": spec.words, "label": spec.label, "fields": spec.user_fields}
+
+
+def _asked(settings: Settings) -> dict[str, Any]:
+    """How each scored method asks; what the report calls it is no part of it."""
+    return {method.name: {k: v for k, v in asdict(method).items() if k != "title"} for method in methods(settings)}
+
+
+def _with_sampling(seed: int, settings: Settings) -> dict[str, int]:
+    """The seed of a stage that knows the few-shot draw too, whose seed is left out where it is the same.
+
+    So results from before there were four seeds still hold.
+    """
+    sampling = settings.seeds.sampling
+    return {"seed": seed} if sampling == seed else {"seed": seed, "sampling_seed": sampling}
 
 
 GRAPH: tuple[Stage, ...] = (
@@ -92,7 +128,8 @@ GRAPH: tuple[Stage, ...] = (
         ("interactions", "items"),
         "The k-core: every user and every item keeps enough ratings.",
         data.core_interactions,
-        lambda s, d: {"protocol": d.protocol, "seed": s.seed},
+        lambda s, d: {"protocol": d.protocol, "seed": s.seeds.data},
+        sections=("seeds",),
         code_version="2",
     ),
     Stage("core_items", "data", ("core_interactions", "items"), "Items of the k-core.", data.core_items),
@@ -102,7 +139,8 @@ GRAPH: tuple[Stage, ...] = (
         ("core_interactions",),
         "One row per rating to predict, with the length of its history and its split in global time.",
         data.samples,
-        lambda s, d: {"protocol": d.protocol, "label": d.label, "seed": s.seed},
+        lambda s, d: {"protocol": d.protocol, "label": d.label, "seed": s.seeds.data},
+        sections=("seeds",),
     ),
     # descriptions
     Stage(
@@ -112,6 +150,7 @@ GRAPH: tuple[Stage, ...] = (
         "The LLM as safetensors with its tokenizer; shared by all datasets.",
         descriptions.base_model,
         lambda s, d: {"source": s.model.source, "name": s.model.name, "state": model_state(s.model)},
+        sections=_ENGINE,
         partitioned=False,
     ),
     Stage(
@@ -122,9 +161,10 @@ GRAPH: tuple[Stage, ...] = (
         descriptions.item_descriptions,
         lambda s, d: (
             _numerics(s)
-            | {"descriptions": s.descriptions, "words": d.words, "fields": d.item_fields, "seed": s.seed}
+            | {"descriptions": s.descriptions, "words": d.words, "fields": d.item_fields, "seed": s.seeds.sampling}
             | {"renderer": RENDERER_VERSION}
         ),
+        sections=(*_ENGINE, "seeds"),
         uses_llm=True,
     ),
     # embeddings
@@ -135,6 +175,7 @@ GRAPH: tuple[Stage, ...] = (
         "Mean-pooled last hidden states of title and basic fields (e_title).",
         embeddings.title_embeddings,
         lambda s, d: _numerics(s) | {"words": d.words, "fields": d.item_fields, "encoder": ENCODER_VERSION},
+        sections=_ENGINE,
         uses_llm=True,
     ),
     Stage(
@@ -144,6 +185,7 @@ GRAPH: tuple[Stage, ...] = (
         "Mean-pooled last hidden states of the descriptions (e_desc).",
         embeddings.description_embeddings,
         lambda s, d: _numerics(s) | {"encoder": ENCODER_VERSION},
+        sections=_ENGINE,
         uses_llm=True,
     ),
     Stage(
@@ -152,7 +194,8 @@ GRAPH: tuple[Stage, ...] = (
         ("core_items", "title_embeddings", "description_embeddings"),
         "e_text = [e_title || e_desc], each reduced by PCA (eq. 3).",
         embeddings.text_embeddings,
-        lambda s, d: {"text": s.text, "seed": s.seed},
+        lambda s, d: {"text": s.text, "seed": s.seeds.fits},
+        sections=("text", "seeds"),
     ),
     Stage(
         "collaborative_embeddings",
@@ -164,8 +207,9 @@ GRAPH: tuple[Stage, ...] = (
             "collaborative": s.collaborative,
             "tuned": (s.prompts.train_samples, d.protocol.few_shot),
             "implicit": d.is_implicit,
-            "seed": s.seed,
+            **_with_sampling(s.seeds.fits, s),
         },
+        sections=("collaborative", "prompts", "seeds"),
         code_version="3",
     ),
     Stage(
@@ -174,7 +218,8 @@ GRAPH: tuple[Stage, ...] = (
         ("core_items", "text_embeddings", "collaborative_embeddings"),
         "e_ssl: text vectors projected to the collaborative space by symmetric InfoNCE (eq. 5, 6).",
         embeddings.aligned_embeddings,
-        lambda s, d: {"alignment": s.alignment, "seed": s.seed},
+        lambda s, d: {"alignment": s.alignment, "seed": s.seeds.fits},
+        sections=("alignment", "seeds"),
     ),
     Stage(
         "item_embeddings",
@@ -190,6 +235,7 @@ GRAPH: tuple[Stage, ...] = (
         "The mixture of the three parts, each normalised per row (eq. 7).",
         embeddings.item_embeddings,
         lambda s, d: {"mixture": s.mixture, "k": s.retrieval.history_length},
+        sections=("mixture", "retrieval"),
         code_version="2",
     ),
     # retrieval
@@ -199,20 +245,32 @@ GRAPH: tuple[Stage, ...] = (
         ("core_items", "item_embeddings"),
         "FAISS inner-product index over the item embeddings.",
         retrieval.item_index,
-        lambda s, d: {"index": s.index, "seed": s.seed},
+        lambda s, d: {"index": s.index, "seed": s.seeds.fits},
+        sections=("index", "seeds"),
     ),
     Stage(
         "retrieved_histories",
         "retrieval",
-        ("core_interactions", "core_items", "samples", "item_embeddings"),
-        "For each chosen sample: recent, relevant, sequential and reranked history (eq. 8).",
+        (
+            "core_interactions",
+            "core_items",
+            "samples",
+            "text_embeddings",
+            "collaborative_embeddings",
+            "aligned_embeddings",
+            "item_embeddings",
+        ),
+        "For each chosen sample and retriever: recent, relevant, sequential and reranked history (eq. 8).",
         retrieval.retrieved_histories,
         lambda s, d: {
+            "retrievers": retrievers(s),
             "retrieval": s.retrieval,
             "samples": (s.prompts.train_samples, s.prompts.validation_samples, s.prompts.test_samples),
             "protocol": (d.protocol.few_shot, d.protocol.first_test_samples),
-            "seed": s.seed,
+            **_with_sampling(s.seeds.data, s),
         },
+        sections=("retrieval", *_METHODS, "seeds"),
+        code_version="2",
     ),
     # prompts
     Stage(
@@ -221,30 +279,34 @@ GRAPH: tuple[Stage, ...] = (
         ("retrieved_histories", "core_interactions", "core_items", "samples", "users"),
         "Few-shot training prompts, each sample in several prompt forms.",
         prompts.tuning_prompts,
-        lambda s, d: {"prompts": s.prompts, "words": d.words, "label": d.label, "fields": d.user_fields},
+        lambda s, d: _wording(s, d) | {"adapters": adapters(s)},
+        sections=_METHODS,
+        code_version="2",
     ),
     Stage(
         "evaluation_prompts",
         "prompts",
         ("retrieved_histories", "core_interactions", "core_items", "samples", "users"),
-        "Validation and test prompts in both answer forms.",
+        "Validation and test prompts of every method.",
         prompts.evaluation_prompts,
-        lambda s, d: {"prompts": s.prompts, "words": d.words, "label": d.label, "fields": d.user_fields},
-        code_version="2",
+        lambda s, d: _wording(s, d) | {"methods": _asked(s)},
+        sections=_METHODS,
+        code_version="3",
     ),
     # model
     Stage(
         "lora_adapter",
         "model",
         ("tuning_prompts", "evaluation_prompts", "base_model"),
-        "LoRA adapters: one tuned on recent histories, one on retrieved ones.",
+        "The LoRA adapters that methods use, each tuned on prompts of its own.",
         model.lora_adapter,
         lambda s, d: (
             _numerics(s)
             | {"load_in_8bit": s.model.load_in_8bit}
-            | {"tuning": s.tuning.decisive(), "prompts": s.prompts, "label": d.label, "seed": s.seed}
-            | {"version": TUNING_VERSION}
+            | {"tuning": s.tuning.decisive(), "prompts": s.prompts, "label": d.label, "seed": s.seeds.tuning}
+            | {"version": TUNING_VERSION, "adapters": adapters(s)}
         ),
+        sections=(*_ENGINE, *_METHODS, "seeds"),
         uses_llm=True,
     ),
     Stage(
@@ -254,8 +316,11 @@ GRAPH: tuple[Stage, ...] = (
         "P(yes) of every LLM method on the same rows.",
         model.predictions,
         lambda s, d: (
-            _numerics(s) | {"calibration": s.scoring.calibration, "label": d.label, "scoring": SCORING_VERSION}
+            _numerics(s)
+            | {"calibration": s.scoring.calibration, "label": d.label, "scoring": SCORING_VERSION}
+            | {"methods": _asked(s)}
         ),
+        sections=(*_ENGINE, *_METHODS, "scoring"),
         uses_llm=True,
     ),
     Stage(
@@ -264,7 +329,8 @@ GRAPH: tuple[Stage, ...] = (
         ("core_interactions", "samples", "retrieved_histories"),
         "P(yes) of the common-sense baselines on the same rows.",
         model.baseline_predictions,
-        lambda s, d: {"label": d.label, "seed": s.seed},
+        lambda s, d: {"label": d.label, "seed": s.seeds.fits},
+        sections=("seeds",),
     ),
     # reports
     Stage(
@@ -293,12 +359,12 @@ GRAPH: tuple[Stage, ...] = (
         "AUC, log loss and accuracy of all methods with intervals, beside the papers' figures.",
         reports.evaluation_report,
         lambda s, d: {
-            "settings": s.model_dump(mode="json", exclude=_NOT_IN_REPORT),
+            "settings": _in_report(s),
             "title": d.title,
             "paper_dataset": d.paper_dataset,
         },
+        sections=_ALL,
     ),
 )
 
 STAGES: dict[str, Stage] = {stage.name: stage for stage in GRAPH}
-UNPARTITIONED: frozenset[str] = frozenset(stage.name for stage in GRAPH if not stage.partitioned)

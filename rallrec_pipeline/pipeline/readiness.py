@@ -14,7 +14,9 @@ from rallrec_pipeline.errors import DataError, ModelError, StaleArtefactError
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import file_states
 from rallrec_pipeline.lake.parquet import read_table
-from rallrec_pipeline.lake.provenance import read_sidecar, stable_hash
+from rallrec_pipeline.lake.provenance import stable_hash
+from rallrec_pipeline.lake.store import Record, all_records, in_force, record_of
+from rallrec_pipeline.language_models.dtypes import fetched_dtype, resolve_dtype
 from rallrec_pipeline.language_models.engines.vllm_process import CPU_CACHE_BYTES
 from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.language_models.sizing.architecture import KNOWN, architecture_of, read_config
@@ -25,7 +27,7 @@ from rallrec_pipeline.language_models.sizing.model_files import ModelFiles, loca
 from rallrec_pipeline.language_models.sizing.preflight import ModelCheck, check_model
 from rallrec_pipeline.pipeline.context import SHARED, StageRun
 from rallrec_pipeline.prompts.render import YES_NO, answer_texts
-from rallrec_pipeline.settings import Settings
+from rallrec_pipeline.settings import RetrievalSettings, Settings
 
 LONGEST = 8  # texts of a kind that are counted in tokens: the longest in characters
 # Where there is no prompt yet: its frame, each item of the history, and an item's title and fields.
@@ -94,22 +96,21 @@ def engine_memory(lake: Path, settings: Settings, use: Use) -> int:
 
 def fetched_model(lake: Path, settings: Settings) -> Path | None:
     """The folder of the model within the lake; None where it is another one, or was never fetched."""
-    record, folder = read_sidecar(lake, "base_model", SHARED), model_folder(lake, settings.model)
-    wanted = {"source": settings.model.source, "name": settings.model.name}
-    if record is None or {name: record.settings.get(name) for name in wanted} != wanted:
-        return None
-    return folder if folder.is_dir() else None
+    folder = model_folder(lake, settings.model)
+    return folder if folder.is_dir() and model_record(lake, settings) is not None else None
+
+
+def model_record(lake: Path, settings: Settings) -> Record | None:
+    """The record of the fetched model; None where another one lies in its folder, or it was never fetched."""
+    model = settings.model
+    named = (record for record in all_records(lake, SHARED, "base_model") if record.settings["name"] == model.name)
+    newest = next(named, None)
+    return newest if newest is not None and newest.settings["source"] == model.source else None
 
 
 def _with_dtype(lake: Path, settings: Settings) -> Settings:
     """The settings with the number type that `auto` is here, or was when the model was fetched."""
-    if settings.model.dtype != "auto":
-        return settings
-    from rallrec_pipeline.language_models.engines.transformers_engine import resolve_dtype
-
-    record = read_sidecar(lake, "base_model", SHARED) if fetched_model(lake, settings) is not None else None
-    known = record.metadata.get("auto_dtype") if record is not None else None
-    dtype = str(known or resolve_dtype("auto")).removeprefix("torch.")
+    dtype = resolve_dtype(fetched_dtype(settings.model, model_record(lake, settings)))
     return settings.model_copy(update={"model": settings.model.model_copy(update={"dtype": dtype})})
 
 
@@ -137,11 +138,13 @@ def long_prompts(lake: Path, settings: Settings, spec: DatasetSpec | None) -> It
 
 def _prompts(lake: Path, settings: Settings, spec: DatasetSpec | None, split: str) -> pl.DataFrame | None:
     """The prompts in the lake, where they are as long as those that these settings will make."""
-    record = read_sidecar(lake, "retrieved_histories", spec.name) if spec else None
-    chosen = record.settings.get("retrieval") if record is not None else None
-    if spec is None or not isinstance(chosen, dict):
+    if spec is None:
         return None
-    if chosen.get("history_length") != settings.retrieval.history_length:
+    record = record_of(lake, spec.name, in_force(lake, spec.name), "retrieved_histories")
+    if record is None:
+        return None
+    chosen = RetrievalSettings.model_validate(record.settings["retrieval"])
+    if chosen.history_length != settings.retrieval.history_length:
         return None
     return _read(tables.prompts_table(split), lake, spec.name)
 
@@ -176,7 +179,7 @@ def _key(lake: Path, settings: Settings, dataset: str | None, tunes: bool) -> st
     """Hash of what the answer depends on, the memory left out."""
     names = [tables.CORE_ITEMS, tables.prompts_table("tuning"), tables.prompts_table("evaluation")]
     states = file_states([table.file(lake, dataset) for table in names]) if dataset else []
-    record = read_sidecar(lake, "base_model", SHARED)
+    record = model_record(lake, settings)
     version = record.data_version if record else None
     return stable_hash(_decisive(settings), str(lake), dataset, tunes, states, version)
 

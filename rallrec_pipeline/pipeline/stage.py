@@ -1,48 +1,49 @@
-"""A stage does work only when what it depends on has changed.
+"""What a stage is, and what it takes to make one up to date.
 
-Dagster alone cannot stop a run that selects everything from redoing all of it, so the gate is here: the fingerprint of
-a stage is the hash of its inputs' data versions, its settings and its code version. It is stored beside the lake's
-artefacts, so the command line, the UI and another instance agree about what is fresh.
+The address of a result is its fingerprint: the hash of the stage's inputs by their content, of the settings that it
+declares, defaults left out, and of its code version. A result that exists is up to date, whichever run made it.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.errors import StaleArtefactError
-from rallrec_pipeline.lake.history import has_history, record_run, write_rows
 from rallrec_pipeline.lake.locks import LLM, lake_lock
-from rallrec_pipeline.lake.provenance import (
-    Sidecar,
-    artefact_states,
-    content_version,
-    now,
-    read_sidecar,
-    sidecar_path,
-    stable_hash,
-    write_sidecar,
+from rallrec_pipeline.lake.provenance import now, stable_hash
+from rallrec_pipeline.lake.store import (
+    Given,
+    Record,
+    finish_result,
+    put_in_force,
+    read_record,
+    read_ref,
+    record_of,
+    unfinished_result,
+    whole,
 )
 from rallrec_pipeline.language_models.sizing.hardware import machine_name
 from rallrec_pipeline.pipeline.context import SHARED, Compute, Made, Markdown, StageRun
-from rallrec_pipeline.settings import Settings
+from rallrec_pipeline.settings import Settings, essential
 
 SettingsOf = Callable[[Settings, DatasetSpec], Mapping[str, Any]]
+ALWAYS = ("profile", "protocol")
+"""Settings that every stage may see: the name of the variant, and which protocol gives the dataset's own."""
 
 
 @dataclass(frozen=True)
 class Stage:
     """One asset: what it needs, which settings it depends on, how it is computed.
 
-    Raise `code_version` when the computing changes its output: that makes the stage stale.
+    `sections` are the settings that it may read, `depends_on` those that decide its output. Raise `code_version` when
+    the computing changes its output: that makes the stage stale.
     """
 
     name: str
@@ -51,96 +52,168 @@ class Stage:
     description: str
     compute: Compute
     depends_on: SettingsOf = lambda settings, spec: {}
+    sections: tuple[str, ...] = ()
     code_version: str = "1"
     uses_llm: bool = False
     partitioned: bool = True
+
+
+Graph = Mapping[str, Stage]
+"""Stages by name, inputs before those that use them."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a stage depends on at this moment.
+
+    `result` is what was made of exactly that; None: there is work to do. `before` is what the variant has had so far.
+    `reasons` say why there is no result, `waits_for` names inputs that are not up to date, so that it may yet change.
+    """
+
+    stage: Stage
+    dataset: str
+    fingerprint: str
+    inputs: Mapping[str, Record]
+    settings: Mapping[str, Any]
+    result: Record | None
+    before: Record | None
+    reasons: list[str]
+    waits_for: list[str]
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether there is nothing to do, here and before."""
+        return self.result is not None and not self.waits_for
+
+    @property
+    def record(self) -> Record | None:
+        """The result, or what the variant has had so far."""
+        return self.result or self.before
 
 
 @dataclass(frozen=True)
 class Outcome:
     """The record of a stage after a run; `worked` is False when it was up to date."""
 
-    record: Sidecar
+    record: Record
     worked: bool
 
 
-def run_stage(stage: Stage, run: StageRun, shared: frozenset[str]) -> Outcome:
-    """Compute `stage` unless its fingerprint is that of the stored artefact.
+def run_stage(run: StageRun, graph: Graph, name: str) -> Outcome:
+    """Make the result of the stage `name` of `run`'s dataset unless it exists, and put it in force.
 
-    `shared` names the unpartitioned assets. Of several runs of one dataset one works at a time, and of all that need
-    the LLM, whatever started them. Raises StaleArtefactError when an input was never made.
+    Of several runs of one dataset one works at a time, and of all that need the LLM, whatever started them. Raises
+    StaleArtefactError when an input was never made.
     """
+    stage = graph[name]
     with lake_lock(run.lake, run.dataset if stage.partitioned else SHARED, run.log):
-        return _run_locked(stage, run, shared)
+        plan = plan_stage(run, graph, name)
+        if missing := [given for given in stage.inputs if given not in plan.inputs]:
+            command = f"rallrec run {run.dataset} --select {missing[0]}"
+            raise StaleArtefactError(f"{missing[0]} of {run.dataset!r} was never made: run `{command}` first")
+        return put_result(run, plan)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a stage depends on at this moment, and why it is stale; no reason means that it is up to date."""
-
-    fingerprint: str
-    inputs: Mapping[str, str]
-    settings: Mapping[str, Any]
-    previous: Sidecar | None
-    reasons: list[str]
-
-
-def plan_stage(stage: Stage, run: StageRun, shared: frozenset[str]) -> Plan:
-    """Compare `stage` with its record, without work. Raises StaleArtefactError when an input was never made."""
-    dataset = run.dataset if stage.partitioned else SHARED
-    inputs = {name: _input_version(name, run, shared) for name in stage.inputs}
-    settings = _as_json(stage.depends_on(run.settings, run.spec) if stage.partitioned else _shared(stage, run))
-    fingerprint = stable_hash(stage.name, stage.code_version, inputs, settings)
-    previous = read_sidecar(run.lake, stage.name, dataset)
-    if previous is None:
-        reasons = ["never finished" if has_history(run.lake, stage.name, dataset) else "never made"]
-    elif previous.fingerprint != fingerprint:
-        reasons = changes(previous, inputs, settings, stage.code_version)
+def put_result(run: StageRun, plan: Plan) -> Outcome:
+    """Make the result of a plan unless it exists, and put it in force."""
+    name, record = plan.stage.name, plan.result
+    if record is None:
+        with lake_lock(run.lake, LLM, run.log) if plan.stage.uses_llm else nullcontext():
+            record = _make(plan, run)
+        run.log(f"{name}: done in {record.seconds:.1f} s{_counted(record)}")
     else:
-        reasons = [] if previous.is_whole(run.lake) else ["its files were edited"]
-    return Plan(fingerprint, inputs, settings, previous, reasons)
+        run.log(f"{name}: up to date")
+    shared = {n: given.fingerprint for n, given in plan.inputs.items() if given.dataset == SHARED != plan.dataset}
+    put_in_force(run.lake, record, run.settings.profile, run.run_id, shared, run.publish)
+    return Outcome(record, worked=plan.result is None)
 
 
-def _run_locked(stage: Stage, run: StageRun, shared: frozenset[str]) -> Outcome:
+def looking(lake: Path, dataset: str, settings: Settings) -> StageRun:
+    """A run that only looks: for plans, status and lineage."""
+    return StageRun(lake, dataset, settings, "", log=lambda _: None, progress=lambda _: lambda done, total: None)
+
+
+def everything(run: StageRun, plans: Mapping[str, Plan]) -> StageRun:
+    """`run` that may look at the result of every stage: for checks, status and lineage."""
+    return replace(run, inputs={name: plan.record for name, plan in plans.items() if plan.record is not None})
+
+
+def plan_stage(run: StageRun, graph: Graph, name: str) -> Plan:
+    """The plan of one stage, without work."""
+    return plan_stages(run, graph, [name])[name]
+
+
+def plan_stages(run: StageRun, graph: Graph, names: Sequence[str] | None = None) -> dict[str, Plan]:
+    """Plans of the stages `names` (default: all) and of all that lies before them, in the order of the graph."""
+    wanted = upstream(graph, graph if names is None else names)
+    plans: dict[str, Plan] = {}
+    for name in graph:
+        if name in wanted:
+            plans[name] = _plan(run, graph[name], plans)
+    return plans
+
+
+def upstream(graph: Graph, names: Sequence[str] | Graph) -> set[str]:
+    """`names` and every stage that they are made from."""
+    found = set(names)
+    for name in reversed(list(graph)):
+        if name in found:
+            found |= set(graph[name].inputs)
+    return found
+
+
+def _plan(run: StageRun, stage: Stage, plans: Mapping[str, Plan]) -> Plan:
+    inputs = {name: record for name in stage.inputs if (record := plans[name].record) is not None}
+    return plan_with(run, stage, inputs, [name for name in stage.inputs if not plans[name].is_fresh])
+
+
+def plan_with(run: StageRun, stage: Stage, inputs: Mapping[str, Record], waits_for: list[str]) -> Plan:
+    """The plan of a stage on these inputs."""
     dataset = run.dataset if stage.partitioned else SHARED
-    plan = plan_stage(stage, run, shared)
-    if plan.previous is not None and not plan.reasons:
-        run.log(f"{stage.name}: up to date")
-        return Outcome(_with_states(plan.previous, run.lake), worked=False)
-    with lake_lock(run.lake, LLM, run.log) if stage.uses_llm else nullcontext():
-        # From here on the files may be those of a broken-off run: no record may vouch for them.
-        sidecar_path(run.lake, stage.name, dataset).unlink(missing_ok=True)
-        start = time.perf_counter()
-        made = stage.compute(replace(run, fingerprint=plan.fingerprint))
-    bytes_version = content_version(made.files)
-    record = Sidecar(
-        artefact=stage.name,
-        dataset=dataset,
-        fingerprint=plan.fingerprint,
-        data_version=made.version or bytes_version,
-        inputs=plan.inputs,
-        settings=plan.settings,
-        code_version=stage.code_version,
-        run_id=run.run_id,
-        created_at=now(),
-        seconds=round(time.perf_counter() - start, 3),
-        files=[_within(file, run.lake) for file in made.files],
-        metadata=_plain_metadata(made)
-        | {"why": plan.reasons}
-        | ({"machine": machine_name()} if stage.uses_llm else {}),
-        bytes_version=bytes_version,
-        states=artefact_states(made.files),
-        rows_file=None if made.rows is None else write_rows(run.lake, stage.name, dataset, made.rows),
-    )
-    record_run(run.lake, record)
-    run.log(f"{stage.name}: done in {record.seconds:.1f} s{_counted(record)}")
-    return Outcome(record, worked=True)
+    settings = decisive_settings(stage, run)
+    versions = {name: record.data_version for name, record in inputs.items()}
+    fingerprint = fingerprint_of(stage.name, stage.code_version, versions, settings)
+    ref = read_ref(run.lake, dataset, run.settings.profile)
+    before = record_of(run.lake, dataset, ref, stage.name)
+    stored = None
+    if len(inputs) == len(stage.inputs):
+        stored = read_record(run.lake, dataset, stage.name, fingerprint)
+    result = whole(run.lake, stored) if stored is not None else None
+    if result is not None:
+        reasons = []
+    elif stored is not None:
+        reasons = ["its files were edited"]
+    elif before is not None:
+        reasons = changes(before, versions, settings, stage.code_version)
+    else:
+        reasons = ["its result was removed" if ref is not None and stage.name in ref.results else "never made"]
+    return Plan(stage, dataset, fingerprint, inputs, settings, result, before, reasons, waits_for)
 
 
-def changes(record: Sidecar, inputs: Mapping[str, str], settings: Mapping[str, Any], code_version: str) -> list[str]:
-    """Why `record` no longer holds, in words: inputs, settings by their dotted names, code."""
-    reasons = [f"{name} changed" for name in inputs if record.inputs.get(name) != inputs[name]]
-    reasons += [f"{name} is no input any more" for name in record.inputs if name not in inputs]
+def fingerprint_of(stage: str, code_version: str, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
+    """The address of a result: `inputs` by their data versions, `settings` without defaults."""
+    return stable_hash(stage, code_version, inputs, settings)
+
+
+def decisive_settings(stage: Stage, run: StageRun) -> dict[str, Any]:
+    """The settings that decide a stage's output, JSON-able, defaults left out."""
+    spec = run.spec if stage.partitioned else None
+    return dict(essential(stage.depends_on(run.settings, spec)))  # type: ignore[arg-type]  # shared: no dataset
+
+
+def declared(settings: Settings, sections: Sequence[str]) -> Settings:
+    """`settings` with nothing but `sections`: any other raises AttributeError when it is read."""
+    seen = Settings.model_construct(**{name: getattr(settings, name) for name in (*ALWAYS, *sections)})
+    for name in set(Settings.model_fields) - {*ALWAYS, *sections}:
+        del seen.__dict__[name]
+    return seen
+
+
+def changes(record: Record, inputs: Mapping[str, str], settings: Mapping[str, Any], code_version: str) -> list[str]:
+    """Why `record` no longer holds, in words: inputs by data version, settings by their dotted names, code."""
+    given = {name: was.data_version for name, was in record.inputs.items()}
+    reasons = [f"{name} changed" for name in inputs if given.get(name) != inputs[name]]
+    reasons += [f"{name} is no input any more" for name in given if name not in inputs]
     before, after = _flat(record.settings), _flat(settings)
     moved = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     reasons += [f"setting {key} changed" for key in moved]
@@ -148,14 +221,39 @@ def changes(record: Sidecar, inputs: Mapping[str, str], settings: Mapping[str, A
     return reasons or ["what it depends on changed"]
 
 
-def _with_states(record: Sidecar, lake: Path) -> Sidecar:
-    """The record of files whose content holds; where they were copied or touched, it learns their new times."""
-    states = artefact_states([lake / name for name in record.files])
-    if states == record.states:
-        return record
-    renewed = replace(record, states=states)
-    write_sidecar(lake, renewed)
-    return renewed
+def _make(plan: Plan, run: StageRun) -> Record:
+    """Compute a stage into a folder of its own, which gets its name when everything is written."""
+    stage, start = plan.stage, time.perf_counter()
+    with unfinished_result(run.lake, plan.dataset, stage.name, plan.fingerprint) as draft:
+        own = replace(
+            run,
+            dataset=plan.dataset,
+            settings=declared(run.settings, stage.sections),
+            inputs=plan.inputs,
+            out=draft,
+            fingerprint=plan.fingerprint,
+            previous=plan.before,
+        )
+        made = stage.compute(own)
+        machine = {"machine": machine_name()} if stage.uses_llm else {}
+        record = Record(
+            stage=stage.name,
+            dataset=plan.dataset,
+            fingerprint=plan.fingerprint,
+            data_version=made.version or "",
+            inputs={name: _given(name, record) for name, record in plan.inputs.items()},
+            settings=plan.settings,
+            code_version=stage.code_version,
+            run_id=run.run_id,
+            created_at=now(),
+            seconds=round(time.perf_counter() - start, 3),
+            metadata=_plain_metadata(made) | {"why": plan.reasons} | machine,
+        )
+        return finish_result(run.lake, draft, record, made.files, made.rows)
+
+
+def _given(name: str, record: Record) -> Given:
+    return Given(record.dataset, record.fingerprint, record.data_version, "" if record.stage == name else record.stage)
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
@@ -165,37 +263,9 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     return {k: v for key, part in value.items() for k, v in _flat(part, f"{name}.{key}" if name else key).items()}
 
 
-def _counted(record: Sidecar) -> str:
+def _counted(record: Record) -> str:
     counts = {k.removeprefix("rows_"): n for k, n in record.metadata.items() if k.startswith("rows_") and n}
     return f" ({', '.join(f'{n:,} {name}' for name, n in counts.items())})" if counts else ""
-
-
-def _shared(stage: Stage, run: StageRun) -> Mapping[str, Any]:
-    return stage.depends_on(run.settings, None)  # type: ignore[arg-type]  # an unpartitioned stage has no dataset
-
-
-def _input_version(name: str, run: StageRun, shared: frozenset[str]) -> str:
-    dataset = SHARED if name in shared else run.dataset
-    record = read_sidecar(run.lake, name, dataset)
-    if record is None:
-        raise StaleArtefactError(
-            f"{name} of {run.dataset!r} was never made: run `rallrec run {run.dataset} --select {name}` first"
-        )
-    return record.data_version
-
-
-def _within(path: Path, lake: Path) -> str:
-    return path.relative_to(lake).as_posix()
-
-
-def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _plain(value) for name, value in settings.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    return [_plain(entry) for entry in value] if isinstance(value, tuple | list) else value
 
 
 def _plain_metadata(made: Made) -> dict[str, Any]:

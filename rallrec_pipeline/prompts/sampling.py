@@ -8,18 +8,19 @@ import polars as pl
 from rallrec_pipeline.datasets.draws import row_draws
 from rallrec_pipeline.datasets.spec import ProtocolSpec
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.settings import PromptSettings
+from rallrec_pipeline.settings import PromptSettings, SeedSettings
 
 
 def choose_samples(
-    samples: pl.DataFrame, settings: PromptSettings, seed: int, protocol: ProtocolSpec | None = None
+    samples: pl.DataFrame, settings: PromptSettings, seeds: SeedSettings, protocol: ProtocolSpec | None = None
 ) -> pl.DataFrame:
     """A random subset of each split, in sample order; a smaller one is part of a larger one.
 
     Each pair of user and item draws for itself, so that most of a choice stays when the data grow.
 
     Train: `train_samples` (few-shot), at most the protocol's own number. Validation and test: random rows, 0 takes
-    the whole split; the test rows are of the first that the protocol evaluates.
+    the whole split; the test rows are of the first that the protocol evaluates. The seed `sampling` draws the first,
+    `data` the others, which so are the same for all replicates.
     Raises DataError when a split has no row or only one class.
     """
     rules = protocol or ProtocolSpec()
@@ -31,7 +32,8 @@ def choose_samples(
         "valid": settings.validation_samples,
         "test": settings.test_samples,
     }
-    return pl.concat(_subset(splits[split], n, split, seed) for split, n in wanted.items()).sort("sample_id")
+    seed = {"train": seeds.sampling, "valid": seeds.data, "test": seeds.data}
+    return pl.concat(_subset(splits[split], n, split, seed[split]) for split, n in wanted.items()).sort("sample_id")
 
 
 def _subset(rows: pl.DataFrame, wanted: int, split: str, seed: int) -> pl.DataFrame:

@@ -4,13 +4,12 @@ A flat index is always built: that is a copy of the vectors, and an update would
 IVF index the training is dear, so rows are removed and added while the lists still fit.
 
 A row is kept when its vector is still wanted, whatever item it was of; a changed item is one row removed and one added.
-So the stored index alone says what is in it, and a run that was killed between its two files is continued to the
-same bytes. An updated index finds about what a built one finds, but its bytes differ: lists and order are the old ones.
+So the stored index alone says what is in it. An updated index finds about what a built one finds, but its bytes differ:
+lists and order are the old ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -29,8 +28,6 @@ from rallrec_pipeline.retrieval.index import (
     recall,
     require_finite,
     sampled_rows,
-    write_index,
-    write_item_ids,
 )
 from rallrec_pipeline.retrieval.inverted_lists import has_lists, renumber, stored_digests, vector_digests
 from rallrec_pipeline.settings import IndexSettings
@@ -78,8 +75,8 @@ class Difference:
         return not len(self.added) and np.array_equal(self.new_rows, np.arange(len(self.new_rows)))
 
 
-def refresh_index(path: Path, vectors: NDArray[np.float32], settings: IndexSettings, seed: int) -> Refreshed:
-    """The index of (n_items, d) `vectors`, made from the one stored at `path` where that is faster. Writes nothing.
+def refresh_index(path: Path | None, vectors: NDArray[np.float32], settings: IndexSettings, seed: int) -> Refreshed:
+    """The index of (n_items, d) `vectors`, made from an old one stored at `path` where that is faster. Writes nothing.
 
     Equal vectors, settings, seed and stored file give equal bytes. Raises DataError when a vector is not finite.
     """
@@ -90,7 +87,7 @@ def refresh_index(path: Path, vectors: NDArray[np.float32], settings: IndexSetti
 
     if not is_approximate(settings, len(vectors)):
         return built("an exact index is always built")
-    if not path.exists():
+    if path is None or not path.exists():
         return built("there is no old one")
     try:
         old = load_index(path)
@@ -112,13 +109,6 @@ def refresh_index(path: Path, vectors: NDArray[np.float32], settings: IndexSetti
     if found < MIN_RECALL:
         return built(f"after an update it would find {found:.0%} of the nearest", before)
     return Refreshed(old, "updated", "few rows changed", added, removed, before - removed)
-
-
-def write_refreshed(fresh: Refreshed, item_ids: Sequence[str], path: Path) -> list[Path]:
-    """Store `fresh` at `path` and the ids of its rows as `.json`; an unchanged index file is left alone."""
-    if fresh.work == "unchanged":
-        return [path, write_item_ids(item_ids, path)]
-    return write_index(fresh.index, item_ids, path)
 
 
 def compare(index: faiss.IndexIVFFlat, vectors: NDArray[np.float32]) -> Difference:

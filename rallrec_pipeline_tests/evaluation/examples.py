@@ -44,13 +44,6 @@ def report(**changes: Any) -> dict[str, Any]:
     return build_report(ReportContext(**context), predictions(), seconds, titles, resamples=100)
 
 
-WARM_START = {
-    "collaborative": {
-        "score": "held-out correlation",
-        "cold": {"score": 0.4925, "epochs": 37, "seconds": 4.21, "neighbour_auc": 0.7323},
-        "warm": {"score": 0.4898, "epochs": 7, "seconds": None, "neighbour_auc": 0.7365},
-    }
-}
 PNG = b"\x89PNG\r\n\x1a\n"
 ATTACK = '<script>alert("x")</script>'
 

@@ -13,7 +13,7 @@ from rallrec_pipeline.evaluation.dataset_plots import dataset_plots
 from rallrec_pipeline.evaluation.html import render_html
 from rallrec_pipeline.evaluation.plots import methods_plot, report_plots
 from rallrec_pipeline_tests.browser import CHROMIUM, FLAGS, needs_chromium
-from rallrec_pipeline_tests.evaluation.examples import ATTACK, PNG, WARM_START, Tags, predictions, report
+from rallrec_pipeline_tests.evaluation.examples import ATTACK, PNG, Tags, predictions, report
 from rallrec_pipeline_tests.evaluation.test_dataset_page import profile_of, some_ratings
 
 
@@ -59,19 +59,6 @@ def test_text_from_data_is_escaped(field: str) -> None:
     caption = ATTACK if field == "caption" else "AUC"
     page = render_html(report(**({} if field == "caption" else changes)), {caption: PNG})
     assert "<script" not in page and "&lt;script&gt;alert" in page
-
-
-def test_warm_and_cold_starts_stand_beside_each_other() -> None:
-    page = render_html(report(warm_start=WARM_START), {})
-    tags = Tags()
-    tags.feed(page)
-    assert tags.open == []
-    section = page[page.index("Warm start</h2>") :]
-    assert section.index("cold start") < section.index("37") < section.index("warm start (in use)")
-    assert "0.7365" in section and "held-out correlation" in section
-    assert "Warm start" not in render_html(report(), {})
-    attacked = {ATTACK: WARM_START["collaborative"] | {"score": ATTACK}}
-    assert "<script" not in render_html(report(warm_start=attacked), {})
 
 
 @needs_chromium

@@ -13,9 +13,9 @@ from rallrec_pipeline.evaluation.console import print_report
 from rallrec_pipeline.evaluation.html import render_html
 from rallrec_pipeline.evaluation.metrics import evaluate
 from rallrec_pipeline.evaluation.report import PAPER_DATASETS, ReportContext, build_report, paper_figures
-from rallrec_pipeline.evaluation.significance import paired_bootstrap
 from rallrec_pipeline.evaluation.wording import duration, headline, p_text, verdict
-from rallrec_pipeline_tests.evaluation.examples import WARM_START, predictions, report
+from rallrec_pipeline_tests.evaluation.examples import predictions, report
+from rallrec_pipeline_tests.evaluation.test_significance import paired_bootstrap
 
 CONTEXT = ReportContext("d", "D", "demo", 0, 10)
 
@@ -127,15 +127,3 @@ def test_how_many_samples_the_llm_and_the_baselines_saw_is_told_where_it_is_know
         assert words in page and ("for the baselines" in page) is (words == told)
         print_report(found, Console(file=(stream := StringIO()), width=200))
         assert (told in stream.getvalue()) is (words == told)
-
-
-def test_a_comparison_of_warm_and_cold_starts_is_told_where_there_is_one() -> None:
-    found = report(warm_start=WARM_START)
-    assert found["warm_start"] == WARM_START and "warm_start" not in report()
-    stream = StringIO()
-    print_report(found, Console(file=stream, width=200))
-    text = stream.getvalue()
-    assert "Warm start of the collaborative vectors: 7 epochs in – (cold: 37 in 4.2 s)" in text
-    assert "held-out correlation 0.4898 (0.4925), neighbour AUC 0.7365 (0.7323)" in text
-    print_report(report(), Console(file=(stream := StringIO()), width=200))
-    assert "Warm start" not in stream.getvalue()

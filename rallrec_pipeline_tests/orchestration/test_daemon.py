@@ -10,11 +10,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import dagster as dg
 import pytest
-from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 
 from rallrec_pipeline.lake.locks import LLM, lake_lock
 from rallrec_pipeline.orchestration.automation import SCHEDULE, sensor_name
@@ -60,7 +59,7 @@ def daemon(lake: Path, killed: None, tmp_path: Path) -> Iterator[None]:
     log = tmp_path / "daemon.log"
     with log.open("w") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dagster._daemon", "run", *MODULE],
+            [str(Path(sys.executable).with_name("dagster-daemon")), "run", *MODULE],
             stdout=stream,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -126,15 +125,15 @@ def refused(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
     return [result.check_name for result in results if not result.passed]
 
 
-def ticks(instance: dg.DagsterInstance, name: str) -> list[InstigatorTick]:
+def ticks(instance: dg.DagsterInstance, name: str) -> list[Any]:
     """Looks of a sensor, newest first."""
     (state,) = [state for state in instance.all_instigator_state() if state.instigator_name == name]
     return list(instance.get_ticks(state.instigator_origin_id, state.selector_id))
 
 
-def skipped_after(instance: dg.DagsterInstance, name: str, moment: float) -> list[InstigatorTick]:
+def skipped_after(instance: dg.DagsterInstance, name: str, moment: float) -> list[Any]:
     found = [tick for tick in ticks(instance, name) if tick.timestamp > moment]
-    return [tick for tick in found if tick.status == TickStatus.SKIPPED]
+    return [tick for tick in found if tick.status.value == "SKIPPED"]
 
 
 def test_a_daemon_keeps_datasets_fresh(lake: Path, daemon: None, instance: dg.DagsterInstance) -> None:

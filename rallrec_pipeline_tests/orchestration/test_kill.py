@@ -40,7 +40,6 @@ OWN = {
     "reused",
     "llm",
     "why",
-    "taken_as_found",
 }
 ARTEFACTS = ("tables", "embeddings", "index", "prompts", "checkpoints", "predictions", "reports")
 RUN_OR_TIME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d{4}-\d\d-\d\dT[\d:+.]+")

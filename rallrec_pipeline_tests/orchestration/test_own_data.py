@@ -10,8 +10,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from rallrec_pipeline.evaluation.metrics import METRICS
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.parquet import read_table
+from rallrec_pipeline.lake.provenance import read_sidecar
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.pipeline.graph import GRAPH
 from rallrec_pipeline_tests.pipeline.tiny import make_world
@@ -152,6 +154,10 @@ def run_end_to_end(lake: Path, name: str, toml: str) -> None:
     report = json.loads((lake / "reports" / name / "evaluation.json").read_text(encoding="utf-8"))
     assert report["methods"]["rallrec"]["n"] == report["n_test"] > 0
     assert all(0 <= method["auc"] <= 1 and method["log_loss"] > 0 for method in report["methods"].values())
+    record = read_sidecar(lake, "evaluation_report", name)
+    assert record is not None
+    for method, figures in report["methods"].items():
+        assert all(record.metadata[f"{metric}_{method}"] == figures[metric] for metric in METRICS)
 
 
 def refused(lake: Path, name: str) -> list[str]:

@@ -81,7 +81,7 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def use_settings(root: Path, tuning: str = "", source: str = "") -> Settings:
     file = root / "settings.toml"
     file.write_text(SETTINGS.format(source=source or root / "llama", tuning=tuning), encoding="utf-8")
-    return load_settings("paper", file)
+    return load_settings("paper", overrides=file)
 
 
 def run(lake: Path, settings: Settings, *names: str, say: Callable[[str], None] = lambda line: None) -> None:

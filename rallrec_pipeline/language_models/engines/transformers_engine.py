@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +15,12 @@ from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM
 
 from rallrec_pipeline.language_models.answers import AnswerTrie
+from rallrec_pipeline.language_models.dtypes import resolve_dtype
 from rallrec_pipeline.language_models.kernels import attention
 from rallrec_pipeline.language_models.kernels.decoding import sample_batch
 from rallrec_pipeline.language_models.kernels.forward import Batch, Decoder
 from rallrec_pipeline.language_models.kernels.memory import keep_freed_memory
-from rallrec_pipeline.language_models.kernels.packing import pack_head, pack_weights, packed_if_possible, unpack_weights
+from rallrec_pipeline.language_models.kernels.packing import pack_head, pack_weights, unpack_weights
 from rallrec_pipeline.language_models.kernels.sections import Plan, plan_apart, plan_shared, shared_prefix
 from rallrec_pipeline.language_models.protocols import Progress, Sampling, Usage
 from rallrec_pipeline.language_models.sizing.architecture import architecture_of
@@ -214,7 +213,7 @@ def _with_adapter(model: Any, adapter: Path, settings: ModelSettings) -> Any:
 
 def _load_options(settings: ModelSettings) -> dict[str, Any]:
     options: dict[str, Any] = {
-        "dtype": resolve_dtype(settings.dtype),
+        "dtype": getattr(torch, resolve_dtype(settings.dtype)),
         "trust_remote_code": False,
         "use_safetensors": True,
         "attn_implementation": attention.register(),
@@ -226,27 +225,3 @@ def _load_options(settings: ModelSettings) -> dict[str, Any]:
 
         options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
     return options
-
-
-@functools.cache
-def resolve_dtype(name: str) -> torch.dtype:
-    """The torch dtype of a setting; `auto` is bfloat16 only where its matrix product is the faster one.
-
-    On a CPU without bfloat16 instructions, bfloat16 was measured at a fifth of the speed of float32.
-    """
-    if name != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
-    if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return min((torch.float32, torch.bfloat16), key=_product_seconds)
-
-
-def _product_seconds(dtype: torch.dtype) -> float:
-    layer = torch.nn.Linear(576, 1536, bias=False, dtype=dtype).requires_grad_(False)
-    product, inputs = packed_if_possible(layer), torch.ones(256, 576, dtype=dtype)
-    times = []
-    for _ in range(4):
-        start = time.perf_counter()
-        product(inputs)
-        times.append(time.perf_counter() - start)
-    return min(times)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rallrec_pipeline.language_models.dtypes import resolve_dtype
 from rallrec_pipeline.language_models.sizing.hardware import free_memory
 from rallrec_pipeline.settings import ModelSettings
 
@@ -59,10 +60,8 @@ def start_vllm(folder: Path, settings: ModelSettings, options: dict[str, Any]) -
     from vllm import LLM
     from vllm.platforms import current_platform
 
-    from rallrec_pipeline.language_models.engines.transformers_engine import resolve_dtype
-
     common: dict[str, Any] = {
-        "dtype": str(resolve_dtype(settings.dtype)).removeprefix("torch."),
+        "dtype": resolve_dtype(settings.dtype),
         "tensor_parallel_size": settings.tensor_parallel,
         "trust_remote_code": False,
         "use_tqdm_on_load": False,

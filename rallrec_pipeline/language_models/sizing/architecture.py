@@ -56,15 +56,6 @@ class Architecture:
         """All weights."""
         return self.linear_parameters + self.other_parameters
 
-    def flops_per_token(self, context: float) -> float:
-        """Floating-point operations of one token that sees `context` tokens on average, without the output head."""
-        return 2.0 * self.linear_parameters + 4.0 * self.layers * self.query_width * context
-
-    @property
-    def head_flops(self) -> float:
-        """Operations of the logits of one position over the whole vocabulary."""
-        return 2.0 * self.hidden * self.vocabulary
-
 
 # Published sizes of the models that the profiles name, for an estimate before anything is fetched.
 LLAMA_8B = Architecture(32, 4096, 14336, 32, 8, 128, 128_256, 131_072)

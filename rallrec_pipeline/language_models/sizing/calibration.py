@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Literal
 
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.files import read_json, write_json
 from rallrec_pipeline.lake.provenance import stable_hash
 
-WEIGHTS: Final = "weights"
-PRODUCT: Final = "product"
 SPEEDS_VERSION = "2"  # raise it when the same work has become faster
 Point = tuple[int, float]
 
@@ -30,16 +27,9 @@ class CalibrationKey:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Measured speeds of one model on one machine.
-
-    `way` is `weights` (the model itself ran) or `product` (a matrix product was timed, and the rest is arithmetic from
-    the model's sizes).
-    """
+    """Measured speeds of one model on one machine."""
 
     key: CalibrationKey
-    way: Literal["weights", "product"]
-    dtype: str
-    """The type that was used; that of the key may be `auto`."""
     reading: tuple[Point, ...]
     """(tokens of a sequence, seconds per token) of a forward pass over a batch of such sequences."""
     writing: tuple[Point, ...]
@@ -47,8 +37,6 @@ class Calibration:
     training: Point
     """(tokens of a sequence, seconds per token) of a forward and backward pass."""
     load_seconds: float
-    product_flops: float
-    """FLOP/s of a matrix product of the model's width."""
     seconds: float
     """What the calibration took, without loading."""
     created_at: str

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from rallrec_pipeline.language_models.dtypes import resolve_dtype
+
 UNLIMITED = 1 << 60  # a cgroup without a limit states a number of this size
 
 
@@ -55,11 +57,9 @@ def find_hardware(used: int = 1) -> Hardware:
         count = torch.cuda.device_count()
         free, total = min(torch.cuda.mem_get_info(device) for device in range(min(used, count)))
         return Hardware("cuda", torch.cuda.get_device_name(0), count, free, total, torch.cuda.is_bf16_supported(False))
-    from rallrec_pipeline.language_models.engines.transformers_engine import resolve_dtype
-
     total = _total_memory()
     free = min(free_memory() + _resident(), total)  # what this process holds already is part of every estimate
-    return Hardware("cpu", _processor(), 1, free, total, resolve_dtype("auto") is torch.bfloat16)
+    return Hardware("cpu", _processor(), 1, free, total, resolve_dtype("auto") == "bfloat16")
 
 
 def free_memory() -> int:

@@ -13,6 +13,7 @@ from rallrec_pipeline.lake.vectors import vectors_of
 from rallrec_pipeline.pipeline.checks.verdict import Verdict
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.stages.embeddings import read_vectors
+from rallrec_pipeline.pipeline.stages.retrieval import index_file
 from rallrec_pipeline.retrieval.index import (
     MIN_RECALL,
     RECALL_AT,
@@ -67,9 +68,9 @@ def fitted_on_training_only(run: StageRun) -> Verdict:
 
 def index_equals_brute_force(run: StageRun) -> Verdict:
     """A flat index gives the best inner products; an approximate one finds MIN_RECALL of the nearest items."""
-    index, item_ids = read_index(run.lake / "index" / f"{run.dataset}.faiss")
+    index, item_ids = read_index(index_file(run.folder("item_index"), run.dataset))
     vectors = read_vectors(run, "item")
-    rows = sampled_rows(len(vectors), run.seed)
+    rows = sampled_rows(len(vectors), run.seeds.fits)
     same_items = item_ids == run.read(tables.CORE_ITEMS)["item_id"].to_list()
     figures: dict[str, Any] = {"same_items": same_items, "queries": len(rows)}
     if has_lists(index):

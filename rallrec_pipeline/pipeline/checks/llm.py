@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import polars as pl
 
-from rallrec_pipeline.inference.methods import ADAPTERS
+from rallrec_pipeline.inference.methods import adapters
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import read_json
-from rallrec_pipeline.lake.provenance import read_sidecar
 from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.pipeline.checks.verdict import Verdict
 from rallrec_pipeline.pipeline.context import StageRun
@@ -55,7 +53,7 @@ def tuning_rows_are_training_rows(run: StageRun) -> Verdict:
 def adapter_is_whole(run: StageRun) -> Verdict:
     """Each adapter has its weights as safetensors and a provenance that names the current base model."""
     validation_auc, bad = {}, []
-    for adapter in ADAPTERS:
+    for adapter in adapters(run.settings):
         folder = checkpoint(run, adapter)
         provenance = read_json(folder / "provenance.json")
         validation_auc[adapter] = max(epoch["validation_auc"] for epoch in provenance["tuning"]["epochs"])
@@ -67,8 +65,9 @@ def adapter_is_whole(run: StageRun) -> Verdict:
 
 def probabilities_valid(run: StageRun) -> Verdict:
     """All methods scored the same test rows, with finite probabilities."""
-    wanted = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") == "test")["sample_id"].sort().to_list()
-    methods = list(_recorded(run, "predictions")["seconds"])
+    histories = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") == "test")["sample_id"]
+    wanted = histories.unique().sort().to_list()
+    methods = list(run.given("predictions").metadata["seconds"])
     bad = []
     for method in methods:
         rows = run.read(tables.predictions_table(method)).filter(pl.col("split") == "test")
@@ -76,8 +75,3 @@ def probabilities_valid(run: StageRun) -> Verdict:
         if rows["sample_id"].sort().to_list() != wanted or not inside:
             bad.append(method)
     return Verdict(not bad, {"methods": len(methods), "bad": bad, "rows": len(wanted)})
-
-
-def _recorded(run: StageRun, artefact: str) -> dict[str, Any]:
-    record = read_sidecar(run.lake, artefact, run.dataset)
-    return dict(record.metadata) if record else {}

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rallrec_pipeline.pipeline.context import StageRun
+from rallrec_pipeline.pipeline.adoption import adopt_dataset
+from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.lineage.item import item_fields, rating_counts, raw_lines
 from rallrec_pipeline.pipeline.lineage.known import require_item
 from rallrec_pipeline.pipeline.lineage.model import End, Item, Lineage, Step
@@ -17,6 +18,7 @@ from rallrec_pipeline.pipeline.lineage.position import position_of
 from rallrec_pipeline.pipeline.lineage.state import LakeState, find_moment
 from rallrec_pipeline.pipeline.lineage.texts import description_of, vectors_of_item
 from rallrec_pipeline.pipeline.lineage.uses import uses_of
+from rallrec_pipeline.pipeline.stage import looking
 from rallrec_pipeline.settings import Settings
 
 
@@ -25,8 +27,9 @@ def trace(lake: Path, dataset: str, item_id: str, settings: Settings, at: str | 
 
     Raises ConfigError for an unknown dataset, run or item, DataError when a file of the lake is damaged.
     """
-    run = StageRun(lake, dataset, settings, "", log=lambda _: None, progress=lambda _: lambda done, total: None)
+    run = looking(lake, dataset, settings)
     spec = run.spec  # an unknown dataset is told first
+    adopt_dataset(run, STAGES)
     state = LakeState(run, find_moment(lake, dataset, at) if at is not None else None)
     require_item(state, item_id)
     raw = raw_lines(state, item_id)

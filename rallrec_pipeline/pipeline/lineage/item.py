@@ -14,11 +14,8 @@ from rallrec_pipeline.datasets.spec import DatasetSpec, TableFile
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import file_sha256
-from rallrec_pipeline.lake.increments import SOURCE
-from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.pipeline.lineage.model import Counts, Item, Place, Ratings, Raw
 from rallrec_pipeline.pipeline.lineage.state import LakeState, gone
-from rallrec_pipeline.pipeline.stages.rows import item_versions
 
 
 def raw_lines(state: LakeState, item_id: str) -> Raw:
@@ -74,8 +71,7 @@ def item_fields(state: LakeState, item_id: str, accepted: int | None) -> Item:
     core = state.read("core_items", tables.CORE_ITEMS, of_item)
     listed = state.read("items", tables.ITEMS, of_item)
     if core is None:
-        core = _unchanged(state, item_id)
-        notes += gone(state, "core_items", "the fields in the core") if core is None else []
+        notes += gone(state, "core_items", "the fields in the core")
     found = next((table for table in (core, listed) if table is not None and table.height), None)
     fields = {} if found is None else found.drop("item_id").row(0, named=True)
     in_core = None if core is None else bool(core.height)
@@ -88,17 +84,6 @@ def counts(values: pl.Series) -> Counts:
     """How often each value occurs, in the order of splits, then of names."""
     order = {"train": 0, "valid": 1, "test": 2}
     return dict(sorted(values.value_counts().iter_rows(), key=lambda pair: (order.get(pair[0], 3), pair[0])))
-
-
-def _unchanged(state: LakeState, item_id: str) -> pl.DataFrame | None:
-    """The row of `core_items` of now, where the item's description proves that it was the same at that time."""
-    lake, dataset = state.run.lake, state.run.dataset
-    proof = state.row("item_descriptions", tables.ITEM_DESCRIPTIONS, item_id)
-    if not proof or not tables.CORE_ITEMS.exists(lake, dataset):
-        return None
-    row = read_table(tables.CORE_ITEMS, lake, dataset).filter(pl.col("item_id") == item_id)
-    versions = item_versions(row)["version"].to_list()
-    return row if versions == [proof.get(f"core_items{SOURCE}")] else None
 
 
 def _rows(

@@ -9,7 +9,7 @@ import polars as pl
 from rallrec_pipeline.datasets.order import id_order
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.history import past_records, read_rows
+from rallrec_pipeline.lake.store import past_refs, record_of
 from rallrec_pipeline.pipeline.lineage.item import raw_place
 from rallrec_pipeline.pipeline.lineage.state import LakeState
 from rallrec_pipeline.text import clean_text
@@ -43,12 +43,15 @@ def _in_tables(state: LakeState, item_id: str) -> bool:
 
 def _earlier(state: LakeState, item_id: str) -> str:
     """The newest run that still had the item."""
-    seen: set[str | None] = set()
-    for record in past_records(state.run.lake, DESCRIBED, state.run.dataset):
-        rows = None if record.rows_file in seen else read_rows(state.run.lake, record)
+    lake, dataset, seen = state.run.lake, state.run.dataset, set[str]()
+    for ref in past_refs(lake, dataset):
+        record = record_of(lake, dataset, ref, DESCRIBED)
+        if record is None or record.fingerprint in seen:
+            continue
+        seen.add(record.fingerprint)
+        rows = record.rows(lake)
         if rows is not None and rows.filter(pl.col("item_id") == item_id).height:
-            return f" any more: run {record.run_id} still had it, add `--at {record.run_id}`"
-        seen.add(record.rows_file)
+            return f" any more: run {ref.run_id} still had it, add `--at {ref.run_id}`"
     return ""
 
 

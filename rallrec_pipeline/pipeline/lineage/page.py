@@ -31,7 +31,7 @@ HASH, RUN = 12, 8  # characters that are shown; `--at` and other commands know a
 LONG, NAME = 600, 60
 LABEL_WIDTH = 19
 MAX_REASONS = 3
-TRAINING = ("training_interactions", "epochs", "best_epoch", "loss_first", "loss_last", "warm_started_from")
+TRAINING = ("training_interactions", "epochs", "best_epoch", "loss_first", "loss_last")
 
 
 @dataclass(frozen=True)

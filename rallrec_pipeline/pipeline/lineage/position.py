@@ -12,6 +12,7 @@ from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.vectors import vectors_of
 from rallrec_pipeline.pipeline.lineage.model import Index, Neighbour
 from rallrec_pipeline.pipeline.lineage.state import LakeState, gone
+from rallrec_pipeline.pipeline.stages.retrieval import index_file
 from rallrec_pipeline.retrieval.index import nearest_items, read_index
 from rallrec_pipeline.retrieval.inverted_lists import has_lists
 
@@ -24,10 +25,11 @@ def position_of(state: LakeState, item_id: str) -> Index:
     """Row, mixture and neighbours of the item, from the stored index."""
     record = state.record("item_embeddings")
     weights = None if record is None else record.metadata.get("weights")
-    if state.record("item_index") is None:
+    stored = state.record("item_index")
+    if stored is None:
         return Index(None, None, weights, [])
-    path = state.run.lake / "index" / f"{state.run.dataset}.faiss"
-    if not state.is_stored("item_index") or not path.exists():
+    path = index_file(stored.folder(state.run.lake), state.run.dataset)
+    if not path.exists():
         return Index(None, None, weights, [], gone(state, "item_index", "the item's row and neighbours"))
     try:
         index, item_ids = read_index(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import cache, cached_property
 from pathlib import Path
@@ -10,19 +10,17 @@ from typing import Any
 
 import polars as pl
 
-from rallrec_pipeline.errors import ConfigError, DataError, StaleArtefactError
-from rallrec_pipeline.lake.history import PRUNED, has_history, history_folder, past_records, record_at
+from rallrec_pipeline.errors import ConfigError, DataError
 from rallrec_pipeline.lake.parquet import scan_table
-from rallrec_pipeline.lake.provenance import Sidecar, read_sidecar
+from rallrec_pipeline.lake.store import Record, Ref, past_refs, record_of
 from rallrec_pipeline.lake.tables import Table
-from rallrec_pipeline.pipeline.context import SHARED, StageRun
-from rallrec_pipeline.pipeline.graph import GRAPH, STAGES, UNPARTITIONED
+from rallrec_pipeline.pipeline.context import StageRun
+from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.lineage.model import At, Provenance, Step
-from rallrec_pipeline.pipeline.stage import plan_stage
+from rallrec_pipeline.pipeline.stage import plan_stages, upstream
 
 NEWEST = 5  # runs that an error names
-REMOVED = "not made until then, or rallrec prune has removed its record"
-GONE = "its last run was not finished, or its files have gone"
+REMOVED = "rallrec prune has removed it"
 
 
 class LakeState:
@@ -30,40 +28,43 @@ class LakeState:
 
     def __init__(self, run: StageRun, at: At | None = None) -> None:
         self.run, self.at = run, at
-        self._records: dict[str, Sidecar | None] = {}
-        self._stored: dict[str, bool] = {}
+        self.plans = plan_stages(run, STAGES)
+        self._ref = _ref_of(run, at) if at is not None else None
+        self._records: dict[str, Record | None] = {}
 
     @cached_property
     def now(self) -> LakeState:
         """The state of this moment."""
         return self if self.at is None else LakeState(self.run)
 
-    def record(self, stage: str) -> Sidecar | None:
-        """The record of `stage` in force; of a stage whose last run was broken off the one before."""
+    def record(self, stage: str) -> Record | None:
+        """The record of `stage` that was in force."""
+        if self.at is None:
+            return self.plans[stage].record
         if stage not in self._records:
-            self._records[stage] = self._find(stage, _partition(stage, self.run.dataset))
+            self._records[stage] = record_of(self.run.lake, self.plans[stage].dataset, self._ref, stage)
         return self._records[stage]
 
     def is_stored(self, stage: str) -> bool:
-        """Whether the files of `stage` hold what its record in force was written for; now whatever is there counts."""
-        if stage not in self._stored:
-            self._stored[stage] = self._holds(stage)
-        return self._stored[stage]
+        """Whether the files of `stage` are there."""
+        record = self.record(stage)
+        return record is not None and record.is_there(self.run.lake)
 
     def read(self, stage: str, table: Table, *wanted: pl.Expr, columns: Sequence[str] = ()) -> pl.DataFrame | None:
         """Rows of a stage's table, all or those that are `wanted`; None where it is not there, or no longer.
 
         Raises DataError when a file is damaged.
         """
-        lake, dataset = self.run.lake, self.run.dataset
-        if not self.is_stored(stage) or not table.exists(lake, dataset):
+        record, dataset = self.record(stage), self.run.dataset
+        root = record.folder(self.run.lake) if record is not None else None
+        if root is None or not table.exists(root, dataset):
             return None
         try:
-            rows = scan_table(table, lake, dataset).filter(*wanted)
+            rows = scan_table(table, root, dataset).filter(*wanted)
             return (rows.select(columns) if columns else rows).collect()
         except (pl.exceptions.PolarsError, OSError) as error:
             reason = str(error).partition("\n")[0]
-            path = table.file(lake, dataset)
+            path = table.file(root, dataset)
             raise DataError(
                 f"{path} is damaged ({reason}): delete it and run `rallrec run {dataset} --select {stage}`"
             ) from error
@@ -74,22 +75,16 @@ class LakeState:
         Empty where there is no such row, None where rows are not stored.
         """
         record, wanted = self.record(stage), pl.col("item_id") == item_id
-        file = self.run.lake / record.rows_file if record and record.rows_file else None
-        if file is not None and file.exists():
-            try:
-                found = pl.scan_parquet(file).filter(wanted).collect()
-                return found.row(0, named=True) if found.height else {}
-            except (pl.exceptions.PolarsError, OSError):
-                pass  # a damaged one is as good as none
-        rows = self.read(stage, table, wanted)  # of a lake from before rows were recorded
-        return None if rows is None else rows.row(0, named=True) if rows.height else {}
+        rows = record.rows(self.run.lake) if record is not None else None
+        found = rows.filter(wanted) if rows is not None else self.read(stage, table, wanted)
+        return None if found is None else found.row(0, named=True) if found.height else {}
 
     def steps(self) -> dict[str, Step]:
         """All stages that lead to an item's vector or to predictions, in the order of the graph."""
         steps: dict[str, Step] = {}
-        for stage in GRAPH:
-            if stage.name in _chain():
-                steps[stage.name] = self._step(stage.name, steps)
+        for name in STAGES:
+            if name in _chain():
+                steps[name] = self._step(name, steps)
         return steps
 
     def _step(self, name: str, before: dict[str, Step]) -> Step:
@@ -110,38 +105,20 @@ class LakeState:
 
     def _reasons(self, name: str) -> list[str]:
         """Why a stage is not fresh."""
-        record, dataset = self.record(name), _partition(name, self.run.dataset)
+        record, plan = self.record(name), self.plans[name]
+        if self.at is None:
+            return plan.reasons
         if record is None:
-            pruned = history_folder(self.run.lake, name, dataset) / PRUNED
-            return ["never made" if self.at is None else REMOVED if pruned.exists() else "not made until then"]
-        current = read_sidecar(self.run.lake, name, dataset)
-        if current is None:
-            return [GONE]
-        if (current.fingerprint, current.data_version) != (record.fingerprint, record.data_version):
-            return [f"made again by run {current.run_id} at {current.created_at}"]
-        try:
-            return plan_stage(STAGES[name], self.run, UNPARTITIONED).reasons
-        except StaleArtefactError:  # an input has no record, so the stage waits for it
-            return []
+            return [REMOVED if name in (self._ref.results if self._ref else {}) else "not made until then"]
+        current = plan.record
+        if current is None or current.fingerprint == record.fingerprint:
+            return plan.reasons
+        return [f"made again by run {current.run_id} at {current.created_at}"]
 
-    def _find(self, stage: str, dataset: str) -> Sidecar | None:
-        lake, at = self.run.lake, self.at
-        if at is None:
-            return read_sidecar(lake, stage, dataset) or next(past_records(lake, stage, dataset), None)
-        if has_history(lake, stage, dataset):
-            return record_at(lake, stage, dataset, at.run_id, at.ended_at)
-        record = read_sidecar(lake, stage, dataset)  # of a lake from before there was a history
-        return record if record and (record.run_id == at.run_id or record.created_at <= at.ended_at) else None
 
-    def _holds(self, stage: str) -> bool:
-        record = self.record(stage)
-        if record is None or self.at is None:
-            return record is not None
-        if record.is_whole(self.run.lake):
-            return True
-        current = read_sidecar(self.run.lake, stage, _partition(stage, self.run.dataset))
-        same = current is not None and current.data_version == record.data_version
-        return bool(same and current and current.is_whole(self.run.lake))
+def _ref_of(run: StageRun, at: At) -> Ref | None:
+    """What the run left behind."""
+    return next((ref for ref in past_refs(run.lake, run.dataset) if ref.run_id == at.run_id), None)
 
 
 def find_moment(lake: Path, dataset: str, asked: str) -> At:
@@ -149,9 +126,7 @@ def find_moment(lake: Path, dataset: str, asked: str) -> At:
 
     Raises ConfigError that lists the newest known runs.
     """
-    ended: dict[str, str] = {}
-    for record in _all_records(lake, dataset):
-        ended[record.run_id] = max(record.created_at, ended.get(record.run_id, ""))
+    ended = {ref.run_id: ref.at for ref in past_refs(lake, dataset)}
     fitting = [run_id for run_id in ended if run_id == asked] or [i for i in ended if asked and i.startswith(asked)]
     if len(fitting) == 1:
         return At(fitting[0], ended[fitting[0]])
@@ -173,29 +148,9 @@ def gone(state: LakeState, stage: str, what: str) -> list[str]:
     """The note that `what` cannot be read, where `stage` was made; to be asked only when it could not."""
     if state.record(stage) is None:
         return []
-    why = "was made again since" if state.at else "has lost its files"
-    return [f"{what}: not stored any more, {stage} {why}"]
-
-
-def _partition(stage: str, dataset: str) -> str:
-    return SHARED if stage in UNPARTITIONED else dataset
-
-
-def _all_records(lake: Path, dataset: str) -> Iterator[Sidecar]:
-    for name in STAGES:
-        partition = _partition(name, dataset)
-        yield from past_records(lake, name, partition)
-        if (record := read_sidecar(lake, name, partition)) is not None:
-            yield record
+    return [f"{what}: not stored any more, {stage} has lost its files"]
 
 
 @cache
 def _chain() -> frozenset[str]:
-    return frozenset(_upstream(("item_index", "predictions", "baseline_predictions")))
-
-
-def _upstream(names: Iterable[str]) -> set[str]:
-    found = set(names)
-    for name in tuple(found):
-        found |= _upstream(STAGES[name].inputs)
-    return found
+    return frozenset(upstream(STAGES, ("item_index", "predictions", "baseline_predictions")))

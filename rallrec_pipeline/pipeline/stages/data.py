@@ -50,7 +50,7 @@ def core_interactions(run: StageRun) -> Made:
             f"nothing is left of {run.dataset!r} after the k-core ({run.spec.protocol.user_core} per user, "
             f"{run.spec.protocol.item_core} per item): lower the core sizes in its TOML file"
         )
-    ordered = in_protocol_order(core, run.spec.protocol, run.seed)
+    ordered = in_protocol_order(core, run.spec.protocol, run.seeds.data)
     return run.write(
         ordered,
         tables.CORE_INTERACTIONS,
@@ -70,7 +70,7 @@ def core_items(run: StageRun) -> Made:
 
 
 def samples(run: StageRun) -> Made:
-    made = make_samples(run.read(tables.CORE_INTERACTIONS), run.spec.protocol, run.spec.label, run.seed)
+    made = make_samples(run.read(tables.CORE_INTERACTIONS), run.spec.protocol, run.spec.label, run.seeds.data)
     if made.is_empty():
         raise DataError(f"{run.dataset!r} has no sample: lower protocol.min_history in its TOML file")
     shares = made.group_by("split").agg(pl.len(), pl.col("label").mean())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rallrec_pipeline.descriptions import describe_items
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.llm_cache import LLMCache
+from rallrec_pipeline.language_models.dtypes import resolve_dtype
 from rallrec_pipeline.language_models.models import fetch_model, model_fingerprint
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import plain
@@ -16,13 +17,11 @@ from rallrec_pipeline.text import clean_text
 
 def base_model(run: StageRun) -> Made:
     """The LLM as safetensors with its tokenizer; shared by all datasets."""
-    from rallrec_pipeline.language_models.engines.transformers_engine import resolve_dtype
-
     require_fit_model(run)  # before gigabytes are fetched
     run.log(f"base_model: fetching {clean_text(run.settings.model.source, 200)}")
     folder = fetch_model(run.settings.model, run.lake)
     shown = {"source": run.settings.model.source, "fingerprint": model_fingerprint(folder)}
-    return Made([folder], shown | {"auto_dtype": str(resolve_dtype("auto")).removeprefix("torch.")})
+    return Made([folder], shown | {"auto_dtype": resolve_dtype("auto")})
 
 
 def item_descriptions(run: StageRun) -> Made:
@@ -35,11 +34,11 @@ def item_descriptions(run: StageRun) -> Made:
             LLMCache(run.lake, "descriptions"),
             run.settings.descriptions,
             model_version(run),
-            run.seed,
+            run.seeds.sampling,
             run.run_id,
             run.progress("descriptions"),
         )
-    examples = result.table.sample(min(5, items.height), seed=run.seed).join(items, on="item_id")
+    examples = result.table.sample(min(5, items.height), seed=run.seeds.data).join(items, on="item_id")
     lines = [
         f"**{plain(t)}** ({s}): {plain(d)}" for t, s, d in examples.select("title", "status", "description").rows()
     ]
@@ -52,4 +51,4 @@ def item_descriptions(run: StageRun) -> Made:
         examples=Markdown("\n\n".join(lines)),
     )
     rows = with_sources(result.table.drop("description"), core_items=item_versions(items))
-    return with_increment(run, "item_descriptions", made, rows, result.computed, engines.usage)
+    return with_increment(run, made, rows, result.computed, engines.usage)

@@ -13,16 +13,17 @@ from numpy.typing import NDArray
 from rallrec_pipeline.datasets.histories import training_interactions, without_tuning_targets
 from rallrec_pipeline.datasets.sequences import UserSequences
 from rallrec_pipeline.descriptions import template_text
-from rallrec_pipeline.embeddings.lightgcn import Ratings
+from rallrec_pipeline.embeddings.alignment import train_projector
+from rallrec_pipeline.embeddings.lightgcn import Ratings, train_lightgcn
 from rallrec_pipeline.embeddings.mixture import mix
 from rallrec_pipeline.embeddings.text import embed_texts, embeddings_frame, text_vectors
+from rallrec_pipeline.embeddings.weights import write_weights
 from rallrec_pipeline.errors import StaleArtefactError
 from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.parquet import write_table
 from rallrec_pipeline.lake.vectors import VectorStore, vectors_of
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
-from rallrec_pipeline.pipeline.stages.collaborative_fit import Training, collaborative_space, fit_collaborative
 from rallrec_pipeline.pipeline.stages.engine import OneEngine, model_version
-from rallrec_pipeline.pipeline.stages.projector_fit import fit_projector
 from rallrec_pipeline.pipeline.stages.rows import (
     item_versions,
     provenance_table,
@@ -59,13 +60,13 @@ def description_texts(items: pl.DataFrame, written: pl.DataFrame) -> list[str]:
 
 def text_embeddings(run: StageRun) -> Made:
     title, description = read_vectors(run, "title"), read_vectors(run, "description")
-    return _write(run, "text", text_vectors(title, description, run.settings.text, run.seed))
+    return _write(run, "text", text_vectors(title, description, run.settings.text, run.seeds.fits))
 
 
 def collaborative_embeddings(run: StageRun) -> Made:
     core, item_ids = run.read(tables.CORE_INTERACTIONS), run.read(tables.CORE_ITEMS)["item_id"]
     samples = run.read(tables.SAMPLES)
-    tuning = choose_samples(samples, run.settings.prompts, run.seed, run.spec.protocol).filter(
+    tuning = choose_samples(samples, run.settings.prompts, run.seeds, run.spec.protocol).filter(
         pl.col("split") == "train"
     )
     training = without_tuning_targets(training_interactions(core, samples), tuning)
@@ -77,31 +78,39 @@ def collaborative_embeddings(run: StageRun) -> Made:
         sequences.user_ids,
         sequences.item_ids,
     )
-    fit = fit_collaborative(
-        run,
-        _graph_settings(run),
-        Training(training, ratings, samples.filter(pl.col("split") != "train"), tuning),
-        lambda vectors: _neighbour_auc(run, "collaborative", vectors),
-    )
-    made = _write(run, "collaborative", fit.vectors, training_interactions=training.height, **fit.metadata)
-    return replace(made, files=[*made.files, *fit.files])
+    begun = time.perf_counter()
+    result = train_lightgcn(ratings, _graph_settings(run), run.seeds.fits, run.progress("LightGCN epochs"))
+    epochs = len(result.losses)
+    metadata = {
+        "epochs": epochs,
+        "held_out_metric": result.metric,
+        "held_out_scores": [round(score, 4) for score in result.scores],
+        "best_epoch": result.best_epoch,
+        "seconds_per_epoch": round((time.perf_counter() - begun) / epochs, 3),
+    }
+    fitted = write_table(training.drop("rating"), tables.FITTED_INTERACTIONS, run.out, run.dataset)
+    weights = run.out / "embeddings" / "collaborative" / f"{run.dataset}.weights.safetensors"
+    write_weights(weights, {"weights": result.weights})  # rows: users as they come in core_interactions, then items
+    made = _write(run, "collaborative", result.item_vectors, training_interactions=training.height, **metadata)
+    return replace(made, files=[*made.files, fitted, weights])
 
 
 def aligned_embeddings(run: StageRun) -> Made:
-    fit = fit_projector(
-        run,
-        read_vectors(run, "text"),
-        read_vectors(run, "collaborative"),
-        collaborative_space(run),
-        lambda vectors: _neighbour_auc(run, "aligned", vectors),
+    text, collaborative = read_vectors(run, "text"), read_vectors(run, "collaborative")
+    result = train_projector(
+        text, collaborative, run.settings.alignment, run.seeds.fits, run.progress("projector epochs")
     )
-    made = _write(run, "aligned", fit.vectors, **fit.metadata)
-    return replace(made, files=[*made.files, *fit.files])
-
-
-def _neighbour_auc(run: StageRun, kind: RelevanceKind, vectors: NDArray[np.float32]) -> float:
-    """AUC on the validation samples of one kind of vectors alone, as `search_mixture` judges it."""
-    return _searched(run, {kind: vectors}).auc
+    metadata = {
+        "epochs": len(result.losses),
+        "loss_first": result.loss[0],
+        "loss_last": result.loss[1],
+        "accuracy_first": result.accuracy[0],
+        "accuracy_last": result.accuracy[1],
+    }
+    weights = run.out / "embeddings" / "aligned" / f"{run.dataset}.projector.safetensors"
+    write_weights(weights, result.tensors)
+    made = _write(run, "aligned", result.vectors, **metadata)
+    return replace(made, files=[*made.files, weights])
 
 
 def item_embeddings(run: StageRun) -> Made:
@@ -171,10 +180,10 @@ def _encode(run: StageRun, kind: str, items: pl.DataFrame, texts: Sequence[str],
         )
     seconds = time.perf_counter() - start
     speed = round(engines.usage.prompt_tokens / seconds, 1) if encoded.computed else None
-    shown = {"rows": items.height, "tokens_per_second": speed, "engine": engines.used}
-    made = Made([store.commit(encoded.table)], shown)
+    shown = {"tokens_per_second": speed, "engine": engines.used}
+    made = run.write(encoded.table, store.table, **shown)
     rows = with_sources(_narrow(encoded.table), **sources)
-    return with_increment(run, f"{kind}_embeddings", made, rows, encoded.computed, engines.usage)
+    return with_increment(run, made, rows, encoded.computed, engines.usage)
 
 
 def _write(run: StageRun, kind: str, vectors: NDArray[np.float32], **metadata: object) -> Made:

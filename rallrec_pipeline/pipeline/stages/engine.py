@@ -7,14 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rallrec_pipeline.errors import StaleArtefactError
-from rallrec_pipeline.lake.provenance import Sidecar, read_sidecar, stable_hash
+from rallrec_pipeline.lake.provenance import stable_hash
+from rallrec_pipeline.language_models.dtypes import fetched_dtype
 from rallrec_pipeline.language_models.engines.choice import EngineChoice, choose_engine, load_chosen
 from rallrec_pipeline.language_models.engines.ray_engine import RayEngine, load_on_node, ray_engine
 from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.language_models.protocols import Engine, Usage
 from rallrec_pipeline.language_models.sizing.footprint import Use
-from rallrec_pipeline.pipeline.context import SHARED, StageRun
+from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.readiness import engine_memory, require_fit_model
 from rallrec_pipeline.settings import ModelSettings
 
@@ -27,16 +27,14 @@ def model_version(run: StageRun) -> str:
 
     Which engine computes is no part of it: engines agree (docs/engines.md), so a change of engine redoes nothing.
     """
-    record = _base_model(run)
-    model = run.settings.model
-    return stable_hash(record.data_version, _dtype(model, record), model.infers_in_8bit)
+    record, model = run.given("base_model"), run.settings.model
+    return stable_hash(record.data_version, fetched_dtype(model, record), model.infers_in_8bit)
 
 
 def tuning_model_version(run: StageRun) -> str:
     """What tuning depends on; other than `model_version` only where weights are 8-bit for tuning alone."""
-    record = _base_model(run)
-    model = run.settings.model
-    return stable_hash(record.data_version, _dtype(model, record), model.load_in_8bit)
+    record, model = run.given("base_model"), run.settings.model
+    return stable_hash(record.data_version, fetched_dtype(model, record), model.load_in_8bit)
 
 
 def load_engine(run: StageRun, use: Use, adapter: Path | None = None, usage: Usage | None = None) -> Engine:
@@ -134,30 +132,10 @@ class OneEngine:
         return asdict(self.choice) if self.choice else self._ray_work
 
 
-def _base_model(run: StageRun) -> Sidecar:
-    """The record of the model that the settings name."""
-    record = read_sidecar(run.lake, "base_model", SHARED)
-    if record is None:
-        raise StaleArtefactError("base_model was never made: run `rallrec run DATASET --select base_model` first")
-    model, made = run.settings.model, record.settings
-    if (made.get("source"), made.get("name")) != (model.source, model.name):
-        # Another run may have put another model in its place: its results must not be filed under this one.
-        raise StaleArtefactError(
-            f"base_model is {made.get('name')!r} of {made.get('source')}, the settings ask for {model.name!r} of "
-            f"{model.source}: run `rallrec run {run.dataset} --select base_model` first"
-        )
-    return record
-
-
 def engine_settings(run: StageRun) -> ModelSettings:
     """The settings with the dtype that was found when the model was fetched."""
-    record, model = read_sidecar(run.lake, "base_model", SHARED), run.settings.model
-    return model.model_copy(update={"dtype": _dtype(model, record)}) if record else model
-
-
-def _dtype(model: ModelSettings, record: Sidecar) -> str:
-    """`auto` is what it was when the model was fetched: timed again, it might mix two types in one lake."""
-    return str(record.metadata.get("auto_dtype", "auto")) if model.dtype == "auto" else model.dtype
+    model = run.settings.model
+    return model.model_copy(update={"dtype": fetched_dtype(model, run.given("base_model"))})
 
 
 def _loading(run: StageRun, adapter: Path | None) -> str:

@@ -14,13 +14,14 @@ from rallrec_pipeline.baselines.common_sense import predict_common_sense
 from rallrec_pipeline.datasets.statistics import rating_statistics
 from rallrec_pipeline.evaluation.calibration import fit_platt
 from rallrec_pipeline.evaluation.metrics import evaluate
-from rallrec_pipeline.inference.methods import ADAPTERS, Method, methods, tuning_forms
+from rallrec_pipeline.inference.methods import Method, adapters, methods, tuning_forms, validation_method
 from rallrec_pipeline.inference.score import ScoreStore, score_missing_prompts, score_prompts
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import read_json, write_json
 from rallrec_pipeline.lake.llm_cache import SCORES, LLMCache
 from rallrec_pipeline.lake.parquet import write_table
-from rallrec_pipeline.lake.provenance import now, stable_hash
+from rallrec_pipeline.lake.provenance import content_version, now, stable_hash
+from rallrec_pipeline.lake.store import link_tree
 from rallrec_pipeline.language_models.protocols import Usage
 from rallrec_pipeline.pipeline.context import Made, StageRun
 from rallrec_pipeline.pipeline.stages.engine import (
@@ -29,11 +30,11 @@ from rallrec_pipeline.pipeline.stages.engine import (
     model_version,
     tuning_model_version,
 )
+from rallrec_pipeline.pipeline.stages.prompts import asked_by
 from rallrec_pipeline.prompts.render import answer_texts
-from rallrec_pipeline.settings import PromptForm
 from rallrec_pipeline.tuning.examples import make_examples
 from rallrec_pipeline.tuning.lora import PROVENANCE, adapter_version, add_adapter, save_adapter
-from rallrec_pipeline.tuning.store import CHECKPOINT, adapter_key, bring_back
+from rallrec_pipeline.tuning.store import CHECKPOINT, adapter_home, adapter_key
 
 if TYPE_CHECKING:
     from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
@@ -44,8 +45,11 @@ TUNING_VERSION = "3"  # raise it when the computing changes its output by more t
 def lora_adapter(run: StageRun) -> Made:
     """One adapter per tuned method; after an interruption the finished one is kept, the other goes on where it was."""
     usage = Usage()
-    histories = {adapter: _tune_adapter(run, adapter, usage) for adapter in ADAPTERS}
-    folders = [checkpoint(run, adapter) for adapter in ADAPTERS]
+    tuned = {adapter: _tune_adapter(run, adapter, usage) for adapter in adapters(run.settings)}
+    histories = {adapter: record for adapter, (record, _) in tuned.items()}
+    folders = [checkpoint_folder(run.out, run.dataset, adapter) for adapter in tuned]
+    for (_, home), folder in zip(tuned.values(), folders, strict=True):
+        link_tree(home, folder)
     version = stable_hash([adapter_version(folder) for folder in folders])
     return Made(folders, histories | {"llm": asdict(usage)}, version=version)
 
@@ -55,12 +59,14 @@ def predictions(run: StageRun) -> Made:
     with OneEngine(run, "score") as engines:
         made = {method.name: _predict(run, method, engines) for method in methods(run.settings)}
     records = {name: record for name, (record, _) in made.items()}
-    files = [tables.predictions_table(name).file(run.lake, run.dataset) for name in records]
+    files = [tables.predictions_table(name).file(run.out, run.dataset) for name in records]
+    version = content_version(files)
+    files += [file.with_suffix(".json") for file in files]
     shown = ("prompts", "scored", "reused", "tokens_per_second")
     speeds = {name: {key: record[key] for key in shown} for name, record in records.items()}
     seconds = {name: record["seconds"] for name, record in records.items()}
     metadata = {"seconds": seconds, "prompts": speeds, "llm": asdict(engines.usage), "engine": engines.used}
-    return Made(files, metadata, rows=pl.concat(rows for _, rows in made.values()))
+    return Made(files, metadata, pl.concat(rows for _, rows in made.values()), version)
 
 
 def baseline_predictions(run: StageRun) -> Made:
@@ -68,8 +74,8 @@ def baseline_predictions(run: StageRun) -> Made:
     samples = run.read(tables.SAMPLES)
     statistics = rating_statistics(run.read(tables.CORE_INTERACTIONS), samples)
     start = time.perf_counter()
-    scores = predict_common_sense(statistics, samples, run.spec.label.like_above, run.seed)
-    asked = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") == "test").select("sample_id")
+    scores = predict_common_sense(statistics, samples, run.spec.label.like_above, run.seeds.fits)
+    asked = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") == "test").select("sample_id").unique()
     seconds = round(time.perf_counter() - start, 2)
     files = []
     for name, p_yes in scores.items():
@@ -77,46 +83,44 @@ def baseline_predictions(run: StageRun) -> Made:
             pl.Series("p_yes", p_yes, dtype=pl.Float64), pl.lit(None, pl.List(pl.Float32)).alias("probabilities")
         )
         rows = frame.join(asked, on="sample_id", how="semi")
-        files.append(write_table(rows, tables.predictions_table(name), run.lake, run.dataset))
+        files.append(write_table(rows, tables.predictions_table(name), run.out, run.dataset))
     training_rows = samples.filter(pl.col("split") == "train").height
     shown = {"seconds": dict.fromkeys(scores, seconds), "rows": asked.height, "training_rows": training_rows}
     return Made(files, shown)
 
 
 def checkpoint(run: StageRun, adapter: str) -> Path:
-    """Folder of one adapter."""
-    return run.lake / "checkpoints" / run.dataset / adapter
+    """Folder of one adapter among the inputs."""
+    return checkpoint_folder(run.folder("lora_adapter"), run.dataset, adapter)
 
 
-def validation_form(adapter: str) -> PromptForm:
-    """Prompt form that an adapter is validated and used with."""
-    return "recent" if adapter == "recent" else "reranked"
+def checkpoint_folder(root: Path, dataset: str, adapter: str) -> Path:
+    """Folder of one adapter within a result, or in the lake."""
+    return root / "checkpoints" / dataset / adapter
 
 
-def _tune_adapter(run: StageRun, adapter: str, usage: Usage) -> dict[str, Any]:
-    """Tune one adapter unless one is stored that was tuned on the same; returns the epochs and its key."""
+def _tune_adapter(run: StageRun, adapter: str, usage: Usage) -> tuple[dict[str, Any], Path]:
+    """Tune one adapter unless one is stored that was tuned on the same; returns the epochs and its key, and where."""
     rows = tuning_rows(run, adapter)
-    key, folder = tuning_key(run, adapter, rows), checkpoint(run, adapter)
-    store = _set_aside(run, adapter)
-    if adapter_key(folder) == key or bring_back(key, folder, store):
-        return dict(read_json(folder / PROVENANCE)["tuning"]) | {"key": key}
-    with closing(load_tuning_engine(run, usage)) as engine:  # which counts the validation rows
-        record = _tune(run, adapter, engine, rows, key, store, usage)
-    bring_back(key, folder, store)
-    return record | {"key": key}
+    key = tuning_key(run, adapter, rows)
+    home = adapter_home(run.lake, run.dataset, adapter, key)
+    if adapter_key(home) != key:
+        with closing(load_tuning_engine(run, usage)) as engine:  # which counts the validation rows
+            _tune(run, adapter, engine, rows, key, home, usage)
+    return dict(read_json(home / PROVENANCE)["tuning"]) | {"key": key}, home
 
 
 def _tune(
-    run: StageRun, adapter: str, engine: TransformersEngine, rows: pl.DataFrame, key: str, store: Path, usage: Usage
-) -> dict[str, Any]:
-    """Tune an adapter on `rows` and save it under its key in `store`; returns the epochs."""
+    run: StageRun, adapter: str, engine: TransformersEngine, rows: pl.DataFrame, key: str, home: Path, usage: Usage
+) -> None:
+    """Tune an adapter on `rows` and save it in `home`."""
     from rallrec_pipeline.tuning.train import tune  # torch is loaded only where there is work
 
     form, valid = run.settings.prompts.answer_form, _validation_rows(run, adapter)
     answers, chat = answer_texts(form, run.spec), form == "yes_no"
     trie = engine.trie(answers)
     examples = make_examples(engine, trie, answers, rows, chat, run.settings.tuning)
-    add_adapter(engine, run.settings.tuning, run.seed)
+    add_adapter(engine, run.settings.tuning, run.seeds.tuning)
 
     def validation_auc() -> float:
         scored = score_prompts(engine, valid, form, run.spec)
@@ -128,9 +132,9 @@ def _tune(
         trie,
         validation_auc,
         run.settings.tuning,
-        run.seed,
+        run.seeds.tuning,
         run.progress(f"tuning {adapter}"),
-        store / key / CHECKPOINT,  # the folder that the finished adapter replaces
+        home / CHECKPOINT,  # the folder that the finished adapter replaces
         run.log,
     )
     usage.rows += result.examples_now
@@ -143,37 +147,32 @@ def _tune(
         "prompt_forms": list(tuning_forms(adapter, run.settings)),
         "base_model": {"name": run.settings.model.name, "fingerprint": tuning_model_version(run)},
         "tuning_settings": run.settings.tuning.model_dump(mode="json"),
-        "seed": run.seed,
+        "seed": run.seeds.tuning,
         "run_id": run.run_id,
         "created_at": now(),
         "tuning": record,
     }
-    save_adapter(engine, store / key, provenance)  # first, so that no moment is without a finished adapter
-    return record
+    save_adapter(engine, home, provenance)
 
 
 def is_tuned(run: StageRun, adapter: str, rows: pl.DataFrame) -> bool:
-    """Whether there is an adapter, in use or set aside, that was tuned on `rows` (`tuning_rows`) in the same way."""
+    """Whether there is an adapter that was tuned on `rows` (`tuning_rows`) in the same way."""
     key = tuning_key(run, adapter, rows)
-    return key in (adapter_key(checkpoint(run, adapter)), adapter_key(_set_aside(run, adapter) / key))
+    return adapter_key(adapter_home(run.lake, run.dataset, adapter, key)) == key
 
 
 def tuning_key(run: StageRun, adapter: str, rows: pl.DataFrame) -> str:
     """Hash of all that an adapter depends on; `rows` are its `tuning_rows`."""
     inputs = [_content(rows), _content(_validation_rows(run, adapter)), run.spec.label, tuning_model_version(run)]
     form = run.settings.prompts.answer_form
-    return stable_hash(TUNING_VERSION, adapter, form, run.settings.tuning.decisive(), run.seed, *inputs)
-
-
-def _set_aside(run: StageRun, adapter: str) -> Path:
-    """Folder of an adapter's replaced versions, which `rallrec prune` knows."""
-    return run.lake / "cache" / "adapters" / run.dataset / adapter
+    return stable_hash(TUNING_VERSION, adapter, form, run.settings.tuning.decisive(), run.seeds.tuning, *inputs)
 
 
 def tuning_rows(run: StageRun, adapter: str) -> pl.DataFrame:
     """The tuning prompts of an adapter: each training sample once in each of its prompt forms."""
     prompts = run.read(tables.prompts_table("tuning"))
-    return prompts.filter(pl.col("prompt_form").is_in(tuning_forms(adapter, run.settings)))
+    own = pl.col("retriever") == run.settings.adapters[adapter].retriever
+    return prompts.filter(own & pl.col("prompt_form").is_in(tuning_forms(adapter, run.settings)))
 
 
 def scored_rows(run: StageRun, method: Method) -> pl.DataFrame:
@@ -181,18 +180,17 @@ def scored_rows(run: StageRun, method: Method) -> pl.DataFrame:
 
     Only tuned methods score validation rows, for the calibration: a zero-shot method is fitted to nothing.
     """
-    rows = _evaluation_rows(run, method.prompt_form, method.answer_form)
+    rows = _evaluation_rows(run, method)
     return rows if method.adapter else rows.filter(pl.col("split") == "test")
 
 
 def _validation_rows(run: StageRun, adapter: str) -> pl.DataFrame:
-    rows = _evaluation_rows(run, validation_form(adapter), run.settings.prompts.answer_form)
+    rows = _evaluation_rows(run, validation_method(adapter, run.settings))
     return rows.filter(pl.col("split") == "valid")
 
 
-def _evaluation_rows(run: StageRun, prompt_form: PromptForm, answer_form: str) -> pl.DataFrame:
-    prompts = run.read(tables.prompts_table("evaluation"))
-    return prompts.filter((pl.col("prompt_form") == prompt_form) & (pl.col("answer_form") == answer_form))
+def _evaluation_rows(run: StageRun, method: Method) -> pl.DataFrame:
+    return run.read(tables.prompts_table("evaluation")).filter(asked_by(method).rows)
 
 
 def _predict(run: StageRun, method: Method, engines: OneEngine) -> tuple[dict[str, Any], pl.DataFrame]:
@@ -208,7 +206,7 @@ def _predict(run: StageRun, method: Method, engines: OneEngine) -> tuple[dict[st
     )
     calibrate = method.adapter is not None and run.settings.scoring.calibration == "platt"
     table = tables.predictions_table(method.name)
-    path = write_table(_calibrated(result.table) if calibrate else result.table, table, run.lake, run.dataset)
+    path = write_table(_calibrated(result.table) if calibrate else result.table, table, run.out, run.dataset)
     tokens = engines.usage.prompt_tokens - tokens_before
     record = {
         "method": method.name,

@@ -13,14 +13,15 @@ from rallrec_pipeline.datasets.profile import Profile, profile_dataset
 from rallrec_pipeline.evaluation.dataset_page import render_dataset_page
 from rallrec_pipeline.evaluation.dataset_plots import dataset_plots
 from rallrec_pipeline.evaluation.html import render_html
+from rallrec_pipeline.evaluation.metrics import METRICS
 from rallrec_pipeline.evaluation.plots import report_plots
 from rallrec_pipeline.evaluation.report import ReportContext, build_report
 from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import atomic_path, write_json
-from rallrec_pipeline.lake.provenance import read_sidecar
-from rallrec_pipeline.pipeline.context import SHARED, Made, Markdown, StageRun
+from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import plain
+from rallrec_pipeline.settings import MIXTURE
 
 PICTURES_IN_UI = 1  # pictures are stored in Dagster's database several times over: one is enough
 PROFILED = ("interactions", "rejected_rows", "items", "core_interactions", "core_items", "samples")
@@ -32,7 +33,7 @@ def dataset_report(run: StageRun) -> Made:
     plots = dataset_plots(profile)
     origin = {"run_id": run.run_id, "protocol": run.spec.protocol.model_dump(mode="json")}
     origin |= {"stages": {stage: _origin(run, stage) for stage in PROFILED}}
-    json_file, html_file = dataset_report_files(run.lake, run.dataset)
+    json_file, html_file = dataset_report_files(run.out, run.dataset)
     write_json(json_file, profile | {"provenance": origin})
     with atomic_path(html_file) as temporary:
         temporary.write_text(render_dataset_page(profile, plots, origin), encoding="utf-8")
@@ -65,24 +66,24 @@ def evaluation_report(run: StageRun) -> Made:
         run.settings.scoring.bootstrap,
     )
     plots = report_plots(report, scored)
-    json_file, html_file = report_files(run.lake, run.dataset)
+    json_file, html_file = report_files(run.out, run.dataset)
     write_json(json_file, report)
     with atomic_path(html_file) as temporary:
         temporary.write_text(render_html(report, plots), encoding="utf-8")
     pictures = "\n\n".join(_picture(name, png) for name, png in list(plots.items())[:PICTURES_IN_UI])
-    shown = {"auc": _aucs(report), "methods": Markdown(_summary(report)), "picture": Markdown(pictures)}
+    shown = {**_figures(report), "methods": Markdown(_summary(report)), "picture": Markdown(pictures)}
     return Made([json_file, html_file], shown)
 
 
-def report_files(lake: Path, dataset: str) -> tuple[Path, Path]:
-    """JSON and HTML of the evaluation report."""
-    folder = lake / "reports" / dataset
+def report_files(root: Path, dataset: str) -> tuple[Path, Path]:
+    """JSON and HTML of the evaluation report, within a result or in the lake."""
+    folder = root / "reports" / dataset
     return folder / "evaluation.json", folder / "evaluation.html"
 
 
-def dataset_report_files(lake: Path, dataset: str) -> tuple[Path, Path]:
+def dataset_report_files(root: Path, dataset: str) -> tuple[Path, Path]:
     """JSON and HTML of the dataset's profile."""
-    folder = lake / "reports" / dataset
+    folder = root / "reports" / dataset
     return folder / "dataset.json", folder / "dataset.html"
 
 
@@ -126,27 +127,18 @@ def _context(run: StageRun) -> ReportContext:
         dataset=run.dataset,
         title=run.spec.title,
         profile=run.settings.profile,
-        seed=run.seed,
+        seed=run.seeds.data,
         n_train=prompts["sample_id"].n_unique(),
-        n_train_baselines=_baseline_rows(run),
+        n_train_baselines=run.given("baseline_predictions").metadata["training_rows"],
         paper_dataset=run.spec.paper_dataset,
         provenance={"run_id": run.run_id, "settings": run.settings.model_dump(mode="json")}
         | {"stages": {stage: _origin(run, stage) for stage in stages}},
         retrieval=_retrieval(run),
-        warm_start=_warm_start(run),
     )
 
 
-def _baseline_rows(run: StageRun) -> int | None:
-    """How many samples the baselines were fitted on; records of earlier versions do not say."""
-    record = read_sidecar(run.lake, "baseline_predictions", run.dataset)
-    return record.metadata.get("training_rows") if record is not None else None
-
-
 def _origin(run: StageRun, stage: str) -> dict[str, Any]:
-    record = read_sidecar(run.lake, stage, SHARED if stage == "base_model" else run.dataset)
-    if record is None:
-        return {}
+    record = run.given(stage)
     return {
         "data_version": record.data_version,
         "fingerprint": record.fingerprint,
@@ -161,28 +153,23 @@ def _retrieval(run: StageRun) -> dict[str, Any]:
     """What the stages reported about the choice of vectors and of alpha."""
     found: dict[str, Any] = {}
     for stage in ("item_embeddings", "retrieved_histories"):
-        record = read_sidecar(run.lake, stage, run.dataset)
-        found |= dict(record.metadata) if record else {}
-    return {key: found[key] for key in ("weights", "neighbour_auc", "alpha", "alpha_search") if key in found}
-
-
-def _warm_start(run: StageRun) -> dict[str, Any]:
-    """By kind of vectors: what a warm start came to beside a cold one, where both were made."""
-    records = {kind: read_sidecar(run.lake, f"{kind}_embeddings", run.dataset) for kind in ("collaborative", "aligned")}
-    return {kind: r.metadata["warm_start"] for kind, r in records.items() if r and "warm_start" in r.metadata}
+        found |= dict(run.given(stage).metadata)
+    by_name = {key: found[key] for key in ("alpha", "alpha_search")}
+    chosen = MIXTURE if MIXTURE in by_name["alpha"] else next(iter(by_name["alpha"]))
+    return {key: found[key] for key in ("weights", "neighbour_auc")} | {k: v[chosen] for k, v in by_name.items()}
 
 
 def _seconds(run: StageRun) -> dict[str, float]:
     """Seconds that each method took to score, by the records of the stages."""
     seconds: dict[str, float] = {}
     for stage in ("predictions", "baseline_predictions"):
-        record = read_sidecar(run.lake, stage, run.dataset)
-        seconds |= dict(record.metadata["seconds"]) if record else {}
+        seconds |= dict(run.given(stage).metadata["seconds"])
     return seconds
 
 
-def _aucs(report: dict[str, Any]) -> dict[str, float]:
-    return {name: round(figures["auc"], 4) for name, figures in report["methods"].items()}
+def _figures(report: dict[str, Any]) -> dict[str, float]:
+    """`auc_rallrec` and the like: single numbers, which the UI plots over partitions and time."""
+    return {f"{metric}_{name}": f[metric] for metric in METRICS for name, f in report["methods"].items()}
 
 
 def _summary(report: dict[str, Any]) -> str:

@@ -30,9 +30,9 @@ def with_sources(rows: pl.DataFrame, **sources: pl.DataFrame) -> pl.DataFrame:
     return rows
 
 
-def with_increment(run: StageRun, stage: str, made: Made, rows: pl.DataFrame, computed: int, usage: Usage) -> Made:
+def with_increment(run: StageRun, made: Made, rows: pl.DataFrame, computed: int, usage: Usage) -> Made:
     """`made` with its rows' provenance, what the increment was, and what it cost the LLM."""
-    increment = compare_rows(rows, run.previous_rows(stage), computed)
+    increment = compare_rows(rows, run.previous_rows(), computed)
     shown = {"provenance_table": Markdown(provenance_table(rows)), "llm": asdict(usage)}
     return replace(
         made,

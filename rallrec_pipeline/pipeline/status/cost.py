@@ -10,21 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 
-from rallrec_pipeline.lake.history import past_records
-from rallrec_pipeline.lake.provenance import Sidecar, read_sidecar
-from rallrec_pipeline.lake.references import recorded_datasets
+from rallrec_pipeline.lake.store import Record, all_records, recorded_datasets
 from rallrec_pipeline.language_models.sizing.calibration import Calibration
 from rallrec_pipeline.language_models.sizing.hardware import machine_name
-from rallrec_pipeline.pipeline.context import SHARED
-from rallrec_pipeline.pipeline.readiness import fetched_model
+from rallrec_pipeline.pipeline.readiness import fetched_model, model_record
 from rallrec_pipeline.pipeline.status.pending import Pending
-from rallrec_pipeline.pipeline.status.speeds import Speeds, basis_of
+from rallrec_pipeline.pipeline.status.speeds import CALIBRATED, Speeds
 
 RECENT = 10  # records of an artefact that are looked at
-# Measured on two CPU cores without bfloat16, a model of 135M parameters.
+DEFAULT_MODEL = "those of 135M parameters on two CPU cores"  # without bfloat16
 DEFAULT_SPEED = {
     "item_descriptions": 160.0,
     "title_embeddings": 250.0,
@@ -79,12 +75,12 @@ class Work:
 def estimate_llm(dataset: str, stage: str, pending: Pending, is_exact: bool, speeds: Speeds) -> Estimate:
     """Cost of rows that are pending; they are exact when no input is stale."""
     is_known = fetched_model(speeds.lake, speeds.settings) is not None
-    basis, work = _nearest(speeds.lake, dataset, stage, here=True) if is_known else (DEFAULT, None)
+    basis, work = _nearest(speeds, dataset, stage, here=True) if is_known else (DEFAULT, None)
     calibration = speeds.calibration() if work is None and pending.at_most else None
     if calibration is not None:
-        return Estimate(*_calibrated(stage, pending, calibration, speeds), basis_of(calibration), is_exact)
+        return Estimate(*_calibrated(stage, pending, calibration, speeds), CALIBRATED, is_exact)
     if work is None:
-        basis, work = _nearest(speeds.lake, dataset, stage, here=False)
+        basis, work = _nearest(speeds, dataset, stage, here=False)
     per_row, speed = pending.tokens + pending.new_tokens, DEFAULT_SPEED[stage]
     if work is not None:
         per_row, speed = work.tokens / work.rows, work.tokens / work.seconds
@@ -137,7 +133,7 @@ def total(estimates: Iterable[Estimate]) -> Estimate:
     return Estimate(now, at_most, is_exact=all(e.is_exact for e in known))
 
 
-def work_of(record: Sidecar) -> Work | None:
+def work_of(record: Record) -> Work | None:
     """The LLM work that a record tells of; None where there was none. A description that was asked twice is one row."""
     metadata = record.metadata
     tuned = [value for value in metadata.values() if isinstance(value, dict) and value.get("examples")]
@@ -151,18 +147,20 @@ def work_of(record: Sidecar) -> Work | None:
     return Work(rows, usage["prompt_tokens"] + usage["new_tokens"], max(record.seconds, 1e-3))
 
 
-def _nearest(lake: Path, dataset: str, stage: str, here: bool) -> tuple[str, Work | None]:
-    """Of the nearest records that there are the one with most work: loading a model weighs least in it.
+def _nearest(speeds: Speeds, dataset: str, stage: str, here: bool) -> tuple[str, Work | None]:
+    """The largest of the closest matching runs, because loading a model distorts its speed least.
 
-    `here`: only records of this model on this machine; one from before machines were recorded counts as of this one.
+    `here`: only runs of this model on this machine; one from before machines were recorded counts as of this one.
     """
-    base = read_sidecar(lake, "base_model", SHARED)
+    lake, base = speeds.lake, model_record(speeds.lake, speeds.settings)
     model, machine = base.data_version if base else None, machine_name()
     others = [name for name in recorded_datasets(lake) if name != dataset]
     own, foreign = list(_recent(lake, [dataset], stage)), list(_recent(lake, others, stage))
 
-    def is_alike(record: Sidecar) -> bool:
-        return record.inputs.get("base_model") == model and record.metadata.get("machine", machine) == machine
+    def is_alike(record: Record) -> bool:
+        given = record.inputs.get("base_model")
+        same = given is not None and given.data_version == model
+        return same and record.metadata.get("machine", machine) == machine
 
     alike = ((THIS_DATASET, list(filter(is_alike, own))), (OTHERS, list(filter(is_alike, foreign))))
     for basis, records in alike if here else ((OTHER_MODEL, [*own, *foreign]),):
@@ -172,9 +170,7 @@ def _nearest(lake: Path, dataset: str, stage: str, here: bool) -> tuple[str, Wor
     return DEFAULT, None
 
 
-def _recent(lake: Path, datasets: Iterable[str], stage: str) -> Iterator[Sidecar]:
-    """The newest records, or the current one in a lake from before there was a history."""
+def _recent(lake: Path, datasets: Iterable[str], stage: str) -> Iterator[Record]:
+    """The newest records."""
     for dataset in datasets:
-        found = list(islice(past_records(lake, stage, dataset), RECENT))
-        current = None if found else read_sidecar(lake, stage, dataset)
-        yield from [current] if current else found
+        yield from all_records(lake, dataset, stage)[:RECENT]

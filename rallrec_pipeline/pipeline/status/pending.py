@@ -9,7 +9,7 @@ import polars as pl
 
 from rallrec_pipeline.descriptions import description_keys, description_prompt
 from rallrec_pipeline.embeddings.text import text_keys
-from rallrec_pipeline.inference.methods import ADAPTERS, Method, methods
+from rallrec_pipeline.inference.methods import Method, adapters, methods
 from rallrec_pipeline.inference.score import score_keys
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.increments import Increment, compare_rows
@@ -63,7 +63,7 @@ def _item_descriptions(run: StageRun, stale: frozenset[str]) -> Pending:
     lacking = set(keys) - LLMCache(run.lake, "descriptions", DESCRIPTIONS).known(keys)
     sample = items.gather_every(max(1, items.height // SAMPLE))
     prompts = [description_prompt(row, run.spec, settings) for row in sample.iter_rows(named=True)]
-    counted = _counted(run, "item_descriptions", items, keys, lacking, stale, mean_length(run, prompts, chat=True))
+    counted = _counted(run, items, keys, lacking, stale, mean_length(run, prompts, chat=True))
     return replace(counted, new_tokens=settings.max_new_tokens)
 
 
@@ -72,7 +72,7 @@ def _title_embeddings(run: StageRun, stale: frozenset[str]) -> Pending:
     texts = title_texts(run, items)
     keys = text_keys(texts, _model(run))
     lacking = set(keys) - VectorStore(run.lake, run.dataset, "title").known(keys)
-    return _counted(run, "title_embeddings", items, keys, lacking, stale, _of_texts(run, texts))
+    return _counted(run, items, keys, lacking, stale, _of_texts(run, texts))
 
 
 def _description_embeddings(run: StageRun, stale: frozenset[str]) -> Pending:
@@ -84,27 +84,27 @@ def _description_embeddings(run: StageRun, stale: frozenset[str]) -> Pending:
         found = LLMCache(run.lake, "descriptions", DESCRIPTIONS).find(list(asked))
         known = set(text_keys(found["text"].to_list(), model))
         at_most = len(asked) - found.height + len(known - store.known(list(known)))
-    if not tables.ITEM_DESCRIPTIONS.exists(run.lake, run.dataset):
+    if not run.has(tables.ITEM_DESCRIPTIONS):
         length = description_tokens(run)
         return Pending(at_most, at_most, tokens=length, length=length)
     texts = description_texts(items, run.read(tables.ITEM_DESCRIPTIONS))
     keys = text_keys(texts, model)
     lacking = set(keys) - store.known(keys)
     read = _of_texts(run, [text or "" for text in texts])
-    counted = _counted(run, "description_embeddings", items, keys, lacking, stale, read)
+    counted = _counted(run, items, keys, lacking, stale, read)
     return replace(counted, at_most=at_most if stale else counted.rows)
 
 
 def _lora_adapter(run: StageRun, stale: frozenset[str]) -> Pending:
     """Examples times epochs, of the adapters that are not those of the prompts."""
-    rows = {adapter: tuning_rows(run, adapter) for adapter in ADAPTERS}
+    rows = {adapter: tuning_rows(run, adapter) for adapter in adapters(run.settings)}
     examples = {adapter: prompts.height * run.settings.tuning.epochs for adapter, prompts in rows.items()}
     lacking = [
         adapter for adapter, prompts in rows.items() if not (_is_fetched(run) and is_tuned(run, adapter, prompts))
     ]
     wanted = sum(examples[adapter] for adapter in lacking)
-    worked = list(ADAPTERS) if stale else lacking
-    texts = pl.concat(rows.values())["prompt"].to_list()
+    worked = list(rows) if stale else lacking
+    texts = [prompt for prompts in rows.values() for prompt in prompts["prompt"].to_list()]
     length = mean_length(run, texts, run.settings.prompts.answer_form == "yes_no").whole
     return Pending(
         wanted,
@@ -148,7 +148,6 @@ _COUNTS: Mapping[str, Callable[[StageRun, frozenset[str]], Pending]] = {
 
 def _counted(
     run: StageRun,
-    stage: str,
     items: pl.DataFrame,
     keys: Sequence[str],
     lacking: Collection[str],
@@ -156,13 +155,13 @@ def _counted(
     length: Length,
 ) -> Pending:
     wanted = pl.DataFrame({"item_id": items["item_id"], "input_hash": keys})
-    increment = None if stale else compare_rows(wanted, run.previous_rows(stage), len(lacking))
+    increment = None if stale else compare_rows(wanted, run.previous_rows(), len(lacking))
     at_most = items.height if stale else len(lacking)
     return Pending(len(lacking), at_most, increment, length.own, length.whole)
 
 
 def _description_keys(run: StageRun, items: pl.DataFrame) -> list[str]:
-    return description_keys(items, run.spec, run.settings.descriptions, _model(run), run.seed)
+    return description_keys(items, run.spec, run.settings.descriptions, _model(run), run.seeds.sampling)
 
 
 def _unscored(run: StageRun, method: Method, rows: pl.DataFrame) -> set[str]:

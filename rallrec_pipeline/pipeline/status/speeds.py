@@ -9,23 +9,21 @@ from typing import Literal
 
 from rallrec_pipeline.errors import RallrecError
 from rallrec_pipeline.lake.locks import LLM, lock_holder
-from rallrec_pipeline.lake.provenance import Sidecar, read_sidecar
+from rallrec_pipeline.lake.store import Record
+from rallrec_pipeline.language_models.dtypes import fetched_dtype
 from rallrec_pipeline.language_models.sizing.architecture import Architecture, find_architecture
 from rallrec_pipeline.language_models.sizing.calibration import (
-    WEIGHTS,
     Calibration,
     CalibrationKey,
     store_calibration,
     stored_calibration,
 )
 from rallrec_pipeline.language_models.sizing.hardware import machine_name
-from rallrec_pipeline.pipeline.context import SHARED
-from rallrec_pipeline.pipeline.readiness import fetched_model
+from rallrec_pipeline.pipeline.readiness import fetched_model, model_record
 from rallrec_pipeline.settings import Settings
 
 Measuring = Literal["never", "once", "anew"]
-BY_WEIGHTS = "a calibration: the model was run here for some seconds"
-BY_PRODUCT = "a calibration: a matrix product was timed here, the rest follows from the model's sizes"
+CALIBRATED = "a calibration: the model was run here for some seconds"
 
 
 def _silent(_: str) -> None:
@@ -62,30 +60,28 @@ class Speeds:
 
     def dtype(self) -> str:
         """Number type of the model; `auto` is what it was when the model was fetched."""
-        model, record = self.settings.model, self._base_model()
-        return str(record.metadata.get("auto_dtype", "auto")) if record and model.dtype == "auto" else model.dtype
+        return fetched_dtype(self.settings.model, self._base_model())
 
     def _find(self) -> Calibration | None:
-        key, dtype = self._key(), self.dtype()
+        key, folder = self._key(), fetched_model(self.lake, self.settings)
         stored = stored_calibration(self.lake, key)
         if self.measuring == "never" or (stored is not None and self.measuring == "once"):
             return stored
         if (holder := lock_holder(self.lake, LLM)) is not None:
             self.notes.append(f"no calibration: the LLM is in use by {holder}, which would spoil it")
             return stored
-        architecture = self.architecture()
-        if architecture is None:
-            self.notes.append("no calibration: nothing is known of the model yet (`--select base_model` fetches it)")
-            return stored
-        return self._measure(key, architecture, dtype) or stored
+        if folder is None:
+            self.notes.append("no calibration: the model is not in the lake yet (`--select base_model` fetches it)")
+            return None
+        return self._measure(key, folder) or stored
 
-    def _measure(self, key: CalibrationKey, architecture: Architecture, dtype: str) -> Calibration | None:
+    def _measure(self, key: CalibrationKey, folder: Path) -> Calibration | None:
         from rallrec_pipeline.language_models.sizing.measure import calibrate
 
         name = self.settings.model.name
         self.say(f"measuring how fast {name} runs here: some seconds, once (`--calibrate` does it again)")
         try:
-            found = calibrate(key, architecture, self.settings, fetched_model(self.lake, self.settings), dtype)
+            found = calibrate(key, self.settings, folder)
             if lock_holder(self.lake, LLM) is not None:
                 self.notes.append("a run took the LLM during the calibration, which is not kept")
                 return None
@@ -95,15 +91,10 @@ class Speeds:
             return None
         return found
 
-    def _base_model(self) -> Sidecar | None:
-        return read_sidecar(self.lake, "base_model", SHARED) if fetched_model(self.lake, self.settings) else None
+    def _base_model(self) -> Record | None:
+        return model_record(self.lake, self.settings) if fetched_model(self.lake, self.settings) else None
 
     def _key(self) -> CalibrationKey:
         model, record = self.settings.model, self._base_model()
         version = record.data_version if record else f"{model.source} as published"
         return CalibrationKey(machine_name(), version, self.dtype(), model.load_in_8bit)
-
-
-def basis_of(calibration: Calibration) -> str:
-    """Where the speeds of a calibration are from, in words."""
-    return BY_WEIGHTS if calibration.way == WEIGHTS else BY_PRODUCT

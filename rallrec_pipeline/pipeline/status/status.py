@@ -6,21 +6,20 @@ Looks only: no work and no lock held; the LLM runs for some seconds where a cali
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from rallrec_pipeline.datasets.catalog import get_dataset
 from rallrec_pipeline.errors import RallrecError, StaleArtefactError
-from rallrec_pipeline.lake.history import has_history
 from rallrec_pipeline.lake.increments import Increment
 from rallrec_pipeline.lake.locks import LLM, lock_holder
-from rallrec_pipeline.lake.provenance import read_sidecar
-from rallrec_pipeline.lake.references import recorded_datasets
+from rallrec_pipeline.lake.store import recorded_datasets
+from rallrec_pipeline.pipeline.adoption import OLD, adopt_dataset
 from rallrec_pipeline.pipeline.context import SHARED, StageRun
-from rallrec_pipeline.pipeline.graph import GRAPH, UNPARTITIONED
-from rallrec_pipeline.pipeline.stage import Stage, plan_stage
+from rallrec_pipeline.pipeline.graph import STAGES
+from rallrec_pipeline.pipeline.stage import Plan, everything, looking, plan_stages
 from rallrec_pipeline.pipeline.status.cost import UNKNOWN, Estimate, estimate_llm, estimate_whole, total
 from rallrec_pipeline.pipeline.status.pending import pending_rows
 from rallrec_pipeline.pipeline.status.planned import planned_rows
@@ -71,7 +70,8 @@ class DatasetStatus:
 
 def made_datasets(lake: Path) -> list[str]:
     """Datasets of which anything was ever made."""
-    return [name for name in recorded_datasets(lake) if not name.startswith("_")]
+    old = (path.name for path in (lake / OLD).glob("*") if path.is_dir())
+    return sorted(name for name in {*recorded_datasets(lake), *old} if not name.startswith("_"))
 
 
 def dataset_status(lake: Path, dataset: str, settings: Settings, speeds: Speeds | None = None) -> DatasetStatus:
@@ -82,15 +82,15 @@ def dataset_status(lake: Path, dataset: str, settings: Settings, speeds: Speeds 
     speeds = speeds or Speeds(lake, settings)
     names = (dataset, SHARED, LLM)
     held = {name: holder for name in names if (holder := lock_holder(lake, name)) is not None}
-    run = StageRun(lake, dataset, settings, "", lambda message: None, lambda what: lambda done, of: None)
+    run = looking(lake, dataset, settings)
     try:
         get_dataset(dataset, lake, settings.protocol)
     except RallrecError as error:
         return DatasetStatus(dataset, [], held, str(error))
-    assets: dict[str, AssetStatus] = {}
-    for stage in GRAPH:
-        assets[stage.name] = _asset_status(stage, run, assets, speeds)
-    return DatasetStatus(dataset, list(assets.values()), held)
+    adopt_dataset(run, STAGES)
+    plans = plan_stages(run, STAGES)
+    run = everything(run, plans)
+    return DatasetStatus(dataset, [_asset_status(plan, run, speeds) for plan in plans.values()], held)
 
 
 def status_as_json(found: Sequence[DatasetStatus], speeds: Speeds) -> str:
@@ -101,29 +101,21 @@ def status_as_json(found: Sequence[DatasetStatus], speeds: Speeds) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False)
 
 
-def _asset_status(stage: Stage, run: StageRun, before: Mapping[str, AssetStatus], speeds: Speeds) -> AssetStatus:
-    waits = [name for name in stage.inputs if before[name].state != "fresh"]
-    dataset = run.dataset if stage.partitioned else SHARED
-    try:
-        reasons = plan_stage(stage, run, UNPARTITIONED).reasons
-    except StaleArtefactError:  # an input has no record
-        made = read_sidecar(run.lake, stage.name, dataset) is not None
-        reasons = [] if made else ["never finished" if has_history(run.lake, stage.name, dataset) else "never made"]
-    missing = bool({"never made", "never finished"} & set(reasons))
-    state: State = "missing" if missing else "stale" if reasons or waits else "fresh"
-    if state == "fresh":
-        return AssetStatus(stage.name, state, [], [], None, Estimate())
-    increment, cost, memory = _cost(stage, run, waits, bool(reasons), speeds)
-    return AssetStatus(stage.name, state, reasons, waits, increment, cost, memory)
+def _asset_status(plan: Plan, run: StageRun, speeds: Speeds) -> AssetStatus:
+    name, waits = plan.stage.name, plan.waits_for
+    if plan.is_fresh:
+        return AssetStatus(name, "fresh", [], [], None, Estimate())
+    state: State = "stale" if plan.record is not None else "missing"
+    increment, cost, memory = _cost(plan, replace(run, previous=plan.before), speeds)
+    return AssetStatus(name, state, plan.reasons, waits, increment, cost, memory)
 
 
-def _cost(
-    stage: Stage, run: StageRun, waits: list[str], certain: bool, speeds: Speeds
-) -> tuple[Increment | None, Estimate, int | None]:
-    dataset = run.dataset if stage.partitioned else SHARED
+def _cost(plan: Plan, run: StageRun, speeds: Speeds) -> tuple[Increment | None, Estimate, int | None]:
+    stage, waits = plan.stage, plan.waits_for
     if not stage.uses_llm:
-        whole = estimate_whole(run.lake, dataset, stage.name, certain, not waits)
-        return None, whole, table_memory(stage, _inputs(stage, run))
+        whole = estimate_whole(run.lake, plan.dataset, stage.name, bool(plan.reasons), not waits)
+        files = [path for record in plan.inputs.values() for path in record.paths(run.lake)]
+        return None, whole, table_memory(stage, files)
     is_exact = not waits
     try:
         pending = pending_rows(stage.name, run, waits)
@@ -135,13 +127,6 @@ def _cost(
         return None, UNKNOWN, None
     memory = llm_memory(stage.name, pending, speeds) if pending.at_most else None
     return pending.increment, estimate_llm(run.dataset, stage.name, pending, is_exact, speeds), memory
-
-
-def _inputs(stage: Stage, run: StageRun) -> list[Path]:
-    """Files that a stage reads, as far as they are there."""
-    shared = {name: SHARED if name in UNPARTITIONED else run.dataset for name in stage.inputs}
-    records = [read_sidecar(run.lake, name, dataset) for name, dataset in shared.items()]
-    return [run.lake / file for record in records if record is not None for file in record.files]
 
 
 def _dataset_as_json(status: DatasetStatus) -> dict[str, Any]:

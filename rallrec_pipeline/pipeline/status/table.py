@@ -11,8 +11,8 @@ from rich.text import Text
 from rallrec_pipeline.lake.increments import Increment
 from rallrec_pipeline.lake.locks import LLM
 from rallrec_pipeline.pipeline.context import SHARED
-from rallrec_pipeline.pipeline.status.cost import DEFAULT, Amount, Estimate
-from rallrec_pipeline.pipeline.status.speeds import BY_PRODUCT, BY_WEIGHTS
+from rallrec_pipeline.pipeline.status.cost import DEFAULT, DEFAULT_MODEL, Amount, Estimate
+from rallrec_pipeline.pipeline.status.speeds import CALIBRATED
 from rallrec_pipeline.pipeline.status.status import AssetStatus, DatasetStatus
 from rallrec_pipeline.settings import Settings
 
@@ -56,7 +56,7 @@ def catching_up(status: DatasetStatus) -> str:
         return f"to catch up, {len(late)} of {len(status.assets)} assets; no estimate: nothing like this was run yet"
     if unknown:
         parts.append(f"more for {len(unknown)} assets of which nothing is known yet (?)")
-    for basis, words in ((BY_WEIGHTS, BY_WEIGHTS), (BY_PRODUCT, BY_PRODUCT), (DEFAULT, "default figures")):
+    for basis, words in ((CALIBRATED, CALIBRATED), (DEFAULT, f"default figures ({DEFAULT_MODEL})")):
         named = [asset.asset for asset in late if asset.cost.at_most.tokens and asset.cost.basis == basis]
         if named:
             parts.append(f"speed of {', '.join(named)} by {words}")

@@ -28,7 +28,6 @@ def test_the_small_llms_sizes_are_those_of_its_weights(model_path: Path) -> None
         shapes = [weights.get_slice(name).get_shape() for name in weights.keys()]  # noqa: SIM118
     stored = sum(shape[0] * (shape[1] if len(shape) > 1 else 1) for shape in shapes)
     assert found.parameters == stored
-    assert found.flops_per_token(0) == pytest.approx(0.212e9, rel=0.01)  # as issue and benchmarks count it
 
 
 def test_the_papers_models_have_their_published_sizes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from rallrec_pipeline.language_models.sizing.architecture import LLAMA_8B, architecture_of, read_config
+from rallrec_pipeline.errors import ModelError
+from rallrec_pipeline.language_models.sizing.architecture import read_config
 from rallrec_pipeline.language_models.sizing.calibration import (
-    PRODUCT,
-    WEIGHTS,
     Calibration,
     CalibrationKey,
     calibration_file,
     store_calibration,
     stored_calibration,
 )
-from rallrec_pipeline.language_models.sizing.measure import READING_SHARE, TRAINING_FACTOR, Product, calibrate, derive
+from rallrec_pipeline.language_models.sizing.measure import calibrate
 from rallrec_pipeline.settings import Settings
 from rallrec_pipeline_tests.language_models.small_llama import write_llama
 
 KEY = CalibrationKey("a machine", "a model", "float32", False)
-MADE = Calibration(
-    KEY, WEIGHTS, "float32", ((32, 1e-3), (256, 2e-3)), ((8, 0.1), (64, 0.66)), (128, 4e-3), 3.0, 1e11, 5.0, "now"
-)
+MADE = Calibration(KEY, ((32, 1e-3), (256, 2e-3)), ((8, 0.1), (64, 0.66)), (128, 4e-3), 3.0, 5.0, "now")
 
 
 def test_seconds_follow_the_measured_points() -> None:
@@ -52,9 +50,8 @@ def test_a_calibration_is_kept_by_what_it_holds_for(tmp_path: Path) -> None:
 
 def test_the_model_itself_is_measured(tmp_path: Path) -> None:
     folder = write_llama(tmp_path / "model")
-    sizes, settings = architecture_of(read_config(folder)), Settings(profile="demo")
-    found = calibrate(KEY, sizes, settings, folder, "float32")
-    assert found.way == WEIGHTS and found.dtype == "float32" and found.key == KEY
+    found = calibrate(KEY, Settings(profile="demo"), folder)
+    assert found.key == KEY
     (short, _), (long, _) = found.reading
     assert short == 32 and 64 <= long <= 256, "as long as the time allows"
     assert [batch for batch, _ in found.writing] == [8, 32]
@@ -64,22 +61,9 @@ def test_the_model_itself_is_measured(tmp_path: Path) -> None:
     assert asdict(stored_calibration(tmp_path, KEY) or MADE) == asdict(found)
 
 
-def test_a_model_that_is_not_there_or_too_slow_is_derived_from_a_matrix_product(tmp_path: Path) -> None:
-    settings = Settings(profile="demo")
-    sizes = architecture_of(read_config(write_llama(tmp_path / "model")))
-    assert calibrate(KEY, sizes, settings, None, "float32").way == PRODUCT
-    huge = replace(sizes, layers=10_000_000)
-    assert calibrate(KEY, huge, settings, tmp_path / "model", "float32").way == PRODUCT
-
-
-def test_the_arithmetic_without_weights() -> None:
-    import torch
-
-    product = Product(1e14, 1e12, "cuda", torch.bfloat16)
-    found = derive(KEY, LLAMA_8B, product, eight_bit=False)
-    per_token = 2 * LLAMA_8B.linear_parameters / (1e14 * READING_SHARE)
-    assert found.reading_seconds(1000, 32) == pytest.approx(1000 * per_token, rel=0.01)
-    assert found.training_seconds(1000, 96) == pytest.approx(1000 * per_token * TRAINING_FACTOR, rel=0.02)
-    assert found.writing_seconds(1, 1) > 2 * LLAMA_8B.parameters / 1e12, "all weights are read for every step"
-    halved = derive(KEY, LLAMA_8B, product, eight_bit=True)
-    assert halved.writing_seconds(1, 1) < found.writing_seconds(1, 1)
+def test_a_model_that_does_not_fit_is_not_loaded(tmp_path: Path) -> None:
+    folder = write_llama(tmp_path / "model")
+    config = read_config(folder) | {"num_hidden_layers": 10_000_000}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"takes about \d+\.\d GB, .* are free"):
+        calibrate(KEY, Settings(profile="demo"), folder)

@@ -119,7 +119,7 @@ def test_the_description_says_what_was_asked_and_by_which_hash(lake: Path) -> No
     assert stable_hash(found.text) == found.provenance.data_version and not found.notes
     spec = get_dataset(NAME, lake)
     assert found.prompt == description_prompt({"title": TITLE}, spec, settings.descriptions)
-    assert found.template == settings.descriptions.template and found.seed == settings.seed
+    assert found.template == settings.descriptions.template and found.seed == settings.seeds.sampling
     assert found.sampling == {
         name: getattr(settings.descriptions, name) for name in ("max_words", "max_new_tokens", "temperature", "top_p")
     }

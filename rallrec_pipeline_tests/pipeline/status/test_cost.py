@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rallrec_pipeline.lake.history import past_records, record_run
 from typer.testing import CliRunner
 
 from rallrec_pipeline.cli import app
 from rallrec_pipeline.lake.files import read_json, write_json
-from rallrec_pipeline.lake.history import past_records, record_run
 from rallrec_pipeline.lake.locks import LLM
 from rallrec_pipeline.lake.provenance import read_sidecar
 from rallrec_pipeline.language_models.sizing.calibration import calibration_file
@@ -23,7 +23,7 @@ from rallrec_pipeline.pipeline.context import SHARED, StageRun
 from rallrec_pipeline.pipeline.graph import GRAPH, UNPARTITIONED
 from rallrec_pipeline.pipeline.stage import run_stage
 from rallrec_pipeline.pipeline.status.cost import DEFAULT, OTHER_MODEL, THIS_DATASET, work_of
-from rallrec_pipeline.pipeline.status.speeds import BY_PRODUCT, BY_WEIGHTS, Speeds
+from rallrec_pipeline.pipeline.status.speeds import CALIBRATED, Speeds
 from rallrec_pipeline.pipeline.status.status import AssetStatus, dataset_status
 from rallrec_pipeline.pipeline.status.table import catching_up
 from rallrec_pipeline.settings import Settings, load_settings
@@ -65,7 +65,7 @@ def test_a_calibration_is_measured_once_and_its_seconds_are_the_estimate(world: 
     titles = assets(speeds)["title_embeddings"]
     measured = speeds.calibration()
     assert measured is not None and len(said) == 1 and "tiny" in said[0]
-    assert titles.cost.basis == BY_WEIGHTS and titles.cost.is_exact
+    assert titles.cost.basis == CALIBRATED and titles.cost.is_exact
     now = titles.cost.now
     assert now.rows == ITEMS and now.tokens == sum(len(f"Title {i}, a item.") for i in range(ITEMS))
     assert now.seconds == pytest.approx(
@@ -75,7 +75,7 @@ def test_a_calibration_is_measured_once_and_its_seconds_are_the_estimate(world: 
     assert assets(again)["title_embeddings"].cost == titles.cost and len(said) == 1
     assert Speeds(lake, settings, "anew", said.append).calibration() != measured and len(said) == 2
     words = catching_up(dataset_status(lake, "slice", settings, again))
-    assert f"lora_adapter, predictions by {BY_WEIGHTS}" in words
+    assert f"lora_adapter, predictions by {CALIBRATED}" in words
     assert "GB of memory" in words
 
 
@@ -102,7 +102,7 @@ def test_tokens_come_from_the_models_tokenizer_and_a_run_replaces_the_calibratio
     for file in folder.glob("*.json"):
         file.unlink()
     record_run(lake, elsewhere)
-    assert assets(Speeds(lake, changed, "once"))["item_descriptions"].cost.basis == BY_WEIGHTS
+    assert assets(Speeds(lake, changed, "once"))["item_descriptions"].cost.basis == CALIBRATED
     for file in (lake / "cache" / "calibration").glob("*.json"):
         file.unlink()
     assert assets(Speeds(lake, changed))["item_descriptions"].cost.basis == OTHER_MODEL
@@ -157,17 +157,18 @@ def test_a_model_that_is_not_here_yet_is_estimated_by_its_published_sizes(
 ) -> None:
     lake, _ = world
     monkeypatch.delenv("RALLREC_SETTINGS")
-    speeds = Speeds(lake, load_settings("paper"), "once")
+    speeds = Speeds(lake, load_settings("paper"), "once", pytest.fail)
     found = assets(speeds)
+    assert speeds.notes == ["no calibration: the model is not in the lake yet (`--select base_model` fetches it)"]
     assert found["base_model"].state == "stale"
     described = found["item_descriptions"]
-    assert described.cost.basis == BY_PRODUCT and described.cost.at_most.rows == ITEMS
+    assert described.cost.basis == DEFAULT and described.cost.at_most.rows == ITEMS
     assert (described.cost.at_most.seconds or 0) > 0 and (described.memory or 0) > 16e9
     assert 30e9 < (found["lora_adapter"].memory or 0) < 45e9
     unknown = load_settings("paper")
     unknown = unknown.model_copy(update={"model": unknown.model.model_copy(update={"source": "some/other"})})
     speeds = Speeds(lake, unknown, "once", pytest.fail)
-    assert assets(speeds)["item_descriptions"].memory is None and "nothing is known of the model" in speeds.notes[0]
+    assert assets(speeds)["item_descriptions"].memory is None
 
 
 def test_a_dataset_of_which_nothing_was_made_is_bounded_by_the_settings_and_its_own_figures(
@@ -194,7 +195,8 @@ def test_a_damaged_calibration_is_measured_again(world: World) -> None:
     file = calibration_file(lake, found.key)
     write_json(file, {"key": 1})
     assert Speeds(lake, settings).calibration() is None
-    assert Speeds(lake, settings, "once").calibration() is not None and read_json(file)["way"] == "weights"
+    again = Speeds(lake, settings, "once").calibration()
+    assert again is not None and read_json(file)["seconds"] == again.seconds
 
 
 def test_status_with_a_stored_calibration_loads_no_heavy_package(world: World) -> None:
