@@ -236,13 +236,10 @@ def test_a_missing_or_broken_model_folder_is_one_line(tmp_path: Path, model_path
 
 
 def test_a_local_folder_replaces_the_wheel(tmp_path: Path, model_path: Path) -> None:
-    def no_wheel(*_: object) -> list[Path]:
-        raise AssertionError("a folder needs no wheel")
-
     settings = ModelSettings(source=str(model_path), name="mine")
-    folder = fetch_model(settings, tmp_path, no_wheel)
+    folder = fetch_model(settings, tmp_path)
     assert folder == tmp_path / "models" / "mine"
     assert json.loads((folder / "config.json").read_text())["model_type"] == "llama"
     with pytest.raises(ModelError, match="not a model folder"):
-        fetch_model(ModelSettings(source=str(tmp_path), name="other"), tmp_path, no_wheel)
+        fetch_model(ModelSettings(source=str(tmp_path), name="other"), tmp_path)
     assert not (tmp_path / "models" / "other").exists()
