@@ -1,4 +1,7 @@
-"""A random Llama with the configuration of Llama-3.1-8B-Instruct or DeepSeek-R1-Distill-Llama-8B, only narrower."""
+"""The one maker of an LLM for tests: a random Llama, configured as the papers' models are, only narrower.
+
+`write_llama` writes a model folder, `random_llama` makes the weights alone and `byte_tokenizer` the tokenizer alone.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from typing import Any
 
 from rallrec_pipeline.lake.files import read_json, write_json
 
-# As the hub has them: the rope scaling of Llama 3.1, in the form of transformers 4, and end tokens of their own.
+# Llama-3.1-8B-Instruct and DeepSeek-R1-Distill-Llama-8B as the hub has them: the rope scaling of Llama 3.1, in the form
+# of transformers 4, and end tokens of their own.
 LLAMA_3_1: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
     "attention_bias": False,
@@ -35,23 +39,62 @@ LLAMA_3_1: dict[str, Any] = {
     "use_cache": True,
 }
 DEEPSEEK_R1_DISTILL = LLAMA_3_1 | {"pretraining_tp": 1, "attention_dropout": 0.0}
+NARROW = LLAMA_3_1 | {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
+LIVELY = LLAMA_3_1 | {"initializer_range": 0.2}
+"""Weights large enough that what it answers depends on what it reads."""
 FOR_VLLM = {"hidden_size": 128, "num_attention_heads": 4, "num_key_value_heads": 1}  # on a CPU it wants wide heads
-TEMPLATE = "<|user|>{{ messages[0]['content'] }}<|assistant|>"
+
+BEGIN, END = "<begin>", "<end>"
+BYTES = 256
+"""Tokens besides BEGIN and END, which follow them in this order."""
+VOCABULARY = BYTES + 2
+TEMPLATE = "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}[assistant]"
 
 
 def write_llama(folder: Path, config: dict[str, Any] = LLAMA_3_1, template: str | None = TEMPLATE) -> Path:
-    """Random bfloat16 weights for `config` and a tokenizer whose tokens are bytes; returns the folder."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    """Write a tiny model folder: config.json, random bfloat16 weights as safetensors, a tokenizer of bytes.
 
-    tokens = _write_tokenizer(folder, template)
-    values = config | {"vocab_size": tokens + 2, "bos_token_id": tokens, "eos_token_id": tokens + 1}
-    (folder / "config.json").write_text(json.dumps(values), encoding="utf-8")
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch.bfloat16)
-    model.save_pretrained(folder)
-    (folder / "config.json").write_text(json.dumps(values), encoding="utf-8")  # as published, not as saved again
+    `config` holds the entries of config.json, so also the sizes; the numbers of tokens are added. `template` is the
+    chat template. Equal arguments give equal files. Returns the folder.
+    """
+    import torch
+
+    byte_tokenizer(template).save_pretrained(folder)
+    random_llama(config, torch.bfloat16).save_pretrained(folder)
+    published = json.dumps(_with_tokens(config))
+    (folder / "config.json").write_text(published, encoding="utf-8")  # as published, not as saved again
     return folder
+
+
+def random_llama(config: dict[str, Any], dtype: Any = None, seed: int = 0) -> Any:
+    """A model of `config` with random weights, float32 where no `dtype` is given."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(LlamaConfig(**_with_tokens(config))).to(dtype or torch.float32)
+
+
+def byte_tokenizer(template: str | None = TEMPLATE) -> Any:
+    """Bytes as tokens; as Llama's, it puts BOS before a text and its chat template writes BOS itself."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in (BEGIN, END)])
+    begin = (BEGIN, tokenizer.token_to_id(BEGIN))
+    tokenizer.post_processor = processors.TemplateProcessing(f"{BEGIN} $A", None, [begin])
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BEGIN, eos_token=END)
+    wrapped.chat_template = template
+    return wrapped
 
 
 def edit_config(folder: Path, **changes: Any) -> None:
@@ -60,16 +103,5 @@ def edit_config(folder: Path, **changes: Any) -> None:
     write_json(folder / "config.json", {name: value for name, value in values.items() if value is not None})
 
 
-def _write_tokenizer(folder: Path, template: str | None) -> int:
-    """Returns the number of tokens besides the two special ones."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<begin>", eos_token="<end>")
-    wrapped.chat_template = template
-    wrapped.save_pretrained(folder)
-    return len(letters)
+def _with_tokens(config: dict[str, Any]) -> dict[str, Any]:
+    return {"vocab_size": VOCABULARY, "bos_token_id": BYTES, "eos_token_id": BYTES + 1} | config

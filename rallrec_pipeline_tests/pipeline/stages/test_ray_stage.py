@@ -19,6 +19,7 @@ from rallrec_pipeline.pipeline.stages import engine
 from rallrec_pipeline_tests.language_models.engines.ray_loaders import calls, load_watched, two_nodes, victim_removed
 from rallrec_pipeline_tests.pipeline.tiny import make_world
 
+pytestmark = pytest.mark.ray
 if "CI" not in os.environ:
     pytest.importorskip("ray")
 
