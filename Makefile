@@ -25,7 +25,7 @@ test: $(DEV)  ## run the tests
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 test-fast: $(DEV)  ## run the tests that need no real LLM and no process of their own: under 3 minutes
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal -m 'not (llm or process or vllm or ray)'
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile -m 'not (llm or process or vllm or ray)'
 
 lint: $(DEV)  ## check style, format and types
 	$(BIN)/ruff check .

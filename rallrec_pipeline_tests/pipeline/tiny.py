@@ -94,7 +94,7 @@ def make_world(root: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ..
     for name in names:
         (lake / "catalog" / f"{name}.toml").write_text(DATASET.format(name=name), encoding="utf-8")
         write_ratings(lake, name)
-    write_llama(model, NARROW, template=None)
+    write_llama(model, NARROW, template=None, begins=False)
     settings = root / "settings.toml"
     settings.write_text(SETTINGS.format(model=model.as_posix()), encoding="utf-8")
     home.mkdir()

@@ -200,7 +200,7 @@ class AdapterContract(Contract):
         return two_adapters(folder, tmp_path_factory.mktemp("adapters"))
 
     def test_each_adapter_answers_as_itself(
-        self, engine: Engine, load: Load, folder: Path, adapters: list[Path]
+        self, engine: Engine, plain: Plain, load: Load, folder: Path, adapters: list[Path]
     ) -> None:
         tuned, other = adapters
         found: dict[Path | None, NDArray[np.float64]] = {None: engine.score(RATINGS, TEN, chat=False)}
@@ -214,7 +214,7 @@ class AdapterContract(Contract):
             np.testing.assert_allclose(answers, found.setdefault(adapter, answers), atol=1e-5)
         engine.switch(None)
         for adapter, answers in found.items():
-            expected = self.scores(Plain(folder, adapter), RATINGS, TEN, chat=False)
+            expected = self.scores(Plain(folder, adapter) if adapter else plain, RATINGS, TEN, chat=False)
             np.testing.assert_allclose(answers, expected, atol=self.tolerance)
         assert np.abs(found[tuned] - found[None]).max() > 0.01 and np.abs(found[tuned] - found[other]).max() > 0.01
 

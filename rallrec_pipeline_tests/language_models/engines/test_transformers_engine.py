@@ -26,7 +26,14 @@ from rallrec_pipeline.language_models.protocols import Sampling, Usage
 from rallrec_pipeline.settings import ModelSettings, TuningSettings
 from rallrec_pipeline.tuning.lora import add_adapter
 from rallrec_pipeline_tests.language_models.adapters import random_adapter
-from rallrec_pipeline_tests.language_models.engines.contract import EngineContract, Holds, Load
+from rallrec_pipeline_tests.language_models.engines.contract import (
+    EncoderContract,
+    EngineContract,
+    GeneratorContract,
+    Holds,
+    Load,
+    ScorerContract,
+)
 from rallrec_pipeline_tests.language_models.small_llama import LIVELY, write_llama
 
 TEXTS = ["Heat", "Toy Story, a movie (year: 1995; genres: Animation, Comedy).", "A thriller in a snowed-in hotel." * 4]
@@ -43,7 +50,12 @@ def has_its_model(engine: TransformersEngine) -> Callable[[], bool]:
     return lambda: model() is not None
 
 
-class TransformersContract(EngineContract):
+class TestTheTinyLlm(EngineContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def folder(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return write_llama(tmp_path_factory.mktemp("llm") / "model", LIVELY | {"max_position_embeddings": 2048})
+
     @pytest.fixture(scope="class")
     @classmethod
     def load(cls, folder: Path) -> Load:
@@ -54,18 +66,16 @@ class TransformersContract(EngineContract):
         return has_its_model
 
 
-class TestTheTinyLlm(TransformersContract):
-    @pytest.fixture(scope="class")
-    @classmethod
-    def folder(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        return write_llama(tmp_path_factory.mktemp("llm") / "model", LIVELY | {"max_position_embeddings": 2048})
-
-
-class TestTheSmallLlm(TransformersContract):
+class TestTheSmallLlm(GeneratorContract, ScorerContract, EncoderContract):
     @pytest.fixture(scope="class")
     @classmethod
     def folder(cls, model_path: Path) -> Path:
         return model_path
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, engine: TransformersEngine) -> TransformersEngine:
+        return engine
 
 
 def test_bfloat16_only_rounds(engine: TransformersEngine, model_path: Path) -> None:
