@@ -11,8 +11,12 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from rallrec_pipeline.lake.memo import DESCRIPTIONS
 from rallrec_pipeline_tests.lake.stored import stored_rows
+
+pytestmark = pytest.mark.process
 
 START_S = 120
 

@@ -28,6 +28,8 @@ from rallrec_pipeline.pipeline.graph import GRAPH
 from rallrec_pipeline_tests.lake.stored import stored_rows
 from rallrec_pipeline_tests.pipeline.tiny import make_world
 
+pytestmark = pytest.mark.process
+
 KILLS = int(os.environ.get("RALLREC_KILLS") or 5)
 SEED = int(os.environ.get("RALLREC_KILL_SEED") or 1)
 LIMIT_S = 900

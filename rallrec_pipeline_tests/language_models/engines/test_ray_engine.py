@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import psutil
 import pytest
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
@@ -29,6 +29,7 @@ from rallrec_pipeline.language_models.engines.ray_pool import ActorNeeds
 from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 from rallrec_pipeline.language_models.protocols import Engine, Progress, Sampling
 from rallrec_pipeline.settings import DescriptionSettings, ModelSettings, RaySettings
+from rallrec_pipeline_tests.language_models.engines.contract import EngineContract, Holds, Load, wait_until
 from rallrec_pipeline_tests.language_models.engines.ray_loaders import (
     NODE,
     calls,
@@ -37,7 +38,9 @@ from rallrec_pipeline_tests.language_models.engines.ray_loaders import (
     victim_removed,
 )
 from rallrec_pipeline_tests.language_models.engines.ray_texts import POISON, load_texts
+from rallrec_pipeline_tests.language_models.small_llama import LIVELY, write_llama
 
+pytestmark = pytest.mark.ray
 if "CI" not in os.environ:
     pytest.importorskip("ray")
 
@@ -70,6 +73,31 @@ def settings(cluster: Any) -> RaySettings:
 @pytest.fixture
 def plain(model_path: Path) -> TransformersEngine:
     return TransformersEngine.load(model_path, MODEL)
+
+
+class TestTheTinyLlmOnRay(EngineContract):
+    tells_progress = False
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def folder(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return write_llama(tmp_path_factory.mktemp("llm") / "model", LIVELY | {"max_position_embeddings": 2048})
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def log(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return tmp_path_factory.mktemp("log")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def load(cls, cluster: Any, folder: Path, log: Path) -> Load:
+        settings = RaySettings(address=cluster.address, actors=1, send_model=False, wait_s=600)
+        return partial(ray_engine, settings, partial(load_watched, log, MODEL), folder)
+
+    @pytest.fixture
+    def holds(self, log: Path) -> Holds:
+        """The process of the actor that was last at work."""
+        return lambda _: partial(psutil.pid_exists, int(max(log.iterdir(), key=lambda file: file.stat().st_mtime).stem))
 
 
 def test_two_nodes_give_what_one_engine_gives_and_one_may_be_lost(
@@ -217,14 +245,6 @@ def test_an_actor_takes_a_gpu_where_a_node_has_one_and_memory_elsewhere(
         cluster.remove_node(node)
         if disconnect is not None:
             disconnect()
-
-
-def wait_until(holds: Callable[[], bool], limit_s: float = 30) -> None:
-    """Return as soon as `holds`; Ray counts what is free a moment late."""
-    end = time.monotonic() + limit_s
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.2)
 
 
 def test_an_actor_waits_for_memory_and_says_so(

@@ -20,6 +20,7 @@ from rallrec_pipeline_tests.lake.stored import stored_rows
 from rallrec_pipeline_tests.language_models.engines.ray_loaders import calls, load_watched, two_nodes, victim_removed
 from rallrec_pipeline_tests.pipeline.tiny import make_world
 
+pytestmark = pytest.mark.ray
 if "CI" not in os.environ:
     pytest.importorskip("ray")
 
