@@ -39,7 +39,11 @@ LONG = {*FILLED_LAKE, "test_daemon.py", "test_kill.py", "test_own_data.py", "tes
 """Files that take minutes begin first, so that no worker is left alone with one at the end."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` looks at the markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "model_path" in getattr(item, "fixturenames", ()):  # also by way of another fixture, as the filled slice
+            item.add_marker(pytest.mark.llm)
     items.sort(key=lambda item: item.path.name not in LONG)
 
 

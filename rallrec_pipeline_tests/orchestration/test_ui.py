@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 START_S, PAGE_MS = 90, 60_000
 
-pytestmark = needs_chromium
+pytestmark = [pytest.mark.process, needs_chromium]
 
 
 @pytest.fixture(scope="module")

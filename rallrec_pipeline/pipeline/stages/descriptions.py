@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rallrec_pipeline.descriptions import describe_items
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.llm_cache import LLMCache
+from rallrec_pipeline.lake.memo import DESCRIPTIONS, Memo
 from rallrec_pipeline.language_models.dtypes import resolve_dtype
 from rallrec_pipeline.language_models.models import fetch_model, model_fingerprint
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
@@ -31,7 +31,7 @@ def item_descriptions(run: StageRun) -> Made:
             items,
             run.spec,
             engines.base,
-            LLMCache(run.lake, "descriptions"),
+            Memo(run.lake, DESCRIPTIONS),
             run.settings.descriptions,
             model_version(run),
             run.seeds.sampling,
