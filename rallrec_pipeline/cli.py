@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from rallrec_pipeline.errors import ConfigError, RallrecError
-from rallrec_pipeline.settings import PROFILES, lake_root, load_settings
+from rallrec_pipeline.settings import PROFILES, Settings, lake_root, load_settings
 
 app = typer.Typer(help="Retrieval-augmented, LoRA-tuned LLM recommendation as Dagster assets.", no_args_is_help=True)
 console = Console(width=None if sys.stdout.isatty() else 120)
@@ -40,15 +40,20 @@ def run(
     dataset: Annotated[str, typer.Argument(help="A dataset that `rallrec datasets` lists.")],
     profile: Profile = None,
     select: Annotated[str | None, typer.Option(help="Asset names, separated by commas; default: all.")] = None,
+    study: Annotated[str | None, typer.Option(help="A study instead: methods and variants side by side.")] = None,
 ) -> None:
-    """Materialize the assets of one dataset; what is up to date is left alone."""
+    """Materialize the assets of one dataset, or a study of it; what is up to date is left alone."""
     start = time.monotonic()
-    _check(dataset, profile)
+    settings = _check(dataset, profile, study)
+    if study and select:
+        raise ConfigError("--study and --select exclude each other: a study makes what it needs")
     from rallrec_pipeline.orchestration.jobs import materialize_dataset
+    from rallrec_pipeline.orchestration.resources import Project
 
+    project = Project(profile=profile or "")
     names = tuple(name.strip() for name in select.split(",")) if select else ()
     try:
-        summary = materialize_dataset(dataset, names)
+        summary = materialize_dataset(dataset, names, project, study)
     except KeyboardInterrupt:  # typer would leave without a word
         errors.print("rallrec: interrupted; run again to continue where it stopped")
         raise typer.Exit(INTERRUPTED) from None
@@ -57,13 +62,15 @@ def run(
         raise RallrecError(summary.error)
     if "evaluation_report" in summary.worked:
         report(dataset)
+    if study:
+        _study(dataset, study)
     if worked:
         console.print(f"{len(worked)} of {len(summary.worked)} stages did work: {', '.join(worked)}")
         console.print(_llm_work(summary.llm))
     else:
         what = f"up to date: {', '.join(names)}" if names else f"everything is up to date: {len(summary.worked)} stages"
         console.print(f"{what}, no work, no LLM call")
-    console.print(f"{time.monotonic() - start:.1f} s, profile {load_settings().profile}")
+    console.print(f"{time.monotonic() - start:.1f} s, profile {settings.profile}")
 
 
 @app.command()
@@ -158,19 +165,22 @@ def check_model(
     profile: Profile = None,
 ) -> None:
     """Check the model of the settings against this machine, without its weights, and tell every problem at once."""
-    from rallrec_pipeline.pipeline.readiness import check_run_model
+    from rallrec_pipeline.pipeline.readiness import check_run_model, roles_by_model
 
-    settings = load_settings(profile)
-    found = check_run_model(lake_root(), settings, dataset)
-    for mark, style, messages in (("✗", "red", found.problems), ("!", "yellow", found.warnings)):
-        for message in messages:
-            console.print(Text.assemble((mark, style), " ", message), soft_wrap=True)
-    for name, value in found.figures.items():
-        shown = f"{value / 1e9:.1f} GB" if "memory" in name else f"{value:,}" if isinstance(value, int) else value
-        console.print(Text(f"{name}: {shown}"), soft_wrap=True)
-    if found.problems:
-        plural = "" if len(found.problems) == 1 else "s"
-        console.print(f"not ready: {len(found.problems)} problem{plural} to mend", highlight=False)
+    settings, problems = load_settings(profile), 0
+    for roles, own in roles_by_model(settings):
+        found = check_run_model(lake_root(), own, dataset, roles=roles)
+        console.print(Text(f"{', '.join(roles)}: {own.model.name}", style="bold"), soft_wrap=True)
+        for mark, style, messages in (("✗", "red", found.problems), ("!", "yellow", found.warnings)):
+            for message in messages:
+                console.print(Text.assemble((mark, style), " ", message), soft_wrap=True)
+        for name, value in found.figures.items():
+            shown = f"{value / 1e9:.1f} GB" if "memory" in name else f"{value:,}" if isinstance(value, int) else value
+            console.print(Text(f"{name}: {shown}"), soft_wrap=True)
+        problems += len(found.problems)
+    if problems:
+        plural = "" if problems == 1 else "s"
+        console.print(f"not ready: {problems} problem{plural} to mend", highlight=False)
         raise typer.Exit(1)
     console.print(Text(f"ready: {settings.model.name} can run here"), soft_wrap=True)
 
@@ -194,7 +204,7 @@ def engines(
 
     settings = load_settings(profile)
     get_dataset(dataset, lake_root(), settings.protocol)
-    choice = choose_engine(settings.model)
+    choice = choose_engine(settings.role("predictor"))
     console.print(f"{choice.name} {choice.version}: {choice.reason}", markup=False, highlight=False)
     run = StageRun(lake_root(), dataset, settings, "", say, lambda what: Reporter(what, say))
     run = everything(run, plan_stages(run, STAGES))
@@ -308,16 +318,27 @@ def _figure(value: float | None) -> str:
     return f"{value:.1%}" if isinstance(value, float) else f"{value:,}"
 
 
-def _check(dataset: str, profile: str | None) -> None:
-    """Find the user's mistakes before anything heavy is imported."""
-    from rallrec_pipeline.datasets.catalog import get_dataset
+def _study(dataset: str, name: str) -> None:
+    """Print the report of a study and where its files lie."""
+    from rallrec_pipeline.evaluation.console import print_study
+    from rallrec_pipeline.lake.files import read_json
 
-    load_settings(profile)
-    get_dataset(dataset, lake_root())
-    if profile:
-        os.environ["RALLREC_PROFILE"] = profile  # the stages read it there
+    file = lake_root() / "reports" / dataset / f"study_{name}.json"
+    print_study(read_json(file), console, file)
+
+
+def _check(dataset: str, profile: str | None, study: str | None) -> Settings:
+    """Find the user's mistakes before anything heavy is imported; returns the settings."""
+    from rallrec_pipeline.datasets.catalog import get_dataset
+    from rallrec_pipeline.pipeline.studies import load_study, study_variants
+
+    settings, lake = load_settings(profile), lake_root()
+    get_dataset(dataset, lake)
+    if study:
+        study_variants(study, load_study(study, lake), profile, lake)
     if not os.environ.get("DAGSTER_HOME") and (Path.cwd() / "dagster.yaml").exists():
         os.environ["DAGSTER_HOME"] = str(Path.cwd())  # the UI then shows the runs of the command line
+    return settings
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from rallrec_pipeline.errors import ConfigError
 
@@ -24,6 +24,9 @@ PromptForm = Literal["recent", "relevance", "sequential", "reranked"]
 Fact = Literal["item_mean", "user_mean"]
 TEMPLATE_GAP = re.compile(r"{(item|max_words|fields)}")
 RelevanceKind = Literal["text", "collaborative", "aligned"]
+Role = Literal["writer", "encoder", "predictor"]
+ROLES: tuple[Role, ...] = ("writer", "encoder", "predictor")
+"""What models are for: each role is an asset of its own, and one model may play several."""
 MAX_SEED = 2**32 - 1  # the largest that all libraries take
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
@@ -86,10 +89,9 @@ class DescriptionSettings(Section):
     )
     max_words: int = Field(80, gt=0, description="Longest description, in words.")
     max_new_tokens: int = Field(112, gt=0, description="Generation stops here at the latest.")
-    temperature: float = Field(0.8, gt=0)
-    top_p: float = Field(0.9, gt=0, le=1)
+    temperature: float = Field(0.8, gt=0, description="Divides the logits: below 1 likely words get likelier.")
+    top_p: float = Field(0.9, gt=0, le=1, description="Words are drawn from the likeliest that have this share.")
     batch_size: int = Field(128, gt=0, description="Sequences that decode together.")
-    flush_every: int = Field(256, gt=0, description="Finished rows are stored this often.")
 
     @field_validator("template")
     @classmethod
@@ -115,11 +117,11 @@ class CollaborativeSettings(Section):
         "binary",
         description="`binary`: plain LightGCN (BPR). `signed`: edges carry the centred rating, which is fitted.",
     )
-    dimensions: int = Field(64, gt=0)
-    layers: int = Field(3, ge=0)
-    epochs: int = Field(100, gt=0)
-    learning_rate: float = Field(5e-3, gt=0)
-    batch_size: int = Field(8192, gt=0)
+    dimensions: int = Field(64, gt=0, description="Length of a vector.")
+    layers: int = Field(3, ge=0, description="Steps along the graph; a vector is the mean over 0 to this many (eq. 4).")
+    epochs: int = Field(100, gt=0, description="Passes over the interactions, at most.")
+    learning_rate: float = Field(5e-3, gt=0, description="Of Adam.")
+    batch_size: int = Field(8192, gt=0, description="Interactions of one optimizer step.")
     l2: float | None = Field(None, ge=0, description="None takes 1e-4 (`binary`) or 1e-2 (`signed`).")
     patience: int = Field(
         6, gt=0, description="Epochs without a better held-out score (`binary`: or a lower loss) before stopping."
@@ -129,19 +131,19 @@ class CollaborativeSettings(Section):
 class AlignmentSettings(Section):
     """Two-layer projector with symmetric InfoNCE (eq. 5, 6)."""
 
-    hidden: int = Field(256, gt=0)
-    temperature: float = Field(0.1, gt=0)
-    learning_rate: float = Field(1e-3, gt=0)
-    epochs: int = Field(200, gt=0)
+    hidden: int = Field(256, gt=0, description="Width of the layer between.")
+    temperature: float = Field(0.1, gt=0, description="Divides the cosines of InfoNCE.")
+    learning_rate: float = Field(1e-3, gt=0, description="Of AdamW.")
+    epochs: int = Field(200, gt=0, description="Passes over the items.")
     weight_decay: float = Field(1e-4, ge=0)
 
 
 class MixtureSettings(Section):
     """Weights of the parts of eq. 7; the papers weigh them equally."""
 
-    text: float = Field(1.0, ge=0)
-    collaborative: float = Field(1.0, ge=0)
-    aligned: float = Field(1.0, ge=0)
+    text: float = Field(1.0, ge=0, description="Weight of the text vectors.")
+    collaborative: float = Field(1.0, ge=0, description="Weight of the LightGCN vectors.")
+    aligned: float = Field(1.0, ge=0, description="Weight of the projected text vectors.")
     search: bool = Field(False, description="Choose the weights by neighbour AUC on validation.")
 
 
@@ -178,15 +180,29 @@ class PromptSettings(Section):
     )
 
 
+_FIRST_TUNING_FIELDS = {
+    "rank",
+    "alpha",
+    "dropout",
+    "modules",
+    "learning_rate",
+    "epochs",
+    "patience",
+    "batch_size",
+    "cutoff_tokens",
+    "history_weight",
+}
+
+
 class TuningSettings(Section):
     """LoRA tuning (paper: r=8, alpha=16, dropout 0.05, q_proj and v_proj, lr 1e-3, batch 256)."""
 
-    rank: int = Field(8, gt=0)
-    alpha: int = Field(16, gt=0)
-    dropout: float = Field(0.05, ge=0, lt=1)
-    modules: tuple[str, ...] = ("q_proj", "v_proj")
-    learning_rate: float = Field(1e-3, gt=0)
-    epochs: int = Field(5, gt=0)
+    rank: int = Field(8, gt=0, description="r: inner width of the adapter of a matrix.")
+    alpha: int = Field(16, gt=0, description="What an adapter adds is scaled by alpha / r.")
+    dropout: float = Field(0.05, ge=0, lt=1, description="Share of an adapter's inputs that is left out in training.")
+    modules: tuple[str, ...] = Field(("q_proj", "v_proj"), description="Matrices of each layer that get an adapter.")
+    learning_rate: float = Field(1e-3, gt=0, description="Highest learning rate.")
+    epochs: int = Field(5, gt=0, description="Passes over the prompts, at most.")
     patience: int = Field(2, gt=0, description="Epochs without a better validation AUC before stopping.")
     batch_size: int = Field(256, gt=0, description="Prompts of one optimizer step, by accumulation.")
     tokens_per_batch: int | None = Field(
@@ -198,12 +214,17 @@ class TuningSettings(Section):
     checkpoint_every: int = Field(
         10, ge=0, description="Optimizer steps between two checkpoints, where a killed run goes on; 0 writes none."
     )
-    cutoff_tokens: int = Field(2048, gt=0)
+    cutoff_tokens: int = Field(2048, gt=0, description="Most tokens of a tuning prompt; a longer one is an error.")
     history_weight: float = Field(0.0, ge=0, description="Loss weight of history answers (rating form).")
 
     def decisive(self) -> dict[str, Any]:
-        """What an adapter depends on, JSON-able: not how the work is cut up, nor how often it is stored."""
-        return self.model_dump(mode="json", exclude={"tokens_per_batch", "checkpoint_every"})
+        """What an adapter depends on, JSON-able: not how the work is cut up, nor how often it is stored.
+
+        Adapters are found by it, so a field that is added later is left out where it holds its default.
+        """
+        chosen = self.model_dump(mode="json", exclude={"tokens_per_batch", "checkpoint_every"})
+        added = set(chosen) - _FIRST_TUNING_FIELDS
+        return {k: v for k, v in chosen.items() if k not in added or v != type(self).model_fields[k].default}
 
 
 class ScoringSettings(Section):
@@ -245,10 +266,63 @@ class RaySettings(Section):
 
 
 class AutomationSettings(Section):
-    """Sensors and the schedule; they are read when definitions are loaded, from the environment's profile."""
+    """What Dagster does by itself, and how; read when definitions are loaded, from the environment's profile."""
 
     refresh_cron: str = Field("0 3 * * 0", description="When the schedule refreshes all datasets (UTC).")
     sensor_interval_s: int = Field(60, gt=0, description="Shortest time between two looks at raw files.")
+    conditions: bool = Field(False, description="Give every stage a condition: Dagster then runs what has new inputs.")
+    executor: Literal["in_process", "multiprocess"] = Field(
+        "in_process", description="`multiprocess`: a process for each stage of a run that Dagster starts."
+    )
+
+
+MIXTURE = "mixture"
+"""The retriever by the variant's own mixture of eq. 7."""
+METHOD_NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+MethodName = Annotated[str, Field(pattern=METHOD_NAME)]
+
+
+class RetrieverSettings(Section):
+    """Which vectors choose the relevant history, and how much of it a prompt shows."""
+
+    parts: dict[RelevanceKind, float] = Field({}, description="Weights of eq. 7; without them those of `[mixture]`.")
+    k: int | None = Field(None, gt=0, description="History items in a prompt; None takes `retrieval.history_length`.")
+
+
+class AdapterSettings(Section):
+    """A LoRA adapter: which prompts it is tuned on. Another retriever of a method tunes no adapter again."""
+
+    retriever: MethodName = MIXTURE
+    forms: tuple[PromptForm, ...] = Field((), description="Prompt forms; without them those of `prompts.augmentation`.")
+    validation_form: PromptForm = Field("reranked", description="Prompt form of the validation rows.")
+
+
+class MethodSettings(Section):
+    """One way to ask the LLM; a row of the report."""
+
+    title: str = Field("", max_length=120, description="How the report calls it; without one it says what it is.")
+    retriever: MethodName = MIXTURE
+    prompt_form: PromptForm = Field("reranked", description="Which history, in which order.")
+    answer_form: AnswerForm | None = Field(None, description="None takes `prompts.answer_form`.")
+    facts: tuple[Fact, ...] | None = Field(
+        None, description="None takes `prompts.facts` where the answer form is that of `prompts`, else none."
+    )
+    adapter: MethodName | None = Field(None, description="The adapter laid over the model; None is zero-shot.")
+
+
+DEFAULT_RETRIEVERS = {MIXTURE: RetrieverSettings()}
+DEFAULT_ADAPTERS = {
+    "recent": AdapterSettings(forms=("recent",), validation_form="recent"),
+    "rallrec": AdapterSettings(),
+}
+DEFAULT_METHODS = {
+    "rallrec": MethodSettings(title="RALLRec: tuned, retrieved and reranked", adapter="rallrec"),
+    "recent": MethodSettings(title="tuned, recent history (no retrieval)", prompt_form="recent", adapter="recent"),
+    "zero_shot_rating": MethodSettings(answer_form="rating"),
+    "zero_shot_rating_recent": MethodSettings(prompt_form="recent", answer_form="rating"),
+    "zero_shot_yes_no": MethodSettings(answer_form="yes_no"),
+    "zero_shot_yes_no_recent": MethodSettings(prompt_form="recent", answer_form="yes_no"),
+}
 
 
 class Settings(Section):
@@ -258,6 +332,11 @@ class Settings(Section):
     seeds: SeedSettings = SeedSettings()
     protocol: str = Field("five_core", description="Which of a dataset's protocols is in force.")
     model: ModelSettings = ModelSettings()
+    writer: ModelSettings | None = Field(None, description="The LLM that describes items; None takes `model`.")
+    encoder: ModelSettings | None = Field(
+        None, description="What makes the text vectors, an LLM or a sentence encoder; None takes the writer."
+    )
+    predictor: ModelSettings | None = Field(None, description="The LLM that is tuned and asked; None takes `model`.")
     descriptions: DescriptionSettings = DescriptionSettings()
     text: TextEmbeddingSettings = TextEmbeddingSettings()
     collaborative: CollaborativeSettings = CollaborativeSettings()
@@ -266,10 +345,48 @@ class Settings(Section):
     retrieval: RetrievalSettings = RetrievalSettings()
     index: IndexSettings = IndexSettings()
     prompts: PromptSettings = PromptSettings()
+    retrievers: dict[MethodName, RetrieverSettings] = Field(
+        DEFAULT_RETRIEVERS, description="Those in a file are added to the built-in ones, or replace them by name."
+    )
+    adapters: dict[MethodName, AdapterSettings] = Field(DEFAULT_ADAPTERS, description="As `retrievers`.")
+    methods: dict[MethodName, MethodSettings] = Field(DEFAULT_METHODS, description="As `retrievers`.")
+    only_methods: tuple[MethodName, ...] = Field((), description="Methods that are scored; without any, all.")
     tuning: TuningSettings = TuningSettings()
     scoring: ScoringSettings = ScoringSettings()
     ray: RaySettings = RaySettings()
     automation: AutomationSettings = AutomationSettings()
+
+    def role(self, role: Role) -> ModelSettings:
+        """The model that plays a role."""
+        own: ModelSettings | None = getattr(self, role)
+        if own is None and role == "encoder":
+            own = self.writer
+        return own or self.model
+
+    def in_role(self, role: Role) -> Settings:
+        """These settings with the role's model as `model`."""
+        return self.model_copy(update={"model": self.role(role)})
+
+    @field_validator("retrievers", "adapters", "methods", mode="after")
+    @classmethod
+    def _with_built_in(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        built_in: dict[str, Any] = {
+            "retrievers": DEFAULT_RETRIEVERS,
+            "adapters": DEFAULT_ADAPTERS,
+            "methods": DEFAULT_METHODS,
+        }
+        return {**built_in[str(info.field_name)], **given}
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Settings:
+        for name, method in self.methods.items():
+            _require(f"methods.{name}: retriever", method.retriever, self.retrievers)
+            _require(f"methods.{name}: adapter", method.adapter, self.adapters)
+        for name, adapter in self.adapters.items():
+            _require(f"adapters.{name}: retriever", adapter.retriever, self.retrievers)
+        for name in self.only_methods:
+            _require("only_methods", name, self.methods)
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -277,26 +394,43 @@ class Settings(Section):
         return _with_four_seeds(values) if isinstance(values, Mapping) else values
 
 
-def load_settings(name: str | None = None, *, lake: Path | None = None, overrides: Path | None = None) -> Settings:
+def load_settings(
+    name: str | None = None,
+    *,
+    lake: Path | None = None,
+    overrides: Path | None = None,
+    above: Sequence[tuple[Path, Mapping[str, Any]]] = (),
+    called: str | None = None,
+) -> Settings:
     """Settings of the profile or variant `name` (default: RALLREC_PROFILE or `demo`), overlaid by a TOML file.
 
     A variant is the file `variants/<name>.toml` of the `lake` (default: `lake_root()`). It holds what differs from its
     `base`, another variant or profile (default: `demo`). `overrides` defaults to RALLREC_SETTINGS when that is set.
-    Raises ConfigError.
+    Overlays in `above` (of a study, each with the file that it is from) lie on top of all; what comes of it is
+    `called` so. Raises ConfigError.
     """
     name = name or os.environ.get("RALLREC_PROFILE") or DEFAULT_PROFILE
     layers = _layers(name, lake or lake_root())
     path = overrides or (Path(p) if (p := os.environ.get("RALLREC_SETTINGS")) else None)
     if path is not None:
         layers.append((path, _read_layer(path)))
-    values: dict[str, Any] = {"profile": name}
+    layers += [(path, _with_four_seeds(layer)) for path, layer in above]
+    values: dict[str, Any] = {"profile": called or name}
     for _, layer in layers:
         values = _merge(values, layer)
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         problems = "; ".join(_located(problem, layers) for problem in error.errors())
-        raise ConfigError(f"settings of {name!r}: {problems}") from error
+        raise ConfigError(f"settings of {called or name!r}: {problems}") from error
+
+
+def _require(where: str, name: str | None, known: Mapping[str, object]) -> None:
+    """Raises ValueError when a file names what it does not define."""
+    if name is not None and name not in known:
+        close = get_close_matches(name, known, 1)
+        meant = f", did you mean {close[0]!r}?" if close else f": there are {', '.join(known)}"
+        raise ValueError(f"{where} {name!r} does not exist{meant}")
 
 
 def known_variants(lake: Path) -> list[str]:
@@ -349,9 +483,9 @@ def _layers(name: str, lake: Path, above: tuple[str, ...] = ()) -> list[tuple[Pa
         raise ConfigError(f"variants that are each other's base: {' -> '.join((*above, name))}: change one `base`")
     path = _variant_file(name, lake, f"base of {above[-1]!r}: " if above else "")
     values = _read_layer(path)
-    base = values.pop("base", None if name in PROFILES else DEFAULT_PROFILE)
-    if base is None:
+    if name in PROFILES:
         return [(path, values)]
+    base = values.pop("base", DEFAULT_PROFILE)
     if not isinstance(base, str):
         raise ConfigError(f"{path}: base: it must be the name of a profile or variant")
     return [*_layers(base, lake, (*above, name)), (path, values)]

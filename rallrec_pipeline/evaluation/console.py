@@ -38,6 +38,29 @@ def print_report(report: Report, console: Console, paths: Mapping[str, Path] | N
         console.print(Text(f"{name}: {path}"), soft_wrap=True)
 
 
+def print_study(report: Report, console: Console, path: Path) -> None:
+    """Print the methods of a study beside their difference to its reference, and where the files lie."""
+    reference = report["methods"][report["reference"]]["title"]
+    caption = f"n = {report['n_test']:,} test rows, the same for all; differences to: {reference}"
+    table = Table(title=Text(f"{report['title']}\n{report['dataset_title']} ({report['profile']})"), caption=caption)
+    table.add_column("Method", overflow="fold")
+    for name in ("AUC", "Log loss", "AUC difference", "p"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for method, figures in report["methods"].items():
+        found = report["paired"].get(method, {}).get("auc")
+        told = ["", ""]
+        if found is not None:
+            told = [f"{found['difference']:+.4f} ± {found['se']:.4f}", number(found["p_value"], 3)]
+        cells = [with_error(figures[name], figures[f"{name}_se"]) for name in ("auc", "log_loss")]
+        table.add_row(Text(figures["title"]), *cells, *told)
+    console.print(table)
+    made = report["provenance"]
+    console.print(
+        f"variants: {len(made['variants'])}; results: {made['results']}, of which distinct: {made['distinct_results']}"
+    )
+    console.print(Text(f"figures: {path}"), soft_wrap=True)
+
+
 def _table(report: Report) -> Table:
     all_rows = report.get("n_train_baselines")  # a report of an earlier version does not say
     fitted = f"; {report['n_train']:,} training samples for the LLM, {all_rows:,} for the baselines" if all_rows else ""

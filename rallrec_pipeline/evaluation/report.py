@@ -80,7 +80,7 @@ def build_report(
     best_first = sorted(scores, key=lambda m: (m != REFERENCE, -points[m][0]))
     others = [m for m in best_first if m != MAIN] if MAIN in scores else []
     paired = {
-        f"{MAIN} - {other}": _paired(differences(samples[MAIN], samples[other], points[MAIN] - points[other]))
+        f"{MAIN} - {other}": told_differences(differences(samples[MAIN], samples[other], points[MAIN] - points[other]))
         for other in others
     }
     report = {
@@ -99,8 +99,7 @@ def build_report(
         "retrieval": dict(context.retrieval),
         "provenance": dict(context.provenance),
     }
-    plain: dict[str, Any] = json.loads(json.dumps(_finite(report), allow_nan=False, default=str))
-    return plain
+    return finite(report)
 
 
 def align_predictions(
@@ -169,15 +168,21 @@ def _method(
     return entry | {"kind": kind, "title": titles.get(method) or COMMON_SENSE.get(method, method)}
 
 
-def _paired(found: Mapping[str, Difference]) -> dict[str, Any]:
+def told_differences(found: Mapping[str, Difference]) -> dict[str, Any]:
+    """Differences by metric, as plain values."""
     return {
         name: {"difference": d.difference, "se": d.se, "ci": [d.low, d.high], "p_value": d.p_value}
         for name, d in found.items()
     }
 
 
+def finite(report: Mapping[str, Any]) -> dict[str, Any]:
+    """`report` as plain JSON values; every NaN and infinity becomes None, for JSON has neither."""
+    plain: dict[str, Any] = json.loads(json.dumps(_finite(report), allow_nan=False, default=str))
+    return plain
+
+
 def _finite(value: Any) -> Any:
-    """`value` with every NaN and infinity made None, for JSON has neither."""
     if isinstance(value, Mapping):
         return {str(key): _finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

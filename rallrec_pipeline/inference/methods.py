@@ -1,45 +1,86 @@
-"""The LLM methods of the evaluation report: prompt form, answer form, adapter."""
+"""The LLM methods of a variant, as data: retriever, prompt form, answer form, facts, adapter (settings `[methods]`)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rallrec_pipeline.settings import AnswerForm, PromptForm, Settings
+from rallrec_pipeline.settings import (
+    MIXTURE,
+    AdapterSettings,
+    AnswerForm,
+    Fact,
+    MethodSettings,
+    PromptForm,
+    RetrieverSettings,
+    Settings,
+)
+
+_HISTORY: dict[PromptForm, str] = {
+    "recent": "recent history",
+    "reranked": "retrieved history",
+    "relevance": "most relevant history",
+    "sequential": "relevant history in time order",
+}
+_ANSWER: dict[AnswerForm, str] = {"rating": "rating list", "yes_no": "yes/no"}
 
 
 @dataclass(frozen=True)
 class Method:
-    """`adapter` names the LoRA adapter laid over the model; None is zero-shot."""
+    """One method; `adapter` names the LoRA adapter laid over the model, None is zero-shot."""
 
     name: str
     title: str
     prompt_form: PromptForm
     answer_form: AnswerForm
     adapter: str | None = None
-
-
-ADAPTERS: dict[str, tuple[PromptForm, ...]] = {"recent": ("recent",), "rallrec": ()}
-"""Prompt forms that each adapter is tuned on; `rallrec` takes the forms of `prompts.augmentation`."""
+    retriever: str = MIXTURE
+    facts: tuple[Fact, ...] = ()
 
 
 def methods(settings: Settings) -> list[Method]:
-    """All LLM methods, in the order in which they are scored; the zero-shot ones in both answer forms."""
-    tuned = settings.prompts.answer_form
-    named = " and ".join(fact.replace("_", " ") for fact in settings.prompts.facts)
-    stated = f" with {named}" if named else ""
-    facts = {"yes_no": "", "rating": ""} | {tuned: stated}
-    return [
-        Method("rallrec", "RALLRec: tuned, retrieved and reranked", "reranked", tuned, "rallrec"),
-        Method("recent", "tuned, recent history (no retrieval)", "recent", tuned, "recent"),
-        Method("zero_shot_rating", f"zero-shot, rating list{facts['rating']}, retrieved history", "reranked", "rating"),
-        Method(
-            "zero_shot_rating_recent", f"zero-shot, rating list{facts['rating']}, recent history", "recent", "rating"
-        ),
-        Method("zero_shot_yes_no", f"zero-shot, yes/no{facts['yes_no']}, retrieved history", "reranked", "yes_no"),
-        Method("zero_shot_yes_no_recent", f"zero-shot, yes/no{facts['yes_no']}, recent history", "recent", "yes_no"),
-    ]
+    """The methods that are scored, in the order in which they are."""
+    chosen = settings.only_methods or tuple(settings.methods)
+    return [_method(name, settings.methods[name], settings) for name in chosen]
+
+
+def adapters(settings: Settings) -> dict[str, AdapterSettings]:
+    """The adapters that the scored methods use, in the order of the settings."""
+    used = {method.adapter for method in methods(settings)}
+    return {name: adapter for name, adapter in settings.adapters.items() if name in used}
+
+
+def retrievers(settings: Settings) -> dict[str, RetrieverSettings]:
+    """The retrievers that scored methods and their adapters use, in the order of the settings."""
+    used = {method.retriever for method in methods(settings)}
+    used |= {adapter.retriever for adapter in adapters(settings).values()}
+    return {name: retriever for name, retriever in settings.retrievers.items() if name in used}
 
 
 def tuning_forms(adapter: str, settings: Settings) -> tuple[PromptForm, ...]:
     """Prompt forms that a training sample enters in, for one adapter."""
-    return ADAPTERS[adapter] or settings.prompts.augmentation
+    return settings.adapters[adapter].forms or settings.prompts.augmentation
+
+
+def validation_method(adapter: str, settings: Settings) -> Method:
+    """How an adapter is asked on validation rows while it is tuned: as it is used."""
+    chosen = settings.adapters[adapter]
+    asked = MethodSettings(retriever=chosen.retriever, prompt_form=chosen.validation_form, adapter=adapter)
+    return _method(adapter, asked, settings)
+
+
+def _method(name: str, chosen: MethodSettings, settings: Settings) -> Method:
+    own = settings.prompts.answer_form
+    answer = chosen.answer_form or own
+    facts = chosen.facts
+    if facts is None:  # facts belong to the variant's own answer form; the other one is asked plainly
+        facts = settings.prompts.facts if answer == own else ()
+    title = chosen.title or _title(chosen, answer, facts)
+    return Method(name, title, chosen.prompt_form, answer, chosen.adapter, chosen.retriever, facts)
+
+
+def _title(chosen: MethodSettings, answer: AnswerForm, facts: tuple[Fact, ...]) -> str:
+    who = f"tuned ({chosen.adapter})" if chosen.adapter else "zero-shot"
+    named = " and ".join(fact.replace("_", " ") for fact in facts)
+    stated = f" with {named}" if named else ""
+    by = f" by {chosen.retriever}" if chosen.retriever != MIXTURE and chosen.prompt_form != "recent" else ""
+    return f"{who}, {_ANSWER[answer]}{stated}, {_HISTORY[chosen.prompt_form]}{by}"

@@ -1,11 +1,13 @@
 """One writer at a time: a lock per dataset, and one for the LLM (no dataset starts with an underscore).
 
+A lock is two files: `.lock`, which the operating system locks, and `.json`, the process that took it last. Runs of
+Dagster are guarded by the same pair in another folder (`orchestration/recovery.py`).
+
 The operating system frees a lock when its process ends, however it ends, so nothing has to be cleaned up after a crash.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -15,10 +17,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.lake.files import write_json
+from rallrec_pipeline.lake.files import read_json, write_json
 
 SAY_AFTER_S = 0.5
 LLM = "_llm"  # name of the lock that stages take which keep all cores or the GPU busy
+UNSUPPORTED = (OSError, NotImplementedError)  # a file system without locks, or one that may only be read
 
 
 @contextmanager
@@ -27,20 +30,19 @@ def lake_lock(lake: Path, name: str, log: Callable[[str], None]) -> Iterator[Non
 
     A thread that holds it already may take it again. Raises DataError when the lock file cannot be written.
     """
-    path = lake / "locks" / f"{name}.lock"
-    holder = path.with_suffix(".json")
+    file = lake / "locks" / f"{name}.lock"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, is_singleton=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file, is_singleton=True)
         try:
             lock.acquire(timeout=SAY_AFTER_S)
         except Timeout:
-            log(f"waiting for another run ({_who(holder)}) to release {name}")
+            log(f"waiting for another run ({holder_of(file)}) to release {name}")
             lock.acquire()
     except OSError as error:
-        raise DataError(f"cannot write {path} ({error.strerror}): make the folder writable and run again") from error
+        raise DataError(f"cannot write {file} ({error.strerror}): make the folder writable and run again") from error
     try:
-        write_json(holder, {"pid": os.getpid(), "host": socket.gethostname()})
+        write_holder(file)
         yield
     finally:
         lock.release()
@@ -48,23 +50,54 @@ def lake_lock(lake: Path, name: str, log: Callable[[str], None]) -> Iterator[Non
 
 def lock_holder(lake: Path, name: str) -> str | None:
     """Which process holds the lock `name`, in words; None when it is free. It is taken for an instant at most."""
-    path = lake / "locks" / f"{name}.lock"
-    if not path.exists():
+    file = lake / "locks" / f"{name}.lock"
+    if not file.exists():
         return None
-    lock = FileLock(path)
+    with taken(file) as free:
+        return holder_of(file) if free is False else None
+
+
+@contextmanager
+def taken(file: Path) -> Iterator[bool | None]:
+    """Hold the lock `file` within the block if nobody else does: True, False, or None where nothing can be known."""
+    lock = FileLock(file)
+    free: bool | None = True
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=0)
     except Timeout:
-        return _who(path.with_suffix(".json"))
-    except OSError:  # a lake that may only be read has no run
-        return None
-    lock.release()
-    return None
-
-
-def _who(holder: Path) -> str:
+        free = False
+    except UNSUPPORTED:
+        free = None
     try:
-        known = json.loads(holder.read_text(encoding="utf-8"))
-        return f"process {int(known['pid'])} on {known['host']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "unknown process"
+        yield free
+    finally:
+        lock.release()
+
+
+def write_holder(file: Path) -> None:
+    """Write beside the lock `file`, as `.json`, that this process holds it. Raises DataError."""
+    write_json(_record(file), {"pid": os.getpid(), "host": socket.gethostname()})
+
+
+def holder_of(file: Path) -> str:
+    """The process that took the lock `file` last, in words."""
+    known = _holder(file)
+    return f"process {known[0]} on {known[1]}" if known else "an unknown process"
+
+
+def was_held_here(file: Path) -> bool:
+    """Whether the process that took the lock `file` last is known, and of this host."""
+    known = _holder(file)
+    return known is not None and known[1] == socket.gethostname()
+
+
+def _holder(file: Path) -> tuple[int, str] | None:
+    try:
+        known = read_json(_record(file))
+        return int(known["pid"]), str(known["host"])
+    except (DataError, OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _record(file: Path) -> Path:
+    return file.with_suffix(".json")

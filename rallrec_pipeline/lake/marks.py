@@ -85,7 +85,9 @@ def _with_sources(lake: Path, waiting: list[Address], marks: Marks) -> dict[Addr
         record = read_record(lake, *address)
         if record is not None:
             found[address] = record
-            waiting += [(given.dataset, name, given.fingerprint) for name, given in record.inputs.items()]
+            waiting += [
+                (given.dataset, given.stage or name, given.fingerprint) for name, given in record.inputs.items()
+            ]
         elif (folder := lake.joinpath("results", *address)).is_dir():
             marks.unreadable.append(folder)
     return found

@@ -35,11 +35,15 @@ FileState = tuple[int, int, str]
 
 @dataclass(frozen=True)
 class Given:
-    """An input as it was: whose it is (`dataset`), which result, and the hash of its content."""
+    """An input as it was: whose it is (`dataset`), which result, and the hash of its content.
+
+    `stage` is what made it, where the input is not called so (the variants of a study).
+    """
 
     dataset: str
     fingerprint: str
     data_version: str
+    stage: str = ""
 
 
 @dataclass(frozen=True)
@@ -213,14 +217,18 @@ def record_of(lake: Path, dataset: str, ref: Ref | None, stage: str) -> Record |
     return read_record(lake, dataset, stage, fingerprint) if fingerprint else None
 
 
-def put_in_force(lake: Path, record: Record, variant: str, run_id: str, shared: Mapping[str, str]) -> None:
+def put_in_force(
+    lake: Path, record: Record, variant: str, run_id: str, shared: Mapping[str, str], publish: bool = True
+) -> None:
     """Say that `record` is its stage's result for `variant`, and let the paths of the contract lead to it.
 
-    `shared` are fingerprints of unpartitioned stages that it was made from.
+    `shared` are fingerprints of unpartitioned stages that it was made from. Without `publish` the paths of the
+    contract stay those of another variant.
     """
     dataset, found = record.dataset, {record.stage: record.fingerprint} | dict(shared)
-    _publish(lake, record, record_of(lake, dataset, in_force(lake, dataset), record.stage))
-    for name in (variant, f".{IN_FORCE}"):
+    if publish:
+        _publish(lake, record, record_of(lake, dataset, in_force(lake, dataset), record.stage))
+    for name in (variant, f".{IN_FORCE}") if publish else (variant,):
         _update(_refs(lake, dataset) / f"{name}.json", variant, run_id, found)
     _remember(lake, dataset, variant, run_id)
 

@@ -111,10 +111,11 @@ FITTED_INTERACTIONS = _table(
 )
 RETRIEVED_HISTORIES = _table(
     "retrieved_histories",
-    "one sample that a prompt is made of",
-    ("sample_id",),
+    "one sample that a prompt is made of, as one retriever sees it",
+    ("sample_id", "retriever"),
     _SAMPLE
     | {
+        "retriever": TEXT,
         "recent": TEXTS,
         "recent_ratings": FLOATS,
         "relevant": TEXTS,
@@ -126,21 +127,6 @@ RETRIEVED_HISTORIES = _table(
         "reranked_ratings": FLOATS,
     },
 )
-TABLES: dict[str, Table] = {
-    table.name: table
-    for table in (
-        INTERACTIONS,
-        ITEMS,
-        USERS,
-        REJECTED_ROWS,
-        CORE_INTERACTIONS,
-        CORE_ITEMS,
-        SAMPLES,
-        ITEM_DESCRIPTIONS,
-        FITTED_INTERACTIONS,
-        RETRIEVED_HISTORIES,
-    )
-}
 
 PROMPT_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     **_SAMPLE,
@@ -157,8 +143,8 @@ def prompts_table(split: str) -> Table:
     return _table(
         f"{split}_prompts",
         "one rendered prompt",
-        ("sample_id", "prompt_form", "answer_form"),
-        PROMPT_COLUMNS,
+        ("sample_id", "retriever", "facts", "prompt_form", "answer_form"),
+        {**PROMPT_COLUMNS, "retriever": TEXT, "facts": TEXT},
         f"prompts/{split}/{{dataset}}.parquet",
     )
 
@@ -185,3 +171,50 @@ def predictions_table(method: str) -> Table:
         f"predictions/{method}/{{dataset}}.parquet",
         made_by="predictions",
     )
+
+
+COLUMNS: dict[str, str] = {
+    "user_id": "The user, as the raw files name it.",
+    "item_id": "The item, as the raw files name it.",
+    "rating": "What the user gave the item, on the dataset's scale.",
+    "timestamp": "When the rating was given: seconds since 1970 (UTC); null where the source has no times.",
+    "microsecond": "Of the second `timestamp`; only the order of ratings needs it.",
+    "sample_id": "Number of the sample, one per rating to predict.",
+    "split": "train, valid or test.",
+    "label": "1 if the user likes the item, by the dataset's rule; 0 if not.",
+    "history_length": "How many of the user's core interactions lie before the sample.",
+    "title": "The item's title.",
+    "table": "The table that did not take the row.",
+    "file": "The raw file of the row.",
+    "line": "Its line in that file, the first is 1.",
+    "reason": "Why the row was not taken.",
+    "text": "The row as it stands in the file.",
+    "description": "What the LLM wrote about the item, or a text from its fields.",
+    "status": "written, retried (at the second attempt) or template (the LLM wrote nothing usable).",
+    "attempts": "How often the LLM was asked.",
+    "vector": "The item's vector; of one length within a table.",
+    "recent": "The last items of the user's history, oldest first.",
+    "recent_ratings": "Ratings of `recent`, in its order.",
+    "relevant": "Items of the history that are most like the target, the best first.",
+    "relevant_ratings": "Ratings of `relevant`, in its order.",
+    "relevant_scores": "Similarity of `relevant` to the target, in its order.",
+    "sequential": "The items of `relevant`, oldest first.",
+    "sequential_ratings": "Ratings of `sequential`, in its order.",
+    "reranked": "Items chosen by similarity and recency together (eq. 8), the best first.",
+    "reranked_ratings": "Ratings of `reranked`, in its order.",
+    "prompt_form": "Which history the prompt shows.",
+    "answer_form": "What the prompt asks for: yes or no, or a rating.",
+    "prompt": "The text that the LLM reads.",
+    "answer": "The true answer.",
+    "answer_offsets": "At which characters of the prompt the ratings of its history stand; empty in the yes-no form.",
+    "p_yes": "Probability that the user likes the item.",
+    "probabilities": "Probability of each answer, in the order of the answers; null for methods without an LLM.",
+    "input_hash": "Hash of the fields that the row was made from.",
+    "template_version": "Version of the template or code that made the row.",
+    "model_fingerprint": "The model that made the row.",
+    "data_version": "Hash of the row's content.",
+    "run_id": "The run that made the row.",
+    "created_at": "When the row was made.",
+}
+"""What each column holds; a name means the same in every table."""
+OPEN_FIELD = "A field of the raw files, as the dataset's TOML file names it."

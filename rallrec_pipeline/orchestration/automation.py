@@ -1,7 +1,7 @@
 """Sensors and the schedule that keep datasets fresh. All are off until they are turned on in the UI.
 
 Both start the whole job of a dataset: stages whose inputs have not changed do no work, and a blocking check that fails
-holds back everything after it, in an automated run as in any other.
+holds back everything after it, in an automated run as in any other. The condition starts single stages instead.
 """
 
 import json
@@ -11,17 +11,33 @@ from collections.abc import Mapping
 import dagster as dg
 
 from rallrec_pipeline.datasets.catalog import get_dataset
-from rallrec_pipeline.datasets.watch import State, contents, file_state, watched_files
+from rallrec_pipeline.datasets.raw_files import watched_files
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.lake.store import recorded_datasets
-from rallrec_pipeline.settings import AutomationSettings, lake_root
+from rallrec_pipeline.orchestration.resources import Project
+from rallrec_pipeline.sources.state import State, contents, file_state
 
 SCHEDULE = "refresh_all"
 
 
-def build_sensors(datasets: Mapping[str, object], job: str, settings: AutomationSettings) -> list[dg.SensorDefinition]:
+def new_inputs() -> dg.AutomationCondition:  # type: ignore[type-arg]
+    """A stage runs when the content of an input, or its own code, has changed; one layer of the graph at a look.
+
+    What was only made again with the same content starts nothing. A failed blocking check of an input holds the stage
+    back: Dagster itself does so within one run only.
+    """
+    condition = dg.AutomationCondition
+    # Without `will_be_requested`: an input that is about to run may turn out unchanged.
+    changed = condition.any_deps_match(condition.data_version_changed()) | condition.code_version_changed()
+    due: dg.AutomationCondition = condition.newly_missing() | changed  # type: ignore[type-arg]
+    blocked = condition.any_deps_missing() | condition.any_deps_in_progress() | condition.in_progress()
+    return due.since_last_handled() & ~blocked & condition.all_deps_blocking_checks_passed()
+
+
+def build_sensors(datasets: Mapping[str, object], job: str, project: Project) -> list[dg.SensorDefinition]:
     """One sensor for each dataset."""
-    return [_sensor(name, job, settings) for name in sorted(datasets)]
+    interval_s = project.settings().automation.sensor_interval_s
+    return [_sensor(name, job, project, interval_s) for name in sorted(datasets)]
 
 
 def sensor_name(dataset: str) -> str:
@@ -29,18 +45,18 @@ def sensor_name(dataset: str) -> str:
     return "raw_files_of_" + "".join(c if c.isalnum() else "_" for c in dataset)
 
 
-def build_refresh(datasets: Mapping[str, object], job: str, settings: AutomationSettings) -> dg.ScheduleDefinition:
+def build_refresh(datasets: Mapping[str, object], job: str, project: Project) -> dg.ScheduleDefinition:
     """The schedule that brings every dataset up to date that has been made before."""
 
     @dg.schedule(
         name=SCHEDULE,
         job_name=job,
-        cron_schedule=settings.refresh_cron,
+        cron_schedule=project.settings().automation.refresh_cron,
         default_status=dg.DefaultScheduleStatus.STOPPED,
         description="Brings every dataset that has been made before up to date.",
     )
     def refresh(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
-        lake = lake_root()
+        lake = project.root()
         made = sorted(set(datasets).intersection(recorded_datasets(lake)))
         moment = context.scheduled_execution_time.isoformat()
         requests = [dg.RunRequest(partition_key=name, run_key=f"{moment}:{name}") for name in made]
@@ -49,18 +65,18 @@ def build_refresh(datasets: Mapping[str, object], job: str, settings: Automation
     return refresh
 
 
-def _sensor(dataset: str, job_name: str, settings: AutomationSettings) -> dg.SensorDefinition:
+def _sensor(dataset: str, job_name: str, project: Project, interval_s: int) -> dg.SensorDefinition:
     @dg.sensor(
         name=sensor_name(dataset),
         job_name=job_name,
-        minimum_interval_seconds=settings.sensor_interval_s,
+        minimum_interval_seconds=interval_s,
         default_status=dg.DefaultSensorStatus.STOPPED,
         description=f"Starts a run of {dataset} when the content of its raw files has changed.",
     )
     def watch(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         before = _parse(context.cursor)
         try:
-            lake = lake_root()
+            lake = project.root()
             state = file_state(watched_files(get_dataset(dataset, lake), lake), before)
         except FileNotFoundError as error:
             return dg.SkipReason(f"{error.filename} is not there: materialize {dataset} once, or put it there")

@@ -11,15 +11,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.events import RunFailureReason
-from dagster_shared.error import SerializableErrorInfo
 
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.lake.locks import lake_lock
-from rallrec_pipeline.orchestration.build import FULL_JOB, build_definitions
+from rallrec_pipeline.orchestration.build import FULL_JOB, STUDY_JOB, build_definitions
+from rallrec_pipeline.orchestration.internals import RunFailureReason, SerializableErrorInfo
+from rallrec_pipeline.orchestration.resources import Project
 from rallrec_pipeline.pipeline.graph import STAGES
-from rallrec_pipeline.settings import lake_root
+from rallrec_pipeline.pipeline.study_run import stage_name
 
 
 @dataclass
@@ -36,21 +35,27 @@ class RunSummary:
     error: str | None = None
 
 
-def materialize_dataset(dataset: str, names: Sequence[str] = ()) -> RunSummary:
-    """Run the stages `names` (default: all) of `dataset` in this process.
+def materialize_dataset(
+    dataset: str, names: Sequence[str] = (), project: Project | None = None, study: str | None = None
+) -> RunSummary:
+    """Run the stages `names` (default: all) of `dataset`, or a `study`, in this process, whatever the executor.
 
-    The run goes into the instance of DAGSTER_HOME where that is set. It holds the dataset's lock until its end, so
-    that runs with other settings never mix with it. Raises ConfigError for an unknown asset.
+    `project` says which lake and which settings, by default those of the environment. The run goes into the instance
+    of DAGSTER_HOME where that is set. It holds the dataset's lock until its end, so that runs with other settings
+    never mix with it. Raises ConfigError for an unknown asset.
     """
     unknown = [name for name in names if name not in STAGES]
     if unknown:
         raise ConfigError(f"unknown assets {', '.join(unknown)}: choose from {', '.join(STAGES)}")
-    job = build_definitions({"console": plain_console}).resolve_job_def(FULL_JOB)
-    with lake_lock(lake_root(), dataset, _say), _instance() as instance, _interruptible():
+    project = project or Project()
+    definitions = build_definitions(project=project, loggers={"console": plain_console})
+    job = definitions.resolve_job_def(STUDY_JOB if study else FULL_JOB)
+    chosen = [stage_name(study)] if study else list(names)
+    with lake_lock(project.root(), dataset, _say), _instance() as instance, _interruptible():
         result = job.execute_in_process(
             instance=instance,
             partition_key=dataset,
-            asset_selection=[dg.AssetKey(name) for name in names] or None,
+            asset_selection=[dg.AssetKey(name) for name in chosen] or None,
             run_config={"loggers": {"console": {}}},
             raise_on_error=False,
         )
@@ -65,11 +70,18 @@ def _say(message: str) -> None:
 def plain_console(_: dg.InitLoggerContext) -> logging.Logger:
     """A logger that prints what stages say, and nothing else."""
     logger = logging.Logger("rallrec", logging.INFO)
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _ToStderr()
     handler.addFilter(_is_own_line)
     handler.setFormatter(_OwnLine("%(asctime)s %(message)s", "%H:%M:%S"))
     logger.addHandler(handler)
     return logger
+
+
+class _ToStderr(logging.Handler):
+    """Writes to what is stderr at that moment: while a progress bar is drawn, that keeps lines above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
 
 
 class _OwnLine(logging.Formatter):
@@ -99,7 +111,7 @@ def _interruptible() -> Iterator[None]:
     """Ctrl-C as Python knows it, not as Dagster wraps it."""
     try:
         yield
-    except DagsterExecutionInterruptedError:
+    except dg.DagsterExecutionInterruptedError:
         raise KeyboardInterrupt from None
 
 
@@ -151,7 +163,7 @@ def _was_interrupted(event: dg.DagsterEvent) -> bool:
     """Whether the step failed because of Ctrl-C, which Dagster records as a failure."""
     error = event.step_failure_data.error
     while error is not None:
-        if error.cls_name in (DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__):
+        if error.cls_name in (dg.DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__):
             return True
         error = error.cause
     return False

@@ -11,9 +11,9 @@ import polars as pl
 
 from rallrec_pipeline.lake.shards import shard_files
 from rallrec_pipeline.lake.store import ROWS, Record
-from rallrec_pipeline.orchestration.column_lineage import column_lineage
+from rallrec_pipeline.lake.tables import COLUMNS, OPEN_FIELD
 
-NO_WORK = {"retried": 0, "index_work": "unchanged", "index_why": "", "index_seconds": 0.0}
+NO_WORK = {"tokens_per_second": None, "retried": 0, "index_work": "unchanged", "index_why": "", "index_seconds": 0.0}
 
 
 def dagster_metadata(record: Record, lake: Path, worked: bool) -> dict[str, Any]:
@@ -22,15 +22,14 @@ def dagster_metadata(record: Record, lake: Path, worked: bool) -> dict[str, Any]
     A stage that was up to date has reused all its rows, and cost nothing.
     """
     reported = record.metadata if worked else {**record.metadata, **_nothing_done(record.metadata)}
-    shown: dict[str, Any] = {name: _value(value) for name, value in reported.items()}
+    figures = {**_figures(reported, record.seconds), **reported}
+    shown: dict[str, Any] = {name: _value(value) for name, value in figures.items() if value is not None}
     if "rows" in shown:
         shown["dagster/row_count"] = shown.pop("rows")
     tables = [path for path in record.paths(lake) if path.suffix == ".parquet"]
     files = [file for table in tables for file in shard_files(table)]
     if files and "dagster/row_count" in shown:
         shown["dagster/column_schema"] = _column_schema(files[0])
-    if lineage := column_lineage(record.stage):
-        shown["dagster/column_lineage"] = lineage
     if (rows := record.folder(lake) / ROWS).exists():
         shown["provenance_of_rows"] = dg.MetadataValue.path(str(rows))
     return shown | {
@@ -41,6 +40,17 @@ def dagster_metadata(record: Record, lake: Path, worked: bool) -> dict[str, Any]
         "files": dg.MetadataValue.json(record.outputs),
         "provenance": dg.MetadataValue.path(str(record.manifest(lake))),
     }
+
+
+def _figures(reported: Mapping[str, Any], seconds: float) -> dict[str, int | float]:
+    """What the LLM did as single numbers, which the UI plots over partitions and time.
+
+    `tokens_per_second` is all tokens by all seconds of the stage, loading included, where it reports no other.
+    """
+    usage: dict[str, int] = reported.get("llm") or {}
+    tokens = usage.get("prompt_tokens", 0) + usage.get("new_tokens", 0)
+    speed = {"tokens_per_second": round(tokens / seconds, 1)} if tokens and seconds else {}
+    return {f"llm_{name}": count for name, count in usage.items()} | speed
 
 
 def _nothing_done(reported: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,9 +68,11 @@ def _value(value: Any) -> Any:
         return dg.MetadataValue.md(value["markdown"])
     if isinstance(value, dict | list | tuple):
         return dg.MetadataValue.json(value)
-    return "none" if value is None else value
+    return value
 
 
 def _column_schema(path: Path) -> dg.TableSchema:
     schema = pl.read_parquet_schema(path)
-    return dg.TableSchema([dg.TableColumn(name, str(dtype)) for name, dtype in schema.items()])
+    return dg.TableSchema(
+        [dg.TableColumn(name, str(dtype), COLUMNS.get(name, OPEN_FIELD)) for name, dtype in schema.items()]
+    )

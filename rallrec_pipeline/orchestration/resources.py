@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
+from pydantic import PrivateAttr
 
 from rallrec_pipeline.lake.locks import lake_lock
-from rallrec_pipeline.orchestration.recovery import hold_run, recover_runs
+from rallrec_pipeline.orchestration.executors import begin_run
 from rallrec_pipeline.pipeline.adoption import adopt_dataset
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.graph import STAGES
@@ -26,17 +27,14 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     lake: str = ""
     profile: str = ""
+    settings_file: str = ""
+    _settings: Settings | None = PrivateAttr(None)
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Generator[Project, None, None]:
-        """Before the first stage of any run, whatever started it: recover runs that were killed, hold its own lock."""
+        """Before the first stage of any run, whatever started it: see `begin_run`; then hold the dataset's lock."""
         if context.instance is not None and context.run is not None:
-            say = context.log.warning if context.log else print
-            try:
-                recover_runs(context.instance, say)
-                hold_run(context.instance, context.run.run_id, say)
-            except Exception as error:  # whatever is wrong with an earlier run must not stop this one
-                say(f"runs that were killed could not be looked for ({error}): the next run tries again")
+            begin_run(context.instance, context.run.run_id, context.log.warning if context.log else print)
         # One run of a dataset works at a time, from its first stage to its last, whatever started it.
         dataset = context.run.tags.get(PARTITION) if context.run is not None else None
         log = context.log.info if context.log else print
@@ -50,8 +48,11 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
         return Path(self.lake).resolve() if self.lake else lake_root()
 
     def settings(self) -> Settings:
-        """Settings of the profile or variant."""
-        return load_settings(self.profile or None, lake=self.root())
+        """Settings of the profile or variant, loaded once."""
+        if self._settings is None:
+            overrides = Path(self.settings_file) if self.settings_file else None
+            self._settings = load_settings(self.profile or None, lake=self.root(), overrides=overrides)
+        return self._settings
 
 
 def stage_run(

@@ -2,42 +2,75 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
-from rallrec_pipeline.datasets.sources import source_state
+from rallrec_pipeline.datasets.raw_files import source_state
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.descriptions import RENDERER_VERSION
 from rallrec_pipeline.embeddings.text import ENCODER_VERSION
+from rallrec_pipeline.inference.methods import adapters, methods, retrievers
 from rallrec_pipeline.inference.score import SCORING_VERSION
 from rallrec_pipeline.language_models.models import model_state
 from rallrec_pipeline.pipeline.stage import ALWAYS, Stage
-from rallrec_pipeline.pipeline.stages import data, descriptions, embeddings, model, prompts, reports, retrieval
+from rallrec_pipeline.pipeline.stages import data, descriptions, embeddings, model, models, prompts, reports, retrieval
 from rallrec_pipeline.pipeline.stages.model import TUNING_VERSION
-from rallrec_pipeline.settings import Settings
+from rallrec_pipeline.settings import ROLES, Role, Settings, essential
 
-_NOT_IN_REPORT = {
-    "model": ("engine", "tensor_parallel", "gpu_memory", "tokens_per_batch"),
-    "tuning": ("tokens_per_batch", "checkpoint_every"),
+_NOT_IN_REPORT: dict[str, Any] = {
+    "automation": True,
+    "index": True,
+    "ray": True,
+    **{name: {"engine", "tensor_parallel", "gpu_memory", "tokens_per_batch"} for name in ("model", *ROLES)},
+    "tuning": {"tokens_per_batch", "checkpoint_every"},
 }
+"""Settings that change no figure: a report is not made anew for them."""
 
 
-def _reported(settings: Settings) -> Settings:
-    """`settings` with those at their defaults that change no figure: a report is not made anew for them."""
-    plain = Settings(profile=settings.profile)
-    changed: dict[str, Any] = {name: getattr(plain, name) for name in ("automation", "index", "ray")}
-    for name, fields in _NOT_IN_REPORT.items():
-        defaults = {field: getattr(getattr(plain, name), field) for field in fields}
-        changed[name] = getattr(settings, name).model_copy(update=defaults)
-    return settings.model_copy(update=changed)
+def _numerics(settings: Settings, role: Role) -> dict[str, Any]:
+    """Settings that change what the model of a role computes; the engine is none of them."""
+    model = settings.role(role)
+    return {"dtype": model.dtype, "load_in_8bit": model.infers_in_8bit}
 
 
-def _numerics(settings: Settings) -> dict[str, Any]:
-    """Settings that change what the LLM computes; the engine is none of them."""
-    return {"dtype": settings.model.dtype, "load_in_8bit": settings.model.infers_in_8bit}
+def _role_model(role: Role) -> Stage:
+    """The model of a role; it has no dataset."""
+
+    def decisive(settings: Settings, spec: DatasetSpec) -> dict[str, Any]:
+        model = settings.role(role)
+        return {"source": model.source, "name": model.name, "state": model_state(model)}
+
+    says = {
+        "writer": "The LLM that describes items, as safetensors with its tokenizer.",
+        "encoder": "The model that makes text vectors: an LLM or a sentence encoder.",
+        "predictor": "The LLM that is tuned and asked, as safetensors with its tokenizer.",
+    }
+    return Stage(role, "models", (), says[role], models.role_model, decisive, _ENGINE, partitioned=False, role=role)
 
 
-_ENGINE = ("model", "ray", "tuning", "descriptions", "retrieval")
+_ENGINE = ("model", *ROLES, "ray", "tuning", "descriptions", "retrieval")
 """What an engine is chosen by, and whether it fits this machine."""
+_METHODS = ("prompts", "methods", "adapters", "retrievers", "only_methods")
 _ALL = tuple(name for name in Settings.model_fields if name not in ALWAYS)
+
+
+def _in_report(settings: Settings) -> dict[str, Any]:
+    """The settings that a figure of the report may depend on, defaults left out."""
+    shown = {name: essential(getattr(settings, name)) for name in Settings.model_fields}
+    for name, hidden in _NOT_IN_REPORT.items():
+        kept = {} if hidden is True else {key: v for key, v in (shown[name] or {}).items() if key not in hidden}
+        shown[name] = kept
+    return shown
+
+
+def _wording(settings: Settings, spec: DatasetSpec) -> dict[str, Any]:
+    """What decides how a prompt is worded."""
+    return {"prompts": settings.prompts, "words": spec.words, "label": spec.label, "fields": spec.user_fields}
+
+
+def _asked(settings: Settings) -> dict[str, Any]:
+    """How each scored method asks; what the report calls it is no part of it."""
+    return {method.name: {k: v for k, v in asdict(method).items() if k != "title"} for method in methods(settings)}
 
 
 def _with_sampling(seed: int, settings: Settings) -> dict[str, int]:
@@ -126,51 +159,46 @@ GRAPH: tuple[Stage, ...] = (
         lambda s, d: {"protocol": d.protocol, "label": d.label, "seed": s.seeds.data},
         sections=("seeds",),
     ),
+    # models
+    *(_role_model(role) for role in ROLES),
     # descriptions
-    Stage(
-        "base_model",
-        "descriptions",
-        (),
-        "The LLM as safetensors with its tokenizer; shared by all datasets.",
-        descriptions.base_model,
-        lambda s, d: {"source": s.model.source, "name": s.model.name, "state": model_state(s.model)},
-        sections=_ENGINE,
-        partitioned=False,
-    ),
     Stage(
         "item_descriptions",
         "descriptions",
-        ("core_items", "base_model"),
+        ("core_items", "writer"),
         "What the LLM writes about each item from its fields.",
         descriptions.item_descriptions,
         lambda s, d: (
-            _numerics(s)
+            _numerics(s, "writer")
             | {"descriptions": s.descriptions, "words": d.words, "fields": d.item_fields, "seed": s.seeds.sampling}
             | {"renderer": RENDERER_VERSION}
         ),
         sections=(*_ENGINE, "seeds"),
         uses_llm=True,
+        role="writer",
     ),
     # embeddings
     Stage(
         "title_embeddings",
         "embeddings",
-        ("core_items", "base_model"),
+        ("core_items", "encoder"),
         "Mean-pooled last hidden states of title and basic fields (e_title).",
         embeddings.title_embeddings,
-        lambda s, d: _numerics(s) | {"words": d.words, "fields": d.item_fields, "encoder": ENCODER_VERSION},
+        lambda s, d: _numerics(s, "encoder") | {"words": d.words, "fields": d.item_fields, "encoder": ENCODER_VERSION},
         sections=_ENGINE,
         uses_llm=True,
+        role="encoder",
     ),
     Stage(
         "description_embeddings",
         "embeddings",
-        ("core_items", "item_descriptions", "base_model"),
+        ("core_items", "item_descriptions", "encoder"),
         "Mean-pooled last hidden states of the descriptions (e_desc).",
         embeddings.description_embeddings,
-        lambda s, d: _numerics(s) | {"encoder": ENCODER_VERSION},
+        lambda s, d: _numerics(s, "encoder") | {"encoder": ENCODER_VERSION},
         sections=_ENGINE,
         uses_llm=True,
+        role="encoder",
     ),
     Stage(
         "text_embeddings",
@@ -235,16 +263,26 @@ GRAPH: tuple[Stage, ...] = (
     Stage(
         "retrieved_histories",
         "retrieval",
-        ("core_interactions", "core_items", "samples", "item_embeddings"),
-        "For each chosen sample: recent, relevant, sequential and reranked history (eq. 8).",
+        (
+            "core_interactions",
+            "core_items",
+            "samples",
+            "text_embeddings",
+            "collaborative_embeddings",
+            "aligned_embeddings",
+            "item_embeddings",
+        ),
+        "For each chosen sample and retriever: recent, relevant, sequential and reranked history (eq. 8).",
         retrieval.retrieved_histories,
         lambda s, d: {
+            "retrievers": retrievers(s),
             "retrieval": s.retrieval,
             "samples": (s.prompts.train_samples, s.prompts.validation_samples, s.prompts.test_samples),
             "protocol": (d.protocol.few_shot, d.protocol.first_test_samples),
             **_with_sampling(s.seeds.data, s),
         },
-        sections=("retrieval", "prompts", "seeds"),
+        sections=("retrieval", *_METHODS, "seeds"),
+        code_version="2",
     ),
     # prompts
     Stage(
@@ -253,46 +291,51 @@ GRAPH: tuple[Stage, ...] = (
         ("retrieved_histories", "core_interactions", "core_items", "samples", "users"),
         "Few-shot training prompts, each sample in several prompt forms.",
         prompts.tuning_prompts,
-        lambda s, d: {"prompts": s.prompts, "words": d.words, "label": d.label, "fields": d.user_fields},
-        sections=("prompts",),
+        lambda s, d: _wording(s, d) | {"adapters": adapters(s)},
+        sections=_METHODS,
+        code_version="2",
     ),
     Stage(
         "evaluation_prompts",
         "prompts",
         ("retrieved_histories", "core_interactions", "core_items", "samples", "users"),
-        "Validation and test prompts in both answer forms.",
+        "Validation and test prompts of every method.",
         prompts.evaluation_prompts,
-        lambda s, d: {"prompts": s.prompts, "words": d.words, "label": d.label, "fields": d.user_fields},
-        sections=("prompts",),
-        code_version="2",
+        lambda s, d: _wording(s, d) | {"methods": _asked(s)},
+        sections=_METHODS,
+        code_version="3",
     ),
     # model
     Stage(
         "lora_adapter",
         "model",
-        ("tuning_prompts", "evaluation_prompts", "base_model"),
-        "LoRA adapters: one tuned on recent histories, one on retrieved ones.",
+        ("tuning_prompts", "evaluation_prompts", "predictor"),
+        "The LoRA adapters that methods use, each tuned on prompts of its own.",
         model.lora_adapter,
         lambda s, d: (
-            _numerics(s)
-            | {"load_in_8bit": s.model.load_in_8bit}
+            _numerics(s, "predictor")
+            | {"load_in_8bit": s.role("predictor").load_in_8bit}
             | {"tuning": s.tuning.decisive(), "prompts": s.prompts, "label": d.label, "seed": s.seeds.tuning}
-            | {"version": TUNING_VERSION}
+            | {"version": TUNING_VERSION, "adapters": adapters(s)}
         ),
-        sections=(*_ENGINE, "prompts", "seeds"),
+        sections=(*_ENGINE, *_METHODS, "seeds"),
         uses_llm=True,
+        role="predictor",
     ),
     Stage(
         "predictions",
         "model",
-        ("evaluation_prompts", "lora_adapter", "base_model"),
+        ("evaluation_prompts", "lora_adapter", "predictor"),
         "P(yes) of every LLM method on the same rows.",
         model.predictions,
         lambda s, d: (
-            _numerics(s) | {"calibration": s.scoring.calibration, "label": d.label, "scoring": SCORING_VERSION}
+            _numerics(s, "predictor")
+            | {"calibration": s.scoring.calibration, "label": d.label, "scoring": SCORING_VERSION}
+            | {"methods": _asked(s)}
         ),
-        sections=(*_ENGINE, "prompts", "scoring"),
+        sections=(*_ENGINE, *_METHODS, "scoring"),
         uses_llm=True,
+        role="predictor",
     ),
     Stage(
         "baseline_predictions",
@@ -319,7 +362,8 @@ GRAPH: tuple[Stage, ...] = (
         (
             "predictions",
             "baseline_predictions",
-            "base_model",
+            "encoder",
+            "predictor",
             "collaborative_embeddings",
             "aligned_embeddings",
             "item_embeddings",
@@ -330,7 +374,7 @@ GRAPH: tuple[Stage, ...] = (
         "AUC, log loss and accuracy of all methods with intervals, beside the papers' figures.",
         reports.evaluation_report,
         lambda s, d: {
-            "settings": _reported(s),
+            "settings": _in_report(s),
             "title": d.title,
             "paper_dataset": d.paper_dataset,
         },

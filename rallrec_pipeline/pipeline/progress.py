@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+import weakref
 from collections.abc import Callable
+from functools import cache, cached_property
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
 
 LOG_EVERY_S = 20.0
-BAR_EVERY_S = 0.5
-BAR_WIDTH = 28
 
 
 class Reporter:
@@ -17,22 +20,37 @@ class Reporter:
     def __init__(self, what: str, log: Callable[[str], None], bar: bool | None = None) -> None:
         self.what, self.log = what, log
         self.bar = sys.stderr.isatty() if bar is None else bar
-        self.start = self.logged = self.drawn = time.monotonic()
+        self.start = self.logged = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
         clock = time.monotonic()
-        finished = done >= total
-        if self.bar and (finished or clock - self.drawn >= BAR_EVERY_S):
-            self.drawn = clock
-            filled = BAR_WIDTH * done // max(1, total)
-            line = f"\r  {self.what} [{'█' * filled}{'·' * (BAR_WIDTH - filled)}] {self._state(done, total, clock)}"
-            print(f"{line:<110}", end="\n" if finished else "", file=sys.stderr, flush=True)
+        state = self._state(done, total, clock)
+        if self.bar:
+            self._drawn.update(self._drawn.task_ids[0], completed=done, total=total, state=state)
+            if done >= total:
+                self._drawn.stop()
         if clock - self.logged >= LOG_EVERY_S:
             self.logged = clock
-            self.log(f"{self.what}: {self._state(done, total, clock)}")
+            self.log(f"{self.what}: {state}")
+
+    @cached_property
+    def _drawn(self) -> Progress:
+        """The bar, which is taken off the terminal with this reporter where the work is broken off."""
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
+        drawn = Progress(*columns, console=_terminal(), refresh_per_second=2)
+        drawn.add_task(self.what, state="")
+        drawn.start()
+        weakref.finalize(self, drawn.stop)
+        return drawn
 
     def _state(self, done: int, total: int, clock: float) -> str:
         elapsed = max(clock - self.start, 1e-9)
         rate = done / elapsed
         left = (total - done) / rate if rate > 0 else 0.0
         return f"{done:,}/{total:,} · {rate:,.1f}/s · {left:,.0f} s left"
+
+
+@cache
+def _terminal() -> Console:
+    """One for all bars, so that a bar within another is drawn below it."""
+    return Console(stderr=True)

@@ -31,7 +31,7 @@ from rallrec_pipeline.lake.store import (
 )
 from rallrec_pipeline.language_models.sizing.hardware import machine_name
 from rallrec_pipeline.pipeline.context import SHARED, Compute, Made, Markdown, StageRun
-from rallrec_pipeline.settings import Settings, essential
+from rallrec_pipeline.settings import Role, Settings, essential
 
 SettingsOf = Callable[[Settings, DatasetSpec], Mapping[str, Any]]
 ALWAYS = ("profile", "protocol")
@@ -56,6 +56,8 @@ class Stage:
     code_version: str = "1"
     uses_llm: bool = False
     partitioned: bool = True
+    role: Role | None = None
+    """The role of the model that it works with."""
 
 
 Graph = Mapping[str, Stage]
@@ -111,16 +113,21 @@ def run_stage(run: StageRun, graph: Graph, name: str) -> Outcome:
         if missing := [given for given in stage.inputs if given not in plan.inputs]:
             command = f"rallrec run {run.dataset} --select {missing[0]}"
             raise StaleArtefactError(f"{missing[0]} of {run.dataset!r} was never made: run `{command}` first")
-        record = plan.result
-        if record is None:
-            with lake_lock(run.lake, LLM, run.log) if stage.uses_llm else nullcontext():
-                record = _make(plan, run)
-            run.log(f"{name}: done in {record.seconds:.1f} s{_counted(record)}")
-        else:
-            run.log(f"{name}: up to date")
-        shared = {n: given.fingerprint for n, given in plan.inputs.items() if given.dataset == SHARED != plan.dataset}
-        put_in_force(run.lake, record, run.settings.profile, run.run_id, shared)
-        return Outcome(record, worked=plan.result is None)
+        return put_result(run, plan)
+
+
+def put_result(run: StageRun, plan: Plan) -> Outcome:
+    """Make the result of a plan unless it exists, and put it in force."""
+    name, record = plan.stage.name, plan.result
+    if record is None:
+        with lake_lock(run.lake, LLM, run.log) if plan.stage.uses_llm else nullcontext():
+            record = _make(plan, run)
+        run.log(f"{name}: done in {record.seconds:.1f} s{_counted(record)}")
+    else:
+        run.log(f"{name}: up to date")
+    shared = {n: given.fingerprint for n, given in plan.inputs.items() if given.dataset == SHARED != plan.dataset}
+    put_in_force(run.lake, record, run.settings.profile, run.run_id, shared, run.publish)
+    return Outcome(record, worked=plan.result is None)
 
 
 def looking(lake: Path, dataset: str, settings: Settings) -> StageRun:
@@ -158,9 +165,13 @@ def upstream(graph: Graph, names: Sequence[str] | Graph) -> set[str]:
 
 
 def _plan(run: StageRun, stage: Stage, plans: Mapping[str, Plan]) -> Plan:
-    dataset = run.dataset if stage.partitioned else SHARED
     inputs = {name: record for name in stage.inputs if (record := plans[name].record) is not None}
-    waits_for = [name for name in stage.inputs if not plans[name].is_fresh]
+    return plan_with(run, stage, inputs, [name for name in stage.inputs if not plans[name].is_fresh])
+
+
+def plan_with(run: StageRun, stage: Stage, inputs: Mapping[str, Record], waits_for: list[str]) -> Plan:
+    """The plan of a stage on these inputs."""
+    dataset = run.dataset if stage.partitioned else SHARED
     settings = decisive_settings(stage, run)
     versions = {name: record.data_version for name, record in inputs.items()}
     fingerprint = fingerprint_of(stage.name, stage.code_version, versions, settings)
@@ -225,14 +236,14 @@ def _make(plan: Plan, run: StageRun) -> Record:
             fingerprint=plan.fingerprint,
             previous=plan.before,
         )
-        made = stage.compute(own)
+        made = stage.compute(own.in_role(stage.role) if stage.role else own)
         machine = {"machine": machine_name()} if stage.uses_llm else {}
         record = Record(
             stage=stage.name,
             dataset=plan.dataset,
             fingerprint=plan.fingerprint,
             data_version=made.version or "",
-            inputs={n: Given(r.dataset, r.fingerprint, r.data_version) for n, r in plan.inputs.items()},
+            inputs={name: _given(name, record) for name, record in plan.inputs.items()},
             settings=plan.settings,
             code_version=stage.code_version,
             run_id=run.run_id,
@@ -241,6 +252,10 @@ def _make(plan: Plan, run: StageRun) -> Record:
             metadata=_plain_metadata(made) | {"why": plan.reasons} | machine,
         )
         return finish_result(run.lake, draft, record, made.files, made.rows)
+
+
+def _given(name: str, record: Record) -> Given:
+    return Given(record.dataset, record.fingerprint, record.data_version, "" if record.stage == name else record.stage)
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from rallrec_pipeline.embeddings.text import text_keys
-from rallrec_pipeline.lake.llm_cache import DESCRIPTIONS, SCORES, LLMCache
+from rallrec_pipeline.lake.memo import DESCRIPTIONS, KINDS, SCORES, VECTORS, Memo
 from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.lake.prune import Pruned, PruneOptions, prune_lake
 from rallrec_pipeline.lake.store import (
@@ -29,18 +29,10 @@ from rallrec_pipeline.lake.store import (
     unfinished_result,
     variant_refs,
 )
-from rallrec_pipeline.lake.vectors import CACHED
 
 STAGES = ("core_items", "item_descriptions", "description_embeddings", "predictions")
 SHARED, MODEL = "_shared", "model"
-KINDS = {"descriptions": DESCRIPTIONS, "scores": SCORES}
-
-
-def memo(lake: Path, kind: str, dataset: str = "a") -> LLMCache:
-    """Where finished rows of `kind` are kept."""
-    if kind == "vectors":
-        return LLMCache(lake, f"vectors/{dataset}/description", CACHED)
-    return LLMCache(lake, kind, KINDS[kind])
+MEMOS = {f"cache/{kind.name}" for kind in KINDS}
 
 
 class World:
@@ -70,17 +62,17 @@ class World:
         titles.update({} if titles else {"1": "Heat"})
         self.record(dataset, "core_items", stable_hash(titles), {})
         texts = self.describe(dataset)
-        keys = self.encode(dataset, texts["text"].to_list())
+        keys = self.encode(texts["text"].to_list())
         scores = self.score(texts["text"].to_list())
         if killed:
             return
         written = texts.select("item_id", "text", pl.col("key").alias("input_hash"))
-        made_from = {"core_items": dataset, "base_model": SHARED}
+        made_from = {"core_items": dataset, "predictor": SHARED}
         self.record(dataset, "item_descriptions", stable_hash(texts["text"].to_list()), made_from, written)
         rows = pl.DataFrame({"item_id": texts["item_id"], "input_hash": pl.Series(keys, dtype=pl.String)})
         self.record(dataset, "description_embeddings", stable_hash(keys), {"item_descriptions": dataset}, rows)
         rows = pl.DataFrame({"sample_id": range(len(scores)), "input_hash": pl.Series(scores, dtype=pl.String)})
-        made_from = {"description_embeddings": dataset, "base_model": SHARED}
+        made_from = {"description_embeddings": dataset, "predictor": SHARED}
         self.record(dataset, "predictions", stable_hash(scores), made_from, rows)
         assert not self.missing(dataset)
 
@@ -93,36 +85,36 @@ class World:
     def fetch_model(self) -> None:
         path = self.lake / "models/m/weights"
         fetched = path if path.exists() else self.file("models/m/weights", MODEL)
-        self.record(SHARED, "base_model", "", {}, fetched=fetched)
+        self.record(SHARED, "predictor", "", {}, fetched=fetched)
 
     def describe(self, dataset: str) -> pl.DataFrame:
-        cache, titles = memo(self.lake, "descriptions"), self.titles[dataset]
+        memo, titles = Memo(self.lake, DESCRIPTIONS), self.titles[dataset]
         asked = {item: stable_hash(title, self.templates.get(dataset, 0)) for item, title in titles.items()}
-        known = cache.known(list(asked.values()))
+        known = memo.known(asked.values())
         lacking = {key: f"text of {key}" for key in asked.values() if key not in known}
-        self.add(cache, pl.DataFrame({"key": list(lacking), "text": list(lacking.values())}))
+        self.add(memo, pl.DataFrame({"key": list(lacking), "text": list(lacking.values())}))
         rows = pl.DataFrame(
             {"item_id": list(asked), "key": list(asked.values())}, {"item_id": pl.String, "key": pl.String}
         )
-        return rows.join(cache.find(list(asked.values())), on="key", how="left", maintain_order="left")
+        return rows.join(memo.find(asked.values()), on="key", how="left", maintain_order="left")
 
-    def encode(self, dataset: str, texts: list[str]) -> list[str]:
-        cache, keys = memo(self.lake, "vectors", dataset), text_keys(texts, MODEL)
-        lacking = sorted(set(keys) - cache.known(keys))
+    def encode(self, texts: list[str]) -> list[str]:
+        memo, keys = Memo(self.lake, VECTORS), text_keys(texts, MODEL)
+        lacking = sorted(set(keys) - memo.known(keys))
         for key in lacking:
             self.vectors_of[key] = np.frombuffer(bytes.fromhex(key), np.uint8).astype(np.float32).tobytes()
-        self.add(cache, pl.DataFrame({"key": lacking, "vector": [self.vectors_of[key] for key in lacking]}))
+        self.add(memo, pl.DataFrame({"key": lacking, "vector": [self.vectors_of[key] for key in lacking]}))
         return keys
 
     def score(self, texts: list[str]) -> list[str]:
-        cache, keys = memo(self.lake, "scores"), [stable_hash("score", text) for text in texts]
-        lacking = sorted(set(keys) - cache.known(keys))
-        self.add(cache, pl.DataFrame({"key": lacking, "probabilities": [[0.5, 0.5]] * len(lacking)}))
+        memo, keys = Memo(self.lake, SCORES), [stable_hash("score", text) for text in texts]
+        lacking = sorted(set(keys) - memo.known(keys))
+        self.add(memo, pl.DataFrame({"key": lacking, "probabilities": [[0.5, 0.5]] * len(lacking)}))
         return keys
 
-    def add(self, cache: LLMCache, rows: pl.DataFrame) -> None:
+    def add(self, memo: Memo, rows: pl.DataFrame) -> None:
         self.computed += rows.height
-        cache.add(rows.with_columns(run_id=pl.lit(f"run-{self.runs}"), created_at=pl.lit(self.time())))
+        memo.add(rows.with_columns(run_id=pl.lit(f"run-{self.runs}"), created_at=pl.lit(self.time())))
 
     def missing(self, dataset: str) -> int:
         """Texts, vectors and scores that a run of the dataset as it is would have to compute."""
@@ -130,9 +122,9 @@ class World:
         keys = {stable_hash(title, template) for title in titles.values()}
         texts = [f"text of {key}" for key in keys]
         known = [
-            memo(self.lake, "descriptions").known(list(keys)),
-            memo(self.lake, "vectors", dataset).known(text_keys(texts, MODEL)),
-            memo(self.lake, "scores").known([stable_hash("score", text) for text in texts]),
+            Memo(self.lake, DESCRIPTIONS).known(keys),
+            Memo(self.lake, VECTORS).known(text_keys(texts, MODEL)),
+            Memo(self.lake, SCORES).known([stable_hash("score", text) for text in texts]),
         ]
         return 3 * len(keys) - sum(map(len, known))
 
@@ -143,8 +135,10 @@ class World:
         assert content_of(self.lake) == before
         done = prune_lake(self.lake, dataset, PruneOptions(**options), print, self.now)
         assert done == promised
-        gone = sum(map(len, before.values())) - sum(map(len, content_of(self.lake).values()))
-        assert gone == sum(kind.bytes for kind in done.kinds.values())
+        # Of a memo the bytes are those of the rows; its file gives back whole pages.
+        gone = _size_beside_memos(before) - _size_beside_memos(content_of(self.lake))
+        assert gone == sum(found.bytes for kind, found in done.kinds.items() if kind not in MEMOS)
+        assert all((done.kinds[kind].rows > 0) == (done.kinds[kind].bytes > 0) for kind in done.kinds.keys() & MEMOS)
         return done
 
     def refs(self, dataset: str) -> list[Ref]:
@@ -166,7 +160,7 @@ class World:
         for dataset in recorded_datasets(self.lake):
             for ref in (*self.refs(dataset), *variant_refs(self.lake, dataset)):
                 for stage, fingerprint in ref.results.items():
-                    self.assert_made_of_what_is_there(SHARED if stage == "base_model" else dataset, stage, fingerprint)
+                    self.assert_made_of_what_is_there(SHARED if stage == "predictor" else dataset, stage, fingerprint)
 
     def assert_made_of_what_is_there(self, dataset: str, stage: str, fingerprint: str) -> None:
         record = read_record(self.lake, dataset, stage, fingerprint)
@@ -182,13 +176,13 @@ class World:
             return
         keys = rows["input_hash"].to_list()
         if record.stage == "item_descriptions":
-            found = dict(memo(self.lake, "descriptions").find(keys).select("key", "text").iter_rows())
+            found = dict(Memo(self.lake, DESCRIPTIONS).find(keys).select("key", "text").iter_rows())
             assert found == {key: f"text of {key}" for key in keys}
         elif record.stage == "description_embeddings":
-            vectors = memo(self.lake, "vectors", record.dataset).find(keys)
+            vectors = Memo(self.lake, VECTORS).find(keys)
             assert dict(vectors.select("key", "vector").iter_rows()) == {key: self.vectors_of[key] for key in keys}
         else:
-            scores = memo(self.lake, "scores").find(keys)
+            scores = Memo(self.lake, SCORES).find(keys)
             assert set(scores["key"]) == set(keys) and scores["probabilities"].to_list() == [[0.5, 0.5]] * scores.height
 
     def file(self, name: str, content: str) -> Path:
@@ -229,6 +223,10 @@ class World:
 
     def time(self) -> str:
         return self.now.isoformat(timespec="seconds")
+
+
+def _size_beside_memos(content: dict[str, bytes]) -> int:
+    return sum(len(found) for path, found in content.items() if not path.endswith(".sqlite"))
 
 
 def content_of(lake: Path) -> dict[str, bytes]:

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from rallrec_pipeline.errors import ConfigError, StaleArtefactError
 from rallrec_pipeline.lake.files import read_json, write_json
+from rallrec_pipeline.lake.memo import DESCRIPTIONS, SCORES, Memo
 from rallrec_pipeline.lake.prune import KEEP, Pruned, PruneOptions, prune_lake
 from rallrec_pipeline.lake.store import ROWS, Ref, recorded_datasets, variant_refs
-from rallrec_pipeline_tests.lake.pruned_world import SHARED, STAGES, World, content_of, memo
+from rallrec_pipeline_tests.lake.pruned_world import SHARED, STAGES, World, content_of
 from rallrec_pipeline_tests.lake.test_locks import hold
 
 DATASETS, ITEMS, TITLES = ("a", "b"), ("1", "2", "3"), ("Heat", "Fargo", None)
@@ -112,6 +113,7 @@ def test_by_default_what_five_runs_left_behind_stays(world: World) -> None:
     assert done.kinds["history"].files == 9 - KEEP
     assert done.kinds["results"].files == 3 * 3 * (9 - KEEP), "a table, its rows and a manifest"
     assert done.kinds["cache/descriptions"].rows == done.kinds["cache/scores"].rows == 2 * (9 - KEEP)
+    assert done.kinds["cache/vectors"].rows == 2 * (9 - KEEP)
     assert done.summary().startswith(f"{sum(k.files for k in done.kinds.values())} files, {6 * (9 - KEEP)} rows of the")
     world.assert_whole()
     computed = world.computed
@@ -252,14 +254,14 @@ def test_days_must_be_a_number(world: World, days: float) -> None:
         world.prune(older_than=days)
 
 
-def test_a_damaged_part_keeps_its_cache_and_no_other(world: World) -> None:
+def test_a_damaged_file_keeps_its_cache_and_no_other(world: World) -> None:
     for template in (1, 2):
         change(world, template)
-    part = memo(world.lake, "descriptions").parts()[0]
-    part.write_bytes(b"")
+    file = Memo(world.lake, DESCRIPTIONS).path
+    file.write_bytes(b"damaged")
     done = world.prune(keep=1)
-    assert str(part) in done.notes[0] and "cache/descriptions" not in done.kinds
-    assert done.kinds["cache/scores"].rows == 4 and part.exists()
+    assert str(file) in done.notes[0] and "cache/descriptions" not in done.kinds
+    assert done.kinds["cache/scores"].rows == 4 and file.exists()
 
 
 def test_adapters_go_with_the_results_that_name_them(world: World) -> None:
@@ -298,7 +300,7 @@ def test_raw_files_models_and_files_elsewhere_are_never_removed(world: World, tm
     world.prune(keep=1)
     assert not record.folder(world.lake).exists(), "the record with those names has gone"
     assert outside.exists() and raw.exists() and (world.lake / "tables/core_items/a.parquet").exists()
-    assert (world.lake / "models/m/weights").exists() and len(world.records(SHARED, "base_model")) == 1
+    assert (world.lake / "models/m/weights").exists() and len(world.records(SHARED, "predictor")) == 1
 
 
 def test_temporary_files_of_killed_runs_go_after_a_day(world: World) -> None:
@@ -396,11 +398,11 @@ def test_an_empty_lake_has_nothing_to_remove(tmp_path: Path) -> None:
 
 
 def test_unused_scores_go_by_age_alone(world: World) -> None:
-    cache = memo(world.lake, "scores")
-    cache.add(pl.DataFrame({"key": ["k"], "created_at": [world.time()]}))
+    memo = Memo(world.lake, SCORES)
+    memo.add(pl.DataFrame({"key": ["k"], "created_at": [world.time()]}))
     world.wait(20)
     assert world.prune(older_than=30).kinds.keys() <= {"cache/scores"}
-    assert cache.known(["k"])
+    assert memo.known(["k"])
     world.prune(older_than=19)
-    assert not cache.known(["k"]) and not world.missing("a")
+    assert not memo.known(["k"]) and not world.missing("a")
     assert content_of(world.lake)

@@ -14,32 +14,19 @@ import pytest
 from rallrec_pipeline.datasets.catalog import load_catalog
 from rallrec_pipeline.orchestration.automation import SCHEDULE, build_refresh, build_sensors, sensor_name
 from rallrec_pipeline.orchestration.build import FULL_JOB, build_definitions
-from rallrec_pipeline.settings import AutomationSettings
-from rallrec_pipeline_tests.pipeline.tiny import DATASET
+from rallrec_pipeline.orchestration.resources import Project
+from rallrec_pipeline_tests.orchestration.shop import make_shop, write_ratings
 
 
 @pytest.fixture
-def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def lake(tmp_path: Path) -> Path:
     """A lake with two datasets of the user's own."""
-    root = tmp_path / "lake"
-    (root / "catalog").mkdir(parents=True)
-    for name in ("shop", "books.2"):
-        (root / "catalog" / f"{name}.toml").write_text(DATASET.format(name=name), encoding="utf-8")
-        write(root, name, "u,i,5,10\n")
-    monkeypatch.setenv("RALLREC_LAKE", str(root))
-    return root
+    return make_shop(tmp_path, "shop", "books.2")
 
 
-def write(lake: Path, name: str, rows: str) -> None:
-    folder = lake / "files" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "ratings.csv").write_text("user_id,item_id,rating,timestamp\n" + rows, encoding="utf-8")
-    (folder / "items.csv").write_text("item_id,title\ni,Title\n", encoding="utf-8")
-
-
-def look(name: str, cursor: str | None) -> tuple[list[dg.RunRequest], str | None, str]:
+def look(lake: Path, name: str, cursor: str | None) -> tuple[list[dg.RunRequest], str | None, str]:
     """(requested runs, new cursor, reason for none) of one evaluation."""
-    sensors = build_sensors({name: None}, FULL_JOB, AutomationSettings())
+    sensors = build_sensors({name: None}, FULL_JOB, Project(lake=str(lake)))
     found = sensors[0](dg.build_sensor_context(cursor=cursor))
     if isinstance(found, dg.SkipReason):
         return [], cursor, str(found.skip_message)
@@ -49,7 +36,7 @@ def look(name: str, cursor: str | None) -> tuple[list[dg.RunRequest], str | None
 
 
 def test_everything_is_off_until_it_is_turned_on(lake: Path) -> None:
-    definitions = build_definitions()
+    definitions = build_definitions(project=Project(lake=str(lake)))
     sensors = {sensor.name: sensor for sensor in definitions.sensors or []}
     assert {sensor_name("shop"), sensor_name("books.2"), sensor_name("movielens-100k")} <= set(sensors)
     assert all(sensor.default_status == dg.DefaultSensorStatus.STOPPED for sensor in sensors.values())
@@ -60,57 +47,60 @@ def test_everything_is_off_until_it_is_turned_on(lake: Path) -> None:
 
 
 def test_the_sensor_asks_for_its_dataset_once_and_again_only_for_new_content(lake: Path) -> None:
-    requests, cursor, _ = look("shop", None)
+    requests, cursor, _ = look(lake, "shop", None)
     assert [request.partition_key for request in requests] == ["shop"]
-    assert look("shop", cursor)[0] == []
+    assert look(lake, "shop", cursor)[0] == []
     file = lake / "files" / "shop" / "ratings.csv"
     os.utime(file, (1, 1))
-    touched, later, reason = look("shop", cursor)
+    touched, later, reason = look(lake, "shop", cursor)
     assert not touched and reason == "no content has changed" and later != cursor
-    write(lake, "shop", "u,i,4,10\n")
-    changed, newer, _ = look("shop", later)
+    write_ratings(lake, "shop", "u,i,4,10\n")
+    changed, newer, _ = look(lake, "shop", later)
     assert [request.partition_key for request in changed] == ["shop"]
-    write(lake, "shop", "u,i,5,10\n")
-    back, _, _ = look("shop", newer)
+    write_ratings(lake, "shop", "u,i,5,10\n")
+    back, _, _ = look(lake, "shop", newer)
     assert len(back) == 1 and back[0].run_key not in {requests[0].run_key, changed[0].run_key}
 
 
 def test_a_change_of_one_dataset_asks_for_no_other(lake: Path) -> None:
-    cursors = {name: look(name, None)[1] for name in ("shop", "books.2")}
-    write(lake, "shop", "u,i,1,10\n")
-    assert {name: len(look(name, cursor)[0]) for name, cursor in cursors.items()} == {"shop": 1, "books.2": 0}
+    cursors = {name: look(lake, name, None)[1] for name in ("shop", "books.2")}
+    write_ratings(lake, "shop", "u,i,1,10\n")
+    assert {name: len(look(lake, name, cursor)[0]) for name, cursor in cursors.items()} == {"shop": 1, "books.2": 0}
 
 
 def test_only_a_file_that_was_touched_is_read_again(lake: Path) -> None:
-    _, cursor, _ = look("shop", None)
+    _, cursor, _ = look(lake, "shop", None)
     assert cursor is not None
     state = json.loads(cursor)
     forged = {path: [size, changed, "0" * 64] for path, (size, changed, _) in state.items()}
-    requests, _, _ = look("shop", json.dumps(forged))
+    requests, _, _ = look(lake, "shop", json.dumps(forged))
     assert not requests, "equal size and time: the stored hash is believed"
 
 
 def test_missing_files_and_a_broken_cursor_are_no_failure(lake: Path) -> None:
     shutil.rmtree(lake / "files" / "shop")
-    requests, _, reason = look("shop", None)
+    requests, _, reason = look(lake, "shop", None)
     assert not requests and "is not there: materialize shop once" in reason
-    write(lake, "shop", "u,i,1,10\n")
-    assert len(look("shop", "no json")[0]) == 1 and len(look("shop", "[1]")[0]) == 1
+    write_ratings(lake, "shop", "u,i,1,10\n")
+    assert len(look(lake, "shop", "no json")[0]) == 1 and len(look(lake, "shop", "[1]")[0]) == 1
     (lake / "catalog" / "shop.toml").write_text("title =", encoding="utf-8")
-    assert "shop.toml" in look("shop", None)[2]
+    assert "shop.toml" in look(lake, "shop", None)[2]
 
 
 def test_a_downloaded_dataset_is_watched_in_the_lake(lake: Path) -> None:
-    assert "ml-100k.inter is not there" in look("movielens-100k", None)[2]
+    assert "ml-100k.inter is not there" in look(lake, "movielens-100k", None)[2]
     raw = lake / "raw" / "movielens-100k"
     raw.mkdir(parents=True)
     for ending in ("inter", "item", "user"):
         (raw / f"ml-100k.{ending}").write_text("x", encoding="utf-8")
-    assert len(look("movielens-100k", None)[0]) == 1
+    assert len(look(lake, "movielens-100k", None)[0]) == 1
 
 
 def test_the_schedule_refreshes_what_has_been_made_before(lake: Path) -> None:
-    schedule = build_refresh(load_catalog(lake, pytest.fail), FULL_JOB, AutomationSettings(refresh_cron="5 4 * * *"))
+    settings = lake.parent / "settings.toml"
+    settings.write_text('[automation]\nrefresh_cron = "5 4 * * *"\n', encoding="utf-8")
+    project = Project(lake=str(lake), settings_file=str(settings))
+    schedule = build_refresh(load_catalog(lake, pytest.fail), FULL_JOB, project)
     assert schedule.cron_schedule == "5 4 * * *"
     moment = datetime(2026, 1, 2, tzinfo=UTC)
     skipped = schedule(dg.build_schedule_context(scheduled_execution_time=moment))

@@ -18,7 +18,7 @@ from rallrec_pipeline.lake.tables import Table
 from rallrec_pipeline.pipeline.context import SHARED, Made, StageRun
 from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.stage import declared, everything, plan_stages, run_stage
-from rallrec_pipeline.settings import ModelSettings, Settings
+from rallrec_pipeline.settings import ROLES, ModelSettings, Settings
 
 
 def looking_run(lake: Path, dataset: str, settings: Settings, log: Callable[[str], None] = print) -> StageRun:
@@ -50,13 +50,12 @@ def give(run: StageRun, table: Table, frame: pl.DataFrame, **known: Any) -> Reco
     return made
 
 
-def give_model(run: StageRun, model: ModelSettings, **known: Any) -> Record:
-    """Let `model` be the base model of `run`; its folder is the test's own."""
+def give_model(run: StageRun, model: ModelSettings, **known: Any) -> None:
+    """Let `model` play all roles of `run`; its folder is the test's own."""
     settings = {"source": model.source, "name": model.name}
     fields = {"data_version": "weights", "settings": settings} | known
-    made = store(run.lake, SHARED, "base_model", **fields)
-    _take(run, made)
-    return made
+    for role in ROLES:
+        _take(run, store(run.lake, SHARED, role, **fields))
 
 
 def work(run: StageRun, stage: str) -> tuple[Made, Record]:

@@ -18,7 +18,7 @@ from rallrec_pipeline.pipeline.adoption import adopt_dataset
 from rallrec_pipeline.pipeline.context import SHARED
 from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.stage import Plan, plan_stages
-from rallrec_pipeline.settings import Settings, load_settings
+from rallrec_pipeline.settings import ROLES, Settings, load_settings
 from rallrec_pipeline_tests.pipeline.given import in_force_now, looking_run, make_stages
 from rallrec_pipeline_tests.pipeline.tiny import make_world
 
@@ -155,7 +155,7 @@ def test_an_edited_file_is_not_taken_over_and_nothing_that_was_made_of_it(lake: 
     assert plans["core_items"].reasons == ["never made"]
     after = {name for name, plan in plans.items() if not plan.is_fresh}
     assert {"item_descriptions", "item_index", "predictions"} < after
-    assert {"raw_files", "core_interactions", "samples", "base_model"}.isdisjoint(after)
+    assert {"raw_files", "core_interactions", "samples", *ROLES}.isdisjoint(after)
     make_stages(lake, NAME, load_settings(), "core_items", "item_descriptions", "title_embeddings")
     assert file.read_bytes() == good
     for name in ("item_descriptions", "title_embeddings"):  # their rows are finished all the same

@@ -309,7 +309,7 @@ def test_profiles_have_names_that_refs_can_bear(profile: str) -> None:
 
 def test_a_model_is_known_by_its_files_and_the_numbers_it_computes_with(lake: Path) -> None:
     run = looking_run(lake, "small", load_settings("demo"))
-    with pytest.raises(StaleArtefactError, match="base_model was never made"):
+    with pytest.raises(StaleArtefactError, match="predictor was never made"):
         model_version(run)
     give_model(run, ModelSettings())
     plain = model_version(run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
@@ -13,7 +13,7 @@ from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.prompts.build import build_prompts, prompt_context
 from rallrec_pipeline.prompts.facts import Facts, make_facts
 from rallrec_pipeline.prompts.sampling import choose_samples
-from rallrec_pipeline.settings import PromptSettings
+from rallrec_pipeline.settings import PromptSettings, SeedSettings
 
 ITEMS = pl.DataFrame({"item_id": list("abcd"), "title": ["Alien", "Big", "Cube", "Dune"]})
 USERS = pl.DataFrame(
@@ -102,11 +102,42 @@ def samples(n: int) -> pl.DataFrame:
     )
 
 
+def of(seed: int) -> SeedSettings:
+    """Four seeds that are one."""
+    return SeedSettings(data=seed, sampling=seed, fits=seed, tuning=seed)
+
+
+def chosen(seeds: SeedSettings, split: str) -> list[int]:
+    settings = PromptSettings(train_samples=5, validation_samples=4, test_samples=6)
+    found = choose_samples(samples(60), settings, seeds).filter(pl.col("split") == split)
+    return found["sample_id"].to_list()
+
+
+@pytest.mark.parametrize(
+    ("seed", "train", "valid", "test"),
+    [
+        (2025, [14, 16, 36, 37, 41], [66, 75, 114, 115], [126, 132, 137, 141, 164, 177]),
+        (7, [0, 2, 5, 7, 32], [70, 79, 94, 114], [140, 145, 149, 152, 160, 163]),
+    ],
+)
+def test_four_equal_seeds_draw_what_one_drew(seed: int, train: list[int], valid: list[int], test: list[int]) -> None:
+    """The rows that the code drew before there were four seeds."""
+    assert [chosen(of(seed), split) for split in ("train", "valid", "test")] == [train, valid, test]
+
+
+@settings(deadline=None)  # the first example starts the threads of polars
+@given(st.builds(SeedSettings, **{name: st.integers(0, 9) for name in SeedSettings.model_fields}), st.integers(10, 99))
+def test_replicates_are_compared_on_the_same_rows(seeds: SeedSettings, other: int) -> None:
+    replicate = seeds.model_copy(update={"sampling": other, "fits": other, "tuning": other})
+    assert chosen(replicate, "valid") == chosen(seeds, "valid") and chosen(replicate, "test") == chosen(seeds, "test")
+    assert chosen(replicate, "train") == chosen(of(other), "train")
+
+
 @given(st.integers(10, 60), st.integers(1, 30), st.integers(1, 30), st.integers(0, 9))
 def test_a_smaller_choice_is_part_of_a_larger_one(n: int, few: int, more: int, seed: int) -> None:
     few, more = sorted((few, more))
     small, large = (
-        choose_samples(samples(n), PromptSettings(train_samples=k, validation_samples=5, test_samples=7), seed)
+        choose_samples(samples(n), PromptSettings(train_samples=k, validation_samples=5, test_samples=7), of(seed))
         for k in (few, more)
     )
     assert set(small["sample_id"]) <= set(large["sample_id"])
@@ -118,7 +149,7 @@ def test_a_choice_changes_by_no_more_rows_than_the_data() -> None:
     settings = PromptSettings(train_samples=100, validation_samples=50, test_samples=60)
     later = samples(1000)
     earlier = later.filter(pl.int_range(pl.len()) % 30 != 7)
-    before, after = (choose_samples(rows, settings, 1) for rows in (earlier, later))
+    before, after = (choose_samples(rows, settings, of(1)) for rows in (earlier, later))
     assert earlier.height == 2900 and after.height == before.height == 210
     new = after.join(before, on="sample_id", how="anti")
     assert 0 < new.height < 30 and new.join(earlier, on="sample_id", how="semi").is_empty()
@@ -126,7 +157,7 @@ def test_a_choice_changes_by_no_more_rows_than_the_data() -> None:
 
 def test_another_seed_chooses_other_rows_and_both_look_random() -> None:
     settings = PromptSettings(train_samples=300, validation_samples=50, test_samples=60)
-    one, two = (choose_samples(samples(1000), settings, seed).filter(pl.col("split") == "train") for seed in (1, 2))
+    one, two = (choose_samples(samples(1000), settings, of(seed)).filter(pl.col("split") == "train") for seed in (1, 2))
     shared = one.join(two, on="sample_id", how="semi").height
     assert 50 < shared < 130  # 90 are expected of two independent choices
     assert abs(one["sample_id"].mean() - 500) < 60  # type: ignore[operator]
@@ -134,6 +165,6 @@ def test_another_seed_chooses_other_rows_and_both_look_random() -> None:
 
 def test_zero_takes_the_whole_split_and_one_class_is_refused() -> None:
     settings = PromptSettings(train_samples=3, validation_samples=3, test_samples=0)
-    assert choose_samples(samples(20), settings, 1).filter(pl.col("split") == "test").height == 20
+    assert choose_samples(samples(20), settings, of(1)).filter(pl.col("split") == "test").height == 20
     with pytest.raises(DataError, match="1 class"):
-        choose_samples(samples(20).with_columns(label=pl.lit(1)), settings, 1)
+        choose_samples(samples(20).with_columns(label=pl.lit(1)), settings, of(1))

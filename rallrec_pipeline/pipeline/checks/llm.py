@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import polars as pl
 
-from rallrec_pipeline.inference.methods import ADAPTERS
+from rallrec_pipeline.inference.methods import adapters
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import read_json
 from rallrec_pipeline.language_models.models import model_folder
@@ -22,7 +22,7 @@ def prompts_fit_context(split: str) -> Callable[[StageRun], Verdict]:
     def judge(run: StageRun) -> Verdict:
         from tokenizers import Tokenizer  # a second faster to load than transformers
 
-        folder = model_folder(run.lake, run.settings.model)
+        folder = model_folder(run.lake, run.settings.role("predictor"))
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         room = int(read_json(folder / "config.json")["max_position_embeddings"]) - 128
         prompts = run.read(tables.prompts_table(split))["prompt"].to_list()
@@ -53,11 +53,11 @@ def tuning_rows_are_training_rows(run: StageRun) -> Verdict:
 def adapter_is_whole(run: StageRun) -> Verdict:
     """Each adapter has its weights as safetensors and a provenance that names the current base model."""
     validation_auc, bad = {}, []
-    for adapter in ADAPTERS:
+    for adapter in adapters(run.settings):
         folder = checkpoint(run, adapter)
         provenance = read_json(folder / "provenance.json")
         validation_auc[adapter] = max(epoch["validation_auc"] for epoch in provenance["tuning"]["epochs"])
-        current = provenance["base_model"]["fingerprint"] == tuning_model_version(run)
+        current = provenance["base_model"]["fingerprint"] == tuning_model_version(run.in_role("predictor"))
         if not current or not (folder / "adapter_model.safetensors").exists():
             bad.append(adapter)
     return Verdict(not bad, {"validation_auc": validation_auc, "bad": bad})
@@ -65,7 +65,8 @@ def adapter_is_whole(run: StageRun) -> Verdict:
 
 def probabilities_valid(run: StageRun) -> Verdict:
     """All methods scored the same test rows, with finite probabilities."""
-    wanted = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") == "test")["sample_id"].sort().to_list()
+    histories = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") == "test")["sample_id"]
+    wanted = histories.unique().sort().to_list()
     methods = list(run.given("predictions").metadata["seconds"])
     bad = []
     for method in methods:

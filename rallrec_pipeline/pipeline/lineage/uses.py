@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.inference.methods import ADAPTERS, methods, tuning_forms
+from rallrec_pipeline.inference.methods import methods, tuning_forms
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import read_json
 from rallrec_pipeline.pipeline.lineage.item import counts
@@ -45,17 +45,20 @@ def uses_of(state: LakeState, item_id: str) -> Uses:
 
 
 def _samples(state: LakeState, item_id: str) -> pl.DataFrame | None:
-    """`sample_id`, `split` and, as flags, `target` and each prompt form, of the samples that have the item in any."""
+    """`sample_id`, `split`, `retriever` and, as flags, `target` and each prompt form, of rows that have the item."""
     shows = [pl.col(column).list.contains(item_id).alias(form) for form, column in HISTORY_COLUMN.items()]
-    columns = ["sample_id", "split", "item_id", *HISTORY_COLUMN.values()]
+    columns = ["sample_id", "retriever", "split", "item_id", *HISTORY_COLUMN.values()]
     wanted = pl.any_horizontal(pl.col("item_id") == item_id, *shows)
     rows = state.read("retrieved_histories", tables.RETRIEVED_HISTORIES, wanted, columns=columns)
     if rows is None:
         return None
-    return rows.select("sample_id", "split", (pl.col("item_id") == item_id).alias(TARGET), *shows)
+    return rows.select("sample_id", "retriever", "split", (pl.col("item_id") == item_id).alias(TARGET), *shows)
 
 
-def _histories(samples: pl.DataFrame) -> Histories:
+def _histories(rows: pl.DataFrame) -> Histories:
+    """Over all retrievers: a sample counts once."""
+    flags = [TARGET, *HISTORY_COLUMN]
+    samples = rows.group_by("sample_id", "split", maintain_order=True).agg(pl.col(flags).any())
     shown = {str(form): counts(samples.filter(pl.col(form))["split"]) for form in HISTORY_COLUMN}
     return Histories(counts(samples.filter(pl.col(TARGET))["split"]), shown)
 
@@ -63,11 +66,15 @@ def _histories(samples: pl.DataFrame) -> Histories:
 def _tuning_prompts(state: LakeState, samples: pl.DataFrame) -> pl.DataFrame | None:
     """Tuning prompts that name the item: `prompt_form`, `target` and `shown`."""
     asked = pl.col("sample_id").is_in(samples["sample_id"].implode())
-    prompts = state.read("tuning_prompts", tables.prompts_table("tuning"), asked, columns=["sample_id", "prompt_form"])
+    prompts = state.read(
+        "tuning_prompts", tables.prompts_table("tuning"), asked, columns=["sample_id", "retriever", "prompt_form"]
+    )
     if prompts is None:
         return None
     in_form = [(pl.col("prompt_form") == form) & pl.col(form) for form in HISTORY_COLUMN]
-    joined = prompts.join(samples, on="sample_id").with_columns(pl.any_horizontal(in_form).alias("shown"))
+    joined = prompts.join(samples, on=["sample_id", "retriever"]).with_columns(
+        pl.any_horizontal(in_form).alias("shown")
+    )
     return joined.filter(pl.col(TARGET) | pl.col("shown")).select("prompt_form", TARGET, "shown")
 
 
@@ -99,7 +106,7 @@ def _adapter(
     tuning: dict[str, Any] = told.get("tuning") or recorded
     best = tuning.get("best_epoch")
     auc = next((epoch["validation_auc"] for epoch in tuning.get("epochs", []) if epoch["epoch"] == best), None)
-    own = tuning_forms(name, state.run.settings) if name in ADAPTERS else ()
+    own = tuning_forms(name, state.run.settings) if name in state.run.settings.adapters else ()
     forms = told.get("prompt_forms") or list(own)
     roles = {} if tuned is None else _roles(tuned.filter(pl.col("prompt_form").is_in(forms)))
     return Adapter(
@@ -127,7 +134,8 @@ def _predictions(state: LakeState, stage: str, samples: pl.DataFrame) -> list[Pr
         scored = state.read(stage, tables.predictions_table(name), about, columns=["sample_id", "split", "p_yes"])
         if scored is None or record is None:
             continue
-        rows = scored.drop("split").join(samples, on="sample_id")
+        own = samples.filter(pl.col("retriever") == method.retriever) if method else samples.unique("sample_id")
+        rows = scored.drop("split").join(own, on="sample_id")
         targets = rows.filter(pl.col(TARGET))
         told = _json((state.run.lake / file).with_suffix(".json"))
         found.append(

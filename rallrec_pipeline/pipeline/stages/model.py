@@ -14,11 +14,11 @@ from rallrec_pipeline.baselines.common_sense import predict_common_sense
 from rallrec_pipeline.datasets.statistics import rating_statistics
 from rallrec_pipeline.evaluation.calibration import fit_platt
 from rallrec_pipeline.evaluation.metrics import evaluate
-from rallrec_pipeline.inference.methods import ADAPTERS, Method, methods, tuning_forms
+from rallrec_pipeline.inference.methods import Method, adapters, methods, tuning_forms, validation_method
 from rallrec_pipeline.inference.score import ScoreStore, score_missing_prompts, score_prompts
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import read_json, write_json
-from rallrec_pipeline.lake.llm_cache import SCORES, LLMCache
+from rallrec_pipeline.lake.memo import SCORES, Memo
 from rallrec_pipeline.lake.parquet import write_table
 from rallrec_pipeline.lake.provenance import content_version, now, stable_hash
 from rallrec_pipeline.lake.store import link_tree
@@ -30,8 +30,8 @@ from rallrec_pipeline.pipeline.stages.engine import (
     model_version,
     tuning_model_version,
 )
+from rallrec_pipeline.pipeline.stages.prompts import asked_by
 from rallrec_pipeline.prompts.render import answer_texts
-from rallrec_pipeline.settings import PromptForm
 from rallrec_pipeline.tuning.examples import make_examples
 from rallrec_pipeline.tuning.lora import PROVENANCE, adapter_version, add_adapter, save_adapter
 from rallrec_pipeline.tuning.store import CHECKPOINT, adapter_home, adapter_key
@@ -45,9 +45,9 @@ TUNING_VERSION = "3"  # raise it when the computing changes its output by more t
 def lora_adapter(run: StageRun) -> Made:
     """One adapter per tuned method; after an interruption the finished one is kept, the other goes on where it was."""
     usage = Usage()
-    tuned = {adapter: _tune_adapter(run, adapter, usage) for adapter in ADAPTERS}
+    tuned = {adapter: _tune_adapter(run, adapter, usage) for adapter in adapters(run.settings)}
     histories = {adapter: record for adapter, (record, _) in tuned.items()}
-    folders = [checkpoint_folder(run.out, run.dataset, adapter) for adapter in ADAPTERS]
+    folders = [checkpoint_folder(run.out, run.dataset, adapter) for adapter in tuned]
     for (_, home), folder in zip(tuned.values(), folders, strict=True):
         link_tree(home, folder)
     version = stable_hash([adapter_version(folder) for folder in folders])
@@ -75,7 +75,7 @@ def baseline_predictions(run: StageRun) -> Made:
     statistics = rating_statistics(run.read(tables.CORE_INTERACTIONS), samples)
     start = time.perf_counter()
     scores = predict_common_sense(statistics, samples, run.spec.label.like_above, run.seeds.fits)
-    asked = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") == "test").select("sample_id")
+    asked = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") == "test").select("sample_id").unique()
     seconds = round(time.perf_counter() - start, 2)
     files = []
     for name, p_yes in scores.items():
@@ -97,11 +97,6 @@ def checkpoint(run: StageRun, adapter: str) -> Path:
 def checkpoint_folder(root: Path, dataset: str, adapter: str) -> Path:
     """Folder of one adapter within a result, or in the lake."""
     return root / "checkpoints" / dataset / adapter
-
-
-def validation_form(adapter: str) -> PromptForm:
-    """Prompt form that an adapter is validated and used with."""
-    return "recent" if adapter == "recent" else "reranked"
 
 
 def _tune_adapter(run: StageRun, adapter: str, usage: Usage) -> tuple[dict[str, Any], Path]:
@@ -176,7 +171,8 @@ def tuning_key(run: StageRun, adapter: str, rows: pl.DataFrame) -> str:
 def tuning_rows(run: StageRun, adapter: str) -> pl.DataFrame:
     """The tuning prompts of an adapter: each training sample once in each of its prompt forms."""
     prompts = run.read(tables.prompts_table("tuning"))
-    return prompts.filter(pl.col("prompt_form").is_in(tuning_forms(adapter, run.settings)))
+    own = pl.col("retriever") == run.settings.adapters[adapter].retriever
+    return prompts.filter(own & pl.col("prompt_form").is_in(tuning_forms(adapter, run.settings)))
 
 
 def scored_rows(run: StageRun, method: Method) -> pl.DataFrame:
@@ -184,18 +180,17 @@ def scored_rows(run: StageRun, method: Method) -> pl.DataFrame:
 
     Only tuned methods score validation rows, for the calibration: a zero-shot method is fitted to nothing.
     """
-    rows = _evaluation_rows(run, method.prompt_form, method.answer_form)
+    rows = _evaluation_rows(run, method)
     return rows if method.adapter else rows.filter(pl.col("split") == "test")
 
 
 def _validation_rows(run: StageRun, adapter: str) -> pl.DataFrame:
-    rows = _evaluation_rows(run, validation_form(adapter), run.settings.prompts.answer_form)
+    rows = _evaluation_rows(run, validation_method(adapter, run.settings))
     return rows.filter(pl.col("split") == "valid")
 
 
-def _evaluation_rows(run: StageRun, prompt_form: PromptForm, answer_form: str) -> pl.DataFrame:
-    prompts = run.read(tables.prompts_table("evaluation"))
-    return prompts.filter((pl.col("prompt_form") == prompt_form) & (pl.col("answer_form") == answer_form))
+def _evaluation_rows(run: StageRun, method: Method) -> pl.DataFrame:
+    return run.read(tables.prompts_table("evaluation")).filter(asked_by(method).rows)
 
 
 def _predict(run: StageRun, method: Method, engines: OneEngine) -> tuple[dict[str, Any], pl.DataFrame]:
@@ -237,7 +232,7 @@ def _predict(run: StageRun, method: Method, engines: OneEngine) -> tuple[dict[st
 def score_store(run: StageRun, method: Method) -> ScoreStore:
     """Where the finished rows of a method are kept, and what they depend on; the method's adapter must be there."""
     return ScoreStore(
-        LLMCache(run.lake, "scores", SCORES),
+        Memo(run.lake, SCORES),
         model_version(run),
         adapter_version(checkpoint(run, method.adapter)) if method.adapter else "",
         run.run_id,

@@ -2,63 +2,103 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import polars as pl
 
 from rallrec_pipeline.datasets.histories import training_interactions
 from rallrec_pipeline.datasets.statistics import rating_statistics
-from rallrec_pipeline.inference.methods import ADAPTERS, methods, tuning_forms
+from rallrec_pipeline.inference.methods import Method, adapters, methods, tuning_forms, validation_method
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.prompts.build import PromptContext, build_prompts, prompt_context
 from rallrec_pipeline.prompts.facts import Facts, make_facts
+from rallrec_pipeline.settings import AnswerForm, Fact, PromptForm
 
 
 def tuning_prompts(run: StageRun) -> Made:
+    """Training samples in the prompt forms of each adapter, as the adapter's retriever sees them."""
     histories = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") == "train")
-    forms = sorted({form for adapter in ADAPTERS for form in tuning_forms(adapter, run.settings)})
-    made = build_prompts(histories, _context(run), forms, [run.settings.prompts.answer_form])
-    return _write(run, made, "tuning")
+    wanted = {
+        (adapter.retriever, form)
+        for name, adapter in adapters(run.settings).items()
+        for form in tuning_forms(name, run.settings)
+    }
+    answer, facts = run.settings.prompts.answer_form, run.settings.prompts.facts
+    asked = [Asked(retriever, form, answer, facts) for retriever, form in sorted(wanted)]
+    return _write(run, _prompts(run, histories, asked), "tuning")
 
 
 def evaluation_prompts(run: StageRun) -> Made:
-    """Validation and test prompts in every prompt form and answer form that a method of the report needs.
-
-    Facts belong to the profile's own answer form; the other one is asked plainly, as a reference.
-    """
-    histories, context = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") != "train"), _context(run)
-    own, plain = run.settings.prompts.answer_form, replace(context, facts=Facts())
-    wanted = sorted({(method.prompt_form, method.answer_form) for method in methods(run.settings)})
-    made = pl.concat(
-        build_prompts(histories, context if answer == own else plain, [form], [answer]) for form, answer in wanted
-    )
-    return _write(run, made, "evaluation")
+    """Validation and test prompts of every method, and those that adapters are validated on."""
+    histories = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") != "train")
+    validated = [validation_method(name, run.settings) for name in adapters(run.settings)]
+    wanted = {asked_by(method) for method in (*methods(run.settings), *validated)}
+    return _write(run, _prompts(run, histories, sorted(wanted)), "evaluation")
 
 
-def _context(run: StageRun) -> PromptContext:
-    wanted = run.settings.prompts.facts
-    facts = _facts(run) if wanted else Facts()
-    asked = run.read(tables.RETRIEVED_HISTORIES).select("user_id").unique()
+class Asked(NamedTuple):
+    """What a prompt is made of besides its sample."""
+
+    retriever: str
+    prompt_form: PromptForm
+    answer_form: AnswerForm
+    facts: tuple[Fact, ...]
+
+    @property
+    def rows(self) -> pl.Expr:
+        """The rows of a table of prompts that are asked so."""
+        columns = ("retriever", "prompt_form", "answer_form")
+        same = pl.all_horizontal(pl.col(column) == value for column, value in zip(columns, self, strict=False))
+        return same & (pl.col("facts") == named_facts(self.facts))
+
+
+def asked_by(method: Method) -> Asked:
+    """How a method asks."""
+    return Asked(method.retriever, method.prompt_form, method.answer_form, method.facts)
+
+
+def named_facts(facts: Sequence[Fact]) -> str:
+    """Facts as the column `facts` holds them."""
+    return "+".join(facts)
+
+
+def _prompts(run: StageRun, histories: pl.DataFrame, asked: Sequence[Asked]) -> pl.DataFrame:
+    contexts = {facts: _context(run, histories, facts) for facts in {one.facts for one in asked}}
+    made = [
+        build_prompts(
+            histories.filter(pl.col("retriever") == one.retriever),
+            contexts[one.facts],
+            [one.prompt_form],
+            [one.answer_form],
+        ).with_columns(pl.lit(one.retriever).alias("retriever"), pl.lit(named_facts(one.facts)).alias("facts"))
+        for one in asked
+    ]
+    return pl.concat([pl.DataFrame(schema=tables.prompts_table("tuning").columns), *made])
+
+
+def _context(run: StageRun, histories: pl.DataFrame, wanted: Sequence[Fact]) -> PromptContext:
+    asked = histories.select("user_id").unique()
     users = run.read(tables.USERS).join(asked, on="user_id", how="semi")
-    return prompt_context(run.spec, run.read(tables.CORE_ITEMS), users, facts)
+    return prompt_context(run.spec, run.read(tables.CORE_ITEMS), users, _facts(run, wanted) if wanted else Facts())
 
 
-def _facts(run: StageRun) -> Facts:
+def _facts(run: StageRun, wanted: Sequence[Fact]) -> Facts:
     core, samples = run.read(tables.CORE_INTERACTIONS), run.read(tables.SAMPLES)
     return make_facts(
-        run.settings.prompts.facts,
+        wanted,
         rating_statistics(core, samples),
-        run.read(tables.RETRIEVED_HISTORIES),
+        run.read(tables.RETRIEVED_HISTORIES).unique("sample_id", keep="first", maintain_order=True),
         samples.filter(pl.col("split") == "train") if run.spec.is_implicit else training_interactions(core, samples),
     )
 
 
 def _write(run: StageRun, made: pl.DataFrame, split: str) -> Made:
-    first = made.unique(["prompt_form", "answer_form"], keep="first", maintain_order=True)
+    first = made.unique(["retriever", "prompt_form", "answer_form"], keep="first", maintain_order=True)
     examples = [
-        f"**{form}, {answer}**\n\n" + "\n".join("    " + line for line in prompt.split("\n"))
-        for form, answer, prompt in first.select("prompt_form", "answer_form", "prompt").rows()
+        f"**{form}, {answer}, {by}**\n\n" + "\n".join("    " + line for line in prompt.split("\n"))
+        for form, answer, by, prompt in first.select("prompt_form", "answer_form", "retriever", "prompt").rows()
     ]
     counts = {
         f"{f} {a}": n for f, a, n in made.group_by("prompt_form", "answer_form", maintain_order=True).len().rows()

@@ -13,6 +13,7 @@ from rallrec_pipeline.datasets.profile import Profile, profile_dataset
 from rallrec_pipeline.evaluation.dataset_page import render_dataset_page
 from rallrec_pipeline.evaluation.dataset_plots import dataset_plots
 from rallrec_pipeline.evaluation.html import render_html
+from rallrec_pipeline.evaluation.metrics import METRICS
 from rallrec_pipeline.evaluation.plots import report_plots
 from rallrec_pipeline.evaluation.report import ReportContext, build_report
 from rallrec_pipeline.inference.methods import methods
@@ -20,6 +21,7 @@ from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import atomic_path, write_json
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import plain
+from rallrec_pipeline.settings import MIXTURE
 
 PICTURES_IN_UI = 1  # pictures are stored in Dagster's database several times over: one is enough
 PROFILED = ("interactions", "rejected_rows", "items", "core_interactions", "core_items", "samples")
@@ -69,7 +71,7 @@ def evaluation_report(run: StageRun) -> Made:
     with atomic_path(html_file) as temporary:
         temporary.write_text(render_html(report, plots), encoding="utf-8")
     pictures = "\n\n".join(_picture(name, png) for name, png in list(plots.items())[:PICTURES_IN_UI])
-    shown = {"auc": _aucs(report), "methods": Markdown(_summary(report)), "picture": Markdown(pictures)}
+    shown = {**_figures(report), "methods": Markdown(_summary(report)), "picture": Markdown(pictures)}
     return Made([json_file, html_file], shown)
 
 
@@ -114,7 +116,8 @@ def _test_predictions(run: StageRun, method: str) -> pl.DataFrame:
 def _context(run: StageRun) -> ReportContext:
     prompts = run.read(tables.prompts_table("tuning"))
     stages = (
-        "base_model",
+        "encoder",
+        "predictor",
         "collaborative_embeddings",
         "aligned_embeddings",
         "item_embeddings",
@@ -152,7 +155,9 @@ def _retrieval(run: StageRun) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for stage in ("item_embeddings", "retrieved_histories"):
         found |= dict(run.given(stage).metadata)
-    return {key: found[key] for key in ("weights", "neighbour_auc", "alpha", "alpha_search") if key in found}
+    by_name = {key: found[key] for key in ("alpha", "alpha_search")}
+    chosen = MIXTURE if MIXTURE in by_name["alpha"] else next(iter(by_name["alpha"]))
+    return {key: found[key] for key in ("weights", "neighbour_auc")} | {k: v[chosen] for k, v in by_name.items()}
 
 
 def _seconds(run: StageRun) -> dict[str, float]:
@@ -163,8 +168,9 @@ def _seconds(run: StageRun) -> dict[str, float]:
     return seconds
 
 
-def _aucs(report: dict[str, Any]) -> dict[str, float]:
-    return {name: round(figures["auc"], 4) for name, figures in report["methods"].items()}
+def _figures(report: dict[str, Any]) -> dict[str, float]:
+    """`auc_rallrec` and the like: single numbers, which the UI plots over partitions and time."""
+    return {f"{metric}_{name}": f[metric] for metric in METRICS for name, f in report["methods"].items()}
 
 
 def _summary(report: dict[str, Any]) -> str:

@@ -6,7 +6,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+import polars as pl
+from numpy.typing import NDArray
 
+from rallrec_pipeline.datasets.sequences import UserSequences
+from rallrec_pipeline.embeddings.mixture import mix
+from rallrec_pipeline.inference.methods import retrievers
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import code
@@ -16,7 +21,8 @@ from rallrec_pipeline.retrieval.histories import retrieve_histories
 from rallrec_pipeline.retrieval.index import nearest_items, write_index
 from rallrec_pipeline.retrieval.index_update import refresh_index
 from rallrec_pipeline.retrieval.inverted_lists import has_lists
-from rallrec_pipeline.retrieval.neighbours import search_alpha
+from rallrec_pipeline.retrieval.neighbours import Rows, search_alpha
+from rallrec_pipeline.settings import RetrievalSettings, RetrieverSettings
 
 EXAMPLES, NEIGHBOURS = 3, 5
 
@@ -58,18 +64,42 @@ def item_index(run: StageRun) -> Made:
 
 
 def retrieved_histories(run: StageRun) -> Made:
-    settings, sequences, vectors = run.settings.retrieval, read_sequences(run), read_vectors(run, "item")
-    tried: list[dict[str, float]] = []
-    alpha = settings.alpha
-    if alpha is None:
-        rows = validation_rows(run, sequences)
-        alpha, tried = search_alpha(sequences, rows, vectors, settings.history_length, settings.beta)
+    """Of each chosen sample the histories of every retriever that a method or adapter uses."""
+    sequences = read_sequences(run)
     chosen = choose_samples(run.read(tables.SAMPLES), run.settings.prompts, run.seeds, run.spec.protocol)
-    frame = retrieve_histories(chosen, sequences, vectors, settings, alpha)
+    rows = validation_rows(run, sequences)
+    frames, alphas, searches = [], {}, {}
+    for name, retriever in retrievers(run.settings).items():
+        vectors, settings = _vectors_of(run, retriever), _retrieval(run, retriever)
+        alphas[name], searches[name] = _alpha(sequences, rows, vectors, settings)
+        found = retrieve_histories(chosen, sequences, vectors, settings, alphas[name])
+        frames.append(found.with_columns(pl.lit(name).alias("retriever")))
     return run.write(
-        frame,
+        pl.concat(frames),
         tables.RETRIEVED_HISTORIES,
-        alpha=alpha,
-        alpha_search=tried,
-        splits=dict(frame["split"].value_counts().iter_rows()),
+        alpha=alphas,
+        alpha_search=searches,
+        splits=dict(chosen["split"].value_counts().iter_rows()),
     )
+
+
+def _retrieval(run: StageRun, retriever: RetrieverSettings) -> RetrievalSettings:
+    """The settings of retrieval with the retriever's own K."""
+    settings = run.settings.retrieval
+    return settings.model_copy(update={"history_length": retriever.k or settings.history_length})
+
+
+def _vectors_of(run: StageRun, retriever: RetrieverSettings) -> NDArray[np.float32]:
+    """The mixture of eq. 7 by the retriever's own weights, or the variant's, shape (n_items, d)."""
+    if not retriever.parts:
+        return read_vectors(run, "item")
+    return mix({kind: read_vectors(run, kind) for kind in retriever.parts}, retriever.parts)
+
+
+def _alpha(
+    sequences: UserSequences, rows: Rows, vectors: NDArray[np.float32], settings: RetrievalSettings
+) -> tuple[float, list[dict[str, float]]]:
+    """The alpha of eq. 8 that the settings give, or the one found on validation rows, and every one that was tried."""
+    if settings.alpha is not None:
+        return settings.alpha, []
+    return search_alpha(sequences, rows, vectors, settings.history_length, settings.beta)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from rallrec_pipeline.inference.methods import ADAPTERS, methods, tuning_forms
+from rallrec_pipeline.inference.methods import adapters, methods, tuning_forms
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.status.pending import Pending, description_tokens
@@ -38,11 +38,12 @@ def planned_rows(stage: str, run: StageRun) -> Pending | None:
 def _lora_adapter(run: StageRun) -> Pending:
     prompts, tuning = run.settings.prompts, run.settings.tuning
     samples = min(prompts.train_samples, run.spec.protocol.few_shot or prompts.train_samples)
-    forms = sum(len(tuning_forms(adapter, run.settings)) for adapter in ADAPTERS)
+    tuned = adapters(run.settings)
+    forms = sum(len(tuning_forms(adapter, run.settings)) for adapter in tuned)
     rows = samples * forms * tuning.epochs
-    checked = prompts.validation_samples * tuning.epochs * len(ADAPTERS)
+    checked = prompts.validation_samples * tuning.epochs * len(tuned)
     length = _prompt_tokens(run)
-    return Pending(rows, rows, tokens=length, length=length, checked=checked, loads=len(ADAPTERS))
+    return Pending(rows, rows, tokens=length, length=length, checked=checked, loads=len(tuned))
 
 
 def _predictions(run: StageRun) -> Pending | None:
@@ -52,7 +53,7 @@ def _predictions(run: StageRun) -> Pending | None:
     asked = methods(run.settings)
     rows = sum(test + (run.settings.prompts.validation_samples if method.adapter else 0) for method in asked)
     length = _prompt_tokens(run)
-    return Pending(rows, rows, tokens=length, length=length, loads=len(ADAPTERS) + 1)
+    return Pending(rows, rows, tokens=length, length=length, loads=len({method.adapter for method in asked}))
 
 
 def _prompt_tokens(run: StageRun) -> float:

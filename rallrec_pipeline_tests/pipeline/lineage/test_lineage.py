@@ -32,7 +32,7 @@ from rallrec_pipeline.pipeline.graph import GRAPH, STAGES
 from rallrec_pipeline.pipeline.lineage import model
 from rallrec_pipeline.pipeline.lineage.chain import as_json, trace
 from rallrec_pipeline.pipeline.lineage.model import Lineage
-from rallrec_pipeline.settings import load_settings
+from rallrec_pipeline.settings import ROLES, load_settings
 from rallrec_pipeline_tests.conftest import REPOSITORY
 from rallrec_pipeline_tests.pipeline.given import in_force_now
 from rallrec_pipeline_tests.pipeline.tiny import make_world, ratings_file
@@ -195,7 +195,7 @@ def test_predictions_are_those_of_the_tables(lake: Path) -> None:
 
 def test_steps_have_the_runs_and_fingerprints_of_the_records(lake: Path) -> None:
     stages = find(lake).stages
-    assert {"raw_files", "users", "base_model", "item_index", "lora_adapter", "predictions"} <= set(stages)
+    assert {"raw_files", "users", *ROLES, "item_index", "lora_adapter", "predictions"} <= set(stages)
     assert list(stages) == [name for name in STAGES if name in stages] and "evaluation_report" not in stages
     for name, step in stages.items():
         record = in_force_now(lake, NAME, name)

@@ -18,7 +18,7 @@ from rallrec_pipeline_tests.pipeline.given import in_force_now
 TEXT_STAGES = ("item_descriptions", "title_embeddings", "description_embeddings")
 # A text that says nothing is asked for once more.
 CALLS = dict.fromkeys(TEXT_STAGES, (1,)) | {"item_descriptions": (1, 2)}
-WANTED = [stage.name for stage in GRAPH if stage.group in ("raw", "data")] + ["base_model", *TEXT_STAGES]
+WANTED = [stage.name for stage in GRAPH if stage.group in ("raw", "data")] + ["writer", "encoder", *TEXT_STAGES]
 NAME = "increments"
 
 

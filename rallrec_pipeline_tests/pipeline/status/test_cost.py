@@ -22,7 +22,7 @@ from rallrec_pipeline.pipeline.status.cost import DEFAULT, OTHER_MODEL, THIS_DAT
 from rallrec_pipeline.pipeline.status.speeds import CALIBRATED, Speeds
 from rallrec_pipeline.pipeline.status.status import AssetStatus, dataset_status
 from rallrec_pipeline.pipeline.status.table import catching_up
-from rallrec_pipeline.settings import Settings, load_settings
+from rallrec_pipeline.settings import ROLES, Settings, load_settings
 from rallrec_pipeline_tests.lake.test_locks import hold
 from rallrec_pipeline_tests.pipeline.given import in_force_now, make_stages
 from rallrec_pipeline_tests.pipeline.tiny import make_world
@@ -35,7 +35,7 @@ World = tuple[Path, Settings]
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """Data and a tiny LLM, but nothing that the LLM has made."""
     lake, settings = make_world(tmp_path, monkeypatch, ("slice",)), load_settings()
-    run(lake, settings, *(stage.name for stage in GRAPH if stage.group in ("raw", "data")), "base_model")
+    run(lake, settings, *(stage.name for stage in GRAPH if stage.group in ("raw", "data")), *ROLES)
     return lake, settings
 
 
@@ -146,8 +146,8 @@ def test_a_model_that_is_not_here_yet_is_estimated_by_its_published_sizes(
     monkeypatch.delenv("RALLREC_SETTINGS")
     speeds = Speeds(lake, load_settings("paper"), "once", pytest.fail)
     found = assets(speeds)
-    assert speeds.notes == ["no calibration: the model is not in the lake yet (`--select base_model` fetches it)"]
-    assert found["base_model"].state == "missing"
+    assert speeds.notes == ["no calibration: the model is not in the lake yet (`--select predictor` fetches it)"]
+    assert found["predictor"].state == "missing"
     described = found["item_descriptions"]
     assert described.cost.basis == DEFAULT and described.cost.at_most.rows == ITEMS
     assert (described.cost.at_most.seconds or 0) > 0 and (described.memory or 0) > 16e9

@@ -19,12 +19,13 @@ from typer.testing import CliRunner
 from rallrec_pipeline.cli import app
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.memo import DESCRIPTIONS, SCORES, Memo
 from rallrec_pipeline.lake.store import Record, all_records
 from rallrec_pipeline.pipeline.graph import GRAPH, STAGES
 from rallrec_pipeline.pipeline.status.cost import DEFAULT, DEFAULT_SPEED, OTHERS, THIS_DATASET, Work, work_of
 from rallrec_pipeline.pipeline.status.status import AssetStatus, DatasetStatus, dataset_status
 from rallrec_pipeline.pipeline.status.table import catching_up
-from rallrec_pipeline.settings import Settings, load_settings
+from rallrec_pipeline.settings import ROLES, Settings, load_settings
 from rallrec_pipeline_tests.lake.test_locks import hold
 from rallrec_pipeline_tests.pipeline.given import in_force_now, make_stages
 from rallrec_pipeline_tests.pipeline.tiny import make_world, ratings_file, write_ratings
@@ -147,7 +148,7 @@ def test_one_changed_item_is_one_row(project: Project, tmp_path: Path) -> None:
     assets = project.assets()
     assert assets["raw_files"].reasons == ["setting state changed"] and assets["raw_files"].waits_for == []
     waiting = [name for name, asset in assets.items() if asset.state == "stale"]
-    assert set(waiting) == set(STAGES) - {"base_model"}
+    assert set(waiting) == set(STAGES) - set(ROLES)
     assert assets["title_embeddings"].cost.at_most.rows == ITEMS and assets["title_embeddings"].cost.now.rows == 0
     assert assets["lora_adapter"].cost.now.rows == 0 < (assets["lora_adapter"].cost.at_most.rows or 0)
     project.run(*(stage.name for stage in GRAPH if stage.group in ("raw", "data")))
@@ -174,7 +175,7 @@ def test_predictions_count_the_prompts_that_were_never_scored(project: Project) 
     edited = project.changed(scoring={"calibration": "none"})
     predicted = edited.assets()["predictions"]
     assert predicted.reasons == ["setting calibration changed"] and predicted.cost.at_most.rows == 0
-    shutil.rmtree(project.lake / "cache" / "scores")
+    Memo(project.lake, SCORES).path.unlink()
     predicted = edited.assets()["predictions"]
     assert predicted.cost.is_exact
     edited.run("predictions")
@@ -224,13 +225,12 @@ def test_lost_and_edited_files_and_what_was_never_made(project: Project) -> None
     for folder in ("results", "refs"):
         shutil.rmtree(project.lake / folder / "slice")
     status = project.status()
-    assert {asset.state for asset in status.assets if asset.asset != "base_model"} == {"missing"}
+    assert {asset.state for asset in status.assets if asset.asset not in ROLES} == {"missing"}
     assert status.assets[0].reasons == ["never made"]
 
 
 def test_a_damaged_table_does_not_hide_the_rest(project: Project) -> None:
-    for part in (project.lake / "cache" / "descriptions").iterdir():
-        part.write_bytes(b"damaged")
+    Memo(project.lake, DESCRIPTIONS).path.write_bytes(b"damaged")
     edited = project.changed(descriptions={"max_words": 5})
     described = edited.assets()["item_descriptions"]
     assert described.reasons == ["setting descriptions.max_words changed"] and described.cost.at_most.rows is None
@@ -265,7 +265,7 @@ def test_the_record_with_most_work_gives_the_rates(project: Project) -> None:
     assert work_of(record) == Work(ITEMS, record.metadata["llm"]["prompt_tokens"], record.seconds)
     idle = {"rows_computed": 0, "llm": {"rows": 0, "prompt_tokens": 0, "new_tokens": 0}}
     assert work_of(replace(record, metadata={**record.metadata, **idle})) is None
-    assert work_of(project.record("base_model")) is None
+    assert work_of(project.record("predictor")) is None
 
 
 def test_a_run_under_way_is_named(project: Project) -> None:

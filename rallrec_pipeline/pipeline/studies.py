@@ -1,0 +1,101 @@
+"""A study: methods under one or more variants, compared on the same test rows. It is a TOML file.
+
+The built-in ones lie in `pipeline/studies/`, a user's own in the lake's `studies/`.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator
+
+from rallrec_pipeline.errors import ConfigError
+from rallrec_pipeline.settings import MethodName, Section, Settings, load_settings, plain_problem
+
+_BUILT_IN = Path(__file__).parent / "studies"
+STUDY_NAME = re.compile(r"[a-z0-9_]{1,48}")
+ONE = "one"
+"""Name of the variant of a study that lists none."""
+
+
+class Study(Section):
+    """What a study compares."""
+
+    title: str = Field(min_length=1, max_length=120, description="What it asks, as the report's heading.")
+    note: str = Field("", max_length=1000, description="What a reader should know, in a sentence or two.")
+    methods: tuple[MethodName, ...] = Field(min_length=1, description="Methods that are scored, in the report's order.")
+    reference: MethodName = Field(description="The method that all others are compared with.")
+    settings: dict[str, Any] = Field({}, description="An overlay on the profile, as in a variant's file.")
+    variants: dict[MethodName, dict[str, Any]] = Field(
+        {}, description="Overlays by name, each a variant of its own; without any there is one."
+    )
+
+    @field_validator("methods")
+    @classmethod
+    def _each_once(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(methods)) < len(methods):
+            raise ValueError("a method is named twice")
+        return methods
+
+
+def load_study(name: str, lake: Path) -> Study:
+    """The study of this name. Raises ConfigError that names its file and what is wrong with it."""
+    path = _file(name, lake)
+    try:
+        study = Study.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the study {path}: {error}") from error
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {plain_problem(e, Study)}" for e in error.errors())
+        raise ConfigError(f"the study {path}: {problems}") from error
+    if study.reference not in study.methods:
+        raise ConfigError(f"the study {path}: reference: {study.reference!r} is none of its methods")
+    return study
+
+
+def known_studies(lake: Path) -> list[str]:
+    """Names of the built-in studies and of those in `lake`, sorted."""
+    return sorted(_files(lake))
+
+
+def study_variants(name: str, study: Study, profile: str | None, lake: Path) -> dict[str, Settings]:
+    """The settings of each variant of a study over `profile`, by the variant's name.
+
+    Raises ConfigError for a setting or method that does not exist, and where variants would not share their test rows.
+    """
+    path, overlays = _file(name, lake), study.variants or {ONE: {}}
+    chosen = {"only_methods": list(study.methods)}
+    found: dict[str, Settings] = {}
+    for variant, overlay in overlays.items():
+        layers: list[tuple[Path, Mapping[str, Any]]] = [(path, study.settings), (path, overlay), (path, chosen)]
+        found[variant] = load_settings(profile, lake=lake, above=layers, called=f"{name}-{variant}")
+    if len({settings.seeds.data for settings in found.values()}) > 1:
+        raise ConfigError(f"the study {path}: its variants differ in seeds.data, so they have other test rows")
+    return found
+
+
+def _files(lake: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in (*sorted(_BUILT_IN.glob("*.toml")), *sorted((lake / "studies").glob("*.toml"))):
+        if path.stem in found:
+            raise ConfigError(f"two studies are called {path.stem!r}, {found[path.stem]} and {path}: rename one")
+        if STUDY_NAME.fullmatch(path.stem):
+            found[path.stem] = path
+    return found
+
+
+def _file(name: str, lake: Path) -> Path:
+    known = _files(lake)
+    if name not in known:
+        close = get_close_matches(name, known, 1)
+        meant = f", did you mean {close[0]!r}?" if close else ":"
+        raise ConfigError(
+            f"unknown study {name!r}{meant} known are {', '.join(known) or 'none'}; "
+            f"your own are files {lake / 'studies' / '<name>.toml'} (small letters, digits and _)"
+        )
+    return known[name]

@@ -1,0 +1,170 @@
+"""A study under way: the stages of its variants, each distinct result once, and the report of them all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import polars as pl
+
+from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.evaluation.study import StudyContext, build_study, study_csv
+from rallrec_pipeline.inference.methods import methods
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.files import atomic_path, write_json
+from rallrec_pipeline.lake.parquet import read_table
+from rallrec_pipeline.lake.store import Record
+from rallrec_pipeline.pipeline.checks.catalog import CHECKS
+from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
+from rallrec_pipeline.pipeline.stage import (
+    Graph,
+    Outcome,
+    Stage,
+    everything,
+    plan_stages,
+    plan_with,
+    put_result,
+    run_stage,
+    upstream,
+)
+from rallrec_pipeline.pipeline.studies import Study, load_study, study_variants
+
+COMPARED = "predictions"
+VERSION = "1"
+
+
+@dataclass
+class Shared:
+    """What the variants of a study have made and have in common: fingerprints by stage, by variant."""
+
+    fingerprints: dict[str, dict[str, str]] = field(default_factory=dict)
+    worked: list[str] = field(default_factory=list)
+    """`variant: stage` of each stage that had to be computed."""
+    llm: Counter[str] = field(default_factory=Counter)
+    """Rows and tokens that went through the LLM now."""
+
+    def as_metadata(self) -> dict[str, Any]:
+        """Variants with their fingerprints, how many results they name, and how many of these are distinct."""
+        named = [(stage, f) for found in self.fingerprints.values() for stage, f in found.items()]
+        return {
+            "variants": self.fingerprints,
+            "results": len(named),
+            "distinct_results": len(set(named)),
+            "computed_now": self.worked,
+            "llm": {name: self.llm[name] for name in ("rows", "prompt_tokens", "new_tokens")},
+        }
+
+
+def stage_name(study: str) -> str:
+    """The asset of a study."""
+    return f"study_{study}"
+
+
+def run_study(run: StageRun, graph: Graph, name: str, profile: str | None) -> Outcome:
+    """Bring every variant of the study up to its predictions, check them, and report on all of them together.
+
+    A result that several variants need is computed once. Raises ConfigError for a study that cannot be, DataError when
+    a check does not hold.
+    """
+    study = load_study(name, run.lake)
+    variants = study_variants(name, study, profile, run.lake)
+    shared, given = Shared(), dict[str, Record]()
+    for variant, settings in variants.items():
+        own = replace(run, settings=settings, publish=False)
+        run.log(f"study {name}, variant {variant}")
+        given[variant] = _up_to_predictions(own, graph, variant, shared)
+    titles = {
+        _row(variant, method.name, study): (variant, method.name, method.title)
+        for variant, settings in variants.items()
+        for method in methods(settings)
+    }
+    first = next(iter(variants.values()))
+    stage = Stage(
+        stage_name(name),
+        "studies",
+        tuple(given),
+        study.title,
+        lambda own: _report(own, name, study, titles, shared),
+        lambda s, d: {"study": study.model_dump(mode="json"), "title": d.title, "seed": s.seeds.data},
+        sections=("seeds", "scoring"),
+        code_version=VERSION,
+    )
+    called = replace(run, settings=first.model_copy(update={"profile": run.settings.profile}))
+    return put_result(called, plan_with(called, stage, given, []))
+
+
+def _up_to_predictions(run: StageRun, graph: Graph, variant: str, shared: Shared) -> Record:
+    wanted = upstream(graph, [COMPARED])
+    found = shared.fingerprints.setdefault(variant, {})
+    for name in (stage for stage in graph if stage in wanted):
+        outcome = run_stage(run, graph, name)
+        found[name] = outcome.record.fingerprint
+        if outcome.worked:
+            shared.worked.append(f"{variant}: {name}")
+            shared.llm.update(outcome.record.metadata.get("llm", {}))
+            _check(run, graph, name)
+    return outcome.record
+
+
+def _check(run: StageRun, graph: Graph, name: str) -> None:
+    """What must hold of an asset must hold of it in a study too."""
+    for check in CHECKS:
+        if check.asset == name and check.blocking:
+            seen = everything(run, plan_stages(run, graph, [name, *check.also_reads]))
+            verdict = check.judge(seen)
+            if not verdict.passed:
+                raise DataError(f"check {check.name} of {name} failed: {verdict.figures} (docs/operate.md)")
+
+
+def _row(variant: str, method: str, study: Study) -> str:
+    return method if not study.variants else f"{variant}/{method}"
+
+
+def _report(run: StageRun, name: str, study: Study, titles: Mapping[str, tuple[str, str, str]], shared: Shared) -> Made:
+    predictions = {row: _predictions(run, variant, method) for row, (variant, method, _) in titles.items()}
+    reference = next(row for row, (_, method, _) in titles.items() if method == study.reference)
+    told = {row: title if not study.variants else f"{variant}: {title}" for row, (variant, _, title) in titles.items()}
+    context = StudyContext(
+        name,
+        study.title,
+        study.note,
+        run.dataset,
+        run.spec.title,
+        run.settings.profile,
+        reference,
+        run.seeds.data,
+        {"run_id": run.run_id, "command": f"rallrec run {run.dataset} --study {name}", **shared.as_metadata()},
+    )
+    report = build_study(context, predictions, told, run.settings.scoring.bootstrap)
+    folder = run.out / "reports" / run.dataset
+    json_file, csv_file = folder / f"{stage_name(name)}.json", folder / f"{stage_name(name)}.csv"
+    write_json(json_file, report)
+    with atomic_path(csv_file) as temporary:
+        temporary.write_text(study_csv(report), encoding="utf-8")
+    figures = {
+        f"{metric}_{row.replace('/', '_')}": figures[metric]
+        for row, figures in report["methods"].items()
+        for metric in ("auc", "log_loss")
+    }
+    metadata = {"rows": report["n_test"], **figures, **shared.as_metadata(), "methods": Markdown(_table(report))}
+    return Made([json_file, csv_file], metadata)
+
+
+def _predictions(run: StageRun, variant: str, method: str) -> pl.DataFrame:
+    rows = read_table(tables.predictions_table(method), run.folder(variant), run.dataset)
+    return rows.filter(pl.col("split") == "test")
+
+
+def _table(report: Mapping[str, Any]) -> str:
+    """The study as a table in Markdown."""
+    lines = ["| method | AUC | ± | to the reference | p | log loss |", "|---|---:|---:|---:|---:|---:|"]
+    for method, figures in report["methods"].items():
+        difference = report["paired"].get(method, {}).get("auc")
+        told = "– | –" if difference is None else f"{difference['difference']:+.4f} | {difference['p_value']:.3f}"
+        title = figures["title"].replace("|", "¦")
+        lines.append(
+            f"| {title} | {figures['auc']:.4f} | {figures['auc_se']:.4f} | {told} | {figures['log_loss']:.4f} |"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,92 @@
+"""What is not public in Dagster: each symbol by name, with what is relied on, and one module that knows it."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.errors import raise_execution_interrupts
+from dagster._core.events import JobFailureData, RunFailureReason
+from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
+from dagster._core.executor import in_process, multiprocess
+from dagster._core.launcher import CheckRunHealthResult, RunLauncher, WorkerStatus
+from dagster_shared.error import SerializableErrorInfo
+
+from rallrec_pipeline.orchestration import internals
+from rallrec_pipeline.orchestration.internals import PatientClaims, WatchedRunLauncher, wait_patiently
+
+FOLDER = Path(internals.__file__).parent
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.py")), ids=lambda file: file.name)
+def test_only_one_module_reaches_behind_dagster(file: Path) -> None:
+    behind = [name for name in imported(file) if name.startswith(("dagster.", "dagster_"))]
+    assert bool(behind) == (file.name == "internals.py"), behind
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Modules that a file names in its imports, also within functions."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def test_nothing_of_dagster_is_replaced_when_definitions_load() -> None:
+    code = (
+        "import rallrec_pipeline.definitions, rallrec_pipeline.cli, rallrec_pipeline.orchestration.jobs\n"
+        "from dagster._core.executor import in_process, multiprocess\n"
+        "print({m.InstanceConcurrencyContext.__module__.split('.')[0] for m in (in_process, multiprocess)})"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "{'dagster'}"
+
+
+def test_the_claims_that_are_replaced_have_the_same_signatures() -> None:
+    for name in ("claim", "interval_to_next_pending_claim_check"):
+        theirs, ours = (
+            inspect.signature(getattr(cls, name), eval_str=False) for cls in (InstanceConcurrencyContext, PatientClaims)
+        )
+        assert list(theirs.parameters) == list(ours.parameters), name
+    assert list(inspect.signature(InstanceConcurrencyContext).parameters) == ["instance", "dagster_run"]
+    source = inspect.getsource(InstanceConcurrencyContext)
+    assert "self._pending_timeouts[step_key] = time.time() + interval" in source and "self._instance = " in source
+    assert "return min([0, *" in source, "the wait without a pause is mended: PatientClaims may be needless"
+
+
+def test_both_executors_make_their_claims_by_the_name_that_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    for executor in (in_process, multiprocess):
+        assert "InstanceConcurrencyContext(" in inspect.getsource(executor)
+        monkeypatch.setattr(executor, "InstanceConcurrencyContext", InstanceConcurrencyContext)
+    wait_patiently()
+    assert in_process.InstanceConcurrencyContext is multiprocess.InstanceConcurrencyContext is PatientClaims  # type: ignore[attr-defined]
+
+
+def test_what_the_launcher_answers_is_still_asked_for() -> None:
+    assert issubclass(WatchedRunLauncher, dg.DefaultRunLauncher) and isinstance(RunLauncher._instance, property)
+    assert list(inspect.signature(RunLauncher.check_run_worker_health).parameters) == ["self", "run"]
+    assert isinstance(RunLauncher.supports_check_run_worker_health, property)
+    assert CheckRunHealthResult(WorkerStatus.FAILED, "gone").msg == "gone"
+    assert {"FAILED", "RUNNING"} <= set(WorkerStatus.__members__)
+    assert not dg.DefaultRunLauncher().supports_check_run_worker_health, "Dagster's own launcher can tell by now"
+
+
+def test_events_say_why_a_run_ended() -> None:
+    assert {"error", "failure_reason"} <= set(inspect.signature(JobFailureData).parameters)
+    assert RunFailureReason.UNEXPECTED_TERMINATION.value == "UNEXPECTED_TERMINATION"
+    inner = SerializableErrorInfo("why", [], "ValueError")
+    outer = SerializableErrorInfo("what", [], "Other", cause=inner)
+    assert outer.cause is inner and (inner.message, inner.cls_name) == ("why", "ValueError")
+
+
+def test_ctrl_c_is_heard_within_a_block() -> None:
+    with raise_execution_interrupts(), pytest.raises(dg.DagsterExecutionInterruptedError):
+        signal.raise_signal(signal.SIGINT)

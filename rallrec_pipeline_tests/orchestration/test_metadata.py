@@ -1,0 +1,74 @@
+"""What the UI shows of assets and of what was made: kinds, tags, columns, and figures that it can plot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from rallrec_pipeline.lake.store import Record
+from rallrec_pipeline.lake.tables import (
+    COLUMNS,
+    OPEN_FIELD,
+    TABLES,
+    embeddings_table,
+    predictions_table,
+    prompts_table,
+)
+from rallrec_pipeline.orchestration.build import KINDS, build_definitions
+from rallrec_pipeline.orchestration.metadata import dagster_metadata
+from rallrec_pipeline.orchestration.resources import Project
+from rallrec_pipeline.pipeline.graph import STAGES
+
+USAGE = {"rows": 5, "prompt_tokens": 70, "new_tokens": 30}
+
+
+def record(*files: str, **metadata: Any) -> Record:
+    """Of a stage that took four seconds."""
+    return Record("items", "shop", "f", "v", {}, {}, "1", "run", "now", 4.0, list(files), metadata=metadata)
+
+
+def test_figures_of_the_llm_are_numbers(tmp_path: Path) -> None:
+    shown = dagster_metadata(record(rows=5, llm=USAGE), tmp_path, worked=True)
+    assert shown["tokens_per_second"] == 25.0 and shown["seconds"] == 4.0 and shown["dagster/row_count"] == 5
+    assert [shown[f"llm_{name}"] for name in USAGE] == [5, 70, 30]
+
+
+def test_a_stage_that_did_nothing_shows_no_speed_and_no_tokens(tmp_path: Path) -> None:
+    shown = dagster_metadata(record(rows=5, llm=USAGE, tokens_per_second=9.0), tmp_path, worked=False)
+    assert "tokens_per_second" not in shown and shown["seconds"] == 0.0
+    assert {shown[f"llm_{name}"] for name in USAGE} == {0}
+
+
+def test_a_speed_that_the_stage_measured_itself_is_kept(tmp_path: Path) -> None:
+    assert dagster_metadata(record(llm=USAGE, tokens_per_second=9.0), tmp_path, worked=True)["tokens_per_second"] == 9.0
+    # One that had no row to compute has none; a word among the numbers would break the plot.
+    nothing = dict.fromkeys(USAGE, 0)
+    assert "tokens_per_second" not in dagster_metadata(record(llm=nothing, tokens_per_second=None), tmp_path, True)
+
+
+def test_columns_are_shown_with_what_they_hold(tmp_path: Path) -> None:
+    pl.DataFrame({"item_id": ["i"], "colour": ["red"]}).write_parquet(tmp_path / "items.parquet")
+    schema = dagster_metadata(record("items.parquet", rows=1), tmp_path, worked=True)["dagster/column_schema"]
+    assert isinstance(schema, dg.TableSchema)
+    assert [(c.name, c.type, c.description) for c in schema.columns] == [
+        ("item_id", "String", COLUMNS["item_id"]),
+        ("colour", "String", OPEN_FIELD),
+    ]
+
+
+def test_every_column_of_every_table_is_described_and_no_other() -> None:
+    tables = [*TABLES.values(), prompts_table("tuning"), embeddings_table("text"), predictions_table("rallrec")]
+    assert {name for table in tables for name in table.columns} == set(COLUMNS)
+
+
+def test_assets_say_what_computes_them_and_whether_they_need_the_llm(tmp_path: Path) -> None:
+    assert set(KINDS) <= {stage.name for stage in STAGES.values() if not stage.uses_llm}
+    graph = build_definitions(project=Project(lake=str(tmp_path))).resolve_asset_graph()
+    for name, stage in STAGES.items():
+        asset = graph.get(dg.AssetKey(name))
+        assert ("llm" in asset.kinds) == stage.uses_llm == (asset.tags["rallrec/uses_llm"] == "true")
+        assert asset.owners == ["team:rallrec"]
+    assert graph.get(dg.AssetKey("collaborative_embeddings")).kinds == {"pytorch"}
