@@ -17,23 +17,30 @@ import pytest
 from rallrec_pipeline.pipeline.context import Made, StageRun
 from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.stage import Graph, Plan, plan_stages, run_stage
-from rallrec_pipeline.settings import Settings, load_settings
+from rallrec_pipeline.settings import ModelSettings, Settings, load_settings
 from rallrec_pipeline_tests.pipeline.given import looking_run
 from rallrec_pipeline_tests.pipeline.tiny import DATASET, ratings_file, write_ratings
 
 NAME, MUTATIONS = "small", 100
-LLM = {"item_descriptions", "title_embeddings", "description_embeddings", "lora_adapter", "predictions"}
+ASKED = {"lora_adapter", "predictions"}
+ENCODED = {"title_embeddings", "description_embeddings"}
 REPORT = {"evaluation_report"}  # which shows all settings but those that change no figure
 PROMPTED = {"collaborative_embeddings", "retrieved_histories", "tuning_prompts", "evaluation_prompts", "lora_adapter"}
 FITTED = {"text_embeddings", "collaborative_embeddings", "aligned_embeddings", "item_index", "baseline_predictions"}
 DRAWN = {"item_descriptions", "collaborative_embeddings", "retrieved_histories"}
+
+PROMPTS = {"tuning_prompts", "evaluation_prompts"}
+OTHER = ModelSettings(source="elsewhere/llm", name="other")
 
 SETTINGS: dict[str, tuple[Any, set[str]]] = {
     "seeds.data": (1, {"core_interactions", "samples", "retrieved_histories"} | REPORT),
     "seeds.sampling": (1, DRAWN | REPORT),
     "seeds.fits": (1, FITTED | REPORT),
     "seeds.tuning": (1, {"lora_adapter"} | REPORT),
-    "model.dtype": ("float32", LLM | REPORT),
+    "model.dtype": ("float32", {"item_descriptions"} | ASKED | REPORT),
+    "encoder.dtype": ("float16", ENCODED | REPORT),
+    "writer": (OTHER, {"writer"} | REPORT),
+    "predictor": (OTHER, {"predictor"} | REPORT),
     "model.engine": ("transformers", set()),
     "model.tokens_per_batch": (99, set()),
     "descriptions.max_words": (9, {"item_descriptions"} | REPORT),
@@ -46,7 +53,8 @@ SETTINGS: dict[str, tuple[Any, set[str]]] = {
     "retrieval.beta": (0.5, {"retrieved_histories"} | REPORT),
     "index.probes": (3, {"item_index"}),
     "prompts.train_samples": (5, PROMPTED | REPORT),
-    "prompts.facts": (("user_mean",), {"tuning_prompts", "evaluation_prompts", "lora_adapter"} | REPORT),
+    "prompts.facts": (("user_mean",), PROMPTS | ASKED | REPORT),
+    "only_methods": (("rallrec",), PROMPTS | ASKED | REPORT),
     "tuning.rank": (2, {"lora_adapter"} | REPORT),
     "tuning.checkpoint_every": (3, set()),
     "scoring.calibration": ("platt", {"predictions"} | REPORT),
@@ -73,9 +81,9 @@ class World:
     def run(self) -> StageRun:
         settings = self.settings
         for name in self.changed & SETTINGS.keys():
-            section, _, key = name.partition(".")
-            update = {section: getattr(settings, section).model_copy(update={key: SETTINGS[name][0]})}
-            settings = settings.model_copy(update=update)
+            (section, _, key), value = name.partition("."), SETTINGS[name][0]
+            own = getattr(settings, section).model_copy(update={key: value}) if key else value
+            settings = settings.model_copy(update={section: own})
         return looking_run(self.lake, NAME, settings, lambda line: None)
 
     def graph(self) -> Graph:
@@ -153,4 +161,4 @@ def test_stale_is_exactly_what_depends_on_a_change_and_reverting_it_is_free(worl
 
 def test_every_section_of_the_settings_is_changed_here() -> None:
     sections = {name.partition(".")[0] for name in SETTINGS}
-    assert sections == set(Settings.model_fields) - {"profile", "protocol"}
+    assert sections == set(Settings.model_fields) - {"profile", "protocol", "methods", "adapters", "retrievers"}
