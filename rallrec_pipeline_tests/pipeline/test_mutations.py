@@ -57,7 +57,7 @@ SETTINGS: dict[str, tuple[Any, set[str]]] = {
     "only_methods": (("rallrec",), PROMPTS | ASKED | REPORT),
     "tuning.rank": (2, {"lora_adapter"} | REPORT),
     "tuning.checkpoint_every": (3, set()),
-    "scoring.calibration": ("platt", {"predictions"} | REPORT),
+    "scoring.calibration": ("none", {"predictions"} | REPORT),
     "ray.actors": (2, set()),
     "automation.sensor_interval_s": (5, set()),
 }
@@ -156,7 +156,8 @@ def test_stale_is_exactly_what_depends_on_a_change_and_reverting_it_is_free(worl
             assert all(plan.is_fresh for plan in world.plans().values())
         world.change([])
         assert all(plan.is_fresh for plan in world.plans().values()), names
-    assert world.work() == []
+        if number % 20 == 19:  # reasons are told against what is in force
+            assert world.work() == []
 
 
 def test_every_section_of_the_settings_is_changed_here() -> None:
