@@ -223,7 +223,7 @@ def engines(
 def prune(
     dataset: Annotated[str | None, typer.Argument(help="A dataset; default: all, and what they share.")] = None,
     keep: Annotated[
-        int | None, typer.Option(min=1, help="How many of a dataset's newest runs keep what they made; default 5.")
+        int | None, typer.Option(min=1, help="How many newest runs keep what they made; default 5.")
     ] = None,
     older_than: Annotated[
         float | None,
