@@ -14,7 +14,7 @@ export DAGSTER_HOME := $(CURDIR)
 # pyproject.toml names the module, and the code location stays the same from whatever shell make is called.
 unexport DAGSTER_MODULE_NAME
 
-.PHONY: run test lint format ui bench vllm clean help
+.PHONY: run test test-fast lint format ui bench vllm clean help
 .DEFAULT_GOAL := help
 
 run: $(BASE)  ## materialize every stage of DATASET (default movielens-100k) and print the report
@@ -23,6 +23,9 @@ run: $(BASE)  ## materialize every stage of DATASET (default movielens-100k) and
 test: $(DEV)  ## run the tests
 	@# A file's tests stay on one worker: they share what is dear to make (rallrec_pipeline_tests/conftest.py).
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+
+test-fast: $(DEV)  ## run the tests that need no real LLM and no process of their own: under 3 minutes
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile -m 'not (llm or process or vllm or ray)'
 
 lint: $(DEV)  ## check style, format and types
 	$(BIN)/ruff check .
@@ -50,7 +53,7 @@ clean:  ## remove the environment and caches; the lake stays
 	find . -name __pycache__ -type d -not -path './data_lake/*' -prune -exec rm -rf {} +
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null || { echo "make: no $(PYTHON) found: install Python 3.11 or newer, or name it, as in make PYTHON=python3.12"; exit 1; }

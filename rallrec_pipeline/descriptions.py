@@ -1,10 +1,8 @@
 """Item descriptions: the LLM writes at most `max_words` words from an item's fields (method, step 1).
 
 Every answer is checked. An empty or degenerate one is asked for once more with another seed; if that fails
-too, the plain template sentence stands in and is counted. Finished rows go to the cache every few hundred.
-
-So that a run that was broken off ends with the same texts as one that was not, batches are cut from one sorted list,
-and the seed of a batch comes from what it asks.
+too, the plain template sentence stands in and is counted. The seed of a batch comes from what it asks, so that a run
+that was broken off ends with the same texts as one that was not.
 """
 
 from __future__ import annotations
@@ -13,22 +11,22 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
-from rallrec_pipeline.lake.llm_cache import DESCRIPTIONS, LLMCache
-from rallrec_pipeline.lake.provenance import hash_column, now, stable_hash
-from rallrec_pipeline.language_models.chunks import calls_at_once, in_chunks
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.provenance import hash_column, stable_hash
 from rallrec_pipeline.language_models.protocols import Progress, Sampling, TextGenerator
+from rallrec_pipeline.language_models.rows import complete_rows
 from rallrec_pipeline.settings import TEMPLATE_GAP, DescriptionSettings
 from rallrec_pipeline.text import clean_text
 
 RENDERER_VERSION = "1"  # of how a template is filled in
 Status = Literal["written", "retried", "template"]
-Row = tuple[str, str, str, Status, int, str, str]
-"""A row of `DESCRIPTIONS`."""
+Item = Mapping[str, str]
+"""Fields of an item by name."""
 
 MIN_WORDS = 8
 MAX_REPEATS = 3  # of one run of four words
@@ -45,14 +43,14 @@ class DescriptionResult:
     templated: int
 
 
-def template_text(fields: Mapping[str, str], spec: DatasetSpec) -> str:
+def template_text(fields: Item, spec: DatasetSpec) -> str:
     """The plain sentence of title and basic fields; also what the title embedding encodes."""
     title = clean_text(fields.get("title", "")) or "untitled"
     rest = "; ".join(f"{name}: {clean_text(v, 120)}" for name in spec.item_fields if (v := fields.get(name, "")))
     return f"{title}, a {spec.words.item}" + (f" ({rest})." if rest else ".")
 
 
-def description_prompt(fields: Mapping[str, str], spec: DatasetSpec, settings: DescriptionSettings) -> str:
+def description_prompt(fields: Item, spec: DatasetSpec, settings: DescriptionSettings) -> str:
     """What the LLM is asked: the template of the settings, filled in at one go, so that data cannot name a gap."""
     gaps = {
         "item": spec.words.item,
@@ -90,31 +88,47 @@ def describe_items(
     items: pl.DataFrame,
     spec: DatasetSpec,
     load_generator: Callable[[], TextGenerator],
-    cache: LLMCache,
+    memo: Memo,
     settings: DescriptionSettings,
     model_fingerprint: str,
     seed: int,
     run_id: str,
     progress: Progress | None = None,
 ) -> DescriptionResult:
-    """Descriptions of all `items`; only those that the cache lacks are generated, each distinct prompt once.
+    """Descriptions of all `items`; only those that `memo` lacks are generated, each distinct prompt once.
 
     The generator is loaded only when there is something to write.
     """
-    keys = description_keys(items, spec, settings, model_fingerprint, seed)
-    known = set(cache.find(keys)["key"])
-    missing = {key: row for key, row in zip(keys, items.iter_rows(named=True), strict=True) if key not in known}
-    if missing:
-        _generate_all(missing, spec, load_generator(), cache, settings, seed, run_id, progress)
-    table = pl.DataFrame({"item_id": items["item_id"], "key": keys}).join(
-        cache.find(keys), on="key", how="left", maintain_order="left"
+
+    def write(generator: TextGenerator, batch: Mapping[str, Item], _: Progress | None) -> dict[str, list[Any]]:
+        prompts = [description_prompt(item, spec, settings) for item in batch.values()]
+        written = _generate_checked(prompts, generator, settings, _batch_seed(list(batch), seed))
+        return {
+            "prompt": prompts,
+            "text": [
+                text or template_text(item, spec) for (text, *_), item in zip(written, batch.values(), strict=True)
+            ],
+            "status": [status for _, status, _ in written],
+            "attempts": [attempts for *_, attempts in written],
+        }
+
+    done = complete_rows(
+        description_keys(items, spec, settings, model_fingerprint, seed),
+        items.rows(named=True),
+        memo,
+        load_generator,
+        write,
+        lambda item: len(description_prompt(item, spec, settings)),
+        settings.batch_size,
+        run_id,
+        progress,
     )
-    counts = Counter(table.filter(pl.col("key").is_in(list(missing))).unique("key")["status"])
+    table = done.rows.with_columns(items["item_id"])
     return DescriptionResult(
         _with_provenance(table, template_version(settings), model_fingerprint),
-        computed=len(missing),
-        retried=counts["retried"] + counts["template"],
-        templated=Counter(table["status"])["template"],
+        computed=done.made.height,
+        retried=done.made.filter(pl.col("status") != "written").height,
+        templated=table.filter(pl.col("status") == "template").height,
     )
 
 
@@ -127,38 +141,6 @@ def description_keys(
         stable_hash(description_prompt(row, spec, settings), RENDERER_VERSION, model_fingerprint, sampling)
         for row in items.iter_rows(named=True)
     ]
-
-
-def _generate_all(
-    missing: Mapping[str, Mapping[str, str]],
-    spec: DatasetSpec,
-    generator: TextGenerator,
-    cache: LLMCache,
-    settings: DescriptionSettings,
-    seed: int,
-    run_id: str,
-    progress: Progress | None,
-) -> None:
-    """Write the descriptions of `missing` rows, by key."""
-    prompts = {key: description_prompt(row, spec, settings) for key, row in missing.items()}
-    order = sorted(prompts, key=lambda key: (len(prompts[key]), key))
-    pending: list[Row] = []
-
-    def write(batch: Sequence[str], _: Progress | None) -> list[Row]:
-        texts = _generate_checked([prompts[key] for key in batch], generator, settings, _batch_seed(batch, seed))
-        return [
-            (key, prompts[key], text or template_text(missing[key], spec), status, attempts, run_id, now())
-            for key, (text, status, attempts) in zip(batch, texts, strict=True)
-        ]
-
-    try:
-        for rows in in_chunks(write, order, settings.batch_size, calls_at_once(generator), progress):
-            pending += rows
-            if len(pending) >= settings.flush_every:
-                cache.add(pl.DataFrame(pending, schema=list(DESCRIPTIONS), orient="row"))
-                pending = []
-    finally:  # after an error too: what is finished is never lost
-        cache.add(pl.DataFrame(pending, schema=list(DESCRIPTIONS), orient="row"))
 
 
 def _batch_seed(keys: Sequence[str], seed: int) -> int:

@@ -89,7 +89,6 @@ class DescriptionSettings(Section):
     temperature: float = Field(0.8, gt=0, description="Divides the logits: below 1 likely words get likelier.")
     top_p: float = Field(0.9, gt=0, le=1, description="Words are drawn from the likeliest that have this share.")
     batch_size: int = Field(128, gt=0, description="Sequences that decode together.")
-    flush_every: int = Field(256, gt=0, description="Finished rows are stored this often.")
 
     @field_validator("template")
     @classmethod

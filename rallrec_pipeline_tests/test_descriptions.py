@@ -17,7 +17,7 @@ from rallrec_pipeline.descriptions import (
     template_text,
     tidy,
 )
-from rallrec_pipeline.lake.llm_cache import LLMCache
+from rallrec_pipeline.lake.memo import DESCRIPTIONS, Memo
 from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 from rallrec_pipeline.language_models.protocols import Sampling
 from rallrec_pipeline.settings import DescriptionSettings
@@ -31,7 +31,7 @@ ITEMS = pl.DataFrame(
     }
 )
 GOOD = "A patient detective follows a master thief through a city that never rests, and both lose what they love."
-SETTINGS = DescriptionSettings(batch_size=2, flush_every=2, max_new_tokens=24)
+SETTINGS = DescriptionSettings(batch_size=2, max_new_tokens=24)
 
 
 class Scripted:
@@ -56,8 +56,8 @@ def describe(
     run: str = "run",
     settings: DescriptionSettings = SETTINGS,
 ) -> DescriptionResult:
-    cache = LLMCache(lake, "descriptions")
-    return describe_items(items, spec, lambda: generator, cache, settings, "model", 7, run)  # type: ignore[arg-type,return-value]
+    memo = Memo(lake, DESCRIPTIONS)
+    return describe_items(items, spec, lambda: generator, memo, settings, "model", 7, run)  # type: ignore[arg-type,return-value]
 
 
 @pytest.mark.parametrize("text", ["", "   ", "Too short.", "no no no no no no no no no no no no", "it is a film " * 8])

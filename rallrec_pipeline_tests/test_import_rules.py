@@ -22,6 +22,7 @@ RANK = {
     "text": 1,
     "settings": 1,
     "lake": 2,
+    "sources": 2.5,
     "language_models": 3,
     "datasets": 4,
     "descriptions": 5,

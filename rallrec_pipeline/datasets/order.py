@@ -12,12 +12,6 @@ def id_order(column: str) -> list[pl.Expr]:
     return [pl.col(column).str.len_bytes(), pl.col(column)]
 
 
-def in_global_order(interactions: pl.DataFrame) -> pl.DataFrame:
-    """Sorted by (time, user, item); rows without a time come first."""
-    users, items = id_codes(interactions["user_id"]), id_codes(interactions["item_id"])
-    return take(interactions, global_order(exact_times(interactions), users, items))
-
-
 def exact_times(interactions: pl.DataFrame) -> pl.Series:
     """UTC microseconds where `interactions` has them, as the raw table has, else seconds; null without a time: (n,)."""
     if "microsecond" not in interactions.columns:

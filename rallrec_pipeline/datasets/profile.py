@@ -56,7 +56,7 @@ def profile_dataset(
     refused = refused_ratings(rejected)
     raw_popularity, core_popularity = _item_counts(interactions), _item_counts(core)
     steps = [
-        *_refused_steps(refused, interactions.height),
+        *_refused_steps(refused),
         *_protocol_steps(interactions, items, core.height, spec.protocol),
         *_sample_steps(core.height, samples, spec.protocol, spec.label),
     ]
@@ -113,7 +113,7 @@ def _chained(rows: int, steps: Iterable[_Step]) -> list[dict[str, Any]]:
     return funnel
 
 
-def _refused_steps(reasons: pl.Series, kept: int) -> list[_Step]:
+def _refused_steps(reasons: pl.Series) -> list[_Step]:
     """A step for each reason (n,), the most frequent first; rare ones beyond MAX_REASONS share a step."""
     counts = reasons.alias("reason").value_counts().sort("count", "reason", descending=[True, False])
     named, others = counts.head(MAX_REASONS), counts.slice(MAX_REASONS)

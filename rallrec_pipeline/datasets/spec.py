@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from rallrec_pipeline.sources.source import Kind, Source, SourceFile
+
 Format = Literal["csv", "atomic", "json_lines", "parquet"]
 Statistic = Literal[
     "raw_interactions", "interactions", "users", "items",
@@ -37,18 +39,13 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class SourceFile(Part):
+class FileSpec(Part):
     """One raw file: its name under `raw/<dataset>/`, its place in the source, its pinned checksum."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     member: str = Field("", description="Path within the archive or folder; empty is `name`.")
     url: str | None = Field(None, description="Own address of this file; `.gz` is unpacked.")
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="Of the file as it lies under `raw/`.")
-
-    @property
-    def path(self) -> str:
-        """Where the file lies in the source."""
-        return self.member or self.name
 
 
 class SourceSpec(Part):
@@ -58,10 +55,10 @@ class SourceSpec(Part):
     A relative path starts at the folder of the TOML file.
     """
 
-    kind: Literal["wheel", "url", "folder", "zip"]
+    kind: Kind
     location: str = Field("", description="Requirement of the wheel, address, or path of the folder or zip.")
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="Of the downloaded or local archive.")
-    files: tuple[SourceFile, ...] = Field((), description="Empty: the files that the tables name.")
+    files: tuple[FileSpec, ...] = Field((), description="Empty: the files that the tables name.")
 
 
 class ColumnSpec(Part):
@@ -281,7 +278,13 @@ class DatasetSpec(Part):
     def files(self) -> tuple[SourceFile, ...]:
         """The raw files, each once."""
         tables = [table.file for table in (self.interactions, self.items, self.users) if table is not None]
-        return self.source.files or tuple(SourceFile(name=name) for name in dict.fromkeys(tables))
+        written = tuple(SourceFile(**file.model_dump()) for file in self.source.files)
+        return written or tuple(SourceFile(name) for name in dict.fromkeys(tables))
+
+    @property
+    def origin(self) -> Source:
+        """Where the raw files come from, as `sources/` fetches them."""
+        return Source(self.source.kind, self.source.location, self.files, self.source.sha256)
 
     @property
     def item_fields(self) -> tuple[str, ...]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,14 +12,15 @@ from numpy.typing import NDArray
 
 from rallrec_pipeline.embeddings.reduction import reduce_dimensions
 from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.lake.memo import Memo
 from rallrec_pipeline.lake.provenance import now, stable_hash
-from rallrec_pipeline.lake.vectors import VectorStore, vector_version, vectors_from_bytes
-from rallrec_pipeline.language_models.chunks import calls_at_once, in_chunks
+from rallrec_pipeline.lake.vectors import vector_version, vectors_from_bytes, vectors_to_bytes
 from rallrec_pipeline.language_models.protocols import Progress, TextEncoder
+from rallrec_pipeline.language_models.rows import complete_rows
 from rallrec_pipeline.settings import TextEmbeddingSettings
 
 ENCODER_VERSION = "1"  # raise it when the computing changes its output by more than rounding
-FLUSH_EVERY = 512  # texts: what a killed run loses at most
+CHUNK = 512  # texts: what a killed run loses at most
 
 
 @dataclass(frozen=True)
@@ -33,27 +35,21 @@ def embed_texts(
     item_ids: Sequence[str],
     texts: Sequence[str],
     load_encoder: Callable[[], TextEncoder],
-    store: VectorStore,
+    memo: Memo,
     model_fingerprint: str,
     run_id: str,
     progress: Progress | None = None,
 ) -> EncodedTexts:
-    """Vectors of `texts`; only those that `store` lacks are encoded, each text once, and stored every few hundred.
+    """Vectors of `texts`; only those that `memo` lacks are encoded, each text once.
 
     The encoder is loaded only when there is something to encode.
     """
     keys = text_keys(texts, model_fingerprint)
-    missing = _missing(keys, texts, store)
-    if missing:
-        _encode_all(missing, load_encoder(), store, run_id, progress)
-    found = store.find(keys)
-    row_of = {key: row for row, key in enumerate(found["key"])}
-    rows = found[[row_of[key] for key in keys]]
-    frame = embeddings_frame(
-        item_ids, vectors_from_bytes(rows["vector"]), keys, ENCODER_VERSION, model_fingerprint, run_id
-    )
+    done = complete_rows(keys, texts, memo, load_encoder, _encode, len, CHUNK, run_id, progress)
+    vectors = vectors_from_bytes(done.rows["vector"])
+    frame = embeddings_frame(item_ids, vectors, keys, ENCODER_VERSION, model_fingerprint, run_id)
     # A reused vector keeps the run and time that made it.
-    return EncodedTexts(frame.with_columns(rows["run_id"], rows["created_at"]), len(missing))
+    return EncodedTexts(frame.with_columns(done.rows["run_id"], done.rows["created_at"]), done.made.height)
 
 
 def text_keys(texts: Sequence[str], model_fingerprint: str) -> list[str]:
@@ -61,27 +57,9 @@ def text_keys(texts: Sequence[str], model_fingerprint: str) -> list[str]:
     return [stable_hash(text, ENCODER_VERSION, model_fingerprint) for text in texts]
 
 
-def _missing(keys: Sequence[str], texts: Sequence[str], store: VectorStore) -> list[tuple[str, str]]:
-    """(key, text) of what was never encoded, shortest first: a resumed run sees the end of the same list."""
-    known = store.known(keys)
-    distinct = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
-    return sorted(distinct.items(), key=lambda pair: (len(pair[1]), pair[0]))
-
-
-def _encode_all(
-    missing: Sequence[tuple[str, str]],
-    encoder: TextEncoder,
-    store: VectorStore,
-    run_id: str,
-    progress: Progress | None,
-) -> None:
-    def encode(
-        chunk: Sequence[tuple[str, str]], part: Progress | None
-    ) -> tuple[Sequence[tuple[str, str]], NDArray[np.float32]]:
-        return chunk, encoder.encode([text for _, text in chunk], part)
-
-    for chunk, vectors in in_chunks(encode, missing, FLUSH_EVERY, calls_at_once(encoder), progress):
-        store.add([key for key, _ in chunk], vectors, run_id)
+def _encode(encoder: TextEncoder, batch: Mapping[str, str], progress: Progress | None) -> dict[str, list[Any]]:
+    vectors = vectors_to_bytes(encoder.encode(list(batch.values()), progress))
+    return {"vector": vectors, "data_version": [vector_version(vector) for vector in vectors]}
 
 
 def text_vectors(

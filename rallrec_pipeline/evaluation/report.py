@@ -80,7 +80,7 @@ def build_report(
     best_first = sorted(scores, key=lambda m: (m != REFERENCE, -points[m][0]))
     others = [m for m in best_first if m != MAIN] if MAIN in scores else []
     paired = {
-        f"{MAIN} - {other}": paired(differences(samples[MAIN], samples[other], points[MAIN] - points[other]))
+        f"{MAIN} - {other}": told_differences(differences(samples[MAIN], samples[other], points[MAIN] - points[other]))
         for other in others
     }
     report = {
@@ -168,7 +168,7 @@ def _method(
     return entry | {"kind": kind, "title": titles.get(method) or COMMON_SENSE.get(method, method)}
 
 
-def paired(found: Mapping[str, Difference]) -> dict[str, Any]:
+def told_differences(found: Mapping[str, Difference]) -> dict[str, Any]:
     """Differences by metric, as plain values."""
     return {
         name: {"difference": d.difference, "se": d.se, "ci": [d.low, d.high], "p_value": d.p_value}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rallrec_pipeline.evaluation.metrics import CLIP, METRICS, check_predictions, evaluate
+from rallrec_pipeline.evaluation.metrics import CLIP, METRICS, check_predictions
 
 Floats = NDArray[np.float64]
 _CELLS = 1 << 20  # counts held at a time: 8 MB
@@ -62,25 +62,9 @@ def intervals(samples: Floats) -> dict[str, Interval]:
     return {name: _interval(samples[:, i]) for i, name in enumerate(METRICS)}
 
 
-def bootstrap_intervals(
-    labels: ArrayLike, p_yes: ArrayLike, resamples: int = 1000, seed: int = 0
-) -> dict[str, Interval]:
-    """Errors by metric of one method: `p_yes` (n,) against `labels` (n,)."""
-    return intervals(bootstrap_metrics(labels, {"method": p_yes}, resamples, seed)["method"])
-
-
 def differences(first: Floats, second: Floats, point: Floats) -> dict[str, Difference]:
     """Differences by metric from two (resamples, 3) of the same call, around the observed `point` (3,)."""
     return {name: _difference(first[:, i] - second[:, i], float(point[i])) for i, name in enumerate(METRICS)}
-
-
-def paired_bootstrap(
-    labels: ArrayLike, p_first: ArrayLike, p_second: ArrayLike, resamples: int = 1000, seed: int = 0
-) -> dict[str, Difference]:
-    """First method minus second on the same rows, by metric."""
-    samples = bootstrap_metrics(labels, {"first": p_first, "second": p_second}, resamples, seed)
-    point = evaluate(labels, p_first).as_array() - evaluate(labels, p_second).as_array()
-    return differences(samples["first"], samples["second"], point)
 
 
 class _Scorer:

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from rallrec_pipeline.evaluation.metrics import METRICS, evaluate
-from rallrec_pipeline.evaluation.report import align_predictions, finite, paired
+from rallrec_pipeline.evaluation.report import align_predictions, finite, told_differences
 from rallrec_pipeline.evaluation.significance import bootstrap_metrics, differences, intervals
 
 
@@ -51,7 +51,7 @@ def build_study(
         methods[method] = {"title": titles[method], "n": int(sample_ids.size)} | figures | spread
     reference = context.reference
     compared = {
-        method: paired(differences(samples[method], samples[reference], points[method] - points[reference]))
+        method: told_differences(differences(samples[method], samples[reference], points[method] - points[reference]))
         for method in scores
         if method != reference
     }

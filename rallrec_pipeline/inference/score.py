@@ -1,24 +1,25 @@
 """P(yes) of prompts: one prefill per prompt, batched by the engine.
 
-With a store, finished rows are kept by what they depend on. What is missing is cut into chunks of one sorted list, each
-scored on its own, so that a run that was broken off ends with the same numbers as one that was not.
+With a store, finished rows are kept by what they depend on. Prompts are scored in their order as texts: what begins
+alike comes into one chunk.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
-from rallrec_pipeline.lake.llm_cache import SCORES, LLMCache
-from rallrec_pipeline.lake.provenance import now, stable_hash
-from rallrec_pipeline.language_models.chunks import calls_at_once, in_chunks
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.language_models.protocols import AnswerScorer, Progress
+from rallrec_pipeline.language_models.rows import complete_rows
 from rallrec_pipeline.prompts.render import answer_texts, is_liked
 from rallrec_pipeline.settings import AnswerForm
 
@@ -27,9 +28,9 @@ SCORING_VERSION = "1"  # raise it when the computing changes its output by more 
 
 @dataclass(frozen=True)
 class ScoreStore:
-    """Where finished rows are kept (of the kind `SCORES`), and what they depend on besides the prompt."""
+    """Where finished rows are kept (a memo of `SCORES`), and what they depend on besides the prompt."""
 
-    cache: LLMCache
+    memo: Memo
     model_fingerprint: str
     """Of the weights, the tokenizer and the numbers that they compute with."""
     adapter_version: str
@@ -78,19 +79,23 @@ def score_missing_prompts(
     The scorer is loaded only when there is something to score.
     """
     texts, answers = prompts["prompt"].to_list(), answer_texts(form, spec)
+
+    def score(scorer: AnswerScorer, batch: Mapping[str, str], part: Progress | None) -> dict[str, list[Any]]:
+        begun = time.perf_counter()
+        probabilities = scorer.score(list(batch.values()), answers, _in_chat(form), part)
+        seconds = (time.perf_counter() - begun) / len(batch)
+        return {"probabilities": probabilities.tolist(), "seconds": [seconds] * len(batch)}
+
     keys = score_keys(texts, form, answers, store)
-    found = store.cache.find(keys)
-    missing = _missing(keys, texts, found)
-    made = list(_score_chunks(missing, load_scorer(), form, answers, store, progress)) if missing else []
-    asked = pl.DataFrame({"key": keys}, schema={"key": pl.String})
-    rows = asked.join(pl.concat([found, *made]), on="key", how="left", maintain_order="left")
+    done = complete_rows(keys, texts, store.memo, load_scorer, score, str, store.flush_every, store.run_id, progress)
+    rows = done.rows
     probabilities = rows["probabilities"].list.to_array(len(answers)).to_numpy().reshape(-1, len(answers))
     return ScoredPrompts(
         _predictions(prompts, probabilities, form, spec),
         prompts.select("sample_id").with_columns(rows["key"].alias("input_hash"), rows["run_id"], rows["created_at"]),
-        scored=len(missing),
+        scored=done.made.height,
         seconds=float(rows["seconds"].sum()),
-        seconds_now=sum(float(chunk["seconds"].sum()) for chunk in made),
+        seconds_now=float(done.made["seconds"].sum()),
     )
 
 
@@ -103,43 +108,6 @@ def score_keys(prompts: Sequence[str], form: AnswerForm, answers: Sequence[str],
 def liking_probability(probabilities: NDArray[np.float64], form: AnswerForm, spec: DatasetSpec) -> NDArray[np.float64]:
     """Sum over the answers that mean liking; (n, answers) -> (n,)."""
     return np.asarray(probabilities[:, np.array(is_liked(form, spec))].sum(axis=1))
-
-
-def _missing(keys: Sequence[str], prompts: Sequence[str], found: pl.DataFrame) -> list[tuple[str, str]]:
-    """(key, prompt) of what was never scored, ordered by prompt: what begins alike comes into one chunk."""
-    known = set(found["key"])
-    distinct = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
-    return sorted(distinct.items(), key=lambda pair: pair[1])
-
-
-def _score_chunks(
-    missing: Sequence[tuple[str, str]],
-    scorer: AnswerScorer,
-    form: AnswerForm,
-    answers: Sequence[str],
-    store: ScoreStore,
-    progress: Progress | None,
-) -> Iterator[pl.DataFrame]:
-    """Rows of `SCORES`, stored chunk by chunk."""
-
-    def score(chunk: Sequence[tuple[str, str]], part: Progress | None) -> pl.DataFrame:
-        keys, prompts = zip(*chunk, strict=True)
-        begun = time.perf_counter()
-        probabilities = scorer.score(prompts, answers, _in_chat(form), part)
-        return pl.DataFrame(
-            {
-                "key": keys,
-                "probabilities": probabilities.tolist(),
-                "seconds": (time.perf_counter() - begun) / len(keys),
-                "run_id": store.run_id,
-                "created_at": now(),
-            },
-            schema=SCORES,
-        )
-
-    for rows in in_chunks(score, missing, store.flush_every, calls_at_once(scorer), progress):
-        store.cache.add(rows)
-        yield rows
 
 
 def _predictions(

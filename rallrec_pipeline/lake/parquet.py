@@ -21,7 +21,7 @@ def write_table(frame: pl.DataFrame, table: Table, root: Path, dataset: str, pre
     checked = check_schema(frame, table, dataset)
     path = table.file(root, dataset)
     if table.wide:
-        write_shards(checked, path, table.key[0], table.wide)
+        write_shards(checked, path, table.key[0], table.wide, previous and table.file(previous, dataset))
         return path
     with atomic_path(path) as temporary:
         checked.write_parquet(temporary, compression="zstd")

@@ -15,16 +15,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import polars as pl
-
 from rallrec_pipeline.errors import ConfigError, DataError
-from rallrec_pipeline.lake.compaction import compact_cache
 from rallrec_pipeline.lake.leftovers import changed, is_temporary, size_of, temporary_files
-from rallrec_pipeline.lake.llm_cache import DESCRIPTIONS, SCORES, LLMCache
 from rallrec_pipeline.lake.locks import LLM, lake_lock
 from rallrec_pipeline.lake.marks import mark, row_keys
+from rallrec_pipeline.lake.memo import KINDS, Memo
 from rallrec_pipeline.lake.store import Record, Ref, recorded_datasets
-from rallrec_pipeline.lake.vectors import CACHED
 
 KEEP = 5  # entries of a dataset's history that stay when nothing else is asked for
 UNCLAIMED_DAYS = 30  # how long stays what no finished run has used: one that was broken off may come back
@@ -148,32 +144,17 @@ class _Pruning:
                     yield path
 
     def _caches(self) -> None:
-        used, superseded = row_keys(self.lake, self.marks.kept), row_keys(self.lake, self.marks.gone)
-        young = self.options.older_than is not None
-
-        def keep(rows: pl.DataFrame) -> pl.Series:
-            """In use, or too young; without a limit in days, what is superseded now is never too young."""
-            recent = pl.col("created_at") >= self.oldest
-            if not young:
-                recent &= ~pl.col("key").is_in(superseded.implode())
-            return rows.select(pl.col("key").is_in(used.implode()) | recent.fill_null(True)).to_series()
-
-        for cache in self._all_caches():
+        used = row_keys(self.lake, self.marks.kept).to_list()
+        # Without a limit in days, what is superseded now is never too young.
+        superseded = row_keys(self.lake, self.marks.gone).to_list() if self.options.older_than is None else ()
+        for kind in KINDS:
             try:
-                done = compact_cache(cache, keep, self.options.dry_run)
+                rows, size = Memo(self.lake, kind).prune(used, self.oldest, superseded, self.options.dry_run)
             except DataError as error:
                 self.pruned.notes.append(f"a cache was left alone: {error}")
                 continue
-            if done.files or done.rows:
-                kind = cache.folder.relative_to(self.lake).as_posix()
-                self.pruned.add(kind, done.files, done.rows, done.bytes)
-
-    def _all_caches(self) -> Iterator[LLMCache]:
-        yield LLMCache(self.lake, "descriptions", DESCRIPTIONS)
-        yield LLMCache(self.lake, "scores", SCORES)
-        for dataset in self.datasets:
-            for folder in sorted((self.lake / "cache" / "vectors" / dataset).glob("*")):
-                yield LLMCache(self.lake, f"vectors/{dataset}/{folder.name}", CACHED)
+            if rows:
+                self.pruned.add(f"cache/{kind.name}", rows=rows, size=size)
 
 
 def _adapter_keys(record: Record) -> list[str]:

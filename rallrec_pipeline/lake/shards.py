@@ -7,6 +7,8 @@ a shard whose rows have not changed is left alone.
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +30,11 @@ class ShardsWritten:
     bytes: int
 
 
-def write_shards(frame: pl.DataFrame, folder: Path, key: str, wide: str) -> ShardsWritten:
+def write_shards(frame: pl.DataFrame, folder: Path, key: str, wide: str, previous: Path | None = None) -> ShardsWritten:
     """Make `folder` hold exactly the rows of `frame`, spread by `key` (text); each shard is replaced atomically.
 
-    The column `wide` is not compared: another column must tell its versions apart.
+    A shard that the folder `previous` of an earlier result has alike is shared with it, not written. The column `wide`
+    is only read where all others are equal.
     """
     count = _shard_count(frame.height)
     split = frame.with_columns(pl.Series("_shard", [shard_of(k, count) for k in frame[key]], dtype=pl.Int32))
@@ -42,10 +45,15 @@ def write_shards(frame: pl.DataFrame, folder: Path, key: str, wide: str) -> Shar
     rewritten = size = 0
     for number in range(count):
         path, rows = folder / _name(number, count), parts.get(number, empty)
-        if not _holds(path, rows, wide):
-            with atomic_path(path) as temporary:
-                rows.write_parquet(temporary, compression="zstd")
-            rewritten, size = rewritten + 1, size + path.stat().st_size
+        earlier = previous / path.name if previous else path
+        if _holds(path, rows, wide):
+            continue
+        with atomic_path(path) as temporary:
+            if earlier != path and _holds(earlier, rows, wide):
+                _share(earlier, temporary)
+                continue
+            rows.write_parquet(temporary, compression="zstd")
+        rewritten, size = rewritten + 1, size + path.stat().st_size
     kept = {_name(number, count) for number in range(count)}
     for path in [*folder.glob(SHARD), *folder.glob(LEFTOVER)]:
         if path.name not in kept:
@@ -72,14 +80,23 @@ def _name(number: int, count: int) -> str:
     return f"shard-{number:05d}-of-{count:05d}.parquet"
 
 
+def _share(source: Path, target: Path) -> None:
+    """One file under two names; a copy where the file system cannot do that. Shards are replaced, never changed."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def _holds(path: Path, rows: pl.DataFrame, wide: str) -> bool:
-    """Whether the shard is there and holds these rows, by all columns but the wide one."""
+    """Whether the shard is there and holds exactly these rows."""
     if not path.exists():
         return False
     try:
         if dict(pl.read_parquet_schema(path)) != dict(rows.schema):
             return False
         narrow = [name for name in rows.columns if name != wide]
-        return pl.read_parquet(path, columns=narrow).equals(rows.select(narrow))
+        parts = (narrow, [wide])
+        return all(pl.read_parquet(path, columns=part).equals(rows.select(part)) for part in parts)
     except (pl.exceptions.PolarsError, OSError):
         return False  # a damaged shard is written again

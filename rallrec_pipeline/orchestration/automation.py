@@ -11,10 +11,11 @@ from collections.abc import Mapping
 import dagster as dg
 
 from rallrec_pipeline.datasets.catalog import get_dataset
-from rallrec_pipeline.datasets.watch import State, contents, file_state, watched_files
+from rallrec_pipeline.datasets.raw_files import watched_files
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.lake.store import recorded_datasets
 from rallrec_pipeline.orchestration.resources import Project
+from rallrec_pipeline.sources.state import State, contents, file_state
 
 SCHEDULE = "refresh_all"
 

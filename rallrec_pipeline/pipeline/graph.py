@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from rallrec_pipeline.datasets.sources import source_state
+from rallrec_pipeline.datasets.raw_files import source_state
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.descriptions import RENDERER_VERSION
 from rallrec_pipeline.embeddings.text import ENCODER_VERSION

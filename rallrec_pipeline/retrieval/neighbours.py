@@ -53,45 +53,30 @@ class MixtureChoice:
 
 
 def neighbour_score(
-    sequences: UserSequences,
-    user_codes: NDArray[np.int32],
-    positions: NDArray[np.int32],
-    scores: NDArray[np.float32] | None = None,
-    history_lengths: NDArray[np.int32] | None = None,
+    sequences: UserSequences, user_codes: NDArray[np.int32], positions: NDArray[np.int32]
 ) -> NDArray[np.float64]:
-    """Weighted mean rating (n,) of the chosen history items `positions` (n, k; -1 padded).
+    """Mean rating (n,), weighted by 1/rank, of the chosen history items `positions` (n, k; -1 padded).
 
-    Weights are 1/rank, or `scores` (n, k) where given, negative ones counting as 0; a row without positive weight
-    gets the plain mean. Where `history_lengths` (n,) is given the mean rating of the whole history is taken away.
     A row without items gets 0.
     """
     known = positions >= 0
     where = sequences.offsets[user_codes][:, None] + np.maximum(positions, 0)
     ratings = np.where(known, sequences.ratings[np.minimum(where, len(sequences.ratings) - 1)], 0.0)
-    ranks = 1 / np.arange(1, positions.shape[1] + 1)
-    weights = np.where(known, ranks if scores is None else np.maximum(scores, 0), 0.0)
-    weights = np.where(weights.sum(axis=1, keepdims=True) > 0, weights, known)
+    weights = np.where(known, 1 / np.arange(1, positions.shape[1] + 1), 0.0)
     total = weights.sum(axis=1)
     mean: NDArray[np.float64] = np.divide(
         (weights * ratings).sum(axis=1), total, out=np.zeros(len(total)), where=total > 0
     )
-    if history_lengths is None:
-        return mean
-    return np.where(total > 0, mean - _history_mean(sequences, user_codes, history_lengths), 0.0)
+    return mean
 
 
-def neighbour_auc(
-    sequences: UserSequences,
-    rows: Rows,
-    positions: NDArray[np.int32],
-    scores: NDArray[np.float32] | None = None,
-) -> float:
+def neighbour_auc(sequences: UserSequences, rows: Rows, positions: NDArray[np.int32]) -> float:
     """AUC of `neighbour_score` against the labels of `rows`; 0.5 where only one label occurs."""
     from sklearn.metrics import roc_auc_score
 
     if len(np.unique(rows.labels)) < 2:
         return 0.5
-    return float(roc_auc_score(rows.labels, neighbour_score(sequences, rows.user_codes, positions, scores)))
+    return float(roc_auc_score(rows.labels, neighbour_score(sequences, rows.user_codes, positions)))
 
 
 def search_mixture(
@@ -145,13 +130,3 @@ def _relevance_auc(sequences: UserSequences, rows: Rows, found: Retrieved) -> fl
     known = found.positions >= 0
     mean = np.where(known, found.scores, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
     return float(roc_auc_score(rows.labels, mean))
-
-
-def _history_mean(
-    sequences: UserSequences, user_codes: NDArray[np.int32], history_lengths: NDArray[np.int32]
-) -> NDArray[np.float64]:
-    """Mean rating (n,) of each history, 0 for an empty one."""
-    running = np.concatenate([[0.0], np.cumsum(sequences.ratings, dtype=np.float64)])
-    starts = sequences.offsets[user_codes]
-    mean: NDArray[np.float64] = (running[starts + history_lengths] - running[starts]) / np.maximum(history_lengths, 1)
-    return mean

@@ -1,4 +1,4 @@
-"""Reranking of the relevant and the recent channel (eq. 8), and the published code's fixed quota."""
+"""Reranking of the relevant and the recent channel (eq. 8)."""
 
 from __future__ import annotations
 
@@ -20,15 +20,6 @@ def rerank(
     """
     by_relevance = np.round(alpha / np.arange(1, relevant.shape[1] + 1) ** beta, DECIMALS)
     by_time = np.round((1 - alpha) / np.arange(1, recent.shape[1] + 1) ** beta, DECIMALS)
-    return _merge(relevant, recent, by_relevance, by_time, k)
-
-
-def fixed_quota(relevant: NDArray[np.int32], recent: NDArray[np.int32], k: int) -> NDArray[np.int32]:
-    """The published code's variant: 2k/3 relevant, then recent ones up to `k`; shapes as in `rerank`."""
-    quota = 2 * k // 3
-    rank_relevant, rank_recent = np.arange(relevant.shape[1]), np.arange(recent.shape[1])
-    by_relevance = np.where(rank_relevant < quota, 3.0, 1.0) - rank_relevant / relevant.shape[1] / 2
-    by_time = 2.0 - rank_recent / recent.shape[1] / 2
     return _merge(relevant, recent, by_relevance, by_time, k)
 
 

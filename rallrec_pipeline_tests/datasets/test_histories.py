@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rallrec_pipeline.datasets.histories import _split, make_samples, training_interactions
-from rallrec_pipeline.datasets.order import in_global_order
 from rallrec_pipeline.datasets.spec import LabelSpec, ProtocolSpec
 from rallrec_pipeline.lake.parquet import check_schema
 from rallrec_pipeline.lake.tables import SAMPLES
-from rallrec_pipeline_tests.datasets.worlds import cores, frame
+from rallrec_pipeline_tests.datasets.worlds import cores, frame, in_global_order
 
 LABEL = LabelSpec(scale=(1, 2, 3, 4, 5), like_above=3)
 SPLITS = ["train", "valid", "test"]

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rallrec_pipeline.datasets.kcore import core_of, k_core, rules_before_core
-from rallrec_pipeline.datasets.order import in_global_order
 from rallrec_pipeline.datasets.spec import CoreSpec, ProtocolSpec
-from rallrec_pipeline_tests.datasets.worlds import frame, ratings
+from rallrec_pipeline_tests.datasets.worlds import frame, in_global_order, ratings
 
 CORE = st.integers(1, 4)
 CAP = st.none() | st.integers(2, 6)

@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rallrec_pipeline.datasets.histories import make_samples, training_interactions
-from rallrec_pipeline.datasets.order import in_global_order
 from rallrec_pipeline.datasets.spec import LabelSpec, ProtocolSpec
 from rallrec_pipeline.datasets.statistics import rating_statistics
-from rallrec_pipeline_tests.datasets.worlds import cores, frame
+from rallrec_pipeline_tests.datasets.worlds import cores, frame, in_global_order
 
 LABEL = LabelSpec(scale=(1, 2, 3, 4, 5), like_above=3)
 ITEM_COLUMNS = ["item_mean", "item_count", "global_mean"]

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rallrec_pipeline.datasets.histories import in_protocol_order, make_samples, training_interactions
-from rallrec_pipeline.datasets.order import in_global_order, in_user_order
+from rallrec_pipeline.datasets.order import in_user_order
 from rallrec_pipeline.datasets.spec import LabelSpec, ProtocolSpec
 from rallrec_pipeline.datasets.statistics import rating_statistics
-from rallrec_pipeline_tests.datasets.worlds import cores, frame, ratings
+from rallrec_pipeline_tests.datasets.worlds import cores, frame, in_global_order, ratings
 
 STARS = LabelSpec(scale=(1, 2, 3, 4, 5), like_above=3)
 BY_USER = ProtocolSpec(split="user", min_history=1)

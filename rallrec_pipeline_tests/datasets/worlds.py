@@ -8,13 +8,19 @@ from typing import Any
 import polars as pl
 from hypothesis import strategies as st
 
-from rallrec_pipeline.datasets.order import in_global_order
+from rallrec_pipeline.datasets.order import exact_times, global_order, id_codes, take
 from rallrec_pipeline.datasets.spec import DatasetSpec
 
 INTERACTIONS_HEADER = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
 ITEMS_HEADER = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq"
 USERS_HEADER = "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token"
 SCHEMA = {"user_id": pl.String, "item_id": pl.String, "rating": pl.Float32, "timestamp": pl.Int64}
+
+
+def in_global_order(interactions: pl.DataFrame) -> pl.DataFrame:
+    """Sorted by (time, user, item); rows without a time come first."""
+    users, items = id_codes(interactions["user_id"]), id_codes(interactions["item_id"])
+    return take(interactions, global_order(exact_times(interactions), users, items))
 
 
 def make_spec(**changes: Any) -> DatasetSpec:

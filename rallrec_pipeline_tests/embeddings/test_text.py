@@ -11,7 +11,8 @@ import pytest
 from rallrec_pipeline.embeddings import text
 from rallrec_pipeline.embeddings.text import EncodedTexts, embed_texts, embeddings_frame, text_vectors
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.lake.vectors import VectorStore, vectors_of
+from rallrec_pipeline.lake.memo import VECTORS, Memo
+from rallrec_pipeline.lake.vectors import vectors_of
 from rallrec_pipeline.language_models.protocols import Progress
 from rallrec_pipeline.settings import TextEmbeddingSettings
 
@@ -25,7 +26,7 @@ class Embedder:
     """`embed_texts` over one lake, as one stage after another would call it."""
 
     def __init__(self, lake: Path, engine: TransformersEngine) -> None:
-        self.store, self.engine, self.loaded = VectorStore(lake, "small", "title"), engine, 0
+        self.memo, self.engine, self.loaded = Memo(lake, VECTORS), engine, 0
 
     def load(self) -> TransformersEngine:
         self.loaded += 1
@@ -35,9 +36,7 @@ class Embedder:
         self, texts: list[str], run: str, model: str = "model", progress: Progress | None = None
     ) -> EncodedTexts:
         ids = [str(number) for number in range(len(texts))]
-        made = embed_texts(ids, texts, self.load, self.store, model, run, progress)
-        self.store.commit(made.table)
-        return made
+        return embed_texts(ids, texts, self.load, self.memo, model, run, progress)
 
 
 @pytest.fixture
@@ -82,7 +81,7 @@ def test_nothing_changed_encodes_nothing_and_loads_nothing(embed: Embedder) -> N
 def test_a_broken_off_run_ends_with_the_same_vectors(
     tmp_path: Path, engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(text, "FLUSH_EVERY", 4)
+    monkeypatch.setattr(text, "CHUNK", 4)
     texts = [f"{TEXTS[n % 3]} {'very ' * (n % 7)}good, part {n}" for n in range(14)]
     whole = Embedder(tmp_path / "whole", engine)(texts, "one").table
 

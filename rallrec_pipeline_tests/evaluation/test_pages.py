@@ -2,13 +2,19 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from rallrec_pipeline.evaluation.dataset_page import render_dataset_page
+from rallrec_pipeline.evaluation.dataset_plots import dataset_plots
 from rallrec_pipeline.evaluation.html import render_html
 from rallrec_pipeline.evaluation.plots import methods_plot, report_plots
+from rallrec_pipeline_tests.browser import CHROMIUM, FLAGS, needs_chromium
 from rallrec_pipeline_tests.evaluation.examples import ATTACK, PNG, Tags, predictions, report
+from rallrec_pipeline_tests.evaluation.test_dataset_page import profile_of, some_ratings
 
 
 def test_plots_are_small_pngs_and_not_blank() -> None:
@@ -53,3 +59,29 @@ def test_text_from_data_is_escaped(field: str) -> None:
     caption = ATTACK if field == "caption" else "AUC"
     page = render_html(report(**({} if field == "caption" else changes)), {caption: PNG})
     assert "<script" not in page and "&lt;script&gt;alert" in page
+
+
+@needs_chromium
+def test_both_pages_fit_a_phone_and_a_desktop_in_light_and_dark(tmp_path: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    pages = {"evaluation": render_html(report(titles={"rallrec": "W" * 80}), report_plots(report(), predictions()))}
+    profile = profile_of(some_ratings(), reasons={"x" * 80: 2}) | {"dataset": "d" * 80}
+    pages["dataset"] = render_dataset_page(profile, dataset_plots(profile), {"long": "y" * 200})
+    colours = {}
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        for (name, page), width, scheme in product(pages.items(), (390, 1280), ("light", "dark")):
+            shown = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            asked: list[str] = []
+            shown.on("request", lambda request, asked=asked: asked.append(request.url))
+            (file := tmp_path / f"{name}.html").write_text(page, encoding="utf-8")
+            shown.goto(file.as_uri())
+            shown.evaluate("document.querySelector('details').open = true")
+            assert shown.evaluate("document.documentElement.scrollWidth <= innerWidth"), (name, width)
+            assert shown.evaluate("[...document.images].every(image => image.naturalWidth > 100)")
+            assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+            colours[name, width, scheme] = shown.evaluate("getComputedStyle(document.body).backgroundColor")
+            shown.screenshot(path=tmp_path / f"{name}-{width}-{scheme}.png", full_page=True)
+        browser.close()
+    assert all(colours[n, w, "light"] != colours[n, w, "dark"] for n, w, _ in colours)

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from rallrec_pipeline.evaluation import significance
 from rallrec_pipeline.evaluation.metrics import METRICS, evaluate
-from rallrec_pipeline.evaluation.significance import bootstrap_intervals, bootstrap_metrics, paired_bootstrap
+from rallrec_pipeline.evaluation.significance import Difference, Interval, bootstrap_metrics, differences, intervals
+
+Array = NDArray[Any]
 
 
 def _rows(n: int, seed: int, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -14,6 +19,19 @@ def _rows(n: int, seed: int, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray
     logit = rng.normal(0, 1, n)
     labels = (rng.random(n) < 1 / (1 + np.exp(-logit))).astype(np.int8)
     return labels, 1 / (1 + np.exp(-(logit + rng.normal(0, noise, n))))
+
+
+def bootstrap_intervals(labels: Array, p: Array, resamples: int, seed: int = 0) -> dict[str, Interval]:
+    return intervals(bootstrap_metrics(labels, {"method": p}, resamples, seed)["method"])
+
+
+def paired_bootstrap(
+    labels: Array, p_first: Array, p_second: Array, resamples: int, seed: int = 0
+) -> dict[str, Difference]:
+    """First minus second on the same rows."""
+    samples = bootstrap_metrics(labels, {"first": p_first, "second": p_second}, resamples, seed)
+    point = evaluate(labels, p_first).as_array() - evaluate(labels, p_second).as_array()
+    return differences(samples["first"], samples["second"], point)
 
 
 @pytest.mark.parametrize("decimals", [1, 12])
@@ -82,5 +100,5 @@ def test_p_values_of_equally_good_methods_are_spread_evenly() -> None:
 
 
 def test_resamples_of_one_class_are_left_out_of_the_error() -> None:
-    found = bootstrap_intervals([0, 1, 1], [0.1, 0.9, 0.4], resamples=200)
+    found = bootstrap_intervals(np.array([0, 1, 1]), np.array([0.1, 0.9, 0.4]), resamples=200)
     assert np.isfinite([found["auc"].se, found["auc"].low, found["auc"].high]).all()

@@ -22,7 +22,7 @@ from rallrec_pipeline.inference.score import (
     score_missing_prompts,
     score_prompts,
 )
-from rallrec_pipeline.lake.llm_cache import SCORES, LLMCache
+from rallrec_pipeline.lake.memo import SCORES, Memo
 from rallrec_pipeline.language_models.protocols import Progress
 from rallrec_pipeline.settings import AnswerForm, load_settings
 
@@ -64,7 +64,7 @@ MANY = pl.DataFrame(
 
 
 def store(lake: Path, flush_every: int = 2) -> ScoreStore:
-    return ScoreStore(LLMCache(lake, "scores", SCORES), "model", "adapter", "run", flush_every)
+    return ScoreStore(Memo(lake, SCORES), "model", "adapter", "run", flush_every)
 
 
 def scored(

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import polars as pl
+from rallrec_pipeline.lake.history import past_records, read_rows, record_run, write_rows
+from rallrec_pipeline.lake.references import recorded_datasets
 
 from rallrec_pipeline.embeddings.text import embeddings_frame, text_keys
-from rallrec_pipeline.lake.history import past_records, read_rows, record_run, write_rows
-from rallrec_pipeline.lake.llm_cache import DESCRIPTIONS, SCORES, LLMCache
+from rallrec_pipeline.lake.memo import DESCRIPTIONS, KINDS, SCORES, VECTORS, Memo
+from rallrec_pipeline.lake.parquet import write_table
 from rallrec_pipeline.lake.provenance import Sidecar, artefact_states, content_version, sidecar_path, stable_hash
 from rallrec_pipeline.lake.prune import Pruned, PruneOptions, prune_lake
-from rallrec_pipeline.lake.references import recorded_datasets
-from rallrec_pipeline.lake.vectors import VectorStore, vectors_from_bytes
+from rallrec_pipeline.lake.tables import embeddings_table
+from rallrec_pipeline.lake.vectors import vector_version, vectors_from_bytes
 
 ARTEFACTS = ("core_items", "item_descriptions", "description_embeddings", "predictions")
 MODEL = "model"
+MEMOS = {f"cache/{kind.name}" for kind in KINDS}
 
 
 class World:
@@ -59,43 +61,43 @@ class World:
             assert not self.missing(dataset)
 
     def describe(self, dataset: str) -> pl.DataFrame:
-        cache, titles = LLMCache(self.lake, "descriptions", DESCRIPTIONS), self.titles[dataset]
+        memo, titles = Memo(self.lake, DESCRIPTIONS), self.titles[dataset]
         asked = {item: stable_hash(title, self.templates.get(dataset, 0)) for item, title in titles.items()}
-        lacking = {key: f"text of {key}" for key in asked.values() if key not in cache.known(list(asked.values()))}
-        self.add(cache, pl.DataFrame({"key": list(lacking), "text": list(lacking.values())}))
+        lacking = {key: f"text of {key}" for key in asked.values() if key not in memo.known(asked.values())}
+        self.add(memo, pl.DataFrame({"key": list(lacking), "text": list(lacking.values())}))
         rows = pl.DataFrame(
             {"item_id": list(asked), "key": list(asked.values())}, {"item_id": pl.String, "key": pl.String}
         )
-        return rows.join(cache.find(list(asked.values())), on="key", how="left", maintain_order="left")
+        return rows.join(memo.find(asked.values()), on="key", how="left", maintain_order="left")
 
     def encode(self, dataset: str, texts: pl.DataFrame, killed: bool) -> None:
         written = texts.select("item_id", "text", pl.col("key").alias("input_hash"))
         if not killed:
             file = self.file(f"tables/item_descriptions/{dataset}.parquet", stable_hash(texts["text"].to_list()))
             self.record(dataset, "item_descriptions", file, {"core_items": dataset, "base_model": "_shared"}, written)
-        store = VectorStore(self.lake, dataset, "description")
+        memo = Memo(self.lake, VECTORS)
         keys = text_keys(texts["text"].to_list(), MODEL)
-        lacking = sorted(set(keys) - store.known(keys))
+        lacking = sorted(set(keys) - memo.known(keys))
         for key in lacking:
             self.vectors_of[key] = np.frombuffer(bytes.fromhex(key), np.uint8).astype(np.float32).tobytes()
-        with mock.patch("rallrec_pipeline.lake.vectors.now", self.time):
-            vectors = [np.frombuffer(self.vectors_of[key], np.float32) for key in lacking]
-            store.add(lacking, np.array(vectors, np.float32).reshape(-1, 16), f"run-{self.runs}")
-        self.computed += len(lacking)
+        vectors = [self.vectors_of[key] for key in lacking]
+        versions = [vector_version(vector) for vector in vectors]
+        self.add(memo, pl.DataFrame({"key": lacking, "vector": vectors, "data_version": versions}))
         if killed:
             return
-        found = store.find(keys)
+        found = memo.find(keys)
         row_of = {key: row for row, key in enumerate(found["key"])}
         vectors_now = vectors_from_bytes(found["vector"][[row_of[key] for key in keys]])
         frame = embeddings_frame(texts["item_id"].to_list(), vectors_now, keys, "1", MODEL, f"run-{self.runs}")
-        path = store.commit(frame.with_columns(created_at=pl.lit(self.time())))
+        table = embeddings_table("description")
+        path = write_table(frame.with_columns(created_at=pl.lit(self.time())), table, self.lake, dataset)
         self.record(dataset, "description_embeddings", path, {"item_descriptions": dataset}, frame.drop("vector"))
 
     def score(self, dataset: str, texts: pl.DataFrame, killed: bool) -> None:
-        cache = LLMCache(self.lake, "scores", SCORES)
+        memo = Memo(self.lake, SCORES)
         keys = [stable_hash("score", text) for text in texts["text"]]
-        lacking = sorted(set(keys) - cache.known(keys))
-        self.add(cache, pl.DataFrame({"key": lacking, "probabilities": [[0.5, 0.5]] * len(lacking)}))
+        lacking = sorted(set(keys) - memo.known(keys))
+        self.add(memo, pl.DataFrame({"key": lacking, "probabilities": [[0.5, 0.5]] * len(lacking)}))
         if not killed:
             rows = pl.DataFrame(
                 {"sample_id": range(len(keys)), "input_hash": keys}, {"sample_id": pl.Int64, "input_hash": pl.String}
@@ -112,9 +114,9 @@ class World:
         texts = [f"text of {key}" for key in keys]
         vectors, scores = text_keys(texts, MODEL), [stable_hash("score", text) for text in texts]
         known = [
-            LLMCache(self.lake, "descriptions", DESCRIPTIONS).known(list(keys)),
-            VectorStore(self.lake, dataset, "description").known(vectors),
-            LLMCache(self.lake, "scores", SCORES).known(scores),
+            Memo(self.lake, DESCRIPTIONS).known(keys),
+            Memo(self.lake, VECTORS).known(vectors),
+            Memo(self.lake, SCORES).known(scores),
         ]
         return 3 * len(keys) - sum(map(len, known))
 
@@ -125,9 +127,14 @@ class World:
         assert content_of(self.lake) == before
         done = prune_lake(self.lake, dataset, PruneOptions(**options), print, self.now)  # type: ignore[arg-type]
         assert done == promised
-        gone = sum(map(len, before.values())) - sum(map(len, content_of(self.lake).values()))
+        after = content_of(self.lake)
+        gone = sum(len(content) for path, content in before.items() if not path.endswith(".sqlite"))
+        gone -= sum(len(content) for path, content in after.items() if not path.endswith(".sqlite"))
         moments = sum(file.stat().st_size for file in self.lake.rglob("pruned.json"))
-        assert abs(gone - sum(kind.bytes for kind in done.kinds.values())) <= moments
+        # Of a memo the bytes are those of the rows; its file gives back whole pages.
+        files = {kind: found.bytes for kind, found in done.kinds.items() if kind not in MEMOS}
+        assert abs(gone - sum(files.values())) <= moments
+        assert all((done.kinds[kind].rows > 0) == (done.kinds[kind].bytes > 0) for kind in done.kinds.keys() & MEMOS)
         return done
 
     def records(self, dataset: str, artefact: str) -> list[Sidecar]:
@@ -153,20 +160,20 @@ class World:
         assert rows is not None, record.rows_file
         keys = rows["input_hash"].to_list()
         if artefact == "item_descriptions":
-            found = dict(LLMCache(self.lake, "descriptions", DESCRIPTIONS).find(keys).select("key", "text").iter_rows())
+            found = dict(Memo(self.lake, DESCRIPTIONS).find(keys).select("key", "text").iter_rows())
             assert (
                 found == {key: f"text of {key}" for key in keys} == dict(rows.select("input_hash", "text").iter_rows())
             )
         elif artefact == "description_embeddings":
-            vectors = VectorStore(self.lake, dataset, "description").find(keys)
+            vectors = Memo(self.lake, VECTORS).find(keys)
             assert dict(vectors.select("key", "vector").iter_rows()) == {key: self.vectors_of[key] for key in keys}
         elif artefact == "predictions":
-            scores = LLMCache(self.lake, "scores", SCORES).find(keys)
+            scores = Memo(self.lake, SCORES).find(keys)
             assert set(scores["key"]) == set(keys) and scores["probabilities"].to_list() == [[0.5, 0.5]] * scores.height
 
-    def add(self, cache: LLMCache, rows: pl.DataFrame) -> None:
+    def add(self, memo: Memo, rows: pl.DataFrame) -> None:
         self.computed += rows.height
-        cache.add(rows.with_columns(run_id=pl.lit(f"run-{self.runs}"), created_at=pl.lit(self.time())))
+        memo.add(rows.with_columns(run_id=pl.lit(f"run-{self.runs}"), created_at=pl.lit(self.time())))
 
     def file(self, name: str, content: str) -> Path:
         path = self.lake / name

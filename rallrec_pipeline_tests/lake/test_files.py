@@ -75,6 +75,7 @@ for number in range(1, 100_000):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("kind", "blow", "wait"),
     [(kind, blow, wait) for kind, blow in (("file", "SIGKILL"), ("folder", "SIGINT")) for wait in (0.0, 0.003, 0.011)],

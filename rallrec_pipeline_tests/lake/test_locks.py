@@ -9,7 +9,11 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from rallrec_pipeline.lake.locks import lake_lock
+
+pytestmark = pytest.mark.process
 
 HOLD = """
 import sys, time

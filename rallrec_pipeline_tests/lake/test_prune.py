@@ -14,10 +14,10 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from rallrec_pipeline.lake.history import history_folder, record_at, record_run
 
 from rallrec_pipeline.errors import ConfigError
-from rallrec_pipeline.lake.history import history_folder, record_at, record_run
-from rallrec_pipeline.lake.llm_cache import DESCRIPTIONS, SCORES, LLMCache
+from rallrec_pipeline.lake.memo import DESCRIPTIONS, SCORES, Memo
 from rallrec_pipeline.lake.provenance import Sidecar, read_sidecar, write_sidecar
 from rallrec_pipeline.lake.prune import KEEP, Pruned, PruneOptions, prune_lake
 from rallrec_pipeline_tests.lake.pruned_world import World, content_of
@@ -111,10 +111,9 @@ def test_by_default_five_records_of_each_artefact_stay(world: World) -> None:
     assert len(world.records("a", "core_items")) == 1
     assert done.kinds["records"].files == 3 * (9 - KEEP)
     assert done.kinds["cache/descriptions"].rows == done.kinds["cache/scores"].rows == 2 * (9 - KEEP)
-    assert done.kinds["cache/vectors/a/description"].rows == 2 * (9 - KEEP)
+    assert done.kinds["cache/vectors"].rows == 2 * (9 - KEEP)
     assert done.kinds["per-row provenance"].rows == 3 * 2 * (9 - KEEP)
     assert done.summary().startswith(f"{sum(k.files for k in done.kinds.values())} files, {6 * (9 - KEEP)} rows of the")
-    assert len(LLMCache(world.lake, "descriptions", DESCRIPTIONS).parts()) == 1, "many small parts become one"
     world.assert_whole()
     computed = world.computed
     change(world, 8 - KEEP + 1)
@@ -228,14 +227,14 @@ def test_days_must_be_a_number(world: World, days: float) -> None:
         world.prune(older_than=days)
 
 
-def test_a_damaged_part_keeps_its_cache_and_no_other(world: World) -> None:
+def test_a_damaged_file_keeps_its_cache_and_no_other(world: World) -> None:
     for template in (1, 2):
         change(world, template)
-    part = LLMCache(world.lake, "descriptions", DESCRIPTIONS).parts()[0]
-    part.write_bytes(b"")
+    file = Memo(world.lake, DESCRIPTIONS).path
+    file.write_bytes(b"damaged")
     done = world.prune(keep=1)
-    assert str(part) in done.notes[0] and "cache/descriptions" not in done.kinds
-    assert done.kinds["cache/scores"].rows == 4 and part.exists()
+    assert str(file) in done.notes[0] and "cache/descriptions" not in done.kinds
+    assert done.kinds["cache/scores"].rows == 4 and file.exists()
 
 
 def test_keys_of_a_lake_without_history_are_read_from_its_tables(world: World, tmp_path: Path) -> None:
@@ -405,11 +404,11 @@ def test_an_empty_lake_has_nothing_to_remove(tmp_path: Path) -> None:
 
 
 def test_unused_scores_go_by_age_alone(world: World) -> None:
-    cache = LLMCache(world.lake, "scores", SCORES)
-    cache.add(pl.DataFrame({"key": ["k"], "created_at": [world.time()]}))
+    memo = Memo(world.lake, SCORES)
+    memo.add(pl.DataFrame({"key": ["k"], "created_at": [world.time()]}))
     world.wait(20)
     assert world.prune(older_than=30).kinds.keys() <= {"cache/scores"}
-    assert cache.known(["k"])
+    assert memo.known(["k"])
     world.prune(older_than=19)
-    assert not cache.known(["k"]) and not world.missing("a")
+    assert not memo.known(["k"]) and not world.missing("a")
     assert content_of(world.lake)

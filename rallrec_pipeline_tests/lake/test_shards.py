@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -82,3 +83,44 @@ def test_one_file_of_an_older_lake_is_replaced(tmp_path: Path) -> None:
     assert shard_files(tmp_path / "t.parquet") == [tmp_path / "t.parquet"]
     write_shards(frame, tmp_path / "t.parquet", "item_id", "vector")
     assert (tmp_path / "t.parquet").is_dir() and stored(tmp_path / "t.parquet").equals(frame)
+
+
+def test_shards_that_an_earlier_result_has_alike_are_shared_with_it(tmp_path: Path) -> None:
+    ids = [str(i) for i in range(5000)]
+    write_shards(table(ids), tmp_path / "one", "item_id", "vector")
+    changed = pl.concat([table(ids[:1], "2"), table(ids[1:])])
+    done = write_shards(changed, tmp_path / "two", "item_id", "vector", tmp_path / "one")
+    assert (done.total, done.rewritten) == (16, 1) and done.bytes > 0
+    shared = [a.samefile(b) for a, b in zip(shard_files(tmp_path / "one"), shard_files(tmp_path / "two"), strict=True)]
+    assert sum(shared) == 15
+    assert stored(tmp_path / "one").equals(table(ids).sort("item_id"))
+    assert stored(tmp_path / "two").equals(changed.sort("item_id"))
+    assert write_shards(changed, tmp_path / "two", "item_id", "vector", tmp_path / "one").rewritten == 0
+    assert write_shards(table(ids), tmp_path / "three", "item_id", "vector", tmp_path / "none").rewritten == 16
+
+
+def test_without_links_shards_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    frame = table(["1", "2"])
+    write_shards(frame, tmp_path / "one", "item_id", "vector")
+    monkeypatch.setattr(os, "link", refuse)
+    assert write_shards(frame, tmp_path / "two", "item_id", "vector", tmp_path / "one").rewritten == 0
+    (one,), (two,) = shard_files(tmp_path / "one"), shard_files(tmp_path / "two")
+    assert not one.samefile(two) and one.read_bytes() == two.read_bytes()
+
+
+@pytest.mark.parametrize("harm", ["edit", "cut"])
+def test_a_shard_whose_vectors_were_harmed_is_neither_kept_nor_shared(tmp_path: Path, harm: str) -> None:
+    frame = table(["1", "2"])
+    write_shards(frame, tmp_path / "one", "item_id", "vector")
+    (shard,) = shard_files(tmp_path / "one")
+    if harm == "edit":
+        zeros = pl.lit([0.0, 0.0], dtype=pl.Array(pl.Float32, 2)).alias("vector")
+        pl.read_parquet(shard).with_columns(zeros).write_parquet(shard)
+    else:
+        shard.write_bytes(shard.read_bytes()[:-9])
+    assert write_shards(frame, tmp_path / "two", "item_id", "vector", tmp_path / "one").rewritten == 1
+    assert write_shards(frame, tmp_path / "one", "item_id", "vector").rewritten == 1
+    assert stored(tmp_path / "one").equals(frame) and stored(tmp_path / "two").equals(frame)

@@ -1,4 +1,7 @@
-"""A random Llama with the configuration of Llama-3.1-8B-Instruct or DeepSeek-R1-Distill-Llama-8B, only narrower."""
+"""The one maker of an LLM for tests: a random Llama, configured as the papers' models are, only narrower.
+
+`write_llama` writes a model folder, `random_llama` makes the weights alone and `byte_tokenizer` the tokenizer alone.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from typing import Any
 
 from rallrec_pipeline.lake.files import read_json, write_json
 
-# As the hub has them: the rope scaling of Llama 3.1, in the form of transformers 4, and end tokens of their own.
+# Llama-3.1-8B-Instruct and DeepSeek-R1-Distill-Llama-8B as the hub has them: the rope scaling of Llama 3.1, in the form
+# of transformers 4, and end tokens of their own.
 LLAMA_3_1: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
     "attention_bias": False,
@@ -35,41 +39,83 @@ LLAMA_3_1: dict[str, Any] = {
     "use_cache": True,
 }
 DEEPSEEK_R1_DISTILL = LLAMA_3_1 | {"pretraining_tp": 1, "attention_dropout": 0.0}
+NARROW = LLAMA_3_1 | {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "max_position_embeddings": 8192,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "rope_scaling": None,
+    "torch_dtype": "float32",
+}
+"""As narrow as can be, for what runs a model over and over."""
+LIVELY = LLAMA_3_1 | {"initializer_range": 0.2}
+"""Weights large enough that what it answers depends on what it reads."""
 FOR_VLLM = {"hidden_size": 128, "num_attention_heads": 4, "num_key_value_heads": 1}  # on a CPU it wants wide heads
-TEMPLATE = "<|user|>{{ messages[0]['content'] }}<|assistant|>"
+
+BEGIN, END = "<begin>", "<end>"
+TEMPLATE = "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}[assistant]"
 
 
-def write_llama(folder: Path, config: dict[str, Any] = LLAMA_3_1, template: str | None = TEMPLATE) -> Path:
-    """Random bfloat16 weights for `config` and a tokenizer whose tokens are bytes; returns the folder."""
+def write_llama(
+    folder: Path, config: dict[str, Any] = LLAMA_3_1, template: str | None = TEMPLATE, begins: bool = True
+) -> Path:
+    """Write a tiny model folder: config.json, random weights as safetensors, a tokenizer of bytes. Returns it.
+
+    `config` holds the entries of config.json, so also the sizes and the type of the weights; the numbers of tokens are
+    added. `template` and `begins` are those of `byte_tokenizer`. Equal arguments give equal files.
+    """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
 
-    tokens = _write_tokenizer(folder, template)
-    values = config | {"vocab_size": tokens + 2, "bos_token_id": tokens, "eos_token_id": tokens + 1}
-    (folder / "config.json").write_text(json.dumps(values), encoding="utf-8")
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch.bfloat16)
-    model.save_pretrained(folder)
+    tokenizer = byte_tokenizer(template, begins)
+    tokenizer.save_pretrained(folder)
+    values = config | special_tokens(tokenizer)
+    random_llama(values).to(getattr(torch, config["torch_dtype"])).save_pretrained(folder)
     (folder / "config.json").write_text(json.dumps(values), encoding="utf-8")  # as published, not as saved again
     return folder
 
 
-def edit_config(folder: Path, **changes: Any) -> None:
-    """Change or, with None, remove entries of config.json."""
-    values = read_json(folder / "config.json") | changes
-    write_json(folder / "config.json", {name: value for name, value in values.items() if value is not None})
+def random_llama(config: dict[str, Any], seed: int = 0) -> Any:
+    """A float32 model of `config` with random weights; where it names no tokens, for `byte_tokenizer`."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(LlamaConfig(**special_tokens(byte_tokenizer()) | config))
 
 
-def _write_tokenizer(folder: Path, template: str | None) -> int:
-    """Returns the number of tokens besides the two special ones."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+def special_tokens(tokenizer: Any) -> dict[str, Any]:
+    """Entries of config.json that say which tokens there are."""
+    return {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+
+
+def byte_tokenizer(template: str | None = TEMPLATE, begins: bool = True) -> Any:
+    """Bytes as tokens, and END; as Llama's, it puts BOS before a text and its chat template writes BOS itself.
+
+    Without a `template` it has none for chats; one that does not begin (`begins`) has no BOS.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<begin>", eos_token="<end>")
+    tokens = {"bos_token": BEGIN, "eos_token": END} if begins else {"eos_token": END}
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in tokens.values()])
+    if begins:
+        begin = (BEGIN, tokenizer.token_to_id(BEGIN))
+        tokenizer.post_processor = processors.TemplateProcessing(f"{BEGIN} $A", None, [begin])
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **tokens)
     wrapped.chat_template = template
-    wrapped.save_pretrained(folder)
-    return len(letters)
+    return wrapped
+
+
+def edit_config(folder: Path, **changes: Any) -> None:
+    """Change or, with None, remove entries of config.json."""
+    values = read_json(folder / "config.json") | changes
+    write_json(folder / "config.json", {name: value for name, value in values.items() if value is not None})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,47 +14,15 @@ from rallrec_pipeline.language_models.engines.transformers_engine import Transfo
 from rallrec_pipeline.language_models.protocols import Sampling
 from rallrec_pipeline.language_models.tokens import TokenizedModel, load_tokenizer
 from rallrec_pipeline.tuning.examples import make_example
+from rallrec_pipeline_tests.language_models.small_llama import BEGIN, NARROW, TEMPLATE, byte_tokenizer, random_llama
 
-BEGIN = "<begin>"
-TEMPLATE = "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}[assistant]"
 RATINGS = "Heat: 4\nAlien: 5\nBig:"
 
 
-def llama_tokenizer(template: str | None = TEMPLATE) -> Any:
-    """Bytes as tokens; as Llama's, it puts BOS before a text and its chat template writes BOS itself."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(BEGIN, special=True)])
-    begin = (BEGIN, tokenizer.token_to_id(BEGIN))
-    tokenizer.post_processor = processors.TemplateProcessing(f"{BEGIN} $A", None, [begin])
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BEGIN, eos_token="<end>")
-    wrapped.chat_template = template
-    return wrapped
-
-
 def llama_engine(template: str | None = TEMPLATE) -> TransformersEngine:
-    """A random Llama of two narrow layers that reads BOS."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    tokenizer = llama_tokenizer(template)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=512,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    return TransformersEngine(LlamaForCausalLM(config), tokenizer, tokens_per_batch=256)
+    """A random Llama that reads BOS."""
+    model = random_llama(NARROW | {"max_position_embeddings": 512})
+    return TransformersEngine(model, byte_tokenizer(template), tokens_per_batch=256)
 
 
 def test_plain_prompts_and_encoded_texts_begin_with_bos() -> None:
@@ -118,7 +85,7 @@ def test_a_text_is_cut_at_the_context_and_a_prompt_is_refused() -> None:
 
 
 def test_several_end_tokens_are_known_once() -> None:
-    tokenizer = llama_tokenizer()
+    tokenizer = byte_tokenizer()
     end = tokenizer.eos_token_id
     assert TokenizedModel(tokenizer, 8, [7, end]).end_tokens == [7, end]
     assert TokenizedModel(tokenizer, 8, None).end_tokens == [end]
@@ -134,7 +101,7 @@ def test_a_broken_tokenizer_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("named", ["LlamaTokenizerFast", "PreTrainedTokenizerFast"])
 def test_a_tokenizer_reads_as_its_file_says_whatever_class_is_named(named: str, tmp_path: Path) -> None:
     """DeepSeek-R1-Distill-Llama names the class of Llama 2, which puts its own pre-tokenizer in the file's place."""
-    llama_tokenizer().save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
     settings = tmp_path / "tokenizer_config.json"
     settings.write_text(json.dumps(json.loads(settings.read_text()) | {"tokenizer_class": named}), encoding="utf-8")
@@ -146,7 +113,7 @@ def test_a_tokenizer_reads_as_its_file_says_whatever_class_is_named(named: str, 
 
 
 def test_a_model_that_thinks_first_gets_an_empty_thought() -> None:
-    model = TokenizedModel(llama_tokenizer(TEMPLATE + "<think>\n"), 512, None)
+    model = TokenizedModel(byte_tokenizer(TEMPLATE + "<think>\n"), 512, None)
     assert model.chat_text("Heat?").endswith("[assistant]<think>\n\n</think>\n\n")
 
 

@@ -21,6 +21,8 @@ from rallrec_pipeline.orchestration.build import LLM_POOL
 from rallrec_pipeline.pipeline.graph import GRAPH
 from rallrec_pipeline_tests.pipeline.tiny import make_world, rallrec, ratings_file, read_until
 
+pytestmark = pytest.mark.process
+
 MODULE = ("-m", "rallrec_pipeline.definitions")
 START_S, RUN_S, POLL_S = 180, 600, 0.5  # limits for a machine that has much else to do
 GOOD, TORN = "shop", "torn"  # the second has more unusable ratings than its check allows

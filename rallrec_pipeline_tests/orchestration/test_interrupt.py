@@ -11,6 +11,13 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
+from rallrec_pipeline.lake.memo import DESCRIPTIONS
+from rallrec_pipeline_tests.lake.stored import stored_rows
+
+pytestmark = pytest.mark.process
+
 START_S = 120
 
 
@@ -20,7 +27,7 @@ def test_ctrl_c_is_one_line_and_leaves_nothing_half_written(slice_lake: Path, tm
         shutil.copytree(slice_lake / name, lake / name, symlinks=True)
     settings, plain = tmp_path / "settings.toml", Path(os.environ["RALLREC_SETTINGS"]).read_text(encoding="utf-8")
     # Texts one at a time, each stored at once.
-    settings.write_text(plain.replace("batch_size = 16", "batch_size = 1\nflush_every = 1"), encoding="utf-8")
+    settings.write_text(plain.replace("batch_size = 16", "batch_size = 1"), encoding="utf-8")
     environment = os.environ | {"RALLREC_LAKE": str(lake), "RALLREC_SETTINGS": str(settings), "DAGSTER_HOME": ""}
     process = subprocess.Popen(
         [sys.executable, "-m", "rallrec_pipeline.cli", "run", "slice"],
@@ -43,6 +50,6 @@ def test_ctrl_c_is_one_line_and_leaves_nothing_half_written(slice_lake: Path, tm
 
 def interrupt_at_work(process: subprocess.Popen[str], lake: Path) -> None:
     """As Ctrl-C, as soon as a first text is stored: then the LLM is at the second."""
-    while not any((lake / "cache" / "descriptions").glob("*.parquet")):
+    while stored_rows(lake, DESCRIPTIONS).is_empty():
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)

@@ -21,6 +21,8 @@ from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.orchestration.recovery import hold_run, is_dead, recover_runs
 from rallrec_pipeline_tests.pipeline.tiny import make_world, rallrec, read_until
 
+pytestmark = pytest.mark.process
+
 AT_THE_LLM = "to release _llm"  # said by a stage that has the pool's slot
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,15 +16,14 @@ import pytest
 
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.pipeline.graph import GRAPH
+from rallrec_pipeline_tests.browser import CHROMIUM, FLAGS, needs_chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-CHROMIUM = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 START_S, PAGE_MS = 90, 60_000
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = [pytest.mark.process, needs_chromium]
 
 
 @pytest.fixture(scope="module")

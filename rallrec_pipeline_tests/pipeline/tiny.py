@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rallrec_pipeline_tests.language_models.small_llama import NARROW, write_llama
+
 REPOSITORY = Path(__file__).parents[2]
 LINE_S = 300
 
@@ -92,7 +94,7 @@ def make_world(root: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ..
     for name in names:
         (lake / "catalog" / f"{name}.toml").write_text(DATASET.format(name=name), encoding="utf-8")
         write_ratings(lake, name)
-    write_model(model)
+    write_llama(model, NARROW, template=None, begins=False)
     settings = root / "settings.toml"
     settings.write_text(SETTINGS.format(model=model.as_posix()), encoding="utf-8")
     home.mkdir()
@@ -127,34 +129,6 @@ def write_ratings(lake: Path, name: str) -> None:
     file.write_text("\n".join(["user_id,item_id,rating,timestamp", *rows, ""]), encoding="utf-8")
     items = [f"i{item},Title {item}" for item in range(10)]
     file.with_name("items.csv").write_text("\n".join(["item_id,title", *items, ""]), encoding="utf-8")
-
-
-def write_model(folder: Path) -> None:
-    """A Llama of two narrow layers with random weights, and a tokenizer whose tokens are bytes."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>")
-    wrapped.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(wrapped),
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=8192,
-        bos_token_id=None,
-        eos_token_id=wrapped.eos_token_id,
-        pad_token_id=wrapped.pad_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
 
 
 @contextmanager

@@ -65,11 +65,6 @@ def test_without_ratings_the_mixture_is_judged_by_relevance() -> None:
 def test_score_by_hand() -> None:
     by_rank = neighbour_score(SEQUENCES, USERS, POSITIONS)
     assert by_rank.tolist() == pytest.approx([(1 * 1 + 5 / 2) / 1.5, 2, 0])
-    similarity = np.array([[0.1, 0.3], [-1, 0], [0, 0]], np.float32)
-    assert neighbour_score(SEQUENCES, USERS, POSITIONS, similarity).tolist() == pytest.approx([4, 2, 0])
-    lengths = np.array([3, 2, 1], np.int32)
-    centred = neighbour_score(SEQUENCES, USERS, POSITIONS, similarity, history_lengths=lengths)
-    assert centred.tolist() == pytest.approx([4 - 3, 2 - 3, 0])
 
 
 @given(st.integers(0, 10_000), st.integers(1, 10))
@@ -77,11 +72,10 @@ def test_score_by_hand() -> None:
 def test_score_stays_within_the_chosen_ratings(seed: int, k: int) -> None:
     world = make_world(seed)
     found = most_relevant(world.sequences, world.user_codes, world.history_lengths, world.targets, world.vectors, k)
-    for scores in (None, found.scores):
-        result = neighbour_score(world.sequences, world.user_codes, found.positions, scores)
-        for user, positions, value in zip(world.user_codes, found.positions, result, strict=True):
-            ratings = world.sequences.ratings[world.sequences.offsets[user] + positions[positions >= 0]]
-            assert value == 0 if not len(ratings) else ratings.min() - 1e-6 <= value <= ratings.max() + 1e-6
+    result = neighbour_score(world.sequences, world.user_codes, found.positions)
+    for user, positions, value in zip(world.user_codes, found.positions, result, strict=True):
+        ratings = world.sequences.ratings[world.sequences.offsets[user] + positions[positions >= 0]]
+        assert value == 0 if not len(ratings) else ratings.min() - 1e-6 <= value <= ratings.max() + 1e-6
 
 
 def test_auc_is_one_where_neighbours_decide_and_half_without_two_labels() -> None:

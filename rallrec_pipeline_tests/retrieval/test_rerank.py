@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from rallrec_pipeline.retrieval import rerank as module
 from rallrec_pipeline.retrieval.relevance import most_recent, most_relevant
-from rallrec_pipeline.retrieval.rerank import fixed_quota, rerank
+from rallrec_pipeline.retrieval.rerank import rerank
 from rallrec_pipeline_tests.retrieval.worlds import make_world
 
 
@@ -30,22 +30,15 @@ def test_beta_zero_ranks_by_channel_and_alpha_one_ignores_time() -> None:
     assert rerank(row(1, 2), row(5, 4), 1.0, 1.0, 2).tolist() == [[1, 2]]
 
 
-def test_fixed_quota_is_two_thirds_relevant_then_recent() -> None:
-    assert fixed_quota(row(10, 11, 12, 13, 14, 15), row(20, 10, 19, 18, 17, 16), 6).tolist() == [
-        [10, 11, 12, 13, 20, 19]
-    ]
-    assert fixed_quota(row(1, 0, -1), row(1, 0, -1), 3).tolist() == [[1, 0, -1]]
-
-
-@given(st.integers(0, 10_000), st.integers(1, 8), st.sampled_from([0.5, 2 / 3, 0.8]), st.booleans())
+@given(st.integers(0, 10_000), st.integers(1, 8), st.sampled_from([0.5, 2 / 3, 0.8]))
 @settings(max_examples=40, deadline=None)
-def test_no_repeats_no_gaps_and_nothing_outside_the_channels(seed: int, k: int, alpha: float, quota: bool) -> None:
+def test_no_repeats_no_gaps_and_nothing_outside_the_channels(seed: int, k: int, alpha: float) -> None:
     world = make_world(seed)
     relevant = most_relevant(
         world.sequences, world.user_codes, world.history_lengths, world.targets, world.vectors, k
     ).positions
     recent = most_recent(world.history_lengths, k).positions
-    chosen = fixed_quota(relevant, recent, k) if quota else rerank(relevant, recent, alpha, 1.0, k)
+    chosen = rerank(relevant, recent, alpha, 1.0, k)
     assert chosen.dtype == np.int32
     assert chosen.shape == relevant.shape
     for a, b, c, length in zip(relevant, recent, chosen, world.history_lengths, strict=True):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -52,7 +50,7 @@ def test_the_state_of_torch_repeats_a_mask() -> None:
     assert torch.equal(layer(x), second) and not torch.equal(second, third)
 
 
-def test_a_fresh_adapter_on_a_cpu_has_it_in_every_layer(model_path: Path) -> None:
-    model = tiny_engine(model_path, TuningSettings(dropout=0.25)).model
+def test_a_fresh_adapter_on_a_cpu_has_it_in_every_layer() -> None:
+    model = tiny_engine(TuningSettings(dropout=0.25)).model
     found = [module for module in model.modules() if isinstance(module, (FastDropout, torch.nn.Dropout))]
     assert len(found) == 6 and all(isinstance(m, FastDropout) and m.dropped == 2**14 for m in found)

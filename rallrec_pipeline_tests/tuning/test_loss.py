@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,9 +21,9 @@ WHOLE = 10_000
 
 
 @pytest.fixture(scope="module")
-def tiny(model_path: Path) -> TransformersEngine:
+def tiny() -> TransformersEngine:
     """Without dropout, which depends on how a batch is cut up."""
-    engine = tiny_engine(model_path, TuningSettings(dropout=0.0))
+    engine = tiny_engine(TuningSettings(dropout=0.0))
     engine.model.train()
     return engine
 
@@ -104,10 +103,10 @@ def test_short_and_even_examples_go_through_a_few_products(
 @pytest.mark.parametrize("longest", [0, 99])
 @pytest.mark.parametrize("pack", [False, True])
 def test_an_adapter_computes_in_bfloat16_and_keeps_its_weights_in_float32(
-    model_path: Path, pack: bool, longest: int, monkeypatch: pytest.MonkeyPatch
+    pack: bool, longest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(short_attention, "LONGEST", {torch.bfloat16: longest})
-    engine = tiny_engine(model_path, TuningSettings(dropout=0.0))
+    engine = tiny_engine(TuningSettings(dropout=0.0))
     _, wanted = gradient(engine, WHOLE, pack)
     weights = {n: p.detach().clone() for n, p in engine.model.named_parameters() if p.requires_grad}
     engine.restore()

@@ -41,7 +41,6 @@ def kill_at(step: int) -> Callable[[int, int], None]:
 
 
 def run(
-    model_path: Path,
     aucs: list[float],
     path: Path | None = None,
     kill: int = 0,
@@ -49,7 +48,7 @@ def run(
     lines: list[str] | None = None,
 ) -> tuple[TuningResult, State]:
     """Tune a tiny model from scratch; `aucs` are those of the validations to come."""
-    engine = tiny_engine(model_path, settings)
+    engine = tiny_engine(settings)
     values = iter(aucs)
     log = (lambda line: None) if lines is None else lines.append
     result = tune(engine, EXAMPLES, TRIE, lambda: next(values), settings, 1, kill_at(kill), path, log)
@@ -61,12 +60,12 @@ def same(one: State, other: State) -> bool:
 
 
 @pytest.mark.parametrize("aucs", [[0.6, 0.7, 0.5], [0.9, 0.4, 0.5], [0.4, 0.5, 0.6]])
-def test_a_run_killed_in_epoch_2_ends_with_the_same_bytes(model_path: Path, tmp_path: Path, aucs: list[float]) -> None:
-    undisturbed, wanted = run(model_path, aucs)
+def test_a_run_killed_in_epoch_2_ends_with_the_same_bytes(tmp_path: Path, aucs: list[float]) -> None:
+    undisturbed, wanted = run(aucs)
     path, lines = tmp_path / "lake" / "training.safetensors", list[str]()
     with pytest.raises(Killed):
-        run(model_path, aucs, path, kill=IN_EPOCH_2)
-    resumed, found = run(model_path, aucs[1:], path, lines=lines)
+        run(aucs, path, kill=IN_EPOCH_2)
+    resumed, found = run(aucs[1:], path, lines=lines)
     assert same(found, wanted)
     assert resumed.resumed_at == [4] and undisturbed.resumed_at == []
     assert lines == ["tuning goes on after step 4 of 9"]
@@ -76,31 +75,31 @@ def test_a_run_killed_in_epoch_2_ends_with_the_same_bytes(model_path: Path, tmp_
     assert undisturbed.examples_now == 24 and resumed.examples_now == 5 + 8  # what was left of epoch 2, and epoch 3
 
 
-def test_killed_twice_and_after_a_validation(model_path: Path, tmp_path: Path) -> None:
-    _, wanted = run(model_path, [0.4, 0.5, 0.6])
+def test_killed_twice_and_after_a_validation(tmp_path: Path) -> None:
+    _, wanted = run([0.4, 0.5, 0.6])
     path = tmp_path / "training.safetensors"
     with pytest.raises(Killed):
-        run(model_path, [0.4], path, kill=1)  # before the first checkpoint
+        run([0.4], path, kill=1)  # before the first checkpoint
     with pytest.raises(Killed):
-        run(model_path, [0.4], path, kill=4)  # the validation of epoch 1 is not asked for again:
+        run([0.4], path, kill=4)  # the validation of epoch 1 is not asked for again:
     with pytest.raises(Killed):
-        run(model_path, [0.5], path, kill=7)
-    result, found = run(model_path, [0.6], path)
+        run([0.5], path, kill=7)
+    result, found = run([0.6], path)
     assert same(found, wanted) and result.resumed_at == [4, 6]
     assert [e.validation_auc for e in result.epochs] == [0.4, 0.5, 0.6]
 
 
-def test_without_checkpoints_nothing_is_written(model_path: Path, tmp_path: Path) -> None:
+def test_without_checkpoints_nothing_is_written(tmp_path: Path) -> None:
     path = tmp_path / "training.safetensors"
-    run(model_path, [0.5] * 3, path, settings=SETTINGS.model_copy(update={"checkpoint_every": 0}))
+    run([0.5] * 3, path, settings=SETTINGS.model_copy(update={"checkpoint_every": 0}))
     assert not path.exists()
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "of another version"])
-def test_a_damaged_checkpoint_is_ignored_and_said(model_path: Path, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_checkpoint_is_ignored_and_said(tmp_path: Path, damage: str) -> None:
     path, lines = tmp_path / "training.safetensors", list[str]()
     with pytest.raises(Killed):
-        run(model_path, [0.5] * 3, path, kill=IN_EPOCH_2)
+        run([0.5] * 3, path, kill=IN_EPOCH_2)
     content = path.read_bytes()
     broken = {
         "cut": content[:-100],
@@ -110,25 +109,25 @@ def test_a_damaged_checkpoint_is_ignored_and_said(model_path: Path, tmp_path: Pa
     }
     assert broken[damage] != content
     path.write_bytes(broken[damage])
-    result, found = run(model_path, [0.4, 0.5, 0.6], path, lines=lines)
-    _, wanted = run(model_path, [0.4, 0.5, 0.6])
+    result, found = run([0.4, 0.5, 0.6], path, lines=lines)
+    _, wanted = run([0.4, 0.5, 0.6])
     assert result.resumed_at == [] and same(found, wanted)
     assert len(lines) == 1 and "begins anew" in lines[0] and "\n" not in lines[0]
 
 
-def test_a_checkpoint_of_other_parameters_is_ignored_and_said(model_path: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_other_parameters_is_ignored_and_said(tmp_path: Path) -> None:
     path, lines = tmp_path / "training.safetensors", list[str]()
     other = SETTINGS.model_copy(update={"rank": 4})
     with pytest.raises(Killed):
-        run(model_path, [0.5] * 3, path, kill=IN_EPOCH_2, settings=other)
-    result, _ = run(model_path, [0.5] * 3, path, lines=lines)
+        run([0.5] * 3, path, kill=IN_EPOCH_2, settings=other)
+    result, _ = run([0.5] * 3, path, lines=lines)
     assert result.resumed_at == [] and "other parameters" in lines[0]
 
 
-def test_a_checkpoint_is_safetensors_with_json_in_its_header(model_path: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_is_safetensors_with_json_in_its_header(tmp_path: Path) -> None:
     path = tmp_path / "training.safetensors"
     with pytest.raises(Killed):
-        run(model_path, [0.5], path, kill=IN_EPOCH_2)
+        run([0.5], path, kill=IN_EPOCH_2)
     place, tensors = read_checkpoint(path)
     assert place["step"] == 1 and len(place["losses"]) == 1 and len(place["epochs"]) == 1
     kinds = {name.split(".")[0] for name in tensors}
@@ -147,10 +146,10 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "two")
 
 
-def test_tuning_stops_after_epochs_without_a_better_auc(model_path: Path) -> None:
+def test_tuning_stops_after_epochs_without_a_better_auc() -> None:
     settings = SETTINGS.model_copy(update={"patience": 1})
-    result, stopped = run(model_path, [0.7, 0.7], settings=settings)
+    result, stopped = run([0.7, 0.7], settings=settings)
     assert result.stopped_early and len(result.epochs) == 2 and result.best_epoch == 1
     assert result.as_dict()["stopped_early"] is True and result.examples_now == 16
-    whole, kept = run(model_path, [0.7, 0.7, 0.6], settings=SETTINGS)
+    whole, kept = run([0.7, 0.7, 0.6], settings=SETTINGS)
     assert not whole.stopped_early and len(whole.epochs) == 3 and same(stopped, kept)

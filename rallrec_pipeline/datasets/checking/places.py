@@ -12,9 +12,10 @@ from tempfile import TemporaryDirectory
 from rallrec_pipeline.datasets.catalog import BUILT_IN
 from rallrec_pipeline.datasets.checking.findings import Findings, listed, shown
 from rallrec_pipeline.datasets.readers import raw_folder
-from rallrec_pipeline.datasets.source_record import has_changed, source_files
-from rallrec_pipeline.datasets.spec import DatasetSpec, SourceFile
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.lake.files import file_sha256
+from rallrec_pipeline.sources.record import has_changed, source_files
+from rallrec_pipeline.sources.source import SourceFile
 
 
 def is_listed(path: Path, lake: Path) -> bool:
@@ -49,7 +50,7 @@ def _check_age(spec: DatasetSpec, lake: Path, found: Findings) -> None:
     """A zip that has changed since it was unpacked: what is checked is the old one."""
     folder = raw_folder(lake, spec.name)
     try:
-        is_old = spec.source.kind == "zip" and has_changed(spec, folder, source_files(spec, folder))
+        is_old = spec.source.kind == "zip" and has_changed(spec.origin, folder, source_files(spec.origin, folder))
     except OSError:
         return  # a zip that cannot be read is no matter while its files are there
     if is_old:

@@ -129,6 +129,8 @@ class TransformersEngine(TokenizedModel):
 
     def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
         """One sampled text per chat prompt, decoded together in one batch."""
+        if not prompts:
+            return []
         tokens = [self.prompt_tokens(prompt, chat=True) for prompt in prompts]
         self.check_context(tokens, sampling.max_new_tokens)
         self.prepare(head=True)

@@ -80,9 +80,7 @@ def token_counts(prompts: Sequence[LongPrompt], tokenizer: TokenizedModel | None
     return [count(prompt) for prompt in prompts]
 
 
-def context_problems(
-    architecture: Architecture, settings: Settings, prompts: Sequence[LongPrompt], counts: Sequence[int]
-) -> Iterator[str]:
+def context_problems(architecture: Architecture, prompts: Sequence[LongPrompt], counts: Sequence[int]) -> Iterator[str]:
     """Prompts that are longer than the model's context, or than a setting allows."""
     for prompt, count in zip(prompts, counts, strict=True):
         about = "" if prompt.text is not None else "about "

@@ -19,6 +19,7 @@ USES: tuple[Use, ...] = ("generate", "encode", "score", "tune")
 
 BUDGETS = ("model", "tuning")  # sections with a token budget
 
+STORED_BYTES = 2  # of a weight in the file
 TYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 PROGRAM_BYTES = {"cpu": 600 << 20, "cuda": 900 << 20}
 """Python with its packages, or the context of a GPU with its libraries."""
@@ -62,12 +63,11 @@ class Footprint:
 
 
 def footprint(
-    use: Use, architecture: Architecture, settings: Settings, kind: str, prompt_tokens: float = 0, stored_type: int = 2
+    use: Use, architecture: Architecture, settings: Settings, kind: str, prompt_tokens: float = 0
 ) -> Footprint:
     """What `use` takes on `cuda` or `cpu` with prompts of `prompt_tokens`.
 
-    `stored_type` is the bytes of a weight in the file: while weights are converted on a CPU both are in memory, which
-    counts where it is more than the work itself takes.
+    While weights are converted on a CPU they are in memory twice, which counts where it is more than the work takes.
     """
     model = settings.model
     width, tokens = type_bytes(model.dtype), _tokens_at_once(use, architecture, settings, kind, prompt_tokens)
@@ -89,7 +89,7 @@ def footprint(
         tuning += architecture.layers * width * tokens * _backward_numbers(architecture, width, model.load_in_8bit)
         if kind == "cpu" and not model.load_in_8bit:  # weights packed for gradients, too
             weights += architecture.linear_parameters * width
-    loading = architecture.parameters * stored_type if kind == "cpu" and width != stored_type else 0
+    loading = architecture.parameters * STORED_BYTES if kind == "cpu" and width != STORED_BYTES else 0
     activations = max(activations, loading - cache - tuning)
     return Footprint(PROGRAM_BYTES[kind], weights, activations, cache, tuning)
 

@@ -77,7 +77,7 @@ def check_model(
             )
     if sizes is not None:
         found.problems += _parallel_problems(sizes, settings.model, hardware, choice)
-        found.problems += context_problems(sizes, settings, prompts, counts)
+        found.problems += context_problems(sizes, prompts, counts)
         memory = memory_problems(Sizes(sizes, settings, hardware, choice, uses), longest_by_use(prompts, counts))
         found.problems += memory.problems
         found.warnings += memory.warnings

@@ -9,7 +9,7 @@ import polars as pl
 
 from rallrec_pipeline.descriptions import description_keys, description_prompt
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.llm_cache import DESCRIPTIONS, LLMCache
+from rallrec_pipeline.lake.memo import DESCRIPTIONS, Kind, Memo
 from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.lake.vectors import vector_version, vectors_of
 from rallrec_pipeline.pipeline.lineage.model import Description, Provenance, Vector
@@ -26,7 +26,7 @@ def description_of(state: LakeState, item_id: str) -> Description:
     """The item's description by the provenance of its row: from the table, else from the cache of the LLM's texts."""
     row, record = state.row(STAGE, tables.ITEM_DESCRIPTIONS, item_id), state.record(STAGE)
     found = provenance_of(row)
-    cached, text = _cached_text(state, found), _text(state, item_id)
+    cached, text = _finished(state, DESCRIPTIONS, found), _text(state, item_id)
     notes = []
     if not row:
         notes = gone(state, STAGE, "the description") if row is None else [ABSENT]
@@ -81,10 +81,9 @@ def _text(state: LakeState, item_id: str) -> str | None:
     return None if rows is None or rows.is_empty() else str(rows["description"][0])
 
 
-def _cached_text(state: LakeState, row: Provenance) -> dict[str, Any] | None:
-    if row.input_hash is None:
-        return None
-    found = LLMCache(state.run.lake, "descriptions", DESCRIPTIONS).find([row.input_hash])
+def _finished(state: LakeState, kind: Kind, row: Provenance) -> dict[str, Any] | None:
+    """The finished row that was made from the same."""
+    found = Memo(state.run.lake, kind).find([row.input_hash] if row.input_hash else [])
     return None if found.is_empty() else found.row(0, named=True)
 
 

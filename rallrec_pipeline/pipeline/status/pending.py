@@ -1,4 +1,4 @@
-"""How many rows the LLM would have to work on for a stage, without any work: the stage's own keys against its cache."""
+"""How many rows the LLM would have to work on for a stage, without any work: the stage's own keys against the memo."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from rallrec_pipeline.inference.methods import Method, adapters, methods
 from rallrec_pipeline.inference.score import score_keys
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.increments import Increment, compare_rows
-from rallrec_pipeline.lake.llm_cache import DESCRIPTIONS, LLMCache
+from rallrec_pipeline.lake.memo import DESCRIPTIONS, VECTORS, Kind, Memo
 from rallrec_pipeline.lake.provenance import stable_hash
-from rallrec_pipeline.lake.vectors import VectorStore
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.readiness import fetched_model
 from rallrec_pipeline.pipeline.stages.embeddings import description_texts, title_texts
@@ -60,10 +59,10 @@ def pending_rows(stage: str, run: StageRun, stale: Collection[str]) -> Pending |
 def _item_descriptions(run: StageRun, stale: frozenset[str]) -> Pending:
     items, settings = run.read(tables.CORE_ITEMS), run.settings.descriptions
     keys = _description_keys(run, items)
-    lacking = set(keys) - LLMCache(run.lake, "descriptions", DESCRIPTIONS).known(keys)
     sample = items.gather_every(max(1, items.height // SAMPLE))
     prompts = [description_prompt(row, run.spec, settings) for row in sample.iter_rows(named=True)]
-    counted = _counted(run, items, keys, lacking, stale, mean_length(run, prompts, chat=True))
+    length = mean_length(run, prompts, chat=True)
+    counted = _counted(run, items, keys, DESCRIPTIONS, stale, length)
     return replace(counted, new_tokens=settings.max_new_tokens)
 
 
@@ -71,27 +70,25 @@ def _title_embeddings(run: StageRun, stale: frozenset[str]) -> Pending:
     items = run.read(tables.CORE_ITEMS)
     texts = title_texts(run, items)
     keys = text_keys(texts, _model(run))
-    lacking = set(keys) - VectorStore(run.lake, run.dataset, "title").known(keys)
-    return _counted(run, items, keys, lacking, stale, _of_texts(run, texts))
+    return _counted(run, items, keys, VECTORS, stale, _of_texts(run, texts))
 
 
 def _description_embeddings(run: StageRun, stale: frozenset[str]) -> Pending:
     """Where only the descriptions are stale, those that the LLM has written before are known by their keys."""
-    items, store = run.read(tables.CORE_ITEMS), VectorStore(run.lake, run.dataset, "description")
+    items = run.read(tables.CORE_ITEMS)
     model, at_most = _model(run), items.height
     if stale == {"item_descriptions"}:
         asked = set(_description_keys(run, items))
-        found = LLMCache(run.lake, "descriptions", DESCRIPTIONS).find(list(asked))
-        known = set(text_keys(found["text"].to_list(), model))
-        at_most = len(asked) - found.height + len(known - store.known(list(known)))
+        found = Memo(run.lake, DESCRIPTIONS).find(asked)
+        texts_known = text_keys(found["text"].to_list(), model)
+        at_most = len(asked) - found.height + len(Memo(run.lake, VECTORS).missing(texts_known))
     if not run.has(tables.ITEM_DESCRIPTIONS):
         length = description_tokens(run)
         return Pending(at_most, at_most, tokens=length, length=length)
     texts = description_texts(items, run.read(tables.ITEM_DESCRIPTIONS))
     keys = text_keys(texts, model)
-    lacking = set(keys) - store.known(keys)
     read = _of_texts(run, [text or "" for text in texts])
-    counted = _counted(run, items, keys, lacking, stale, read)
+    counted = _counted(run, items, keys, VECTORS, stale, read)
     return replace(counted, at_most=at_most if stale else counted.rows)
 
 
@@ -150,14 +147,15 @@ def _counted(
     run: StageRun,
     items: pl.DataFrame,
     keys: Sequence[str],
-    lacking: Collection[str],
+    kind: Kind,
     stale: frozenset[str],
     length: Length,
 ) -> Pending:
+    lacking = len(Memo(run.lake, kind).missing(keys))
     wanted = pl.DataFrame({"item_id": items["item_id"], "input_hash": keys})
-    increment = None if stale else compare_rows(wanted, run.previous_rows(), len(lacking))
-    at_most = items.height if stale else len(lacking)
-    return Pending(len(lacking), at_most, increment, length.own, length.whole)
+    increment = None if stale else compare_rows(wanted, run.previous_rows(), lacking)
+    at_most = items.height if stale else lacking
+    return Pending(lacking, at_most, increment, length.own, length.whole)
 
 
 def _description_keys(run: StageRun, items: pl.DataFrame) -> list[str]:
@@ -170,8 +168,7 @@ def _unscored(run: StageRun, method: Method, rows: pl.DataFrame) -> set[str]:
     if not _is_fetched(run):
         return {stable_hash(prompt, answers, method.adapter) for prompt in rows["prompt"].to_list()}
     store = score_store(run, method)
-    keys = score_keys(rows["prompt"].to_list(), method.answer_form, answers, store)
-    return set(keys) - store.cache.known(keys)
+    return store.memo.missing(score_keys(rows["prompt"].to_list(), method.answer_form, answers, store))
 
 
 def description_tokens(run: StageRun) -> float:

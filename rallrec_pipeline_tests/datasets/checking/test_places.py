@@ -9,7 +9,7 @@ import pytest
 
 from rallrec_pipeline.datasets.catalog import load_dataset
 from rallrec_pipeline.datasets.checking.report import check_dataset
-from rallrec_pipeline.datasets.sources import fetch_raw_files
+from rallrec_pipeline.datasets.raw_files import fetch_raw_files
 from rallrec_pipeline_tests.datasets.checking.good_dataset import TABLES, changed, check, make, told
 
 

@@ -96,7 +96,7 @@ class WatchedEngine:
 
     def _write(self, what: str, rows: Sequence[str]) -> None:
         with (self.log / f"{os.getpid()}.log").open("a", encoding="utf-8") as stream:
-            stream.write(f"{what}\t{node_id()}\t{rows[0]!r}\t{len(rows)}\n")
+            stream.write(f"{what}\t{node_id()}\t{rows[:1]!r}\t{len(rows)}\n")
 
     def _become_victim(self) -> None:
         if not (self.log / "hunt").exists():

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import psutil
 import pytest
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
@@ -21,14 +21,15 @@ from rallrec_pipeline.embeddings import text
 from rallrec_pipeline.embeddings.text import embed_texts
 from rallrec_pipeline.errors import ClusterError, ConfigError, ModelError
 from rallrec_pipeline.inference.score import ScoredPrompts, ScoreStore, score_missing_prompts
-from rallrec_pipeline.lake.llm_cache import SCORES, LLMCache
-from rallrec_pipeline.lake.vectors import VectorStore, vectors_of
+from rallrec_pipeline.lake.memo import DESCRIPTIONS, SCORES, VECTORS, Memo
+from rallrec_pipeline.lake.vectors import vectors_of
 from rallrec_pipeline.language_models.chunks import in_chunks
 from rallrec_pipeline.language_models.engines.ray_engine import RayEngine, actor_needs, connect, ray_engine, room
 from rallrec_pipeline.language_models.engines.ray_pool import ActorNeeds
 from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 from rallrec_pipeline.language_models.protocols import Engine, Progress, Sampling
 from rallrec_pipeline.settings import DescriptionSettings, ModelSettings, RaySettings
+from rallrec_pipeline_tests.language_models.engines.contract import EngineContract, Holds, Load, wait_until
 from rallrec_pipeline_tests.language_models.engines.ray_loaders import (
     NODE,
     calls,
@@ -37,7 +38,9 @@ from rallrec_pipeline_tests.language_models.engines.ray_loaders import (
     victim_removed,
 )
 from rallrec_pipeline_tests.language_models.engines.ray_texts import POISON, load_texts
+from rallrec_pipeline_tests.language_models.small_llama import LIVELY, write_llama
 
+pytestmark = pytest.mark.ray
 if "CI" not in os.environ:
     pytest.importorskip("ray")
 
@@ -72,6 +75,31 @@ def plain(model_path: Path) -> TransformersEngine:
     return TransformersEngine.load(model_path, MODEL)
 
 
+class TestTheTinyLlmOnRay(EngineContract):
+    tells_progress = False
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def folder(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return write_llama(tmp_path_factory.mktemp("llm") / "model", LIVELY | {"max_position_embeddings": 2048})
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def log(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return tmp_path_factory.mktemp("log")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def load(cls, cluster: Any, folder: Path, log: Path) -> Load:
+        settings = RaySettings(address=cluster.address, actors=1, send_model=False, wait_s=600)
+        return partial(ray_engine, settings, partial(load_watched, log, MODEL), folder)
+
+    @pytest.fixture
+    def holds(self, log: Path) -> Holds:
+        """The process of the actor that was last at work."""
+        return lambda _: partial(psutil.pid_exists, int(max(log.iterdir(), key=lambda file: file.stat().st_mtime).stem))
+
+
 def test_two_nodes_give_what_one_engine_gives_and_one_may_be_lost(
     cluster: Any,
     settings: RaySettings,
@@ -81,7 +109,7 @@ def test_two_nodes_give_what_one_engine_gives_and_one_may_be_lost(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(text, "FLUSH_EVERY", 3)
+    monkeypatch.setattr(text, "CHUNK", 3)
     engine = ray_engine(settings, partial(load_watched, tmp_path, MODEL), model_path)
     try:
         found = described(engine, spec, tmp_path / "ray")
@@ -107,23 +135,23 @@ def test_two_nodes_give_what_one_engine_gives_and_one_may_be_lost(
     begun = Counter(call[2:] for call in calls(tmp_path) if call[0] == "begin")
     assert set(ended.values()) == {1} and ended.keys() == begun.keys() and len(ended) == 5
     assert sorted(begun.values()) == [1, 1, 1, 1, 2]  # only the lost chunk was begun again
-    keys = pl.concat(pl.read_parquet(part) for part in (tmp_path / "ray" / "cache" / "scores").glob("*.parquet"))["key"]
-    assert len(keys) == len(TITLES) and keys.is_unique().all()
+    kept = Memo(tmp_path / "ray", SCORES).find(scores.rows["input_hash"])
+    assert kept.height == len(TITLES)
 
 
 def described(engine: Engine, spec: DatasetSpec, lake: Path) -> pl.DataFrame:
-    limits = DescriptionSettings(batch_size=2, flush_every=2, max_new_tokens=12)
-    made = describe_items(ITEMS, spec, lambda: engine, LLMCache(lake, "descriptions"), limits, "model", 7, "run")
+    limits = DescriptionSettings(batch_size=2, max_new_tokens=12)
+    made = describe_items(ITEMS, spec, lambda: engine, Memo(lake, DESCRIPTIONS), limits, "model", 7, "run")
     return made.table.drop("created_at")
 
 
 def encoded(engine: Engine, lake: Path) -> np.ndarray[Any, Any]:
-    made = embed_texts(TITLES, TITLES, lambda: engine, VectorStore(lake, "small", "title"), "model", "run")
+    made = embed_texts(TITLES, TITLES, lambda: engine, Memo(lake, VECTORS), "model", "run")
     return vectors_of(made.table)
 
 
 def scored(engine: Engine, spec: DatasetSpec, lake: Path) -> ScoredPrompts:
-    store = ScoreStore(LLMCache(lake, "scores", SCORES), "model", "", "run", flush_every=2)
+    store = ScoreStore(Memo(lake, SCORES), "model", "", "run", flush_every=2)
     return score_missing_prompts(lambda: engine, PROMPTS, "rating", spec, store)
 
 
@@ -217,14 +245,6 @@ def test_an_actor_takes_a_gpu_where_a_node_has_one_and_memory_elsewhere(
         cluster.remove_node(node)
         if disconnect is not None:
             disconnect()
-
-
-def wait_until(holds: Callable[[], bool], limit_s: float = 30) -> None:
-    """Return as soon as `holds`; Ray counts what is free a moment late."""
-    end = time.monotonic() + limit_s
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.2)
 
 
 def test_an_actor_waits_for_memory_and_says_so(

@@ -1,18 +1,18 @@
-"""The engine on the real LLM: batching, padding and prefix sharing change nothing."""
+"""The engine keeps the contract on a tiny and on the real LLM: batching, padding and prefix sharing change nothing."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from transformers.cache_utils import Cache
 
 from rallrec_pipeline.errors import ModelError
@@ -26,6 +26,15 @@ from rallrec_pipeline.language_models.protocols import Sampling, Usage
 from rallrec_pipeline.settings import ModelSettings, TuningSettings
 from rallrec_pipeline.tuning.lora import add_adapter
 from rallrec_pipeline_tests.language_models.adapters import random_adapter
+from rallrec_pipeline_tests.language_models.engines.contract import (
+    EncoderContract,
+    EngineContract,
+    GeneratorContract,
+    Holds,
+    Load,
+    ScorerContract,
+)
+from rallrec_pipeline_tests.language_models.small_llama import LIVELY, write_llama
 
 TEXTS = ["Heat", "Toy Story, a movie (year: 1995; genres: Animation, Comedy).", "A thriller in a snowed-in hotel." * 4]
 PROMPTS = [
@@ -36,40 +45,37 @@ PROMPTS = [
 TOLERANCE = 2e-4
 
 
-def test_encoding_is_the_mean_of_the_last_hidden_state(engine: TransformersEngine) -> None:
-    found = engine.encode(TEXTS)
-    for text, vector in zip(TEXTS, found, strict=True):
-        with torch.inference_mode():
-            output = engine.model(torch.tensor([engine.tokenize(text)]), output_hidden_states=True)
-        expected = output.hidden_states[-1][0].float().mean(0).numpy()
-        cosine = vector @ expected / np.linalg.norm(vector) / np.linalg.norm(expected)
-        assert cosine > 0.99999
+def has_its_model(engine: TransformersEngine) -> Callable[[], bool]:
+    model = weakref.ref(engine.model)
+    return lambda: model() is not None
 
 
-def test_scores_do_not_depend_on_the_batch(engine: TransformersEngine) -> None:
-    prompts = [f"Ratings from 1 to 5:\n{text}:4\nAlien:" for text in TEXTS]
-    together = engine.score(prompts, list("12345"), chat=False)
-    alone = np.concatenate([engine.score([p], list("12345"), chat=False) for p in prompts])
-    np.testing.assert_allclose(together, alone, atol=TOLERANCE)
-    np.testing.assert_allclose(together.sum(1), 1.0, atol=1e-5)
+class TestTheTinyLlm(EngineContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def folder(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return write_llama(tmp_path_factory.mktemp("llm") / "model", LIVELY | {"max_position_embeddings": 2048})
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def load(cls, folder: Path) -> Load:
+        return partial(TransformersEngine.load, folder, ModelSettings(dtype="float32", tokens_per_batch=256))
+
+    @pytest.fixture
+    def holds(self) -> Holds:
+        return has_its_model
 
 
-def test_yes_no_is_read_at_the_first_answer_position(engine: TransformersEngine) -> None:
-    prompt = "Is the sky blue? Answer with Yes or No only."
-    found = engine.score([prompt], ["Yes", "No"], chat=True)[0]
-    with torch.inference_mode():
-        logits = engine.model(torch.tensor([engine.prompt_tokens(prompt, chat=True)])).logits[0, -1].float()
-    both = torch.softmax(logits[[engine.tokenize("Yes")[0], engine.tokenize("No")[0]]], -1).numpy()
-    np.testing.assert_allclose(found, both, atol=TOLERANCE)
+class TestTheSmallLlm(GeneratorContract, ScorerContract, EncoderContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def folder(cls, model_path: Path) -> Path:
+        return model_path
 
-
-def test_nearly_greedy_sampling_equals_plain_generate(engine: TransformersEngine) -> None:
-    """Prefix sharing, left padding and the grouped attention leave the text as transformers writes it."""
-    texts = engine.generate(PROMPTS, Sampling(12, 1e-3, 1.0, seed=1))
-    for prompt, text in zip(PROMPTS, texts, strict=True):
-        ids = torch.tensor([engine.prompt_tokens(prompt, chat=True)])
-        output = engine.model.generate(ids, do_sample=False, max_new_tokens=12, pad_token_id=0)
-        assert text == engine.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, engine: TransformersEngine) -> TransformersEngine:
+        return engine
 
 
 def test_bfloat16_only_rounds(engine: TransformersEngine, model_path: Path) -> None:
@@ -85,11 +91,6 @@ def test_bfloat16_only_rounds(engine: TransformersEngine, model_path: Path) -> N
     assert same >= len(PROMPTS) - 1  # a near tie may fall the other way once
 
 
-def test_sampling_is_reproducible_and_depends_on_the_seed(engine: TransformersEngine) -> None:
-    first, again, other = (engine.generate(PROMPTS, Sampling(16, 0.8, 0.9, seed)) for seed in (3, 3, 4))
-    assert first == again != other
-
-
 def used(engine: TransformersEngine, before: Usage) -> tuple[int, int, int]:
     after = engine.usage
     return (
@@ -99,17 +100,12 @@ def used(engine: TransformersEngine, before: Usage) -> tuple[int, int, int]:
     )
 
 
-def test_what_the_model_has_done_is_counted(engine: TransformersEngine) -> None:
+def test_a_shared_prefix_is_counted_once_per_batch_of_texts(engine: TransformersEngine) -> None:
     before = replace(engine.usage)
-    engine.encode(TEXTS)
-    assert used(engine, before) == (3, sum(len(engine.tokenize(text)) for text in TEXTS), 0)
-    before = replace(engine.usage)
-    texts = engine.generate(PROMPTS, Sampling(8, 0.8, 0.9, seed=3))
-    rows, prompt_tokens, new_tokens = used(engine, before)
+    engine.generate(PROMPTS, Sampling(2, 0.8, 0.9, seed=3))
     tokens = [engine.prompt_tokens(prompt, chat=True) for prompt in PROMPTS]
     shared = shared_prefix(tokens)
-    assert shared >= 8 and rows == 3 and prompt_tokens == sum(map(len, tokens)) - 2 * shared
-    assert sum(len(engine.tokenize(text)) for text in texts) <= new_tokens <= 3 * 8
+    assert shared >= 8 and used(engine, before)[1] == sum(map(len, tokens)) - 2 * shared
 
 
 def test_a_shared_prefix_is_counted_once_per_list(engine: TransformersEngine) -> None:
@@ -200,11 +196,6 @@ def test_no_pass_and_no_cache_exceeds_the_budget(model_path: Path, monkeypatch: 
     assert most["pass"] <= 256 and most["caches"] == 1, "no batch keeps its keys beyond its pass"
 
 
-def test_nothing_asked_is_nothing_answered(engine: TransformersEngine) -> None:
-    assert engine.score([], ["Yes", "No"], chat=True).shape == (0, 2)
-    assert engine.encode([]).shape == (0, engine.model.config.hidden_size)
-
-
 def test_an_engine_that_has_worked_can_be_tuned(model_path: Path, tmp_path: Path) -> None:
     engine = TransformersEngine.load(model_path, ModelSettings(dtype="float32"))
     engine.generate(PROMPTS[:1], Sampling(2, 0.8, 0.9, seed=3))
@@ -216,11 +207,6 @@ def test_an_engine_that_has_worked_can_be_tuned(model_path: Path, tmp_path: Path
     engine.restore()
     engine.restore()
     assert not any(type(module) is PackedLinear for module in engine.model.modules())
-
-
-def test_a_prompt_beyond_the_context_is_refused(engine: TransformersEngine) -> None:
-    with pytest.raises(ModelError, match="context of 8192"):
-        engine.score(["long " * 9000], ["Yes", "No"], chat=False)
 
 
 def test_a_missing_or_broken_model_folder_is_one_line(tmp_path: Path, model_path: Path) -> None:
@@ -236,13 +222,10 @@ def test_a_missing_or_broken_model_folder_is_one_line(tmp_path: Path, model_path
 
 
 def test_a_local_folder_replaces_the_wheel(tmp_path: Path, model_path: Path) -> None:
-    def no_wheel(*_: object) -> list[Path]:
-        raise AssertionError("a folder needs no wheel")
-
     settings = ModelSettings(source=str(model_path), name="mine")
-    folder = fetch_model(settings, tmp_path, no_wheel)
+    folder = fetch_model(settings, tmp_path)
     assert folder == tmp_path / "models" / "mine"
     assert json.loads((folder / "config.json").read_text())["model_type"] == "llama"
     with pytest.raises(ModelError, match="not a model folder"):
-        fetch_model(ModelSettings(source=str(tmp_path), name="other"), tmp_path, no_wheel)
+        fetch_model(ModelSettings(source=str(tmp_path), name="other"), tmp_path)
     assert not (tmp_path / "models" / "other").exists()

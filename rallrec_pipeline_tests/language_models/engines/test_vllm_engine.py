@@ -12,16 +12,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
-from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from rallrec_pipeline.cli import app
@@ -38,17 +37,31 @@ from rallrec_pipeline.pipeline import engine_check
 from rallrec_pipeline.settings import ModelSettings
 from rallrec_pipeline_tests.language_models.adapters import random_adapter
 from rallrec_pipeline_tests.language_models.engines import vllm_worker
+from rallrec_pipeline_tests.language_models.engines.contract import (
+    QUESTIONS,
+    RATINGS,
+    TEN,
+    AdapterContract,
+    ClosingContract,
+    Contract,
+    EncoderContract,
+    GeneratorContract,
+    Holds,
+    Load,
+    ScorerContract,
+    two_adapters,
+)
 from rallrec_pipeline_tests.language_models.real_prompts import write_real_prompts
 from rallrec_pipeline_tests.language_models.small_llama import DEEPSEEK_R1_DISTILL, FOR_VLLM, edit_config, write_llama
 
-pytestmark = pytest.mark.skipif(
-    vllm_build() is None and "CI" not in os.environ, reason="vLLM is not installed: docs/engines.md says how"
-)
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.skipif(
+        vllm_build() is None and "CI" not in os.environ, reason="vLLM is not installed: docs/engines.md says how"
+    ),
+]
 
 SETTINGS = ModelSettings(dtype="float32", engine="vllm")
-TEN = [str(value) for value in range(1, 11)]
-PROMPTS = ["Describe the movie Heat in ten words.", "Describe the movie Fargo in ten words.", "What is a movie?"]
-RATINGS = ["Ratings from 1 to 10:\nHeat:8\nBig:", "Ratings from 1 to 10:\nAlien:10\nBig:1\nHeat:"]
 GONE_S = 30
 
 
@@ -59,22 +72,18 @@ def plain(model_path: Path) -> TransformersEngine:
 
 
 @pytest.fixture(scope="module")
-def adapters(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Path, NDArray[np.float64]]:
-    """Folders of two adapters, and what the other engine answers with each."""
-    root = tmp_path_factory.mktemp("adapters")
-    return {
-        root / name: random_adapter(model_path, root / name, seed).score(RATINGS, TEN, chat=False)
-        for name, seed in (("tuned", 2), ("other", 3))
-    }
+def served(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Folders of the adapters that vLLM is started for."""
+    return two_adapters(model_path, tmp_path_factory.mktemp("adapters"))
 
 
 @pytest.fixture(scope="module")
-def vllm(model_path: Path, adapters: dict[Path, NDArray[np.float64]]) -> Iterator[VllmEngine]:
+def vllm(model_path: Path, served: list[Path]) -> Iterator[VllmEngine]:
     """vLLM takes long to load, so the tests share it, started for adapters; those that make it encode come last."""
     before = children()
     choice = choose_engine(SETTINGS)
     assert choice.name == "vllm" and choice.version
-    engine = load_chosen(choice, model_path, SETTINGS, next(iter(adapters)))
+    engine = load_chosen(choice, model_path, SETTINGS, served[0])
     assert isinstance(engine, VllmEngine)
     engine.score(RATINGS[:1], TEN, chat=False)
     assert engine.switch(None)
@@ -94,23 +103,39 @@ def children() -> set[int]:
     return found
 
 
-def test_answers_of_several_tokens_are_scored_alike(vllm: VllmEngine, plain: TransformersEngine) -> None:
-    """`10` begins as `1` does: two nodes of the trie, and unlikely tokens too."""
-    assert len(plain.trie(TEN).choices) > 1
-    found, expected = (engine.score(RATINGS, TEN, chat=False) for engine in (vllm, plain))
-    np.testing.assert_allclose(found.sum(1), 1.0, atol=1e-6)
-    np.testing.assert_allclose(found, expected, atol=1e-3)
+class VllmContract(Contract):
+    tolerance = 1e-3
+    cosine = 0.9999
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def folder(cls, model_path: Path) -> Path:
+        return model_path
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def load(cls, folder: Path) -> Load:
+        return partial(load_chosen, choose_engine(SETTINGS), folder, SETTINGS)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, vllm: VllmEngine) -> VllmEngine:
+        return vllm
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def adapters(cls, served: list[Path]) -> list[Path]:
+        return served
 
 
-def test_nearly_greedy_texts_are_the_same(vllm: VllmEngine, plain: TransformersEngine) -> None:
-    sampling = Sampling(12, 1e-3, 1.0, seed=1)
-    assert vllm.generate(PROMPTS, sampling) == plain.generate(PROMPTS, sampling)
+class TestTheSmallLlmOnVllm(VllmContract, GeneratorContract, ScorerContract, AdapterContract):
+    pass
 
 
 def test_a_sampled_text_depends_on_its_seed_and_not_on_the_batch(vllm: VllmEngine) -> None:
-    first, other = (vllm.generate(PROMPTS, Sampling(16, 0.8, 0.9, seed)) for seed in (3, 4))
+    first, other = (vllm.generate(QUESTIONS, Sampling(16, 0.8, 0.9, seed)) for seed in (3, 4))
     assert first != other
-    assert [vllm.generate([prompt], Sampling(16, 0.8, 0.9, 3))[0] for prompt in PROMPTS] == first
+    assert [vllm.generate([prompt], Sampling(16, 0.8, 0.9, 3))[0] for prompt in QUESTIONS] == first
 
 
 def test_more_seeded_prompts_than_one_step_reads_do_not_end_it(vllm: VllmEngine) -> None:
@@ -121,35 +146,14 @@ def test_more_seeded_prompts_than_one_step_reads_do_not_end_it(vllm: VllmEngine)
     assert vllm.usage.prompt_tokens - before > 4096
 
 
-def test_what_vllm_has_done_is_counted(vllm: VllmEngine) -> None:
-    before = replace(vllm.usage)
-    texts = vllm.generate(["Name three films about the sea."], Sampling(8, 0.8, 0.9, seed=3))
-    tokens = len(vllm.prompt_tokens("Name three films about the sea.", chat=True))
-    assert vllm.usage.rows == before.rows + 1
-    assert 0 < vllm.usage.prompt_tokens - before.prompt_tokens <= tokens
-    assert len(vllm.tokenize(texts[0])) <= vllm.usage.new_tokens - before.new_tokens <= 8
-
-
-def test_a_prompt_beyond_the_context_is_refused(vllm: VllmEngine) -> None:
-    with pytest.raises(ModelError, match="context of 8192"):
-        vllm.score(["long " * 9000], ["Yes", "No"], chat=False)
-
-
-def test_an_adapter_is_applied(
-    vllm: VllmEngine, plain: TransformersEngine, adapters: dict[Path, NDArray[np.float64]], tmp_path: Path
+def test_another_adapter_starts_nothing_anew_and_one_of_a_higher_rank_is_refused(
+    vllm: VllmEngine, served: list[Path], tmp_path: Path
 ) -> None:
-    tuned, other = adapters
     processes = children()
-    expected = {None: plain.score(RATINGS, TEN, chat=False), **adapters}
-    found: dict[Path | None, NDArray[np.float64]] = {}
-    for adapter in (tuned, other, None, tuned):
+    for adapter in (*served, None):
         assert vllm.switch(adapter)
-        answers = vllm.score(RATINGS, TEN, chat=False)
-        np.testing.assert_allclose(answers, expected[adapter], atol=1e-3)
-        np.testing.assert_allclose(answers, found.setdefault(adapter, answers), atol=1e-5)
-    assert np.abs(found[tuned] - found[None]).max() > 0.01 and np.abs(found[tuned] - found[other]).max() > 0.01
-    assert children() == processes, "nothing is started anew"
-    assert vllm.switch(None)
+        vllm.score(RATINGS[:1], TEN, chat=False)
+    assert children() == processes
     tmp_path.joinpath("high").mkdir()
     write_json(tmp_path / "high" / "adapter_config.json", {"r": 64})
     assert not vllm.switch(tmp_path / "high"), "its rank is higher than what vLLM was started for"
@@ -201,7 +205,23 @@ def test_the_engines_agree_on_real_prompts(
     assert (found.prompts, found.texts) == (200, 50) and found.problems == [], found
     lengths = [np.linalg.norm(reading.vectors, axis=1) for reading in readings]
     np.testing.assert_allclose(*lengths, rtol=1e-3)  # not normalised
-    vllm.close()  # the tests below start others
+
+
+def has_its_processes(engine: Engine) -> Callable[[], bool]:
+    started = children()
+    return lambda: bool(children() & started)
+
+
+class TestTheSmallLlmAsEncoderOnVllm(VllmContract, ClosingContract, EncoderContract):
+    """Tests of the class that is named last run first: what encodes already is closed at the end."""
+
+    @pytest.fixture
+    def spent(self, vllm: VllmEngine) -> VllmEngine:
+        return vllm
+
+    @pytest.fixture
+    def holds(self) -> Holds:
+        return has_its_processes
 
 
 def test_a_model_that_cannot_be_loaded_is_one_line_and_leaves_no_process(model_path: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from rallrec_pipeline.language_models.kernels import packing
 from rallrec_pipeline.language_models.kernels.packing import (
@@ -18,15 +18,15 @@ from rallrec_pipeline.language_models.kernels.packing import (
     packed_if_possible,
     unpack_weights,
 )
+from rallrec_pipeline_tests.language_models.small_llama import NARROW, random_llama
 
 IDS = torch.arange(40).view(2, 20) * 7 + 5
 FAR = {torch.float32: 1e-4, torch.bfloat16: 0.03}  # relative
 
 
 def small(activation: str = "silu", **options: object) -> Any:
-    torch.manual_seed(3)
-    sizes = {"hidden_size": 32, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 4}
-    return frozen(LlamaForCausalLM(LlamaConfig(vocab_size=300, hidden_act=activation, **sizes, **options)))
+    sizes = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 80, "hidden_act": activation}
+    return frozen(random_llama(NARROW | sizes | options))
 
 
 def frozen(model: Any) -> Any:

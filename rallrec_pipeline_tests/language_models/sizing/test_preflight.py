@@ -58,8 +58,8 @@ def test_a_model_of_the_papers_passes(tmp_path: Path, config: dict[str, Any]) ->
     found = check(write_llama(tmp_path / "model", config))
     assert found.problems == found.warnings == []
     assert found.figures["context, tokens"] == 131_072 and found.figures["memory to tune"] > 9e8
-    # The prompt is one token a byte, the template adds some, and four may follow.
-    assert found.figures["longest prompt, tokens"] == len("<|user|>" + "a film " * 100 + "<|assistant|>") + 4
+    # The prompt is one token a byte, the template adds BOS and some more, and four may follow.
+    assert found.figures["longest prompt, tokens"] == 1 + len("[user]" + "a film " * 100 + "[assistant]") + 4
 
 
 def test_the_real_layers_of_the_papers_model_are_built_without_storage() -> None:
@@ -101,7 +101,7 @@ PROBLEMS: dict[str, tuple[Change, dict[str, Any], str]] = {
     "context": (
         lambda folder: edit_config(folder, max_position_embeddings=700),
         {},
-        r"evaluation prompts: up to 725 tokens, the model's context is 700: lower retrieval.history_length",
+        r"evaluation prompts: up to 722 tokens, the model's context is 700: lower retrieval.history_length",
     ),
     "parallel on transformers": (lambda folder: None, {"tensor_parallel": 2}, "only vLLM shares a model"),
 }
@@ -133,7 +133,7 @@ def test_settings_that_do_not_fit_the_model_or_the_machine_are_told_together(fol
         "model.tensor_parallel 3 does not divide the 8 attention heads: choose from 1, 2, 4, 8",
         "model.tensor_parallel 3 does not go with the 2 key-value heads",
         "model.tensor_parallel 3 does not divide the inner width 128",
-        "evaluation prompts: up to 725 tokens, the model's context is 600",
+        "evaluation prompts: up to 722 tokens, the model's context is 600",
         "tuning.cutoff_tokens is 100: raise it or lower retrieval.history_length",
         "memory: vLLM takes 72.0 GiB of each GPU (model.gpu_memory 0.9), 1.0 GiB are free",
     ]

@@ -9,7 +9,6 @@ import polars as pl
 import pytest
 
 from rallrec_pipeline.datasets.histories import in_protocol_order, make_samples, training_interactions
-from rallrec_pipeline.datasets.order import in_global_order
 from rallrec_pipeline.datasets.tables import OFF_SCALE, REPEATED
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.parquet import read_table, write_table
@@ -22,7 +21,7 @@ from rallrec_pipeline.pipeline.checks.tables import (
 )
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.settings import load_settings
-from rallrec_pipeline_tests.datasets.worlds import frame
+from rallrec_pipeline_tests.datasets.worlds import frame, in_global_order
 from rallrec_pipeline_tests.pipeline.tiny import DATASET
 
 NAME = "small"

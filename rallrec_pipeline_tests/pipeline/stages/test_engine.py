@@ -17,7 +17,7 @@ from rallrec_pipeline.pipeline.graph import GRAPH
 from rallrec_pipeline.pipeline.stages import engine as engines
 from rallrec_pipeline.pipeline.stages.engine import OneEngine, model_version, tuning_model_version
 from rallrec_pipeline.settings import ModelSettings, Settings
-from rallrec_pipeline_tests.pipeline.tiny import write_model
+from rallrec_pipeline_tests.language_models.small_llama import NARROW, write_llama
 
 TINY = ModelSettings(source="here", name="tiny", dtype="float32")
 
@@ -30,7 +30,7 @@ def run_with(run: StageRun, **model: Any) -> StageRun:
 def run(tmp_path_factory: pytest.TempPathFactory) -> StageRun:
     """A lake with a tiny model."""
     lake = tmp_path_factory.mktemp("lake")
-    write_model(lake / "models" / "tiny")
+    write_llama(lake / "models" / "tiny", NARROW)
     made = {"source": TINY.source, "name": TINY.name}
     write_sidecar(lake, Sidecar("base_model", SHARED, "f", "weights", {}, made, "1", "r", "t", 0.0))
     settings = Settings(profile="small", model=TINY)

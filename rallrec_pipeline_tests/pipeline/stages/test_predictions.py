@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import read_json, write_json
+from rallrec_pipeline.lake.memo import SCORES, Memo
 from rallrec_pipeline.lake.parquet import read_table, write_table
 from rallrec_pipeline.lake.provenance import Sidecar, write_sidecar
 from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
@@ -33,6 +34,7 @@ from rallrec_pipeline.pipeline.stages.model import (
 )
 from rallrec_pipeline.settings import ModelSettings, PromptSettings, ScoringSettings, Settings, TuningSettings
 from rallrec_pipeline.tuning.store import CHECKPOINT
+from rallrec_pipeline_tests.lake.stored import stored_rows
 
 DATASET = "movielens-100k"
 VALID, TEST = 4, 6
@@ -146,8 +148,8 @@ def test_a_run_that_was_broken_off_ends_alike_and_scores_only_the_rest(first: St
 
         return progress
 
-    for folder in ("cache/scores", "predictions"):
-        shutil.rmtree(run.lake / folder)
+    Memo(run.lake, SCORES).path.unlink()
+    shutil.rmtree(run.lake / "predictions")
     with pytest.raises(KeyboardInterrupt):
         predictions(replace(run, progress=stop_in_the_last_chunk))
     made = predictions(run)
@@ -155,8 +157,7 @@ def test_a_run_that_was_broken_off_ends_alike_and_scores_only_the_rest(first: St
     assert made.metadata["llm"]["rows"] == SCORED - finished
     assert content(run) == content(first)
     assert records(run)["recent"]["scored"] == 1 and records(run)["recent"]["reused"] == 9
-    keys = pl.concat(pl.read_parquet(part, columns=["key"]) for part in (run.lake / "cache" / "scores").iterdir())
-    assert keys.height == keys["key"].n_unique() == SCORED
+    assert stored_rows(run.lake, SCORES).height == SCORED
 
 
 def test_who_tuned_an_adapter_and_when_changes_nothing(first: StageRun, run: StageRun, no_engine: None) -> None:

@@ -7,23 +7,25 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.memo import DESCRIPTIONS
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.provenance import read_sidecar
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.pipeline.graph import GRAPH
 from rallrec_pipeline.pipeline.stages import engine
+from rallrec_pipeline_tests.lake.stored import stored_rows
 from rallrec_pipeline_tests.language_models.engines.ray_loaders import calls, load_watched, two_nodes, victim_removed
 from rallrec_pipeline_tests.pipeline.tiny import make_world
 
+pytestmark = pytest.mark.ray
 if "CI" not in os.environ:
     pytest.importorskip("ray")
 
 INPUTS = [stage.name for stage in GRAPH if stage.group in ("raw", "data")] + ["base_model"]
-ONE_AT_A_TIME = "max_new_tokens = 8\nbatch_size = 1\nflush_every = 1"
+ONE_AT_A_TIME = "max_new_tokens = 8\nbatch_size = 1"
 
 
 def test_descriptions_survive_the_loss_of_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,8 +48,7 @@ def test_descriptions_survive_the_loss_of_a_node(tmp_path: Path, monkeypatch: py
     assert record.metadata["rows_computed"] == 10
     begun, ended = (sum(call[0] == what for call in calls(log)) for what in ("begin", "end"))
     assert begun == ended + 1, "the call that was lost"
-    cached = pl.concat(pl.read_parquet(part) for part in (lake / "cache" / "descriptions").glob("*.parquet"))
-    assert cached.height == 10 and cached["key"].is_unique().all()
+    assert stored_rows(lake, DESCRIPTIONS).height == 10
     monkeypatch.setenv("RALLREC_LAKE", str(whole))
     settings.write_text(settings.read_text().partition("[ray]")[0], encoding="utf-8")
     assert materialize_dataset("small", ["item_descriptions"]).error is None

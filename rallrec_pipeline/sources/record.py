@@ -1,6 +1,6 @@
-"""What the raw files were taken from, so that they are taken anew only when that has changed.
+"""What fetched files were taken from, so that they are taken anew only when that has changed.
 
-The record lies beside the raw files as `.source.json`, a name that no raw file can have. Without one nobody knows where
+The record lies beside the files as `.source.json`, a name that no raw file can have. Without one nobody knows where
 the files are from: a local source that is there is taken, files of a source elsewhere stay as they are.
 """
 
@@ -9,29 +9,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rallrec_pipeline.datasets.spec import DatasetSpec
-from rallrec_pipeline.datasets.watch import State, contents, file_state, local_files
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.files import read_json, write_json
+from rallrec_pipeline.sources.source import Source
+from rallrec_pipeline.sources.state import State, contents, file_state
 
 RECORD = ".source.json"
 
 
 def record_path(folder: Path) -> Path:
-    """Where the record of the raw files in `folder` lies."""
+    """Where the record of the files in `folder` lies."""
     return folder / RECORD
 
 
-def source_files(spec: DatasetSpec, folder: Path) -> State:
+def source_files(source: Source, folder: Path) -> State:
     """Size, time and SHA-256 of each file of a local source that is there, by its path; empty for sources elsewhere.
 
     Files that have the size and time of the record in `folder` are not read again.
     """
-    there = [path for path in local_files(spec) if path.is_file()]
+    there = [path for path in source.local_files if path.is_file()]
     return file_state(there, _read(folder).get("files", {})) if there else {}
 
 
-def has_changed(spec: DatasetSpec, folder: Path, now: State) -> bool:
+def has_changed(source: Source, folder: Path, now: State) -> bool:
     """Whether the source, with the local files `now`, is another than that of the record in `folder`.
 
     A local source that is gone has not changed, in whole or in part, nor has one that only was touched; what is
@@ -39,23 +39,25 @@ def has_changed(spec: DatasetSpec, folder: Path, now: State) -> bool:
     """
     record = _read(folder)
     if not record:
-        return bool(now) and len(now) == len(local_files(spec))
+        return bool(now) and len(now) == len(source.local_files)
     before = contents(record["files"])
-    return record["source"] != _source(spec) or any(before.get(path) != found for path, found in contents(now).items())
+    return record["source"] != _decisive(source) or any(
+        before.get(path) != found for path, found in contents(now).items()
+    )
 
 
-def write_record(spec: DatasetSpec, folder: Path, now: State) -> None:
-    """Write down that the raw files in `folder` are as good as the source with the local files `now`."""
+def write_record(source: Source, folder: Path, now: State) -> None:
+    """Write down that the files in `folder` are as good as the source with the local files `now`."""
     known = _read(folder)
-    record = {"source": _source(spec), "files": known.get("files", {}) | dict(now)}
-    if (now or not local_files(spec)) and record != known:
+    record = {"source": _decisive(source), "files": known.get("files", {}) | dict(now)}
+    if (now or not source.local_files) and record != known:
         write_json(record_path(folder), record)
 
 
-def _source(spec: DatasetSpec) -> dict[str, Any]:
-    """What of the settings decides which bytes a raw file has."""
-    members = {file.name: file.path for file in spec.files}
-    return {"kind": spec.source.kind, "location": spec.source.location, "members": members}
+def _decisive(source: Source) -> dict[str, Any]:
+    """What decides which bytes a file has."""
+    members = {file.name: file.path for file in source.files}
+    return {"kind": source.kind, "location": source.location, "members": members}
 
 
 def _read(folder: Path) -> dict[str, Any]:

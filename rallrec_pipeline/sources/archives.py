@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Protocol
 
-from rallrec_pipeline.datasets.spec import SourceFile
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.files import is_full_disk
+from rallrec_pipeline.sources.source import SourceFile
 
 ZIP_START, GZIP_START = b"PK", b"\x1f\x8b"
 COPY_BYTES = 1 << 22

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import pytest
 
-from rallrec_pipeline.datasets import archives
-from rallrec_pipeline.datasets.archives import copy_within, gunzipped, unpack
-from rallrec_pipeline.datasets.spec import SourceFile
 from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.sources import archives
+from rallrec_pipeline.sources.archives import copy_within, gunzipped, unpack
+from rallrec_pipeline.sources.source import SourceFile
 
 SIZE = 40_000_000  # of zeros, which pack to a thousandth
-MEMBERS = [SourceFile(name="a.csv", member="deep/a.csv"), SourceFile(name="b.csv")]
+MEMBERS = [SourceFile("a.csv", "deep/a.csv"), SourceFile("b.csv")]
 
 
 class Usage(NamedTuple):

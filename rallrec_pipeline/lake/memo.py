@@ -1,0 +1,203 @@
+"""The one home of finished rows: what an LLM or an encoder made, by kind and key.
+
+A key is the hash of everything that its row depends on. So an interrupted run, a reverted template or an item that
+returns costs no work, and equal inputs share a row across datasets and variants. Each kind is one SQLite file: a row is
+there as a whole or not at all, whatever ends the process, and two runs may write at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.lake.locks import lake_lock
+from rallrec_pipeline.lake.old_caches import old_files, old_folder, read_old
+
+Columns = Mapping[str, pl.DataType | type[pl.DataType]]
+
+FLOATS = pl.List(pl.Float64)
+FORMAT = 1  # of the file; zero is one that is not filled from old caches yet
+PAGE = 8192  # bytes: a vector of 384 float32 fits in without waste
+ASKED_AT_ONCE = 1_000_000  # keys
+WAIT_S = 60  # for another writer
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of finished row: its name and the columns of its own; wide ones lie beside the keys, not among them."""
+
+    name: str
+    columns: Columns
+    wide: bool = False
+
+    @property
+    def schema(self) -> dict[str, pl.DataType | type[pl.DataType]]:
+        """All columns; `key`, `run_id` and `created_at` (ISO 8601, UTC) are common to all kinds."""
+        return {"key": pl.String, **self.columns, "run_id": pl.String, "created_at": pl.String}
+
+
+DESCRIPTIONS = Kind("descriptions", {"prompt": pl.String, "text": pl.String, "status": pl.String, "attempts": pl.Int8})
+# `seconds` is what the row cost, so that a reused row still tells.
+SCORES = Kind("scores", {"probabilities": FLOATS, "seconds": pl.Float64})
+# `vector` is float32, little-endian: the memo need not know how wide a model is.
+VECTORS = Kind("vectors", {"vector": pl.Binary, "data_version": pl.String}, wide=True)
+KINDS = (DESCRIPTIONS, SCORES, VECTORS)
+
+
+class Memo:
+    """The finished rows of one kind in one lake. Every method raises DataError when the file is damaged or in use."""
+
+    def __init__(self, lake: Path, kind: Kind) -> None:
+        self.lake, self.kind = lake, kind
+        self.path = lake / "cache" / f"{kind.name}.sqlite"
+
+    def find(self, keys: Iterable[str]) -> pl.DataFrame:
+        """The rows of the kind's schema among `keys`, one per key; a text that was not stored is empty."""
+        schema = self.kind.schema
+        with self._opened() as connection:
+            _put_keys(connection, "asked", keys)
+            found = connection.execute(f"SELECT {', '.join(schema)} FROM asked CROSS JOIN rows USING (key)").fetchall()
+        columns: Iterable[Sequence[Any]] = zip(*found, strict=True) if found else [()] * len(schema)
+        loaded = [_loaded(name, values, schema[name]) for name, values in zip(schema, columns, strict=True)]
+        return pl.DataFrame(loaded).with_columns(pl.col(pl.String).fill_null(""))
+
+    def known(self, keys: Iterable[str]) -> set[str]:
+        """Which of `keys` have a row; reads no more than keys."""
+        with self._opened() as connection:
+            _put_keys(connection, "asked", keys)
+            return {key for (key,) in connection.execute("SELECT key FROM asked CROSS JOIN rows USING (key)")}
+
+    def missing(self, keys: Iterable[str]) -> set[str]:
+        """Which of `keys` have no row yet."""
+        asked = set(keys)
+        return asked - self.known(asked)
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """Store finished rows, all or none; one with a known key takes its place, and what `rows` lacks stays empty.
+
+        Raises ValueError when a number in a list is not finite.
+        """
+        if rows.height:
+            with self._opened(create=True) as connection:
+                self._insert(connection, "REPLACE", rows)
+
+    def prune(
+        self, keep: Collection[str], oldest: str, superseded: Collection[str] = (), dry_run: bool = False
+    ) -> tuple[int, int]:
+        """Remove rows; returns how many and their bytes. A dry run only counts.
+
+        Those stay whose key is in `keep`, and those made at `oldest` (ISO 8601, UTC), later or at a time that is not
+        known unless their key is in `superseded`.
+        """
+        size = " + ".join(f"ifnull(length(CAST({name} AS BLOB)), 0)" for name in self.kind.schema)
+        goes = (
+            "NOT ifnull(key IN (SELECT key FROM kept)"
+            " OR (created_at >= ? AND key NOT IN (SELECT key FROM superseded)), 1)"
+        )
+        with self._opened() as connection:
+            _put_keys(connection, "kept", keep)
+            _put_keys(connection, "superseded", superseded)
+            found = f"SELECT count(*), ifnull(sum({size}), 0) FROM rows WHERE {goes}"
+            count, freed = connection.execute(found, [oldest]).fetchone()
+            if count and not dry_run:
+                with connection:
+                    connection.execute(f"DELETE FROM rows WHERE {goes}", [oldest])
+                connection.execute("VACUUM")
+        return int(count), int(freed)
+
+    @contextmanager
+    def _opened(self, create: bool = False) -> Iterator[sqlite3.Connection]:
+        """A connection to the file, or to an empty one in memory where nothing was ever stored.
+
+        A connection serves one call: none is shared by threads, and no file beside the one of the kind stays open.
+        """
+        on_disk = create or self.path.exists() or bool(old_files(self.lake, self.kind.name))
+        try:
+            if on_disk:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            address = self._address() if on_disk else "file::memory:"
+            with closing(sqlite3.connect(address, WAIT_S, uri=True)) as connection:
+                if _format(connection) != FORMAT:
+                    self._prepare(connection, on_disk)
+                yield connection
+        except (sqlite3.Error, OSError) as error:
+            raise self._explained(error) from error
+
+    def _address(self) -> str:
+        """A lake that may only be read has no writer, and takes none of the files that coordinate writers."""
+        read_only = self.path.exists() and not os.access(self.path.parent, os.W_OK)
+        return self.path.absolute().as_uri() + ("?immutable=1" if read_only else "")
+
+    def _prepare(self, connection: sqlite3.Connection, on_disk: bool) -> None:
+        """Make the table, and adopt the rows of caches that earlier versions kept; begun again after a crash."""
+        with lake_lock(self.lake, f"_{self.kind.name}", lambda _: None) if on_disk else nullcontext():
+            if _format(connection) == FORMAT:  # another run was first
+                return
+            connection.execute(f"PRAGMA page_size = {PAGE}")
+            connection.execute("PRAGMA journal_mode = WAL")
+            own = ", ".join(name for name in self.kind.schema if name != "key")
+            order = "" if self.kind.wide else "WITHOUT ROWID"
+            connection.execute(f"CREATE TABLE IF NOT EXISTS rows (key TEXT PRIMARY KEY NOT NULL, {own}) {order}")
+            for file in old_files(self.lake, self.kind.name) if on_disk else ():  # newest first
+                self._insert(connection, "IGNORE", read_old(file, self.kind.schema))
+            if on_disk:
+                shutil.rmtree(old_folder(self.lake, self.kind.name), ignore_errors=True)
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
+
+    def _insert(self, connection: sqlite3.Connection, conflict: str, rows: pl.DataFrame) -> None:
+        schema = self.kind.schema
+        columns = [_stored(rows, name, dtype) for name, dtype in schema.items()]
+        statement = f"INSERT OR {conflict} INTO rows ({', '.join(schema)}) VALUES ({', '.join('?' * len(schema))})"
+        with connection:
+            connection.executemany(statement, zip(*columns, strict=True))
+
+    def _explained(self, error: sqlite3.Error | OSError) -> DataError:
+        reason = str(error).partition("\n")[0]
+        code = getattr(error, "sqlite_errorname", "")
+        if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return DataError(f"{self.path} is in use by another run: run again when that has ended")
+        if code.startswith("SQLITE_FULL"):
+            return DataError(f"no space left to write {self.path}: free some disk space and run again")
+        if isinstance(error, OSError) or code.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+            return DataError(f"cannot write {self.path} ({reason}): make the folder writable and run again")
+        if code.startswith("SQLITE_IOERR"):
+            return DataError(f"cannot read or write {self.path} ({reason}): check the disk and run again")
+        return DataError(f"{self.path} is damaged ({reason}): delete it and run again")
+
+
+def _format(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _put_keys(connection: sqlite3.Connection, table: str, keys: Iterable[str]) -> None:
+    """Make a temporary table of `keys`."""
+    connection.execute(f"CREATE TEMP TABLE {table} (key TEXT PRIMARY KEY NOT NULL) WITHOUT ROWID")
+    distinct = sorted(set(keys))
+    with connection:
+        for start in range(0, len(distinct), ASKED_AT_ONCE):
+            asked = json.dumps(distinct[start : start + ASKED_AT_ONCE])
+            connection.execute(f"INSERT OR IGNORE INTO {table} SELECT value FROM json_each(?)", [asked])
+
+
+def _stored(rows: pl.DataFrame, name: str, dtype: pl.DataType | type[pl.DataType]) -> list[Any]:
+    """A column as SQLite keeps it: lists of numbers as JSON, which keeps every bit of a finite one."""
+    if name not in rows.columns:
+        return [None] * rows.height
+    values = rows[name].cast(dtype).to_list()
+    return [v if v is None else json.dumps(v, allow_nan=False) for v in values] if dtype == FLOATS else values
+
+
+def _loaded(name: str, values: Sequence[Any], dtype: pl.DataType | type[pl.DataType]) -> pl.Series:
+    if dtype == FLOATS:
+        return pl.Series(name, values, dtype=pl.String).str.json_decode(FLOATS)
+    return pl.Series(name, values, dtype=dtype)

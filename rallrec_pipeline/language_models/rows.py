@@ -1,0 +1,68 @@
+"""The one loop over rows: what is missing is computed in chunks, and every finished chunk is stored at once.
+
+Descriptions, vectors and scores differ in what an engine does with a chunk, and in nothing else. What is missing is one
+sorted list, and a chunk is computed on its own. So a run that was broken off ends with the same rows as one that was
+not: it sees the rest of the same list. Several answers to one question are several keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import polars as pl
+
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.provenance import now
+from rallrec_pipeline.language_models.chunks import calls_at_once, in_chunks
+from rallrec_pipeline.language_models.protocols import Progress
+
+E = TypeVar("E")
+T = TypeVar("T")
+Work = Callable[[E, Mapping[str, T], Progress | None], Mapping[str, Sequence[Any]]]
+"""What an engine makes of a chunk, inputs by key: the kind's own columns, in the order of the chunk."""
+
+
+@dataclass(frozen=True)
+class Completed:
+    """Finished rows of a kind."""
+
+    rows: pl.DataFrame
+    """One for each key asked for, in that order; equal keys have equal rows."""
+    made: pl.DataFrame
+    """Those that the engine had to work on now, one a key."""
+
+
+def complete_rows(
+    keys: Sequence[str],
+    inputs: Sequence[T],
+    memo: Memo,
+    load: Callable[[], E],
+    work: Work[E, T],
+    order: Callable[[T], Any],
+    chunk: int,
+    run_id: str,
+    progress: Progress | None = None,
+) -> Completed:
+    """The rows of `keys`, each made from its entry of `inputs`; only what `memo` lacks is computed, once a key.
+
+    Missing inputs are sorted by `order` and cut into chunks of `chunk` rows: inputs that come together should begin
+    alike or be of one length. The engine is loaded only when something is missing; it may work on several chunks at a
+    time.
+    """
+    input_of = dict(zip(keys, inputs, strict=True))
+    missing = sorted(memo.missing(input_of), key=lambda key: (order(input_of[key]), key))
+    if missing:
+        engine = load()
+
+        def compute(part: Sequence[str], report: Progress | None) -> pl.DataFrame:
+            columns = work(engine, {key: input_of[key] for key in part}, report)
+            made = {"key": part, **columns, "run_id": [run_id] * len(part), "created_at": [now()] * len(part)}
+            return pl.DataFrame(made, schema_overrides=memo.kind.schema)
+
+        for rows in in_chunks(compute, missing, chunk, calls_at_once(engine), progress):
+            memo.add(rows)
+    found = memo.find(input_of)
+    row_of = {key: row for row, key in enumerate(found["key"])}
+    return Completed(found[[row_of[key] for key in keys]], found[[row_of[key] for key in missing]])

@@ -1,0 +1,68 @@
+"""A folder that holds the files of a source, and is filled again only when the source has changed.
+
+Whatever the source, a file is checked before it is renamed into the folder: a broken download leaves nothing.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.lake.files import atomic_path, file_sha256
+from rallrec_pipeline.sources.archives import disk_error
+from rallrec_pipeline.sources.fetch import fetch
+from rallrec_pipeline.sources.record import has_changed, record_path, source_files, write_record
+from rallrec_pipeline.sources.source import Downloads, Source, SourceFile, silent
+
+
+def collect(source: Source, folder: Path, lake: Path, downloads: Downloads = silent) -> list[Path]:
+    """The files of `source` in `folder` of the lake, fetched where they are not there yet.
+
+    They are fetched again where the source is another, or where a local folder or zip has other content than when it
+    was last looked at; nothing is downloaded a second time. Files that were put there by hand are taken as they are
+    where the source is elsewhere. Raises DataError that says which files to put where when the source cannot be
+    reached or a checksum differs.
+    """
+    paths = [folder / file.name for file in source.files]
+    try:
+        are_good = all(_is_good(folder, file) for file in source.files)
+        if are_good and all(file.sha256 for file in source.files):
+            return paths  # whatever the source holds now, they are what is asked for
+        now = source_files(source, folder)  # before the copy: what changes meanwhile is seen the next time
+        if not are_good or has_changed(source, folder, now):
+            _fetch_into(source, folder, lake, downloads)
+        write_record(source, folder, now)
+    except OSError as error:
+        raise disk_error(error, folder) from error
+    return paths
+
+
+def _fetch_into(source: Source, folder: Path, lake: Path, downloads: Downloads) -> None:
+    lake.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=lake, prefix=".fetch-") as scratch:
+        try:
+            found = fetch(source, Path(scratch), downloads)
+        except DataError as error:
+            raise DataError(f"{error}; or {_by_hand(source, folder)}") from error
+        for path, file in zip(found, source.files, strict=True):
+            with atomic_path(folder / file.name) as temporary:
+                shutil.move(path, temporary)
+
+
+def _by_hand(source: Source, folder: Path) -> str:
+    """How to go on without the source."""
+    names = ", ".join(file.name for file in source.files)
+    record = record_path(folder)
+    forget = f" and delete {record.name} there" if record.exists() else ""
+    forget += " and take the source away" if any(path.exists() for path in source.local_files) else ""
+    there = [file for file in source.files if (folder / file.name).exists()]
+    bad = ", ".join(file.name for file in there if not _is_good(folder, file))
+    refused = f" ({bad} there has another SHA-256)" if bad else ""
+    return f"put {names} into {folder} by hand{forget}{refused}"
+
+
+def _is_good(folder: Path, file: SourceFile) -> bool:
+    path = folder / file.name
+    return path.is_file() and (file.sha256 is None or file_sha256(path) == file.sha256)

