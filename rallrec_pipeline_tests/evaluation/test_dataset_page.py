@@ -13,10 +13,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rallrec_pipeline.datasets.histories import in_protocol_order, make_samples
-from rallrec_pipeline.datasets.kcore import core_of
-from rallrec_pipeline.datasets.profile import profile_dataset
-from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.evaluation.dataset_page import render_dataset_page, summary
 from rallrec_pipeline.evaluation.dataset_plots import dataset_plots
 from rallrec_pipeline.lake import tables
@@ -28,28 +24,7 @@ from rallrec_pipeline.pipeline.graph import STAGES, UNPARTITIONED
 from rallrec_pipeline.pipeline.stage import run_stage
 from rallrec_pipeline.settings import Settings
 from rallrec_pipeline_tests.datasets.worlds import SCHEMA, frame, make_spec
-from rallrec_pipeline_tests.evaluation.examples import ATTACK, PNG, Tags
-
-RULES = {"user_core": 2, "item_core": 8, "min_history": 1}
-DAY = 86_400
-
-
-def some_ratings(users: int = 30, items: int = 40, days: int = 900) -> pl.DataFrame:
-    rng = np.random.default_rng(5)
-    pairs = [(user, item) for user in range(users) for item in range(items) if rng.random() < 12 / (item + 8)]
-    return frame([(f"u{u}", f"i{i}", float(rng.integers(1, 6)), int(rng.integers(0, days)) * DAY) for u, i in pairs])
-
-
-def profile_of(
-    rows: pl.DataFrame, spec: DatasetSpec | None = None, reasons: Mapping[str, int] | None = None
-) -> dict[str, Any]:
-    spec = spec or make_spec(protocol=RULES)
-    items = rows.select("item_id").unique().with_columns(title=pl.lit("A title"))
-    core = in_protocol_order(core_of(rows, items, spec.protocol), spec.protocol, 0)
-    refused = [("interactions", reason) for reason, times in (reasons or {}).items() for _ in range(times)]
-    rejected = pl.DataFrame(refused, schema={"table": pl.String, "reason": pl.String}, orient="row")
-    samples = make_samples(core, spec.protocol, spec.label)
-    return profile_dataset(rows, rejected, core, items.join(core, on="item_id", how="semi"), samples, items, spec)
+from rallrec_pipeline_tests.evaluation.examples import ATTACK, DAY, PNG, RULES, Tags, profile_of, some_ratings
 
 
 def implicit() -> dict[str, Any]:

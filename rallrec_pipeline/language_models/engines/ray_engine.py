@@ -83,7 +83,7 @@ class RayEngine:
 
 def load_on_node(settings: ModelSettings, folder: Path, adapter: Path | None = None) -> Engine:
     """The engine that `settings` choose on the node where this runs, as without Ray."""
-    return load_chosen(choose_engine(settings), folder, settings, adapter)
+    return load_chosen(choose_engine(settings, folder), folder, settings, adapter)
 
 
 def ray_engine(

@@ -18,6 +18,7 @@ from rallrec_pipeline.language_models.sizing.hardware import machine_name
 from rallrec_pipeline.pipeline.readiness import fetched_model, model_record
 from rallrec_pipeline.pipeline.status.pending import Pending
 from rallrec_pipeline.pipeline.status.speeds import CALIBRATED, Speeds
+from rallrec_pipeline.settings import ROLES
 
 RECENT = 10  # records of an artefact that are looked at
 DEFAULT_MODEL = "those of 135M parameters on two CPU cores"  # without bfloat16
@@ -152,14 +153,13 @@ def _nearest(speeds: Speeds, dataset: str, stage: str, here: bool) -> tuple[str,
 
     `here`: only runs of this model on this machine; one from before machines were recorded counts as of this one.
     """
-    lake, base = speeds.lake, model_record(speeds.lake, speeds.settings)
-    model, machine = base.data_version if base else None, machine_name()
+    lake, fetched = speeds.lake, model_record(speeds.lake, speeds.settings)
+    model, machine = fetched.data_version if fetched else None, machine_name()
     others = [name for name in recorded_datasets(lake) if name != dataset]
     own, foreign = list(_recent(lake, [dataset], stage)), list(_recent(lake, others, stage))
 
     def is_alike(record: Record) -> bool:
-        given = record.inputs.get("base_model")
-        same = given is not None and given.data_version == model
+        same = any(given.data_version == model for name, given in record.inputs.items() if name in ROLES)
         return same and record.metadata.get("machine", machine) == machine
 
     alike = ((THIS_DATASET, list(filter(is_alike, own))), (OTHERS, list(filter(is_alike, foreign))))

@@ -112,6 +112,8 @@ def _asset_status(plan: Plan, run: StageRun, speeds: Speeds) -> AssetStatus:
 
 def _cost(plan: Plan, run: StageRun, speeds: Speeds) -> tuple[Increment | None, Estimate, int | None]:
     stage, waits = plan.stage, plan.waits_for
+    if stage.role:
+        run, speeds = run.in_role(stage.role), speeds.of(stage.role)
     if not stage.uses_llm:
         whole = estimate_whole(run.lake, plan.dataset, stage.name, bool(plan.reasons), not waits)
         files = [path for record in plan.inputs.values() for path in record.paths(run.lake)]
