@@ -26,7 +26,7 @@ VECTOR_COPIES = 3  # vectors of an encoder: as bytes, as an array, in the table 
 
 
 def llm_memory(stage: str, pending: Pending, speeds: Speeds) -> int | None:
-    """Bytes that a stage with the LLM takes, on a GPU of the card's memory; None where nothing is known of the model."""
+    """Bytes that a stage with the LLM takes, on a GPU of the card's memory; None where the model is unknown."""
     architecture, settings, kind = speeds.architecture(), speeds.settings, machine_kind()
     if architecture is None:
         return None
