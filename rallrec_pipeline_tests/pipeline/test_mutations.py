@@ -17,7 +17,7 @@ import pytest
 from rallrec_pipeline.pipeline.context import Made, StageRun
 from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.stage import Graph, Plan, plan_stages, run_stage
-from rallrec_pipeline.settings import ModelSettings, Settings, load_settings
+from rallrec_pipeline.settings import ROLES, ModelSettings, Settings, load_settings
 from rallrec_pipeline_tests.pipeline.given import looking_run
 from rallrec_pipeline_tests.pipeline.tiny import DATASET, ratings_file, write_ratings
 
@@ -57,7 +57,7 @@ SETTINGS: dict[str, tuple[Any, set[str]]] = {
     "only_methods": (("rallrec",), PROMPTS | ASKED | REPORT),
     "tuning.rank": (2, {"lora_adapter"} | REPORT),
     "tuning.checkpoint_every": (3, set()),
-    "scoring.calibration": ("platt", {"predictions"} | REPORT),
+    "scoring.calibration": ("none", {"predictions"} | REPORT),
     "ray.actors": (2, set()),
     "automation.sensor_interval_s": (5, set()),
 }
@@ -143,8 +143,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 def test_stale_is_exactly_what_depends_on_a_change_and_reverting_it_is_free(world: World) -> None:
     draw = random.Random(20)
     mutations = [*SETTINGS, "data", *(f"code of {name}" for name in STAGES)]
+    together = [name for name in mutations if name not in ROLES]  # beside a model of its own `model` plays no role
     for number in range(MUTATIONS):
-        names = [mutations[number]] if number < len(mutations) else draw.sample(mutations, draw.randint(2, 4))
+        names = [mutations[number]] if number < len(mutations) else draw.sample(together, draw.randint(2, 4))
         direct = world.change(names)
         plans = world.plans()
         assert {name for name, plan in plans.items() if plan.reasons} == direct, names
@@ -156,7 +157,8 @@ def test_stale_is_exactly_what_depends_on_a_change_and_reverting_it_is_free(worl
             assert all(plan.is_fresh for plan in world.plans().values())
         world.change([])
         assert all(plan.is_fresh for plan in world.plans().values()), names
-    assert world.work() == []
+        if number % 20 == 19:  # reasons are told against what is in force
+            assert world.work() == []
 
 
 def test_every_section_of_the_settings_is_changed_here() -> None:
