@@ -45,7 +45,7 @@ class SentenceEncoder:
         Remote code stays off. Raises ModelError when the folder holds no usable model.
         """
         transformers.utils.logging.disable_progress_bar()
-        transformers.utils.logging.set_verbosity_error()  # of a pooling layer that is not used it would warn
+        transformers.utils.logging.set_verbosity_error()  # it would warn of a pooling layer that is not used
         try:
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # the library raises plain Exception

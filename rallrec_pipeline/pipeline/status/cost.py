@@ -50,7 +50,7 @@ class Amount:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The cost if stale inputs turn out as they were, and at most, which is the same where no input is stale.
+    """The cost `now`, if stale inputs turn out as they were, and `at_most`; both are the same if no input is stale.
 
     `basis` says where the rates are from, `is_exact` whether rows are counted and not bounded.
     """
@@ -74,7 +74,7 @@ class Work:
 
 
 def estimate_llm(dataset: str, stage: str, pending: Pending, is_exact: bool, speeds: Speeds) -> Estimate:
-    """Cost of rows that are pending; they are exact when no input is stale."""
+    """Cost of the rows that are pending; `is_exact` says that no input is stale."""
     is_known = fetched_model(speeds.lake, speeds.settings) is not None
     basis, work = _nearest(speeds, dataset, stage, here=True) if is_known else (DEFAULT, None)
     calibration = speeds.calibration() if work is None and pending.at_most else None
@@ -94,7 +94,7 @@ def estimate_llm(dataset: str, stage: str, pending: Pending, is_exact: bool, spe
 
 
 def _calibrated(stage: str, pending: Pending, speed: Calibration, speeds: Speeds) -> tuple[Amount, Amount]:
-    """What the rows as they are, and at most, take at measured speeds; each engine that is loaded counts."""
+    """Amounts at measured speeds, for the rows as they are and at most; the loading of each engine is counted."""
 
     def seconds(rows: int) -> float:
         tokens, length = rows * pending.tokens, pending.length or pending.tokens
@@ -151,7 +151,7 @@ def work_of(record: Record) -> Work | None:
 def _nearest(speeds: Speeds, dataset: str, stage: str, here: bool) -> tuple[str, Work | None]:
     """The largest of the closest matching runs, because loading a model distorts its speed least.
 
-    `here`: only runs of this model on this machine; one from before machines were recorded counts as of this one.
+    With `here` only runs of this model on this machine match; a record that names no machine counts as of this one.
     """
     lake, fetched = speeds.lake, model_record(speeds.lake, speeds.settings)
     model, machine = fetched.data_version if fetched else None, machine_name()
