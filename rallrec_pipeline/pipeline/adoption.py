@@ -34,7 +34,7 @@ from rallrec_pipeline.settings import ROLES, essential
 from rallrec_pipeline.tuning.store import adapter_home, adapter_key
 
 OLD = "provenance"
-KNOWN = {"inputs", "files", "settings", "code_version", "data_version"} | {
+KNOWN = {"inputs", "files", "settings", "code_version", "data_version", "run_id", "created_at", "seconds"}
     "run_id",
     "created_at",
     "seconds",
@@ -89,7 +89,7 @@ def _adopted(
             run_id=old["run_id"],
             created_at=old["created_at"],
             seconds=old["seconds"],
-            metadata=old["metadata"],
+            metadata=old.get("metadata", {}),
         )
         rows = _rows(run.lake, old)
         if stage.name == "lora_adapter":
