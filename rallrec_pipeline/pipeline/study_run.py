@@ -125,7 +125,14 @@ def _row(variant: str, method: str, study: Study) -> str:
     return method if not study.variants else f"{variant}/{method}"
 
 
-def _report(run: StageRun, name: str, study: Study, titles: Mapping[str, tuple[str, str, str]], shared: Shared) -> Made:
+def _report(
+    run: StageRun,
+    name: str,
+    study: Study,
+    profile: str,
+    titles: Mapping[str, tuple[str, str, str]],
+    shared: Shared,
+) -> Made:
     predictions = {row: _predictions(run, variant, method) for row, (variant, method, _) in titles.items()}
     reference = next(row for row, (_, method, _) in titles.items() if method == study.reference)
     told = {row: title if not study.variants else f"{variant}: {title}" for row, (variant, _, title) in titles.items()}
