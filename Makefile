@@ -42,7 +42,7 @@ ui: $(BASE)  ## open the Dagster UI on http://127.0.0.1:PORT (default 3000)
 	@exec $(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
 
 bench: $(DEV)  ## measure speed against named peers; writes benchmarks/results.json and docs/benchmarks.md
-	$(BIN)/rallrec run movielens-100k --select raw_files,base_model
+	$(BIN)/rallrec run movielens-100k --select raw_files,predictor
 	$(BIN)/python benchmarks/run.py
 
 vllm: $(DEV)  ## install vLLM for the CPU (Linux x86-64); its tests then run too

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from rows import print_row
 
 from rallrec_pipeline.retrieval.index import build_index, load_index, recall, sampled_rows, search, write_index
-from rallrec_pipeline.retrieval.index_update import refresh_index, write_refreshed
+from rallrec_pipeline.retrieval.index_update import refresh_index
 from rallrec_pipeline.settings import IndexSettings
 
 DIMENSIONS, TOPICS, SEED = 192, 500, 2025
@@ -76,7 +76,7 @@ def approximate(path: Path, names: list[str], vectors: Vectors, changed: Vectors
         fresh = refresh_index(path, changed, settings, SEED)
         if fresh.work != "updated":
             raise SystemExit(f"the index was {fresh.work} ({fresh.why}): the comparison is void")
-        write_refreshed(fresh, names, path)
+        write_index(fresh.index, names, path)
 
     ours = timed(update)
     updated = load_index(path)

@@ -7,7 +7,7 @@
 - embedding: item texts, against `generate` of up to 256 tokens per item to read a hidden state.
 - descriptions: against `generate` item by item, and against vLLM where it is installed (`make vllm`).
 
-Needs raw files and base model in the lake: `rallrec run movielens-100k --select raw_files,base_model` first (`make
+Needs raw files and the predictor in the lake: `rallrec run movielens-100k --select raw_files,predictor` first (`make
 bench` sees to it). Prints JSON lines. Takes about ten minutes on two cores.
 
     python benchmarks/language_model.py --share 0.1     a tenth of the prompts

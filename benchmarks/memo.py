@@ -59,9 +59,11 @@ class Parts:
     def keep(self, keys: list[str]) -> None:
         """Write what stays of all parts as large ones, then delete the old ones."""
         old = sorted(self.folder.iterdir())
-        staying, pending = pl.Series(keys).implode(), pl.DataFrame(schema=self.schema)
-        for part in old:
-            pending = pl.concat([pending, pl.read_parquet(part).filter(pl.col("key").is_in(staying))])
+        there = [pl.read_parquet(part, columns=["key"]) for part in old]
+        stays, start, pending = pl.concat(there)["key"].is_in(keys), 0, pl.DataFrame(schema=self.schema)
+        for part, narrow in zip(old, there, strict=True):
+            pending = pl.concat([pending, pl.read_parquet(part).filter(stays.slice(start, narrow.height))])
+            start += narrow.height
             if pending.height >= JOINED or part == old[-1]:
                 with atomic_path(self.folder / f"whole-{part.name}") as temporary:
                     pending.write_parquet(temporary)

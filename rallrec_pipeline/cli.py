@@ -165,19 +165,22 @@ def check_model(
     profile: Profile = None,
 ) -> None:
     """Check the model of the settings against this machine, without its weights, and tell every problem at once."""
-    from rallrec_pipeline.pipeline.readiness import check_run_model
+    from rallrec_pipeline.pipeline.readiness import check_run_model, roles_by_model
 
-    settings = load_settings(profile)
-    found = check_run_model(lake_root(), settings, dataset)
-    for mark, style, messages in (("✗", "red", found.problems), ("!", "yellow", found.warnings)):
-        for message in messages:
-            console.print(Text.assemble((mark, style), " ", message), soft_wrap=True)
-    for name, value in found.figures.items():
-        shown = f"{value / 1e9:.1f} GB" if "memory" in name else f"{value:,}" if isinstance(value, int) else value
-        console.print(Text(f"{name}: {shown}"), soft_wrap=True)
-    if found.problems:
-        plural = "" if len(found.problems) == 1 else "s"
-        console.print(f"not ready: {len(found.problems)} problem{plural} to mend", highlight=False)
+    settings, problems = load_settings(profile), 0
+    for roles, own in roles_by_model(settings):
+        found = check_run_model(lake_root(), own, dataset, roles=roles)
+        console.print(Text(f"{', '.join(roles)}: {own.model.name}", style="bold"), soft_wrap=True)
+        for mark, style, messages in (("✗", "red", found.problems), ("!", "yellow", found.warnings)):
+            for message in messages:
+                console.print(Text.assemble((mark, style), " ", message), soft_wrap=True)
+        for name, value in found.figures.items():
+            shown = f"{value / 1e9:.1f} GB" if "memory" in name else f"{value:,}" if isinstance(value, int) else value
+            console.print(Text(f"{name}: {shown}"), soft_wrap=True)
+        problems += len(found.problems)
+    if problems:
+        plural = "" if problems == 1 else "s"
+        console.print(f"not ready: {problems} problem{plural} to mend", highlight=False)
         raise typer.Exit(1)
     console.print(Text(f"ready: {settings.model.name} can run here"), soft_wrap=True)
 
@@ -201,7 +204,7 @@ def engines(
 
     settings = load_settings(profile)
     get_dataset(dataset, lake_root(), settings.protocol)
-    choice = choose_engine(settings.model)
+    choice = choose_engine(settings.role("predictor"))
     console.print(f"{choice.name} {choice.version}: {choice.reason}", markup=False, highlight=False)
     run = StageRun(lake_root(), dataset, settings, "", say, lambda what: Reporter(what, say))
     run = everything(run, plan_stages(run, STAGES))

@@ -24,6 +24,9 @@ PromptForm = Literal["recent", "relevance", "sequential", "reranked"]
 Fact = Literal["item_mean", "user_mean"]
 TEMPLATE_GAP = re.compile(r"{(item|max_words|fields)}")
 RelevanceKind = Literal["text", "collaborative", "aligned"]
+Role = Literal["writer", "encoder", "predictor"]
+ROLES: tuple[Role, ...] = ("writer", "encoder", "predictor")
+"""What models are for: each role is an asset of its own, and one model may play several."""
 MAX_SEED = 2**32 - 1  # the largest that all libraries take
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
@@ -177,6 +180,20 @@ class PromptSettings(Section):
     )
 
 
+_FIRST_TUNING_FIELDS = {
+    "rank",
+    "alpha",
+    "dropout",
+    "modules",
+    "learning_rate",
+    "epochs",
+    "patience",
+    "batch_size",
+    "cutoff_tokens",
+    "history_weight",
+}
+
+
 class TuningSettings(Section):
     """LoRA tuning (paper: r=8, alpha=16, dropout 0.05, q_proj and v_proj, lr 1e-3, batch 256)."""
 
@@ -201,8 +218,13 @@ class TuningSettings(Section):
     history_weight: float = Field(0.0, ge=0, description="Loss weight of history answers (rating form).")
 
     def decisive(self) -> dict[str, Any]:
-        """What an adapter depends on, JSON-able: not how the work is cut up, nor how often it is stored."""
-        return self.model_dump(mode="json", exclude={"tokens_per_batch", "checkpoint_every"})
+        """What an adapter depends on, JSON-able: not how the work is cut up, nor how often it is stored.
+
+        Adapters are found by it, so a field that is added later is left out where it holds its default.
+        """
+        chosen = self.model_dump(mode="json", exclude={"tokens_per_batch", "checkpoint_every"})
+        added = set(chosen) - _FIRST_TUNING_FIELDS
+        return {k: v for k, v in chosen.items() if k not in added or v != type(self).model_fields[k].default}
 
 
 class ScoringSettings(Section):
@@ -310,6 +332,11 @@ class Settings(Section):
     seeds: SeedSettings = SeedSettings()
     protocol: str = Field("five_core", description="Which of a dataset's protocols is in force.")
     model: ModelSettings = ModelSettings()
+    writer: ModelSettings | None = Field(None, description="The LLM that describes items; None takes `model`.")
+    encoder: ModelSettings | None = Field(
+        None, description="What makes the text vectors, an LLM or a sentence encoder; None takes the writer."
+    )
+    predictor: ModelSettings | None = Field(None, description="The LLM that is tuned and asked; None takes `model`.")
     descriptions: DescriptionSettings = DescriptionSettings()
     text: TextEmbeddingSettings = TextEmbeddingSettings()
     collaborative: CollaborativeSettings = CollaborativeSettings()
@@ -328,6 +355,17 @@ class Settings(Section):
     scoring: ScoringSettings = ScoringSettings()
     ray: RaySettings = RaySettings()
     automation: AutomationSettings = AutomationSettings()
+
+    def role(self, role: Role) -> ModelSettings:
+        """The model that plays a role."""
+        own: ModelSettings | None = getattr(self, role)
+        if own is None and role == "encoder":
+            own = self.writer
+        return own or self.model
+
+    def in_role(self, role: Role) -> Settings:
+        """These settings with the role's model as `model`."""
+        return self.model_copy(update={"model": self.role(role)})
 
     @field_validator("retrievers", "adapters", "methods", mode="after")
     @classmethod

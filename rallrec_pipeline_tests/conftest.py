@@ -201,7 +201,8 @@ def slice_lake(tmp_path_factory: pytest.TempPathFactory, movielens: Path, model_
     write_slice(movielens, source)
     (lake / "catalog" / "slice.toml").write_text(SLICE.format(folder=source.as_posix()), encoding="utf-8")
     settings = root / "settings.toml"
-    local = f'\n[model]\nsource = "{model_path.as_posix()}"\n'
+    own = f'source = "{model_path.as_posix()}"\nname = "{model_path.name}"\n'
+    local = f'\n[model]\n{own}\n[encoder]\n{own}dtype = "auto"\n'
     settings.write_text(SMALL_SETTINGS + local, encoding="utf-8")
     changed = {"RALLREC_LAKE": str(lake), "RALLREC_SETTINGS": str(settings), "RALLREC_PROFILE": "demo"}
     before = {name: os.environ.get(name) for name in changed}

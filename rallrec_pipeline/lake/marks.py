@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from rallrec_pipeline.lake.store import (
+    ROWS,
     Record,
     Ref,
     all_records,
@@ -25,7 +26,7 @@ Address = tuple[str, str, str]
 
 @dataclass
 class Marks:
-    """Records of results that stay and that go, entries of the history that go, and manifests that cannot be read."""
+    """Records of results that stay and that go, entries of the history that go, and what cannot be read."""
 
     kept: list[Record] = field(default_factory=list)
     gone: list[Record] = field(default_factory=list)
@@ -33,10 +34,11 @@ class Marks:
     unreadable: list[Path] = field(default_factory=list)
 
 
-def mark(lake: Path, datasets: Sequence[str], keeps: Callable[[int, Ref], bool]) -> Marks:
+def mark(lake: Path, datasets: Sequence[str], keeps: Callable[[int, Ref], bool], oldest: str) -> Marks:
     """Results of `datasets` that no ref leads to go; `keeps` says whether the n-th newest entry of a history stays.
 
-    A result that no ref ever named stays: a run that was killed before it could say so finds it again.
+    One that no ref names stays unless it was made before `oldest`: a run that was killed before it could say so finds
+    it again.
     """
     marks, waiting, superseded = Marks(), list[Address](), set[Address]()
     for dataset in recorded_datasets(lake):
@@ -49,11 +51,12 @@ def mark(lake: Path, datasets: Sequence[str], keeps: Callable[[int, Ref], bool])
                 superseded.update(_named(dataset, ref))
     found = _with_sources(lake, waiting, marks)
     marks.kept = list(found.values())
+    marks.unreadable += [path for record in marks.kept if (path := record.folder(lake) / ROWS).exists() and _bad(path)]
     for dataset in datasets:
         for stage in _stages(lake, dataset):
             for record in all_records(lake, dataset, stage):
                 address = (dataset, stage, record.fingerprint)
-                if address in superseded and address not in found:
+                if address not in found and (address in superseded or record.created_at < oldest):
                     marks.gone.append(record)
     return marks
 
@@ -88,6 +91,15 @@ def _with_sources(lake: Path, waiting: list[Address], marks: Marks) -> dict[Addr
         elif (folder := lake.joinpath("results", *address)).is_dir():
             marks.unreadable.append(folder)
     return found
+
+
+def _bad(path: Path) -> bool:
+    """Whether a table cannot be read; only its last bytes are looked at."""
+    try:
+        pl.read_parquet_schema(path)
+    except (pl.exceptions.PolarsError, OSError):
+        return True
+    return False
 
 
 def _stages(lake: Path, dataset: str) -> list[str]:

@@ -100,7 +100,7 @@ class _Pruning:
         self.lake, self.datasets, self.options, self.now = lake, datasets, options, now
         days = UNCLAIMED_DAYS if options.older_than is None else options.older_than
         self.oldest = _ago(now, days)  # what nothing refers to and is older goes
-        self.marks = mark(lake, datasets, lambda number, ref: options.keeps(number, ref, now))
+        self.marks = mark(lake, datasets, lambda number, ref: options.keeps(number, ref, now), self.oldest)
         self.pruned = Pruned()
 
     def run(self) -> Pruned:

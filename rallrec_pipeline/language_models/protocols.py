@@ -66,7 +66,7 @@ class AnswerScorer(Protocol):
 
 
 class Engine(TextGenerator, TextEncoder, AnswerScorer, Protocol):
-    """A loaded model that does all three; `language_models/choice.py` says which one a stage gets.
+    """A loaded model that does all three; `engines/choice.py` says which one a stage gets.
 
     Its prompts may be of any length up to the model's context; a longer one raises ModelError before any work is done.
     """

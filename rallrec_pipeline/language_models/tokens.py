@@ -100,7 +100,7 @@ def load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     if not (folder / "config.json").exists():
-        raise ModelError(f"no model in {folder}: run `rallrec run DATASET --select base_model` first")
+        raise ModelError(f"no model in {folder}: run `rallrec run DATASET --select writer,encoder,predictor` first")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         return tokenizer if _reads_as_saved(tokenizer, folder) else _as_saved(folder)

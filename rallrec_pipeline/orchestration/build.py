@@ -28,7 +28,9 @@ OWNER = "team:rallrec"
 USES_LLM = "rallrec/uses_llm"
 KINDS: dict[str, set[str]] = {
     "raw_files": {"file"},
-    "base_model": {"safetensors"},
+    "writer": {"safetensors"},
+    "encoder": {"safetensors"},
+    "predictor": {"safetensors"},
     "text_embeddings": {"numpy"},
     "collaborative_embeddings": {"pytorch"},
     "aligned_embeddings": {"pytorch"},

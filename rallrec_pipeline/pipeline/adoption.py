@@ -30,10 +30,12 @@ from rallrec_pipeline.lake.store import (
 )
 from rallrec_pipeline.pipeline.context import SHARED, StageRun
 from rallrec_pipeline.pipeline.stage import Graph, Stage, fingerprint_of
-from rallrec_pipeline.settings import essential
+from rallrec_pipeline.settings import ROLES, essential
 from rallrec_pipeline.tuning.store import adapter_home, adapter_key
 
 OLD = "provenance"
+ONE_MODEL = "base_model"
+"""The model before there were roles: it played all of them."""
 
 
 def adopt_dataset(run: StageRun, graph: Graph) -> None:
@@ -45,7 +47,7 @@ def adopt_dataset(run: StageRun, graph: Graph) -> None:
         known: dict[str, Record] = {}
         for stage in graph.values():
             dataset = run.dataset if stage.partitioned else SHARED
-            found = _sidecar(run.lake, stage.name, dataset)
+            found = _sidecar(run.lake, ONE_MODEL if stage.name in ROLES else stage.name, dataset)
             if found is not None and (record := _adopted(run, stage, dataset, found, known)) is not None:
                 known[stage.name] = record
                 shared = {n: g.fingerprint for n, g in record.inputs.items() if g.dataset == SHARED != dataset}
@@ -58,14 +60,15 @@ def _adopted(
     run: StageRun, stage: Stage, dataset: str, old: Mapping[str, Any], known: Mapping[str, Record]
 ) -> Record | None:
     """The result that an old record becomes; None where its files have changed or its inputs are not known."""
+    given = {stage.role or name if name == ONE_MODEL else name: version for name, version in old["inputs"].items()}
     files = [run.lake / name for name in old["files"]]
     version = old.get("bytes_version") or old["data_version"]
-    if set(old["inputs"]) - set(known) or set(stage.inputs) != set(old["inputs"]) or not files:
+    if set(given) - set(known) or set(stage.inputs) != set(given) or not files:
         return None
     if not all(file.exists() for file in files) or content_version(files) != version:
         return None
     settings = _as_now(stage, run, old["settings"])
-    fingerprint = fingerprint_of(stage.name, old["code_version"], old["inputs"], settings)
+    fingerprint = fingerprint_of(stage.name, old["code_version"], given, settings)
     with unfinished_result(run.lake, dataset, stage.name, fingerprint) as draft:
         outputs = [_taken(file, run.lake, draft) for file in files]
         record = Record(
@@ -73,7 +76,7 @@ def _adopted(
             dataset=dataset,
             fingerprint=fingerprint,
             data_version=old["data_version"],
-            inputs={n: Given(known[n].dataset, known[n].fingerprint, v) for n, v in old["inputs"].items()},
+            inputs={n: Given(known[n].dataset, known[n].fingerprint, v) for n, v in given.items()},
             settings=settings,
             code_version=old["code_version"],
             run_id=old["run_id"],

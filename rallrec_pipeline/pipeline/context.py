@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from rallrec_pipeline.lake.parquet import read_table, scan_table, write_table
 from rallrec_pipeline.lake.store import Record
 from rallrec_pipeline.lake.tables import Table
 from rallrec_pipeline.language_models.protocols import Progress
-from rallrec_pipeline.settings import SeedSettings, Settings
+from rallrec_pipeline.settings import Role, SeedSettings, Settings
 
 SHARED = "_shared"  # stands for the partition in the records of unpartitioned assets
 
@@ -67,6 +67,8 @@ class StageRun:
     """Hash of everything that the stage at work depends on."""
     previous: Record | None = None
     """The stage's result that was in force before."""
+    role: Role = "predictor"
+    """The role of the model at work; `settings.model` is that model."""
     publish: bool = True
     """Whether the paths of the contract lead to what is made; a study leaves them as they are."""
 
@@ -121,6 +123,15 @@ class StageRun:
     def previous_rows(self) -> pl.DataFrame | None:
         """Per-row provenance of the stage's result before."""
         return self.previous.rows(self.lake) if self.previous is not None else None
+
+    def in_role(self, role: Role) -> StageRun:
+        """This run with the model of `role` as `settings.model`."""
+        return replace(self, role=role, settings=self.settings.in_role(role))
+
+    @property
+    def model_record(self) -> Record:
+        """The record of the model at work. Raises StaleArtefactError when it was never fetched."""
+        return self.given(self.role)
 
     def write(self, frame: pl.DataFrame, table: Table, **metadata: Any) -> Made:
         """Write a table of this dataset."""

@@ -33,6 +33,7 @@ def check_engines(run: StageRun, prompts: int = PROMPTS) -> Iterator[tuple[str, 
     Each comes as soon as it is known. Both compute with the settings' dtype and whole weights. Raises ConfigError when
     vLLM is not installed or the dataset has no prompts yet.
     """
+    run = run.in_role("predictor")
     if not run.has(tables.prompts_table("evaluation")):
         raise ConfigError(f"{run.dataset!r} has no prompts yet: run `rallrec run {run.dataset}` first")
     choose_engine(run.settings.model.model_copy(update={"engine": "vllm"}))  # fails where there is none

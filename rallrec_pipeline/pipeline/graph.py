@@ -13,26 +13,42 @@ from rallrec_pipeline.inference.methods import adapters, methods, retrievers
 from rallrec_pipeline.inference.score import SCORING_VERSION
 from rallrec_pipeline.language_models.models import model_state
 from rallrec_pipeline.pipeline.stage import ALWAYS, Stage
-from rallrec_pipeline.pipeline.stages import data, descriptions, embeddings, model, prompts, reports, retrieval
+from rallrec_pipeline.pipeline.stages import data, descriptions, embeddings, model, models, prompts, reports, retrieval
 from rallrec_pipeline.pipeline.stages.model import TUNING_VERSION
-from rallrec_pipeline.settings import Settings, essential
+from rallrec_pipeline.settings import ROLES, Role, Settings, essential
 
 _NOT_IN_REPORT: dict[str, Any] = {
     "automation": True,
     "index": True,
     "ray": True,
-    "model": {"engine", "tensor_parallel", "gpu_memory", "tokens_per_batch"},
+    **{name: {"engine", "tensor_parallel", "gpu_memory", "tokens_per_batch"} for name in ("model", *ROLES)},
     "tuning": {"tokens_per_batch", "checkpoint_every"},
 }
 """Settings that change no figure: a report is not made anew for them."""
 
 
-def _numerics(settings: Settings) -> dict[str, Any]:
-    """Settings that change what the LLM computes; the engine is none of them."""
-    return {"dtype": settings.model.dtype, "load_in_8bit": settings.model.infers_in_8bit}
+def _numerics(settings: Settings, role: Role) -> dict[str, Any]:
+    """Settings that change what the model of a role computes; the engine is none of them."""
+    model = settings.role(role)
+    return {"dtype": model.dtype, "load_in_8bit": model.infers_in_8bit}
 
 
-_ENGINE = ("model", "ray", "tuning", "descriptions", "retrieval")
+def _role_model(role: Role) -> Stage:
+    """The model of a role; it has no dataset."""
+
+    def decisive(settings: Settings, spec: DatasetSpec) -> dict[str, Any]:
+        model = settings.role(role)
+        return {"source": model.source, "name": model.name, "state": model_state(model)}
+
+    says = {
+        "writer": "The LLM that describes items, as safetensors with its tokenizer.",
+        "encoder": "The model that makes text vectors: an LLM or a sentence encoder.",
+        "predictor": "The LLM that is tuned and asked, as safetensors with its tokenizer.",
+    }
+    return Stage(role, "models", (), says[role], models.role_model, decisive, _ENGINE, partitioned=False, role=role)
+
+
+_ENGINE = ("model", *ROLES, "ray", "tuning", "descriptions", "retrieval")
 """What an engine is chosen by, and whether it fits this machine."""
 _METHODS = ("prompts", "methods", "adapters", "retrievers", "only_methods")
 _ALL = tuple(name for name in Settings.model_fields if name not in ALWAYS)
@@ -42,7 +58,8 @@ def _in_report(settings: Settings) -> dict[str, Any]:
     """The settings that a figure of the report may depend on, defaults left out."""
     shown = {name: essential(getattr(settings, name)) for name in Settings.model_fields}
     for name, hidden in _NOT_IN_REPORT.items():
-        shown[name] = {} if hidden is True else {key: v for key, v in shown[name].items() if key not in hidden}
+        kept = {} if hidden is True else {key: v for key, v in (shown[name] or {}).items() if key not in hidden}
+        shown[name] = kept
     return shown
 
 
@@ -142,51 +159,46 @@ GRAPH: tuple[Stage, ...] = (
         lambda s, d: {"protocol": d.protocol, "label": d.label, "seed": s.seeds.data},
         sections=("seeds",),
     ),
+    # models
+    *(_role_model(role) for role in ROLES),
     # descriptions
-    Stage(
-        "base_model",
-        "descriptions",
-        (),
-        "The LLM as safetensors with its tokenizer; shared by all datasets.",
-        descriptions.base_model,
-        lambda s, d: {"source": s.model.source, "name": s.model.name, "state": model_state(s.model)},
-        sections=_ENGINE,
-        partitioned=False,
-    ),
     Stage(
         "item_descriptions",
         "descriptions",
-        ("core_items", "base_model"),
+        ("core_items", "writer"),
         "What the LLM writes about each item from its fields.",
         descriptions.item_descriptions,
         lambda s, d: (
-            _numerics(s)
+            _numerics(s, "writer")
             | {"descriptions": s.descriptions, "words": d.words, "fields": d.item_fields, "seed": s.seeds.sampling}
             | {"renderer": RENDERER_VERSION}
         ),
         sections=(*_ENGINE, "seeds"),
         uses_llm=True,
+        role="writer",
     ),
     # embeddings
     Stage(
         "title_embeddings",
         "embeddings",
-        ("core_items", "base_model"),
+        ("core_items", "encoder"),
         "Mean-pooled last hidden states of title and basic fields (e_title).",
         embeddings.title_embeddings,
-        lambda s, d: _numerics(s) | {"words": d.words, "fields": d.item_fields, "encoder": ENCODER_VERSION},
+        lambda s, d: _numerics(s, "encoder") | {"words": d.words, "fields": d.item_fields, "encoder": ENCODER_VERSION},
         sections=_ENGINE,
         uses_llm=True,
+        role="encoder",
     ),
     Stage(
         "description_embeddings",
         "embeddings",
-        ("core_items", "item_descriptions", "base_model"),
+        ("core_items", "item_descriptions", "encoder"),
         "Mean-pooled last hidden states of the descriptions (e_desc).",
         embeddings.description_embeddings,
-        lambda s, d: _numerics(s) | {"encoder": ENCODER_VERSION},
+        lambda s, d: _numerics(s, "encoder") | {"encoder": ENCODER_VERSION},
         sections=_ENGINE,
         uses_llm=True,
+        role="encoder",
     ),
     Stage(
         "text_embeddings",
@@ -297,31 +309,33 @@ GRAPH: tuple[Stage, ...] = (
     Stage(
         "lora_adapter",
         "model",
-        ("tuning_prompts", "evaluation_prompts", "base_model"),
+        ("tuning_prompts", "evaluation_prompts", "predictor"),
         "The LoRA adapters that methods use, each tuned on prompts of its own.",
         model.lora_adapter,
         lambda s, d: (
-            _numerics(s)
-            | {"load_in_8bit": s.model.load_in_8bit}
+            _numerics(s, "predictor")
+            | {"load_in_8bit": s.role("predictor").load_in_8bit}
             | {"tuning": s.tuning.decisive(), "prompts": s.prompts, "label": d.label, "seed": s.seeds.tuning}
             | {"version": TUNING_VERSION, "adapters": adapters(s)}
         ),
         sections=(*_ENGINE, *_METHODS, "seeds"),
         uses_llm=True,
+        role="predictor",
     ),
     Stage(
         "predictions",
         "model",
-        ("evaluation_prompts", "lora_adapter", "base_model"),
+        ("evaluation_prompts", "lora_adapter", "predictor"),
         "P(yes) of every LLM method on the same rows.",
         model.predictions,
         lambda s, d: (
-            _numerics(s)
+            _numerics(s, "predictor")
             | {"calibration": s.scoring.calibration, "label": d.label, "scoring": SCORING_VERSION}
             | {"methods": _asked(s)}
         ),
         sections=(*_ENGINE, *_METHODS, "scoring"),
         uses_llm=True,
+        role="predictor",
     ),
     Stage(
         "baseline_predictions",
@@ -348,7 +362,8 @@ GRAPH: tuple[Stage, ...] = (
         (
             "predictions",
             "baseline_predictions",
-            "base_model",
+            "encoder",
+            "predictor",
             "collaborative_embeddings",
             "aligned_embeddings",
             "item_embeddings",

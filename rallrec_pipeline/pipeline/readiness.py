@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -17,17 +17,18 @@ from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.lake.store import Record, all_records, in_force, record_of
 from rallrec_pipeline.language_models.dtypes import fetched_dtype, resolve_dtype
+from rallrec_pipeline.language_models.engines.choice import is_sentence_encoder
 from rallrec_pipeline.language_models.engines.vllm_process import CPU_CACHE_BYTES
 from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.language_models.sizing.architecture import KNOWN, architecture_of, read_config
 from rallrec_pipeline.language_models.sizing.capacity import CERTAIN, LongPrompt, longest_by_use, token_counts
-from rallrec_pipeline.language_models.sizing.footprint import USES, Use, footprint, served_footprint
+from rallrec_pipeline.language_models.sizing.footprint import Use, footprint, served_footprint
 from rallrec_pipeline.language_models.sizing.hardware import find_hardware
 from rallrec_pipeline.language_models.sizing.model_files import ModelFiles, local_files, small_files
 from rallrec_pipeline.language_models.sizing.preflight import ModelCheck, check_model
 from rallrec_pipeline.pipeline.context import SHARED, StageRun
 from rallrec_pipeline.prompts.render import YES_NO, answer_texts
-from rallrec_pipeline.settings import RetrievalSettings, Settings
+from rallrec_pipeline.settings import ROLES, RetrievalSettings, Role, Settings
 
 LONGEST = 8  # texts of a kind that are counted in tokens: the longest in characters
 # Where there is no prompt yet: its frame, each item of the history, and an item's title and fields.
@@ -38,16 +39,25 @@ SCALE = ("1", "2", "3", "4", "5")
 _passed: set[str] = set()
 
 
+USES_OF: dict[Role, tuple[Use, ...]] = {
+    "writer": ("generate",),
+    "encoder": ("encode",),
+    "predictor": ("score", "tune"),
+}
+
+
 def require_fit_model(run: StageRun, tunes: bool = True) -> None:
-    """Raise ModelError with every problem of the model, a line each; `tunes` says whether memory to tune is needed.
+    """Raise ModelError with every problem of the model in its role, a line each.
+
+    `tunes` says whether memory to tune is needed.
 
     What passed once in this process is not asked again: later on the process itself holds memory that was free then.
     """
     settings, dataset = run.settings, None if run.dataset == SHARED else run.dataset
-    key = _key(run.lake, settings, dataset, tunes)
+    key = _key(run.lake, settings, dataset, tunes, run.role)
     if key in _passed:
         return
-    found = check_run_model(run.lake, settings, dataset, tunes)
+    found = check_run_model(run.lake, settings, dataset, tunes, (run.role,))
     if found.problems:
         lines = "\n".join(f"  - {problem}" for problem in found.problems)
         plural = "" if len(found.problems) == 1 else "s"
@@ -59,9 +69,15 @@ def require_fit_model(run: StageRun, tunes: bool = True) -> None:
     _passed.add(key)
 
 
-def check_run_model(lake: Path, settings: Settings, dataset: str | None = None, tunes: bool = True) -> ModelCheck:
-    """Everything that is wrong with the model of `settings` on this machine; `dataset` gives the real prompts."""
-    here: tuple[Use, ...] = ("tune",) if tunes else ()
+def check_run_model(
+    lake: Path, settings: Settings, dataset: str | None = None, tunes: bool = True, roles: Sequence[Role] = ROLES
+) -> ModelCheck:
+    """Everything that is wrong with `settings.model` in its roles here; `dataset` gives the real prompts."""
+    folder = fetched_model(lake, settings)
+    if tuple(roles) == ("encoder",) and is_sentence_encoder(folder or Path(settings.model.source)):
+        return ModelCheck([], [], {"model": settings.model.name, "kind": "sentence encoder"})
+    local: tuple[Use, ...] = ("tune",) if tunes and "predictor" in roles else ()
+    uses = tuple(use for role in roles for use in USES_OF[role])
     spec = get_dataset(dataset, lake, settings.protocol) if dataset else None
     prompts = list(long_prompts(lake, settings, spec))
     answers = [answer_texts("yes_no", spec), answer_texts("rating", spec)] if spec else [YES_NO, SCALE]
@@ -70,10 +86,10 @@ def check_run_model(lake: Path, settings: Settings, dataset: str | None = None, 
 
     def check(files: ModelFiles | None) -> ModelCheck:
         return check_model(
-            files, settings, hardware, prompts, answers, published, here if settings.ray.address else USES
+            files, settings, hardware, prompts, answers, published, local if settings.ray.address else uses
         )
 
-    if (folder := fetched_model(lake, settings)) is not None:
+    if folder is not None:
         return check(local_files(folder))
     try:
         with small_files(settings.model.source) as files:
@@ -82,6 +98,16 @@ def check_run_model(lake: Path, settings: Settings, dataset: str | None = None, 
         found = check(None)
         found.problems.insert(0, str(error))
         return found
+
+
+def roles_by_model(settings: Settings) -> list[tuple[tuple[Role, ...], Settings]]:
+    """Each distinct model with the roles that it plays, as `settings.model` of its own settings."""
+    found: dict[str, tuple[tuple[Role, ...], Settings]] = {}
+    for role in ROLES:
+        own = settings.in_role(role)
+        before, _ = found.get(own.model.model_dump_json(), ((), own))
+        found[own.model.model_dump_json()] = (*before, role), own
+    return list(found.values())
 
 
 def engine_memory(lake: Path, settings: Settings, use: Use) -> int:
@@ -103,8 +129,9 @@ def fetched_model(lake: Path, settings: Settings) -> Path | None:
 def model_record(lake: Path, settings: Settings) -> Record | None:
     """The record of the fetched model; None where another one lies in its folder, or it was never fetched."""
     model = settings.model
-    named = (record for record in all_records(lake, SHARED, "base_model") if record.settings["name"] == model.name)
-    newest = next(named, None)
+    known = (record for role in ROLES for record in all_records(lake, SHARED, role))
+    named = [record for record in known if record.settings["name"] == model.name]
+    newest = max(named, key=lambda record: record.created_at, default=None)
     return newest if newest is not None and newest.settings["source"] == model.source else None
 
 
@@ -175,13 +202,13 @@ def _read(table: tables.Table, lake: Path, dataset: str) -> pl.DataFrame | None:
         return None
 
 
-def _key(lake: Path, settings: Settings, dataset: str | None, tunes: bool) -> str:
+def _key(lake: Path, settings: Settings, dataset: str | None, tunes: bool, role: Role) -> str:
     """Hash of what the answer depends on, the memory left out."""
     names = [tables.CORE_ITEMS, tables.prompts_table("tuning"), tables.prompts_table("evaluation")]
     states = file_states([table.file(lake, dataset) for table in names]) if dataset else []
     record = model_record(lake, settings)
     version = record.data_version if record else None
-    return stable_hash(_decisive(settings), str(lake), dataset, tunes, states, version)
+    return stable_hash(_decisive(settings), str(lake), dataset, tunes, role, states, version)
 
 
 def _decisive(settings: Settings) -> dict[str, object]:

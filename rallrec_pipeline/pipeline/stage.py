@@ -31,7 +31,7 @@ from rallrec_pipeline.lake.store import (
 )
 from rallrec_pipeline.language_models.sizing.hardware import machine_name
 from rallrec_pipeline.pipeline.context import SHARED, Compute, Made, Markdown, StageRun
-from rallrec_pipeline.settings import Settings, essential
+from rallrec_pipeline.settings import Role, Settings, essential
 
 SettingsOf = Callable[[Settings, DatasetSpec], Mapping[str, Any]]
 ALWAYS = ("profile", "protocol")
@@ -56,6 +56,8 @@ class Stage:
     code_version: str = "1"
     uses_llm: bool = False
     partitioned: bool = True
+    role: Role | None = None
+    """The role of the model that it works with."""
 
 
 Graph = Mapping[str, Stage]
@@ -234,7 +236,7 @@ def _make(plan: Plan, run: StageRun) -> Record:
             fingerprint=plan.fingerprint,
             previous=plan.before,
         )
-        made = stage.compute(own)
+        made = stage.compute(own.in_role(stage.role) if stage.role else own)
         machine = {"machine": machine_name()} if stage.uses_llm else {}
         record = Record(
             stage=stage.name,

@@ -1,14 +1,20 @@
-"""Small predictions and reports that the tests of this folder share."""
+"""Small predictions, reports and profiles that the tests of this folder share."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from rallrec_pipeline.datasets.histories import in_protocol_order, make_samples
+from rallrec_pipeline.datasets.kcore import core_of
+from rallrec_pipeline.datasets.profile import profile_dataset
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.evaluation.report import ReportContext, build_report
+from rallrec_pipeline_tests.datasets.worlds import frame, make_spec
 
 NOISE = {"zero_shot_rating": 1.5, "recent": 1.0, "rallrec": 0.4, "item_mean": 2.0, "boosted_trees": 0.5}
 
@@ -44,8 +50,28 @@ def report(**changes: Any) -> dict[str, Any]:
     return build_report(ReportContext(**context), predictions(), seconds, titles, resamples=100)
 
 
+RULES = {"user_core": 2, "item_core": 8, "min_history": 1}
+DAY = 86_400
 PNG = b"\x89PNG\r\n\x1a\n"
 ATTACK = '<script>alert("x")</script>'
+
+
+def some_ratings(users: int = 30, items: int = 40, days: int = 900) -> pl.DataFrame:
+    rng = np.random.default_rng(5)
+    pairs = [(user, item) for user in range(users) for item in range(items) if rng.random() < 12 / (item + 8)]
+    return frame([(f"u{u}", f"i{i}", float(rng.integers(1, 6)), int(rng.integers(0, days)) * DAY) for u, i in pairs])
+
+
+def profile_of(
+    rows: pl.DataFrame, spec: DatasetSpec | None = None, reasons: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    spec = spec or make_spec(protocol=RULES)
+    items = rows.select("item_id").unique().with_columns(title=pl.lit("A title"))
+    core = in_protocol_order(core_of(rows, items, spec.protocol), spec.protocol, 0)
+    refused = [("interactions", reason) for reason, times in (reasons or {}).items() for _ in range(times)]
+    rejected = pl.DataFrame(refused, schema={"table": pl.String, "reason": pl.String}, orient="row")
+    samples = make_samples(core, spec.protocol, spec.label)
+    return profile_dataset(rows, rejected, core, items.join(core, on="item_id", how="semi"), samples, items, spec)
 
 
 class Tags(HTMLParser):

@@ -13,43 +13,18 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rallrec_pipeline.datasets.histories import in_protocol_order, make_samples
-from rallrec_pipeline.datasets.kcore import core_of
-from rallrec_pipeline.datasets.profile import profile_dataset
-from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.evaluation.dataset_page import render_dataset_page, summary
 from rallrec_pipeline.evaluation.dataset_plots import dataset_plots
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.provenance import read_sidecar
 from rallrec_pipeline.language_models.protocols import Progress
 from rallrec_pipeline.pipeline.checks.tables import paper_statistics
 from rallrec_pipeline.pipeline.context import StageRun
-from rallrec_pipeline.pipeline.graph import STAGES, UNPARTITIONED
+from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.stage import run_stage
 from rallrec_pipeline.settings import Settings
 from rallrec_pipeline_tests.datasets.worlds import SCHEMA, frame, make_spec
-from rallrec_pipeline_tests.evaluation.examples import ATTACK, PNG, Tags
-
-RULES = {"user_core": 2, "item_core": 8, "min_history": 1}
-DAY = 86_400
-
-
-def some_ratings(users: int = 30, items: int = 40, days: int = 900) -> pl.DataFrame:
-    rng = np.random.default_rng(5)
-    pairs = [(user, item) for user in range(users) for item in range(items) if rng.random() < 12 / (item + 8)]
-    return frame([(f"u{u}", f"i{i}", float(rng.integers(1, 6)), int(rng.integers(0, days)) * DAY) for u, i in pairs])
-
-
-def profile_of(
-    rows: pl.DataFrame, spec: DatasetSpec | None = None, reasons: Mapping[str, int] | None = None
-) -> dict[str, Any]:
-    spec = spec or make_spec(protocol=RULES)
-    items = rows.select("item_id").unique().with_columns(title=pl.lit("A title"))
-    core = in_protocol_order(core_of(rows, items, spec.protocol), spec.protocol, 0)
-    refused = [("interactions", reason) for reason, times in (reasons or {}).items() for _ in range(times)]
-    rejected = pl.DataFrame(refused, schema={"table": pl.String, "reason": pl.String}, orient="row")
-    samples = make_samples(core, spec.protocol, spec.label)
-    return profile_dataset(rows, rejected, core, items.join(core, on="item_id", how="semi"), samples, items, spec)
+from rallrec_pipeline_tests.evaluation.examples import ATTACK, DAY, PNG, RULES, Tags, profile_of, some_ratings
+from rallrec_pipeline_tests.pipeline.given import in_force_now, seeing
 
 
 def implicit() -> dict[str, Any]:
@@ -172,7 +147,7 @@ def run(tmp_path: Path) -> StageRun:
     made = StageRun(lake, "tiny", Settings(profile="demo"), "run-1", print, _no_progress)
     for name, stage in STAGES.items():
         if stage.group in ("raw", "data"):
-            assert run_stage(STAGES[name], made, UNPARTITIONED).worked
+            assert run_stage(made, STAGES, name).worked
     return made
 
 
@@ -189,12 +164,13 @@ def again(run: StageRun, expected: Mapping[str, int], tolerance: float = 0) -> S
 
 
 def test_the_stage_writes_the_page_and_shows_the_funnel(run: StageRun) -> None:
-    outcome = run_stage(STAGES["dataset_report"], run, UNPARTITIONED)
-    assert outcome.worked and not run_stage(STAGES["dataset_report"], run, UNPARTITIONED).worked
-    assert outcome.record.files == ["reports/tiny/dataset.json", "reports/tiny/dataset.html"]
+    outcome = run_stage(run, STAGES, "dataset_report")
+    assert outcome.worked and not run_stage(run, STAGES, "dataset_report").worked
+    inside = [path.relative_to(outcome.record.folder(run.lake)).as_posix() for path in outcome.record.paths(run.lake)]
+    assert inside == ["reports/tiny/dataset.json", "reports/tiny/dataset.html"]
     profile = json.loads((run.lake / "reports" / "tiny" / "dataset.json").read_text(encoding="utf-8"))
-    samples = read_sidecar(run.lake, "samples", "tiny")
-    assert samples is not None and profile["samples"]["rows"] == samples.metadata["rows"]
+    samples = in_force_now(run.lake, "tiny", "samples")
+    assert profile["samples"]["rows"] == samples.metadata["rows"]
     assert profile["provenance"]["stages"]["samples"]["data_version"] == samples.data_version
     assert profile["raw"]["refused"] == 2 and profile["core"]["items_without_title"] == 0
     page = (run.lake / "reports" / "tiny" / "dataset.html").read_text(encoding="utf-8")
@@ -208,32 +184,32 @@ def test_the_stage_writes_the_page_and_shows_the_funnel(run: StageRun) -> None:
 
 
 def test_the_report_follows_the_title_and_the_protocol(run: StageRun) -> None:
-    run_stage(STAGES["dataset_report"], run, UNPARTITIONED)
+    run_stage(run, STAGES, "dataset_report")
     toml = run.lake / "catalog" / "tiny.toml"
     toml.write_text(toml.read_text(encoding="utf-8").replace("Tiny", "Small"), encoding="utf-8")
     fresh = StageRun(run.lake, run.dataset, run.settings, "run-2", run.log, run.progress)
-    assert run_stage(STAGES["dataset_report"], fresh, UNPARTITIONED).worked
-    assert not run_stage(STAGES["samples"], fresh, UNPARTITIONED).worked
+    assert run_stage(fresh, STAGES, "dataset_report").worked
+    assert not run_stage(fresh, STAGES, "samples").worked
 
 
 def test_paper_statistics(run: StageRun) -> None:
-    nothing = paper_statistics(run)
+    nothing = paper_statistics(seeing(run))
     assert nothing.passed and "expects no figures" in nothing.figures["note"]
     profile = profile_of(some_ratings())
     raw = some_ratings().height + 2
     true = {key: profile["core"][key] for key in ("interactions", "users", "items")}
-    made = run.read(tables.SAMPLES)
+    made = seeing(run).read(tables.SAMPLES)
     true |= {"samples": made.height, "sample_users": made["user_id"].n_unique()}
     true |= {"sample_items": made["item_id"].n_unique()}
     true |= {split: profile["samples"]["splits"][split]["rows"] for split in ("train", "valid", "test")}
 
-    same = paper_statistics(again(run, {"raw_interactions": raw} | true))
+    same = paper_statistics(seeing(again(run, {"raw_interactions": raw} | true)))
     assert same.passed and same.figures["different"] == []
     assert same.figures["compared"] == {name: {"found": value, "expected": value} for name, value in true.items()}
-    few = paper_statistics(again(run, {"raw_interactions": raw, "users": true["users"]}))
+    few = paper_statistics(seeing(again(run, {"raw_interactions": raw, "users": true["users"]})))
     assert few.passed and list(few.figures["compared"]) == ["users"]
     for name, value in true.items():
-        wrong = paper_statistics(again(run, {"raw_interactions": raw} | true | {name: value + 1}))
+        wrong = paper_statistics(seeing(again(run, {"raw_interactions": raw} | true | {name: value + 1})))
         assert not wrong.passed
         assert wrong.figures["different"] == [name]
         assert wrong.figures["compared"][name] == {"found": value, "expected": value + 1}

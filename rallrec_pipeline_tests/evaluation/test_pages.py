@@ -13,8 +13,7 @@ from rallrec_pipeline.evaluation.dataset_plots import dataset_plots
 from rallrec_pipeline.evaluation.html import render_html
 from rallrec_pipeline.evaluation.plots import methods_plot, report_plots
 from rallrec_pipeline_tests.browser import CHROMIUM, FLAGS, needs_chromium
-from rallrec_pipeline_tests.evaluation.examples import ATTACK, PNG, Tags, predictions, report
-from rallrec_pipeline_tests.evaluation.test_dataset_page import profile_of, some_ratings
+from rallrec_pipeline_tests.evaluation.examples import ATTACK, PNG, Tags, predictions, profile_of, report, some_ratings
 
 
 def test_plots_are_small_pngs_and_not_blank() -> None:

@@ -1,10 +1,9 @@
-"""Prune: nothing that a record which stays refers to is lost, and what nothing refers to goes."""
+"""Prune: nothing that a ref leads to is lost, and what no ref leads to goes."""
 
 from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,13 +13,13 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from rallrec_pipeline.lake.history import history_folder, record_at, record_run
 
-from rallrec_pipeline.errors import ConfigError
+from rallrec_pipeline.errors import ConfigError, StaleArtefactError
+from rallrec_pipeline.lake.files import read_json, write_json
 from rallrec_pipeline.lake.memo import DESCRIPTIONS, SCORES, Memo
-from rallrec_pipeline.lake.provenance import Sidecar, read_sidecar, write_sidecar
 from rallrec_pipeline.lake.prune import KEEP, Pruned, PruneOptions, prune_lake
-from rallrec_pipeline_tests.lake.pruned_world import World, content_of
+from rallrec_pipeline.lake.store import ROWS, Ref, recorded_datasets, variant_refs
+from rallrec_pipeline_tests.lake.pruned_world import SHARED, STAGES, World, content_of
 from rallrec_pipeline_tests.lake.test_locks import hold
 
 DATASETS, ITEMS, TITLES = ("a", "b"), ("1", "2", "3"), ("Heat", "Fargo", None)
@@ -28,6 +27,7 @@ STEP = st.one_of(
     st.tuples(st.just("edit"), st.sampled_from(DATASETS), st.sampled_from(ITEMS), st.sampled_from(TITLES)),
     st.tuples(st.just("template"), st.sampled_from(DATASETS), st.integers(0, 2)),
     st.tuples(st.just("run"), st.sampled_from(DATASETS), st.booleans()),
+    st.tuples(st.just("variant"), st.sampled_from(["demo", "full"])),
     st.tuples(st.just("wait"), st.sampled_from([0.5, 10, 40])),
     st.tuples(
         st.just("prune"),
@@ -73,6 +73,8 @@ def test_nothing_that_is_referred_to_is_lost(steps: list[tuple[Any, ...]]) -> No
                 world.templates[rest[0]] = rest[1]
             elif what == "run":
                 world.run(rest[0], killed=rest[1])
+            elif what == "variant":
+                world.variant = rest[0]
             elif what == "wait":
                 world.wait(rest[0])
             else:
@@ -81,38 +83,37 @@ def test_nothing_that_is_referred_to_is_lost(steps: list[tuple[Any, ...]]) -> No
 
 
 def checked_prune(world: World, dataset: str | None, keep: int | None, older_than: float | None) -> None:
-    before = world.all_records()
-    if dataset is not None and (dataset, "core_items") not in before:
+    owners = recorded_datasets(world.lake)
+    before = {owner: (world.refs(owner), variant_refs(world.lake, owner)) for owner in owners}
+    if dataset is not None and dataset not in before:
         with pytest.raises(ConfigError, match="nothing was ever made"):
             world.prune(dataset)
         return
     world.prune(dataset, keep=keep, older_than=older_than)
-    after = world.all_records()
-    assert after.keys() == before.keys()
-    for (owner, artefact), records in before.items():
-        for number, record in enumerate(records):
-            if must_stay(world, number, record, keep, older_than) or dataset not in (None, owner):
-                assert record in after[owner, artefact], (owner, artefact, number)
+    for owner, (refs, variants) in before.items():
+        staying = [ref for number, ref in enumerate(refs) if must_stay(world, number, ref, keep, older_than)]
+        assert world.refs(owner) == (staying if dataset in (None, owner) else refs)
+        assert variant_refs(world.lake, owner) == variants
     world.assert_whole()
     assert not world.prune(dataset, keep=keep, older_than=older_than).kinds
 
 
-def must_stay(world: World, number: int, record: Sidecar, keep: int | None, older_than: float | None) -> bool:
-    if older_than is not None and record.created_at >= (world.now - timedelta(days=older_than)).isoformat():
+def must_stay(world: World, number: int, ref: Ref, keep: int | None, older_than: float | None) -> bool:
+    if older_than is not None and ref.at >= (world.now - timedelta(days=older_than)).isoformat():
         return True
     return number < (keep or (KEEP if older_than is None else 1))
 
 
-def test_by_default_five_records_of_each_artefact_stay(world: World) -> None:
+def test_by_default_what_five_runs_left_behind_stays(world: World) -> None:
     for template in range(1, 9):
         change(world, template)
     done = world.prune()
-    assert len(world.records("a", "item_descriptions")) == KEEP == len(world.records("a", "predictions"))
+    assert len(world.refs("a")) == KEEP == len(world.records("a", "predictions"))
     assert len(world.records("a", "core_items")) == 1
-    assert done.kinds["records"].files == 3 * (9 - KEEP)
+    assert done.kinds["history"].files == 9 - KEEP
+    assert done.kinds["results"].files == 3 * 3 * (9 - KEEP), "a table, its rows and a manifest"
     assert done.kinds["cache/descriptions"].rows == done.kinds["cache/scores"].rows == 2 * (9 - KEEP)
     assert done.kinds["cache/vectors"].rows == 2 * (9 - KEEP)
-    assert done.kinds["per-row provenance"].rows == 3 * 2 * (9 - KEEP)
     assert done.summary().startswith(f"{sum(k.files for k in done.kinds.values())} files, {6 * (9 - KEEP)} rows of the")
     world.assert_whole()
     computed = world.computed
@@ -134,43 +135,71 @@ def test_a_row_that_another_dataset_uses_stays(world: World) -> None:
     assert len(world.records("b", "predictions")) == 1
 
 
-def test_records_that_a_kept_one_was_made_from_stay(world: World) -> None:
-    """The dataset was edited often, but predictions were made of the first edition only."""
-    for title in ("x", "y", "z"):
-        world.edit("a", "1", title)
-        world.wait(1)
-        table = world.file("tables/core_items/a.parquet", title)
-        world.record("a", "core_items", table, {})
+def test_what_a_variant_has_stays_however_long_ago_it_ran(world: World) -> None:
+    world.variant = "full"
+    change(world, 1)
+    world.variant = "demo"
+    for template in range(2, 9):
+        change(world, template)
+    world.wait(365)
     world.prune(keep=1)
-    kept = [record.data_version for record in world.records("a", "core_items")]
-    assert len(kept) == 2
-    described = world.records("a", "item_descriptions")[0]
-    assert kept[1] == described.inputs["core_items"]
-    assert record_at(world.lake, "core_items", "a", described.run_id, described.created_at)
+    assert {ref.variant for ref in world.refs("a")} == {"demo"} and len(world.records("a", "predictions")) == 2
+    world.assert_whole()
+    computed, world.variant = world.computed, "full"
+    change(world, 1)
+    assert world.computed == computed and world.prune(keep=1).kinds.keys() == {"history"}
 
 
-def test_a_removed_record_is_not_taken_for_an_older_one(world: World) -> None:
-    first = world.records("a", "core_items")[0]
-    moments = []
+def test_what_a_variant_had_goes_when_it_has_something_else(world: World) -> None:
+    """Its last entry of the history has gone long before, so no ref that goes names it."""
+    world.variant = "full"
+    change(world, 1)
+    world.variant = "demo"
+    change(world, 2)
+    world.prune(keep=1)
+    assert len(world.records("a", "predictions")) == 2
+    world.wait(40)
+    world.variant = "full"
+    change(world, 3)
+    world.prune(keep=1)
+    assert len(world.records("a", "predictions")) == 2
+    world.assert_whole()
+
+
+def test_what_a_kept_result_was_made_from_stays_over_any_number_of_steps(world: World) -> None:
+    """The dataset was edited often, but predictions were made of the first edition only."""
+    first = world.current("a", "core_items")
     for title in ("x", "y", "z"):
         world.wait(1)
-        moments.append(world.time())
-        world.record("a", "core_items", world.file("tables/core_items/a.parquet", title), {})
-    world.prune(keep=1)  # the first one stays, because descriptions were made from it
+        world.begin()
+        world.record("a", "core_items", title, {})
+    done = world.prune(keep=1)
+    assert done.kinds["results"].files == 2 * 2 and done.kinds.keys() == {"results", "history"}
+    kept = [record.fingerprint for record in world.records("a", "core_items")]
+    assert kept == [world.current("a", "core_items").fingerprint, first.fingerprint]
+    assert world.current("a", "item_descriptions").inputs["core_items"].fingerprint == first.fingerprint
+    world.assert_whole()
 
-    def at(moment: str) -> str | None:
-        found = record_at(world.lake, "core_items", "a", "another run", moment)
-        return found and found.data_version
 
-    assert at(first.created_at) == first.data_version
-    assert at(moments[0]) is None is at(moments[1])
-    assert at(moments[2]) == world.records("a", "core_items")[0].data_version
+def test_a_result_that_no_ref_names_stays_for_a_month(world: World) -> None:
+    """A run was killed between finishing it and saying so."""
+    world.begin()
+    named = {path: path.read_bytes() for path in (world.lake / "refs" / "a").rglob("*.json")}
+    unnamed = world.record("a", "core_items", "unnamed", {})
+    for path in (world.lake / "refs" / "a").rglob("*.json"):
+        path.write_bytes(named[path]) if path in named else path.unlink()
+    world.wait(29)
+    assert "results" not in world.prune(keep=1).kinds
+    world.wait(2)
+    assert world.prune(keep=1).kinds["results"].files == 2
+    assert unnamed not in world.records("a", "core_items")
+    world.assert_whole()
 
 
 def test_what_a_broken_off_run_has_finished_stays_for_a_month(world: World) -> None:
     world.templates["a"] = 1
     world.run("a", killed=True)
-    assert read_sidecar(world.lake, "item_descriptions", "a") is None
+    assert len(world.records("a", "item_descriptions")) == 1
     world.wait(29)
     world.prune(keep=1)
     assert not world.missing("a")
@@ -181,44 +210,42 @@ def test_what_a_broken_off_run_has_finished_stays_for_a_month(world: World) -> N
     world.assert_whole()
 
 
-def test_days_count_for_records_and_rows(world: World) -> None:
+def test_days_count_for_refs_and_rows(world: World) -> None:
     for template in (1, 2, 3):
         world.wait(10)
         change(world, template)
     merged = world.prune(older_than=31).kinds
-    assert "records" not in merged and not any(kind.rows for kind in merged.values())
+    assert not {"results", "history"} & merged.keys() and not any(kind.rows for kind in merged.values())
     done = world.prune(older_than=15)
     assert len(world.records("a", "predictions")) == 2 and done.kinds["cache/descriptions"].rows == 4
     world.wait(100)
     assert not world.prune(keep=2, older_than=15).kinds
-    assert world.prune(older_than=15).kinds["records"].files == 3
+    assert world.prune(older_than=15).kinds["history"].files == 1
+    assert len(world.records("a", "predictions")) == 1
     world.assert_whole()
 
 
-def test_unknown_provenance_keeps_the_caches(world: World) -> None:
+@pytest.mark.parametrize(("file", "damage"), [(ROWS, "damaged"), ("manifest.json", "{"), ("manifest.json", '{"a": 1}')])
+def test_where_a_result_cannot_be_read_the_caches_are_left_alone(world: World, file: str, damage: str) -> None:
     for template in (1, 2):
         change(world, template)
-    rows_file = world.records("a", "item_descriptions")[0].rows_file
-    assert rows_file is not None
-    (world.lake / rows_file).write_bytes(b"damaged")
+    folder = world.current("a", "item_descriptions").folder(world.lake)
+    (folder / file).write_text(damage, encoding="utf-8")
     done = world.prune(keep=1)
-    assert not any(kind.startswith("cache/") for kind in done.kinds) and done.kinds["records"].files == 6
-    assert f"caches were left alone: {world.lake / rows_file} is missing or damaged" in done.notes[0]
-    assert len(done.notes[0].splitlines()) == 1
+    assert done.kinds.keys() == {"results", "history"} and folder.exists()
+    (note,) = done.notes
+    assert note.startswith(f"caches were left alone: cannot read {folder}")
+    assert not world.missing("a") and len(world.records("a", "predictions")) == 1
 
 
-@pytest.mark.parametrize("damage", ['{"artefact": "predictions"', '{"a_field_of_a_newer_version": 1}'])
-def test_a_record_that_cannot_be_read_keeps_everything(world: World, damage: str) -> None:
-    for template in (1, 2):
-        change(world, template)
-    world.wait(100)
-    path = world.lake / "provenance" / "a" / "history" / "item_descriptions" / "000003.json"
-    assert path.exists()
-    path.write_text(damage, encoding="utf-8")
+def test_a_result_of_a_newer_version_stops_it_in_one_line(world: World) -> None:
+    change(world, 1)
+    path = world.current("a", "item_descriptions").manifest(world.lake)
+    write_json(path, read_json(path) | {"format": 99})
     before = content_of(world.lake)
-    done = world.prune(keep=1)
-    assert not done.kinds and content_of(world.lake) == before
-    assert done.notes == [f"only temporary files go: cannot read {path}"]
+    with pytest.raises(StaleArtefactError, match="newer version of this program") as told:
+        prune_lake(world.lake, None, PruneOptions(keep=1), print, world.now)
+    assert "\n" not in str(told.value) and content_of(world.lake) == before
 
 
 @pytest.mark.parametrize("days", [float("nan"), float("inf")])
@@ -237,46 +264,7 @@ def test_a_damaged_file_keeps_its_cache_and_no_other(world: World) -> None:
     assert done.kinds["cache/scores"].rows == 4 and file.exists()
 
 
-def test_keys_of_a_lake_without_history_are_read_from_its_tables(world: World, tmp_path: Path) -> None:
-    record = world.records("a", "item_descriptions")[0]
-    rows = pl.read_parquet(world.lake / str(record.rows_file))
-    rows.write_parquet(world.lake / record.files[0])
-    write_sidecar(world.lake, replace(record, rows_file=None, states=[], bytes_version=""))
-    for path in history_folder(world.lake, "item_descriptions", "a").iterdir():
-        path.unlink()
-    world.wait(365)
-    done = world.prune(older_than=1)
-    assert "cache/descriptions" not in done.kinds and not done.notes and not world.missing("a")
-
-
-def test_outputs_of_methods_that_no_record_names_go(world: World) -> None:
-    lake = world.lake
-    world.now = world.now.replace(year=2200)  # files are younger than the clock of this world otherwise
-    for name in ("lora_adapter", "baseline_predictions"):
-        world.record("a", name, world.file(f"checkpoints/a/{name}/w", name).parent, {})
-    old = [world.file(f"predictions/dropped/a.{kind}", "x") for kind in ("parquet", "json")]
-    old.append(world.file("checkpoints/a/dropped/adapter.safetensors", "x"))
-    other = world.file("predictions/dropped/b.parquet", "x")
-    user = [world.file(name, "x") for name in ("raw/a/ratings.csv", "models/old/weights", "predictions/dropped/a.txt")]
-    change(world, 1)
-    broken_off = world.file("checkpoints/a/new/adapter.safetensors", "x")
-    later = (world.now + timedelta(days=1)).timestamp()
-    os.utime(broken_off, (later, later))
-    done = world.prune("a")
-    assert done.kinds["outputs that no record names"].files == 3
-    assert not any(path.exists() for path in old) and not (lake / "checkpoints/a/dropped").exists()
-    assert all(path.exists() for path in [other, broken_off, *user])
-    assert (lake / "predictions/rallrec/a.parquet").exists() and (lake / "checkpoints/a/lora_adapter").exists()
-
-
-def test_outputs_stay_until_their_stage_was_finished(world: World) -> None:
-    world.now = world.now.replace(year=2200)
-    adapter = world.file("checkpoints/a/rallrec/adapter.safetensors", "x")
-    change(world, 1)
-    assert "outputs that no record names" not in world.prune("a").kinds and adapter.exists()
-
-
-def test_adapters_that_were_set_aside_go_with_the_records_that_name_them(world: World) -> None:
+def test_adapters_go_with_the_results_that_name_them(world: World) -> None:
     old = (world.now - timedelta(days=40)).timestamp()
     folders: dict[str, Path] = {}
     for key in ("k1", "k2", "k3", "broken_off"):
@@ -287,31 +275,32 @@ def test_adapters_that_were_set_aside_go_with_the_records_that_name_them(world: 
             os.utime(path, (stamp, stamp))
     for key in ("k1", "k2", "k3"):
         world.wait(0.1)
-        world.record("a", "lora_adapter", world.file("checkpoints/a/recent/w", key), {}, recent={"key": key})
+        world.begin()
+        world.record("a", "lora_adapter", key, {}, recent={"key": key})
     assert world.prune("a", keep=2).kinds["cache/adapters"].files == 1
     assert [key for key, folder in folders.items() if folder.exists()] == ["k2", "k3", "broken_off"]
     world.wait(31)
     done = world.prune(keep=2)
     assert done.kinds["cache/adapters"].files == 1 and not folders["broken_off"].exists()
     assert folders["k2"].exists() and folders["k3"].exists()
-    newest = world.records("a", "lora_adapter")[0]
-    record_run(world.lake, replace(newest, metadata={"recent": {"epochs": []}}))  # as an earlier version wrote it
-    assert "cache/adapters" not in world.prune(older_than=0).kinds and folders["k2"].exists()
 
 
-def test_a_record_cannot_name_files_elsewhere(world: World, tmp_path: Path) -> None:
+def test_raw_files_models_and_files_elsewhere_are_never_removed(world: World, tmp_path: Path) -> None:
     outside = tmp_path / "precious"
     outside.write_text("x")
     raw = world.file("raw/a/ratings.csv", "x")
-    world.now = world.now.replace(year=2200)
-    record = world.records("a", "core_items")[0]
+    record = world.current("a", "core_items")
     named = ["../precious", str(outside), "tables/../../precious", "raw/a/ratings.csv", "tables"]
-    record_run(world.lake, replace(record, files=named, created_at=world.time()))
+    document = read_json(record.manifest(world.lake)) | {"outputs": named}
     for title in ("x", "y"):
         world.wait(1)
-        world.record("a", "core_items", world.file("tables/core_items/a.parquet", title), {})
+        world.edit("a", "1", title)
+        world.run("a")
+    write_json(record.manifest(world.lake), document)
     world.prune(keep=1)
+    assert not record.folder(world.lake).exists(), "the record with those names has gone"
     assert outside.exists() and raw.exists() and (world.lake / "tables/core_items/a.parquet").exists()
+    assert (world.lake / "models/m/weights").exists() and len(world.records(SHARED, "predictor")) == 1
 
 
 def test_temporary_files_of_killed_runs_go_after_a_day(world: World) -> None:
@@ -338,7 +327,7 @@ def test_temporary_files_of_killed_runs_go_after_a_day(world: World) -> None:
 
 
 def test_a_crash_anywhere_is_mended_by_the_next_prune(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    unlink, rename = Path.unlink, os.replace
+    unlink, rename, remove = Path.unlink, os.replace, os.unlink
     for template in range(1, 8):
         change(world, template)
     broken = 0
@@ -359,16 +348,21 @@ def test_a_crash_anywhere_is_mended_by_the_next_prune(world: World, monkeypatch:
             count()
             rename(*paths)
 
+        def crashing_remove(*arguments: Any, **options: Any) -> None:
+            count()
+            remove(*arguments, **options)
+
         with monkeypatch.context() as patch:
             patch.setattr(Path, "unlink", crashing_unlink)
+            patch.setattr(os, "unlink", crashing_remove)
             patch.setattr(os, "replace", crashing_replace)
             try:
                 prune_lake(world.lake, None, PruneOptions(keep=2), print, world.now)
             except KeyboardInterrupt:
                 broken += 1
-        for artefact in ("item_descriptions", "description_embeddings", "predictions"):
-            for record in world.records("a", artefact)[:2]:
-                world.assert_rows("a", artefact, record)
+        for ref in world.refs("a")[:2]:
+            for stage in STAGES:
+                world.assert_made_of_what_is_there("a", stage, ref.results[stage])
     assert broken >= 4
     world.prune(keep=2)
     world.assert_whole()

@@ -19,6 +19,7 @@ from rallrec_pipeline.lake.locks import LLM, lake_lock
 from rallrec_pipeline.orchestration.automation import SCHEDULE, sensor_name
 from rallrec_pipeline.orchestration.build import LLM_POOL
 from rallrec_pipeline.pipeline.graph import GRAPH
+from rallrec_pipeline.settings import ROLES
 from rallrec_pipeline_tests.pipeline.tiny import make_world, rallrec, ratings_file, read_until
 
 pytestmark = pytest.mark.process
@@ -27,7 +28,7 @@ MODULE = ("-m", "rallrec_pipeline.definitions")
 START_S, RUN_S, POLL_S = 180, 600, 0.5  # limits for a machine that has much else to do
 GOOD, TORN = "shop", "torn"  # the second has more unusable ratings than its check allows
 EVERYTHING = {stage.name for stage in GRAPH}
-UNCHECKED = {"raw_files", "interactions", "items", "users", "rejected_rows", "base_model"}
+UNCHECKED = {"raw_files", "interactions", "items", "users", "rejected_rows", *ROLES}
 
 T = TypeVar("T")
 
@@ -181,7 +182,7 @@ def test_a_daemon_keeps_datasets_fresh(lake: Path, daemon: None, instance: dg.Da
     assert second.tags["dagster/partition"] == GOOD and second.status == dg.DagsterRunStatus.SUCCESS
     made = worked(instance, second)
     assert made["interactions"] and made["predictions"] and made["evaluation_report"]
-    assert not any(made[name] for name in ("base_model", "item_descriptions", "title_embeddings"))
+    assert not any(made[name] for name in (*ROLES, "item_descriptions", "title_embeddings"))
     assert len(runs_of(instance, "sensor", torn)) == 1 and len(instance.get_runs()) == 4
 
     # The schedule starts a run of each dataset that was made before: no work where nothing has changed.

@@ -23,9 +23,9 @@ import pytest
 
 from rallrec_pipeline.lake.leftovers import TEMPORARY
 from rallrec_pipeline.lake.memo import KINDS
-from rallrec_pipeline.lake.provenance import read_sidecar
 from rallrec_pipeline.pipeline.graph import GRAPH
 from rallrec_pipeline_tests.lake.stored import stored_rows
+from rallrec_pipeline_tests.pipeline.given import in_force_now
 from rallrec_pipeline_tests.pipeline.tiny import make_world
 
 pytestmark = pytest.mark.process
@@ -106,8 +106,7 @@ def compare(whole: Path, broken: Path, dataset: str) -> None:
     assert not different
     for stage in GRAPH:
         if stage.partitioned and stage.group not in ("raw", "reports"):
-            records = [read_sidecar(lake, stage.name, dataset) for lake in (whole, broken)]
-            assert records[0] and records[1], stage.name
+            records = [in_force_now(lake, dataset, stage.name) for lake in (whole, broken)]
             assert records[0].fingerprint == records[1].fingerprint, stage.name
             assert records[0].data_version == records[1].data_version, stage.name
 
@@ -117,8 +116,13 @@ def artefacts(lake: Path) -> dict[str, Any]:
 
     What a killed run was writing lies beside them under a temporary name, which `rallrec prune` removes after a day.
     """
-    files = [file for name in ARTEFACTS for file in (lake / name).rglob("*") if file.is_file()]
-    found = {file.relative_to(lake): file for file in files}
+    top = [
+        Path(folder, name)
+        for kind in ARTEFACTS
+        for folder, _, names in os.walk(lake / kind, followlinks=True)
+        for name in names
+    ]
+    found = {file.relative_to(lake): file for file in top}
     kept = {name for name in found if not any(TEMPORARY.fullmatch(part) for part in name.parts)}
     return {name.as_posix(): content(found[name]) for name in kept}
 

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from rallrec_pipeline.lake.provenance import Sidecar
+from rallrec_pipeline.lake.store import Record
 from rallrec_pipeline.lake.tables import (
     COLUMNS,
     OPEN_FIELD,
@@ -25,9 +25,9 @@ from rallrec_pipeline.pipeline.graph import STAGES
 USAGE = {"rows": 5, "prompt_tokens": 70, "new_tokens": 30}
 
 
-def record(*files: str, **metadata: Any) -> Sidecar:
+def record(*files: str, **metadata: Any) -> Record:
     """Of a stage that took four seconds."""
-    return Sidecar("items", "shop", "f", "v", {}, {}, "1", "run", "now", 4.0, list(files), metadata)
+    return Record("items", "shop", "f", "v", {}, {}, "1", "run", "now", 4.0, list(files), metadata=metadata)
 
 
 def test_figures_of_the_llm_are_numbers(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ import pytest
 from rallrec_pipeline.evaluation.metrics import METRICS
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.parquet import read_table
-from rallrec_pipeline.lake.provenance import read_sidecar
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.pipeline.graph import GRAPH
+from rallrec_pipeline_tests.pipeline.given import in_force_now
 from rallrec_pipeline_tests.pipeline.tiny import make_world
 
 SHOP = """
@@ -147,15 +147,13 @@ def run_end_to_end(lake: Path, name: str, toml: str) -> None:
     finally:
         file.unlink()
     assert summary.error is None
-    assert summary.worked == {stage.name: stage.partitioned for stage in GRAPH} | {
-        "base_model": summary.worked["base_model"]
-    }
+    # Models are shared with other datasets, so another test may have made them.
+    assert all(summary.worked[stage.name] for stage in GRAPH if stage.partitioned) and len(summary.worked) == len(GRAPH)
     assert summary.checks and all(summary.checks.values())
     report = json.loads((lake / "reports" / name / "evaluation.json").read_text(encoding="utf-8"))
     assert report["methods"]["rallrec"]["n"] == report["n_test"] > 0
     assert all(0 <= method["auc"] <= 1 and method["log_loss"] > 0 for method in report["methods"].values())
-    record = read_sidecar(lake, "evaluation_report", name)
-    assert record is not None
+    record = in_force_now(lake, name, "evaluation_report")
     for method, figures in report["methods"].items():
         assert all(record.metadata[f"{metric}_{method}"] == figures[metric] for metric in METRICS)
 

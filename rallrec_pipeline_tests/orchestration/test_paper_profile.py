@@ -16,14 +16,12 @@ from rallrec_pipeline.cli import app
 from rallrec_pipeline.datasets.catalog import get_dataset
 from rallrec_pipeline.errors import ModelError, RallrecError
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.provenance import read_sidecar
 from rallrec_pipeline.language_models.sizing.model_files import small_files
-from rallrec_pipeline.pipeline.context import SHARED, StageRun
-from rallrec_pipeline.pipeline.graph import GRAPH, UNPARTITIONED
+from rallrec_pipeline.pipeline.graph import GRAPH
 from rallrec_pipeline.pipeline.readiness import check_run_model, long_prompts
-from rallrec_pipeline.pipeline.stage import run_stage
-from rallrec_pipeline.settings import Settings, load_settings
+from rallrec_pipeline.settings import ROLES, Settings, load_settings
 from rallrec_pipeline_tests.language_models.small_llama import edit_config, write_llama
+from rallrec_pipeline_tests.pipeline.given import in_force_now, make_stages
 from rallrec_pipeline_tests.pipeline.tiny import make_world
 
 # The same keys as in the profile, with sizes cut down; where there is no GPU the engine is another one.
@@ -85,19 +83,14 @@ def use_settings(root: Path, tuning: str = "", source: str = "") -> Settings:
 
 
 def run(lake: Path, settings: Settings, *names: str, say: Callable[[str], None] = lambda line: None) -> None:
-    for stage in GRAPH:
-        if not names or stage.name in names:
-            dataset = "slice" if stage.partitioned else SHARED
-            told = StageRun(lake, dataset, settings, "run", say, lambda what: lambda done, total: None)
-            run_stage(stage, told, UNPARTITIONED)
+    make_stages(lake, "slice", settings, *names, log=say)
 
 
 def test_the_whole_profile_runs_on_a_model_from_a_local_folder(lake: Path, tmp_path: Path) -> None:
     settings = use_settings(tmp_path)
     assert (settings.profile, settings.model.dtype, settings.model.load_in_8bit) == ("paper", "bfloat16", True)
     run(lake, settings)
-    record = read_sidecar(lake, "base_model", SHARED)
-    assert record is not None and record.metadata["source"] == str(tmp_path / "llama")
+    assert in_force_now(lake, "slice", "predictor").metadata["source"] == str(tmp_path / "llama")
     assert not list((lake / "models" / "small-llama").glob("*.bin"))
     predicted = pl.read_parquet(tables.predictions_table("rallrec").file(lake, "slice"))
     assert predicted.height >= 10 and predicted["p_yes"].is_between(0, 1).all() and predicted["p_yes"].n_unique() > 1
@@ -115,21 +108,21 @@ def test_an_unfit_model_is_refused_before_it_is_fetched_with_all_that_is_wrong(l
     (tmp_path / "llama" / "model.safetensors").unlink()
     settings = use_settings(tmp_path, 'modules = ["query"]')
     with pytest.raises(ModelError) as caught:
-        run(lake, settings, "base_model")
+        run(lake, settings, "predictor")
     lines = str(caught.value).splitlines()
     assert lines[0] == f"the model small-llama cannot run here, {len(lines) - 1} problems to mend:"
     for words in ("no *.safetensors", "auto_map", "names 'query'", "the model's context is 128"):
         assert any(words in line for line in lines[1:]), words
-    assert not (lake / "models").exists() and not (lake / "provenance").exists()
+    assert not (lake / "models").exists() and not (lake / "refs").exists()
     shown = CliRunner().invoke(app, ["check-model"])
     assert shown.exit_code == 1 and f"not ready: {len(lines) - 1} problems to mend" in shown.output
-    told = CliRunner().invoke(app, ["run", "slice", "--select", "base_model"])
+    told = CliRunner().invoke(app, ["run", "slice", "--select", "predictor"])
     assert isinstance(told.exception, RallrecError) and str(told.exception) == str(caught.value)
 
 
 def test_a_change_of_settings_is_refused_before_the_weights_are_loaded(lake: Path, tmp_path: Path) -> None:
     names = [stage.name for stage in GRAPH if stage.group in ("raw", "data")]
-    run(lake, use_settings(tmp_path), *names, "base_model")
+    run(lake, use_settings(tmp_path), *names, *ROLES)
     assert CliRunner().invoke(app, ["check-model", "slice"]).exit_code == 0
     edited = use_settings(tmp_path, 'modules = ["query", "v_proj"]\ncutoff_tokens = 10')
     (tmp_path / "llama" / "model.safetensors").rename(tmp_path / "moved")  # the lake has its own copy

@@ -15,9 +15,9 @@ from rallrec_pipeline.cli import app
 from rallrec_pipeline.errors import ConfigError, RallrecError
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.parquet import read_table
-from rallrec_pipeline.lake.provenance import read_sidecar
 from rallrec_pipeline.orchestration.jobs import RunSummary, materialize_dataset
 from rallrec_pipeline.pipeline.graph import GRAPH, STAGES
+from rallrec_pipeline_tests.pipeline.given import in_force_now
 
 METHODS = {
     "zero_shot_yes_no_recent",
@@ -79,7 +79,7 @@ def test_a_second_run_does_no_work(first_run: RunSummary, slice_lake: Path) -> N
 def test_a_lost_file_is_made_again_and_the_same_output_stops_the_cascade(
     first_run: RunSummary, slice_lake: Path
 ) -> None:
-    tables.CORE_ITEMS.file(slice_lake, "slice").unlink()
+    tables.CORE_ITEMS.file(slice_lake, "slice").resolve().unlink()
     summary = materialize_dataset("slice")
     assert [name for name, worked in summary.worked.items() if worked] == ["core_items"]
 
@@ -104,14 +104,21 @@ def test_tuned_methods_score_validation_rows_and_others_do_not(first_run: RunSum
 
 
 def test_lost_predictions_are_made_again_without_the_llm(first_run: RunSummary, slice_lake: Path) -> None:
-    before = read_sidecar(slice_lake, "predictions", "slice")
-    tables.predictions_table("rallrec").file(slice_lake, "slice").unlink()
+    before = in_force_now(slice_lake, "slice", "predictions")
+    tables.predictions_table("rallrec").file(slice_lake, "slice").resolve().unlink()
     summary = materialize_dataset("slice")
     assert [name for name, worked in summary.worked.items() if worked] == ["predictions"]
-    after = read_sidecar(slice_lake, "predictions", "slice")
-    assert before and after and after.data_version == before.data_version
+    after = in_force_now(slice_lake, "slice", "predictions")
+    assert after.data_version == before.data_version
     assert before.metadata["llm"]["rows"] > 0 and after.metadata["llm"]["rows"] == 0
     assert after.metadata["seconds"] == before.metadata["seconds"]
+
+
+def test_a_lost_link_is_put_back_without_work(first_run: RunSummary, slice_lake: Path) -> None:
+    link = tables.SAMPLES.file(slice_lake, "slice")
+    target = link.readlink()
+    link.unlink()
+    assert not any(materialize_dataset("slice", ["samples"]).worked.values()) and link.readlink() == target
 
 
 def test_an_edited_file_is_made_again(first_run: RunSummary, slice_lake: Path) -> None:
@@ -163,8 +170,6 @@ def test_the_fitted_interactions_spare_the_tuning_targets(first_run: RunSummary,
 
 
 def test_an_upstream_that_was_never_made_is_named(slice_lake: Path, first_run: RunSummary) -> None:
-    record = read_sidecar(slice_lake, "item_index", "slice")
-    assert record is not None
     empty = slice_lake / "catalog" / "fresh.toml"
     shutil.copy(slice_lake / "catalog" / "slice.toml", empty)
     try:

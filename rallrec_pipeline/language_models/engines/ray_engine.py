@@ -1,4 +1,4 @@
-"""The three uses of an LLM on a Ray cluster: many engines behind one, one in each actor.
+"""The three uses of an LLM on a Ray cluster: each actor has an engine, and all of them are used as one.
 
 A call goes as a whole to one actor. The stages cut their work into chunks (`chunks.py`) and have as many calls under
 way as there are actors, so nothing is cut a second time and every result is the one that one engine would have given.
@@ -83,7 +83,7 @@ class RayEngine:
 
 def load_on_node(settings: ModelSettings, folder: Path, adapter: Path | None = None) -> Engine:
     """The engine that `settings` choose on the node where this runs, as without Ray."""
-    return load_chosen(choose_engine(settings), folder, settings, adapter)
+    return load_chosen(choose_engine(settings, folder), folder, settings, adapter)
 
 
 def ray_engine(
@@ -134,7 +134,7 @@ def import_ray() -> Any:
 
 
 def connect(ray: Any, settings: RaySettings) -> Any:
-    """Join the cluster; returns what leaves it again, or None where this process was in one already.
+    """Join the cluster; returns the function that leaves it, or None where this process was in one already.
 
     Raises ConfigError when there is none at the address.
     """
@@ -155,7 +155,7 @@ def connect(ray: Any, settings: RaySettings) -> Any:
 def actor_needs(ray: Any, settings: RaySettings, gpus: int, memory: int) -> ActorNeeds:
     """What one engine takes of a node.
 
-    Where the settings do not say: `gpus` GPUs if any node has some, and else `memory` bytes.
+    Where the settings do not say, it takes `gpus` GPUs if any node has some, else `memory` bytes.
     """
     share = settings.gpus_per_actor
     if share is None:

@@ -50,7 +50,7 @@ def find_on_node(folder: NodeFolder, sent: Mapping[str, SentFiles], ray: Any) ->
     if not folder.version:
         return folder.path
     target = node_store() / folder.version / folder.path.name
-    with FileLock(target.parent.with_suffix(".lock")):  # of several actors of a node one writes
+    with FileLock(target.parent.with_suffix(".lock")):  # only one of a node's actors writes
         if target.exists():
             return target
         if folder.version not in sent:

@@ -15,13 +15,13 @@ from tokenizers import Tokenizer
 from transformers import AutoModel
 
 from rallrec_pipeline.errors import ModelError
-from rallrec_pipeline.lake.files import read_json
 from rallrec_pipeline.language_models.kernels.batching import padded, token_batches
-from rallrec_pipeline.language_models.protocols import Progress, Usage
+from rallrec_pipeline.language_models.protocols import Progress, Sampling, Usage
 from rallrec_pipeline.language_models.tokens import unreadable
 from rallrec_pipeline.settings import ModelSettings
 
 TOKENS_PER_BATCH = 4096
+ONLY_ENCODES = "a sentence encoder can only be the encoder: give [writer] and [predictor] an LLM"
 
 
 class SentenceEncoder:
@@ -45,7 +45,7 @@ class SentenceEncoder:
         Remote code stays off. Raises ModelError when the folder holds no usable model.
         """
         transformers.utils.logging.disable_progress_bar()
-        transformers.utils.logging.set_verbosity_error()  # of a pooling layer that is not used it would warn
+        transformers.utils.logging.set_verbosity_error()  # it would warn of a pooling layer that is not used
         try:
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # the library raises plain Exception
@@ -78,6 +78,20 @@ class SentenceEncoder:
         self.usage.prompt_tokens += sum(map(len, sequences))
         return vectors
 
+    def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
+        """Raises ModelError: such a model writes nothing."""
+        raise ModelError(ONLY_ENCODES)
+
+    def score(
+        self, prompts: Sequence[str], answers: Sequence[str], chat: bool, progress: Progress | None = None
+    ) -> NDArray[np.float64]:
+        """Raises ModelError: such a model answers nothing."""
+        raise ModelError(ONLY_ENCODES)
+
+    def switch(self, adapter: Path | None) -> bool:
+        """It has no adapters."""
+        return adapter is None
+
     def close(self) -> None:
         """Free the weights; may be called twice."""
         self.model = None
@@ -90,9 +104,3 @@ class SentenceEncoder:
         hidden = self.model(input_ids=tokens, attention_mask=mask.long()).last_hidden_state  # (b, t, d)
         mean = (hidden * mask[..., None]).sum(1) / lengths[:, None]
         return np.asarray(torch.nn.functional.normalize(mean, dim=1).cpu().numpy(), np.float32)
-
-
-def is_sentence_encoder(folder: Path) -> bool:
-    """Whether the model in `folder` can only encode, by its configuration."""
-    names = read_json(folder / "config.json").get("architectures") or []
-    return bool(names) and not any("CausalLM" in name or "ConditionalGeneration" in name for name in names)

@@ -28,8 +28,8 @@ from rallrec_pipeline.language_models.sizing.footprint import Use, cpu_budget, d
 from rallrec_pipeline.language_models.tokens import TokenizedModel, load_tokenizer, unreadable
 from rallrec_pipeline.settings import ModelSettings
 
-# Of bitsandbytes, which peft loads: one warns at every product of every pass that activations are cast, one that a
-# kernel for 4-bit weights, which nothing here uses, is not installed.
+# Loggers of bitsandbytes, which peft loads. One warns at every product of every pass that activations are cast. The
+# other warns that a kernel for 4-bit weights is not installed; nothing here uses such weights.
 NOISY = ("bitsandbytes.autograd._functions", "bitsandbytes.backends.cpu.ops")
 
 
@@ -75,9 +75,9 @@ class TransformersEngine(TokenizedModel):
         return model.get_base_model().model if hasattr(model, "get_base_model") else model.model
 
     def prepare(self, head: bool = False) -> None:
-        """On a CPU put quicker layers in the place of frozen ones; with `head` also of the one that gives logits.
+        """On a CPU put quicker layers in the place of frozen ones; with `head` the output head is replaced too.
 
-        Every use sees to it. Adapters are laid over the model as it was (`restore`), and only so can it be copied.
+        Every use calls this. Call `restore` before the model is copied or an adapter is laid over it.
         """
         if self.device.type != "cpu":
             return
@@ -191,7 +191,7 @@ class TransformersEngine(TokenizedModel):
 def default_tokens(model: Any, use: Use) -> int:
     """Tokens of a pass of `model` on its device where the settings do not say."""
     width, eight_bit = model.dtype.itemsize, bool(getattr(model, "is_loaded_in_8bit", False))
-    if model.device.type == "cpu":  # its budget asks for no sizes, which not every model states
+    if model.device.type == "cpu":  # its budget needs no sizes; not every model states them
         return cpu_budget(use, width, eight_bit)
     return default_budget(use, architecture_of(model.config.to_dict()), width, model.device.type, eight_bit)
 
@@ -204,8 +204,8 @@ def _share_of(progress: Progress | None, number: int, passes: int) -> Progress |
 def _with_adapter(model: Any, adapter: Path, settings: ModelSettings) -> Any:
     """The model with the adapter merged into its weights, where they are float32.
 
-    Beside shorter ones it stays, in their type where that has 16 bits: merged they would be rounded anew, and an
-    adapter's changes are about as small as that.
+    Beside shorter weights it stays apart, in their type where that has 16 bits. Merging would round them anew, and the
+    changes of an adapter are about as small as that.
     """
     from peft import PeftModel
 

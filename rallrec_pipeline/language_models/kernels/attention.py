@@ -25,7 +25,7 @@ def grouped_attention(
     scaling: float | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """As sdpa, which it calls for all but short causal contexts on a CPU and single tokens elsewhere.
+    """The same as sdpa. Short causal contexts on a CPU, and single tokens, are computed here; sdpa does the rest.
 
     `query` is (batch, heads, tokens, d); `key` and `value` are (batch, key heads, context, d); `attention_mask` is
     boolean, true where a token is seen. Returns (batch, tokens, heads, d). The heads that share keys stand along the
@@ -68,7 +68,7 @@ def _is_plain(
     mask: torch.Tensor | None,
     options: dict[str, Any],
 ) -> bool:
-    """Whether nothing but a mask, or what comes before, decides what a token sees, and no gradient is asked for."""
+    """Whether only the mask or the order of tokens decides what a token sees, and no gradient is asked for."""
     if torch.is_grad_enabled() or any(options.get(name) is not None for name in ("position_bias", "cache")):
         return False
     if mask is not None:

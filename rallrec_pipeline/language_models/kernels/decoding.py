@@ -18,9 +18,9 @@ SHRINK_AT = 0.75  # the batch is compacted when less than this share of it is st
 def sample_batch(
     model: Any, prompts: Sequence[Sequence[int]], sampling: Sampling, end_tokens: Sequence[int], fill: int
 ) -> list[list[int]]:
-    """New tokens of each prompt, without the end token; all decode together.
+    """New tokens of each prompt, without the end token; all prompts decode together.
 
-    Temperature first, then the smallest set of tokens whose probability reaches `top_p`.
+    The temperature comes first; then a token is drawn from the smallest set whose probability reaches `top_p`.
     """
     device = next(model.parameters()).device
     generator = torch.Generator(device=device).manual_seed(sampling.seed)

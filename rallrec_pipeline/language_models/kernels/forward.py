@@ -40,7 +40,7 @@ class Decoder:
     """Counts the tokens that go through, without padding."""
 
     def hidden_states(self, sequences: Sequence[Sequence[int]], plan: Plan) -> Iterator[Batch]:
-        """All sequences, as `plan` groups them. To be called, and iterated over, without gradients."""
+        """All sequences, as `plan` groups them. Call it, and iterate over it, without gradients."""
         known = self._beginnings([sequences[0][: plan.common]], None) if plan.common else None
         for section in plan.sections:
             beginnings = known
@@ -50,7 +50,7 @@ class Decoder:
             yield from self._behind(beginnings, sequences, section)
 
     def _beginnings(self, beginnings: Sequence[Sequence[int]], known: Cache | None) -> Cache:
-        """Their keys and values; `known` holds those that all of them share."""
+        """Keys and values of `beginnings`; `known` holds those that all of them share."""
         there = known.get_seq_length() if known is not None else 0
         self.usage.prompt_tokens += sum(len(tokens) - there for tokens in beginnings)
         return compute_prefix(self.backbone, beginnings, known)
@@ -58,7 +58,7 @@ class Decoder:
     def _behind(
         self, beginnings: Cache | None, sequences: Sequence[Sequence[int]], section: Section
     ) -> Iterator[Batch]:
-        """Batches of what comes behind the beginnings, one of which each group has.
+        """Batches of what follows the beginnings; each group has one of them.
 
         Padding is on the right and attention is causal, so no padding mask is needed: no token sees a pad.
         """

@@ -1,4 +1,4 @@
-"""Frozen weights in the order in which oneDNN's products read them: on a CPU faster than PyTorch's own way.
+"""Frozen weights in the order in which oneDNN's products read them: on a CPU that is faster than PyTorch's own way.
 
 PyTorch multiplies float32 by MKL, which leaves a processor that is not Intel's half idle, and hands bfloat16 to oneDNN
 with weights that it lays out anew in every product (docs/experiments.md). The operators are those of PyTorch's own
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-ROWS = 1024  # of the products that the order is chosen for; it serves fewer as well
+ROWS = 1024  # of the products that the order is chosen for; it serves products of fewer rows as well
 FORMATS = (torch.float32, torch.bfloat16)
 ADAPTER = ".lora_"  # in the names of an adapter's own layers
 
@@ -20,7 +20,7 @@ class PackedLinear(torch.nn.Module):
     """A linear layer whose weights do not change. It cannot be copied or pickled."""
 
     def __init__(self, linear: torch.nn.Linear, keep: bool = False) -> None:
-        """With `keep` the weights stay in memory as they were besides, to be read often."""
+        """With `keep` the weights as they were stay in memory too, because they are read often."""
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.dtype, self.bias = linear.weight.dtype, linear.bias
@@ -38,7 +38,7 @@ class PackedLinear(torch.nn.Module):
 
     @property
     def weight(self) -> torch.Tensor:
-        """(out, in), number by number as before; unless kept it is made anew each time."""
+        """The weights as they were, (out, in); unless they are kept, each call makes them anew."""
         return self._kept[0] if self._kept else self.packed.to_dense()
 
     def unpacked(self) -> torch.nn.Linear:
@@ -58,7 +58,7 @@ class PackedLinear(torch.nn.Module):
 
 
 class PackedGatedMLP(torch.nn.Module):
-    """down(silu(gate(x)) · up(x)), where no gradient is asked for with silu and · within the matrix products."""
+    """down(silu(gate(x)) · up(x)); without gradients the matrix products compute silu and · too."""
 
     def __init__(self, plain: Any) -> None:
         """`plain` is the module that it stands for, its linear layers packed."""
@@ -108,7 +108,7 @@ def pack_weights(model: Any) -> None:
 
 
 def pack_head(model: Any) -> None:
-    """The same for the output head, of whose weights some rows are also used alone."""
+    """Pack the output head too; its weights are kept, because some of their rows are also used alone."""
     head = model.get_output_embeddings()
     if head is not None and _is_frozen_linear(head):
         model.set_output_embeddings(packed_if_possible(head, keep=True))
@@ -127,7 +127,7 @@ def _is_frozen_linear(module: torch.nn.Module) -> bool:
 
 
 def _can_pack(layer: torch.nn.Linear) -> bool:
-    """Whether this processor, and this PyTorch, give the product that PyTorch gives itself."""
+    """Whether a packed product equals PyTorch's own, on this processor and with this PyTorch."""
     weight = layer.weight[:16]
     if weight.device.type != "cpu" or weight.dtype not in FORMATS:
         return False
@@ -140,7 +140,7 @@ def _can_pack(layer: torch.nn.Linear) -> bool:
 
 
 def _is_gated(module: Any) -> bool:
-    """Whether it is the feed-forward part of Llama and its kin, none of its layers adapted: it gives the same."""
+    """Whether it gives what `PackedGatedMLP` gives, as in Llama and its kin, and none of its layers is adapted."""
     parts = [getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
     packed = [part for part in parts if isinstance(part, PackedLinear)]
     if len(packed) < len(parts):
@@ -151,7 +151,7 @@ def _is_gated(module: Any) -> bool:
     with torch.inference_mode():
         try:
             expected = module(inputs)
-        except (RuntimeError, TypeError, ValueError):  # it wants something else besides
+        except (RuntimeError, TypeError, ValueError):  # it needs other arguments too
             return False
         found = PackedGatedMLP(module)(inputs)
     return isinstance(expected, torch.Tensor) and all(
@@ -160,7 +160,7 @@ def _is_gated(module: Any) -> bool:
 
 
 def _agree(found: torch.Tensor, expected: torch.Tensor) -> bool:
-    """But for rounding, in the coarser of the two formats."""
+    """Whether both are equal but for rounding in the coarser of the two formats."""
     return bool((found.float() - expected.float()).norm() <= 0.02 * expected.float().norm())
 
 

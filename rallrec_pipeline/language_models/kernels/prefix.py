@@ -13,8 +13,8 @@ from transformers.cache_utils import Cache, DynamicLayer
 class RoomyLayer(DynamicLayer):
     """Keys and values of one layer with room for all tokens to come: appending copies nothing but the new ones.
 
-    On a CPU keys lie in memory as the product with queries reads them, (batch, heads, width, capacity): for one query
-    a row it takes a quarter of the time then. Kernels of a GPU want them token by token.
+    On a CPU keys lie in memory as the product with queries reads them, (batch, heads, width, capacity). With one query
+    a row, the product then takes a quarter of the time. Kernels of a GPU want them token by token.
     """
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, batch: int, capacity: int) -> None:
@@ -61,7 +61,7 @@ class RoomyLayer(DynamicLayer):
 def compute_prefix(model: Any, prefixes: Sequence[Sequence[int]], known: Cache | None = None) -> Cache:
     """Keys and values of `prefixes`, all equally long, a row each; `model` may be a backbone or have a head.
 
-    `known` holds what is there already of the first tokens, the same in all.
+    `known` holds the keys and values of the first tokens, which are the same in all prefixes.
     """
     rows, length = len(prefixes), len(prefixes[0])
     cache = expand_prefix(known, rows, length) if known is not None else DynamicCache()
@@ -75,7 +75,7 @@ def compute_prefix(model: Any, prefixes: Sequence[Sequence[int]], known: Cache |
 def expand_prefix(prefix: Cache, batch: int, capacity: int, rows: Sequence[int] | None = None) -> Cache:
     """A cache for `batch` rows that begin with `prefix`, with room for `capacity` tokens in all.
 
-    Where `prefix` has several rows, `rows` names the one of each row of the batch.
+    Where `prefix` has several rows, `rows` says which of them each row of the batch begins with.
     """
     if not prefix.layers:
         return DynamicCache()

@@ -1,8 +1,8 @@
-"""Which prompts are read behind which beginning: what several of them begin with is computed once.
+"""Which prompts are read after which beginning: a beginning that several prompts share is computed once.
 
-All prompts of a call share the words of their form, and those of one user its profile too. A section holds groups of
-prompts; within a group all begin with the same tokens, and in all groups of a section these are equally many, so that
-any rows of it can be batched together.
+All prompts of a call share the words of their form, and those of one user share the profile too. A section holds groups
+of prompts. All prompts of a group begin with the same tokens, and all groups of a section share equally many, so that
+any rows of a section can be batched together.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class Section:
 
     @property
     def rows(self) -> list[int]:
-        """Of all groups, one after the other."""
+        """The prompts of all groups, one group after the other."""
         return [row for group in self.groups for row in group]
 
     @property
     def group_of_rows(self) -> list[int]:
-        """Number of the group of each of `rows`."""
+        """For each of `rows`, the number of its group."""
         return [number for number, group in enumerate(self.groups) for _ in group]
 
 
@@ -57,7 +57,7 @@ class _Node:
         self.groups += inner.groups
 
     def closed(self, end: int, common: int) -> _Node:
-        """Itself as one group where that saves at least as much as the groups within it."""
+        """The node as one group where that saves at least as much as the groups within it, else with these groups."""
         saved = (end - self.start - 1) * (self.depth - common)
         if saved < self.saved:
             return _Node(self.depth, self.start, self.saved, self.groups)
@@ -77,12 +77,12 @@ def worthwhile_prefix(prompts: Sequence[Sequence[int]]) -> int:
 
 
 def plan_apart(count: int) -> Plan:
-    """Nothing is shared."""
+    """A plan in which nothing is shared."""
     return Plan(0, (Section(0, (tuple(range(count)),)),) if count else ())
 
 
 def plan_shared(prompts: Sequence[Sequence[int]], tokens_per_batch: int) -> Plan:
-    """What saves most tokens; the section with the longest prompt comes first.
+    """The plan that saves most tokens; the section with the longest prompt comes first.
 
     At least one token of each prompt is its own. The beginnings of a section stay within the budget.
     """
@@ -99,9 +99,9 @@ def plan_shared(prompts: Sequence[Sequence[int]], tokens_per_batch: int) -> Plan
 
 
 def _best_groups(ordered: Sequence[Sequence[int]], common: int) -> _Node:
-    """The groups that save the most tokens beyond `common`, where prompts that begin alike are one group or several.
+    """The groups that save most tokens beyond `common`; prompts that begin alike may be one group or several.
 
-    A pass over the tree of common beginnings, bottom up: a node is a group, or its children are.
+    One pass goes over the tree of common beginnings, bottom up: either a node is a group, or its children are.
     """
     depths = [_shared(left, right) for left, right in pairwise(ordered)]
     depths = [depth if depth >= common + MIN_SHARED else common for depth in depths]
@@ -129,7 +129,7 @@ def _saved(section: Section, common: int) -> int:
 
 
 def _of_equal_length(groups: Sequence[tuple[int, tuple[int, ...]]], most: int) -> Iterator[Section]:
-    """Groups of similar depth together, as many as `most` tokens hold; each shares what the least of them does."""
+    """Sections of groups of similar depth, as many as `most` tokens hold; each shares what its least group does."""
     waiting: list[tuple[int, ...]] = []
     deepest = shared = 0
     for depth, rows in sorted(groups, reverse=True):

@@ -68,7 +68,7 @@ KNOWN: dict[str, Architecture] = {
 
 def architecture_of(config: Mapping[str, Any]) -> Architecture:
     """The sizes in a parsed config.json. Raises ModelError when one is not stated."""
-    stated = config.get("text_config", config)  # a model that also sees keeps its decoder's sizes apart
+    stated = config.get("text_config", config)  # a model that reads images too has its decoder's sizes there
 
     def number(name: str, otherwise: int | None = None) -> int:
         value = stated.get(name) if stated.get(name) is not None else otherwise
@@ -102,9 +102,9 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def find_architecture(folder: Path, source: str) -> Architecture | None:
-    """The sizes of the model of `source`: from its folder in the lake, from where it comes from, else as published.
+    """The sizes of the model of `source`: read from its folder in the lake or from `source`, else as published.
 
-    None when nothing is known of it yet.
+    None when nothing is known of the model yet.
     """
     for place in (folder, Path(source)):
         if (place / CONFIG).is_file():

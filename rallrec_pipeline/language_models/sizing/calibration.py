@@ -16,7 +16,7 @@ Point = tuple[int, float]
 
 @dataclass(frozen=True)
 class CalibrationKey:
-    """What a calibration holds for; of any other machine, model or number type it says nothing."""
+    """What a calibration holds for; it says nothing of another machine, model or number type."""
 
     machine: str
     model: str

@@ -29,7 +29,7 @@ LEAST_BATCH = 256  # tokens; a smaller budget than that is no advice
 
 @dataclass(frozen=True)
 class LongPrompt:
-    """A prompt that is as long as they get: its text, or where there is none yet about how many `tokens` it will have.
+    """The longest prompt of its kind: its text or, where there is none yet, about how many `tokens` it will have.
 
     `added` tokens follow it; `limit` is the most that a setting allows besides the model's context.
     """
@@ -55,7 +55,7 @@ class Sizes:
     hardware: Hardware
     choice: EngineChoice | None
     uses: Sequence[Use] = USES
-    """Those that take place here."""
+    """The uses that take place here."""
 
 
 @dataclass
@@ -68,7 +68,7 @@ class MemoryCheck:
 
 
 def token_counts(prompts: Sequence[LongPrompt], tokenizer: TokenizedModel | None) -> list[int]:
-    """Tokens of each prompt with what follows it; of a text without a tokenizer one token per three characters."""
+    """Tokens of each prompt with what follows it. Without a tokenizer three characters of a text count as a token."""
 
     def count(prompt: LongPrompt) -> int:
         if prompt.text is None:
@@ -106,7 +106,7 @@ def longest_by_use(prompts: Sequence[LongPrompt], counts: Sequence[int]) -> dict
 
 
 def memory_problems(sizes: Sizes, longest: Mapping[Use, int]) -> MemoryCheck:
-    """What does not fit; a line per use, or one where not even the weights do. `longest` is in tokens."""
+    """Lines about what does not fit: one per use, and one if not even the weights fit. `longest` is in tokens."""
     found = MemoryCheck()
     hardware, where = sizes.hardware, f"on {sizes.hardware.name}"
     found.figures["free memory"] = hardware.free_bytes

@@ -24,29 +24,29 @@ TYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 PROGRAM_BYTES = {"cpu": 600 << 20, "cuda": 900 << 20}
 """Python with its packages, or the context of a GPU with its libraries."""
 SERVED_PROGRAM_BYTES = {"cpu": 1 << 30, "cuda": 2 << 30}
-"""The same of a process of vLLM, with its captured graphs; assumed."""
-SERVED_TOKENS = 8192  # that vLLM reads at once, unless it is told otherwise
+"""The same for a process of vLLM with its captured graphs; assumed, not measured."""
+SERVED_TOKENS = 8192  # vLLM reads so many at once, unless it is told otherwise
 
 # Tokens of a pass where the settings do not say: on a GPU as many as PASS_BYTES hold, within these bounds.
 PASS_BYTES = 4 << 30
 LEAST_TOKENS, MOST_TOKENS = 1024, 16384
 
-# Numbers that a layer holds for each token of a forward pass, in units of the model's widths, and for the backward pass
-# all layers at once; measured with SmolLM2-135M's widths (docs/operate.md).
+# Numbers that a layer holds for each token, in units of the model's widths: in a forward pass one layer at a time holds
+# them, for the backward pass all layers do. Measured with SmolLM2-135M's widths (docs/operate.md).
 FORWARD_HIDDEN, FORWARD_INTERMEDIATE = 10, 3
 BACKWARD_HIDDEN, BACKWARD_INTERMEDIATE = 14, 3
 # bitsandbytes keeps the input of every product; with 16-bit weights norms and adapter hold float32 copies besides.
 EIGHT_BIT_BACKWARD_HIDDEN, EIGHT_BIT_BACKWARD_INTERMEDIATE = 18, 4
-# Scores of a layer's attention, which a CPU holds where they are few (`attention.py`): in three forms.
+# A CPU holds the scores of a layer's attention, in three forms, where they are few (`kernels/attention.py`).
 MOST_SCORES, SCORE_BYTES = 1 << 22, 12
-SCORED_HELD = HELD + 1  # a batch, each prompt with its own copy of what it shares, and what a section's groups share
+SCORED_HELD = HELD + 1  # a batch, each prompt of it with a copy of what it shares, and what a section's groups share
 LOGIT_COPIES = 3  # logits, their scaled copy and its exponentials, all float32
-ADAPTER_BYTES = 16  # of each trained weight: itself, its gradient and two moments, float32
+ADAPTER_BYTES = 16  # a trained weight, its gradient and two moments, float32
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes, on the device that computes."""
+    """What a use takes, in bytes, on the device that computes."""
 
     program: int
     weights: int
@@ -152,7 +152,7 @@ def default_budget(use: Use, architecture: Architecture, width: int, kind: str, 
 
 
 def cpu_budget(use: Use, width: int, eight_bit: bool = False) -> int:
-    """The same on a CPU. Larger passes of tuning pay, and in 16 bits they take no more memory than in float32."""
+    """The same on a CPU. Larger passes of tuning pay; in 16 bits they take no more than smaller ones in float32."""
     return 2 * LEAST_TOKENS if use == "tune" and width == 2 and not eight_bit else LEAST_TOKENS
 
 

@@ -24,14 +24,14 @@ class Hardware:
     name: str
     devices: int
     free_bytes: int
-    """Of one device: the fullest of those that are used."""
+    """What is free on one device: the fullest of those that are used."""
     total_bytes: int
     has_bfloat16: bool = True
     """Whether it computes in bfloat16 at least as fast as in float32."""
 
 
 def machine_name() -> str:
-    """Names of the GPUs, or else of the processor with the threads that are used of it."""
+    """How many GPUs there are and what they are called, or else the processor and how many threads of it are used."""
     if machine_kind() == "cuda":
         gpus, visible = list(_gpu_names()), os.environ.get("CUDA_VISIBLE_DEVICES")
         return f"{len(gpus)} x {gpus[0]}" + (f", CUDA_VISIBLE_DEVICES={visible}" if visible else "")
@@ -74,7 +74,7 @@ def _total_memory() -> int:
 
 
 def _container_limits() -> Iterator[tuple[int, int]]:
-    """(limit, what is taken) of the container, by either version of cgroups; what only caches files is free."""
+    """(limit, bytes taken) of the container, by either version of cgroups; memory that only caches files is free."""
     root = Path("/sys/fs/cgroup")
     for folder, limit, used, prefix in (
         (root, "memory.max", "memory.current", ""),

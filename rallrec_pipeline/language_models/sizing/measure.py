@@ -19,7 +19,7 @@ from rallrec_pipeline.settings import Settings
 if TYPE_CHECKING:
     from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 
-LENGTHS = (32, 256)  # tokens of a sequence, of the two shapes of a forward pass
+LENGTHS = (32, 256)  # tokens of a sequence, in the two forward passes that are timed
 BATCHES = (8, 32)  # sequences that decode together
 PASS_SECONDS = 0.4  # a forward pass is given as many tokens as take about this long
 ENOUGH_SECONDS = 1.5  # a job that takes this long is not repeated
@@ -86,7 +86,7 @@ def _read(engine: TransformersEngine, rows: int, length: int) -> None:
 
 
 def _step_seconds(engine: TransformersEngine, batch: int, wait: Callable[[], None]) -> float:
-    """One step of decoding: what more steps take longer. All prompts are one prefix, which is computed once."""
+    """Seconds of a decoding step: what each further one adds. All prompts are alike: their prefix is computed once."""
     from rallrec_pipeline.language_models.kernels.decoding import sample_batch
 
     prompt = _ids(engine, 1, PROMPT_TOKENS)[0].tolist()
@@ -116,7 +116,7 @@ def _training(engine: TransformersEngine, tokens: int, wait: Callable[[], None])
 
 
 def _ids(engine: TransformersEngine, rows: int, length: int) -> Any:
-    """Token ids (rows, length) that differ: equal ones would be equal in every cache."""
+    """Token ids (rows, length) that differ, because caches would help more with equal ones than in real work."""
     import torch
 
     vocabulary = engine.model.config.vocab_size

@@ -17,7 +17,7 @@ HUB_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A folder with what is small of a model, and the names of all its files, weights included."""
+    """A folder with the small files of a model, and the names of all its files, weights included."""
 
     folder: Path
     names: frozenset[str]
@@ -39,7 +39,7 @@ def small_files(source: str) -> Iterator[ModelFiles | None]:
 
 
 def local_files(folder: Path) -> ModelFiles:
-    """A model folder as it lies there."""
+    """The files of a model folder, where they lie."""
     return ModelFiles(folder, frozenset(path.name for path in folder.iterdir()))
 
 

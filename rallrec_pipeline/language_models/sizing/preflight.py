@@ -1,4 +1,4 @@
-"""What is wrong with a model for the settings and this machine, found before any weight is loaded: all of it at once.
+"""Every problem that a model has with the settings and this machine, told at once, before any weight is loaded.
 
 Reads the configuration and the tokenizer only. The layers are built without storage (PyTorch's `meta` device), so that
 module names and sizes are the real ones.
@@ -54,8 +54,8 @@ def check_model(
     """Compare a model with `settings` and `hardware`.
 
     `prompts` are the longest that there are or can be, `answers` the answers of each form. Without `files` only what
-    follows from the `published` sizes is checked. `uses` are those that take place on `hardware`: on a Ray cluster no
-    more than tuning does, and each node chooses its own engine.
+    follows from the `published` sizes is checked. `uses` are those that take place on `hardware`: on a Ray cluster only
+    tuning does, and each node chooses its own engine.
     """
     found = ModelCheck()
     choice = None if settings.ray.address else _choice(settings.model, found)
@@ -128,7 +128,7 @@ def _remote_code_problems(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _architecture_problems(config: Mapping[str, Any], settings: Settings, choice: EngineChoice | None) -> Iterator[str]:
-    """Whether the engines have the model's class, and the class the modules that are tuned."""
+    """What the engines or the tuning need and the model's class does not have."""
     if not config:
         return
     named = [str(name) for name in config.get("architectures") or ()]

@@ -22,7 +22,7 @@ def prompts_fit_context(split: str) -> Callable[[StageRun], Verdict]:
     def judge(run: StageRun) -> Verdict:
         from tokenizers import Tokenizer  # a second faster to load than transformers
 
-        folder = model_folder(run.lake, run.settings.model)
+        folder = model_folder(run.lake, run.settings.role("predictor"))
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         room = int(read_json(folder / "config.json")["max_position_embeddings"]) - 128
         prompts = run.read(tables.prompts_table(split))["prompt"].to_list()
@@ -57,7 +57,7 @@ def adapter_is_whole(run: StageRun) -> Verdict:
         folder = checkpoint(run, adapter)
         provenance = read_json(folder / "provenance.json")
         validation_auc[adapter] = max(epoch["validation_auc"] for epoch in provenance["tuning"]["epochs"])
-        current = provenance["base_model"]["fingerprint"] == tuning_model_version(run)
+        current = provenance["base_model"]["fingerprint"] == tuning_model_version(run.in_role("predictor"))
         if not current or not (folder / "adapter_model.safetensors").exists():
             bad.append(adapter)
     return Verdict(not bad, {"validation_auc": validation_auc, "bad": bad})

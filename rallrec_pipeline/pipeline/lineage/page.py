@@ -105,7 +105,7 @@ def _sections(lineage: Lineage) -> Iterator[Section]:
     if item.in_core is False:
         return
     written = lineage.description
-    yield Section("Description", ["base_model", "item_descriptions"], _description(written), written.notes)
+    yield Section("Description", ["writer", "item_descriptions"], _description(written), written.notes)
     yield from _vectors(lineage)
     yield _index(lineage.index, lineage.stages["item_index"].figures.get("index", "flat"))
     yield from _uses(lineage.uses)

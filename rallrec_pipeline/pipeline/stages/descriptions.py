@@ -5,23 +5,10 @@ from __future__ import annotations
 from rallrec_pipeline.descriptions import describe_items
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.memo import DESCRIPTIONS, Memo
-from rallrec_pipeline.language_models.dtypes import resolve_dtype
-from rallrec_pipeline.language_models.models import fetch_model, model_fingerprint
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import plain
-from rallrec_pipeline.pipeline.readiness import require_fit_model
 from rallrec_pipeline.pipeline.stages.engine import OneEngine, model_version
 from rallrec_pipeline.pipeline.stages.rows import item_versions, with_increment, with_sources
-from rallrec_pipeline.text import clean_text
-
-
-def base_model(run: StageRun) -> Made:
-    """The LLM as safetensors with its tokenizer; shared by all datasets."""
-    require_fit_model(run)  # before gigabytes are fetched
-    run.log(f"base_model: fetching {clean_text(run.settings.model.source, 200)}")
-    folder = fetch_model(run.settings.model, run.lake)
-    shown = {"source": run.settings.model.source, "fingerprint": model_fingerprint(folder)}
-    return Made([folder], shown | {"auto_dtype": resolve_dtype("auto")})
 
 
 def item_descriptions(run: StageRun) -> Made:

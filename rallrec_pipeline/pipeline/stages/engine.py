@@ -27,13 +27,13 @@ def model_version(run: StageRun) -> str:
 
     Which engine computes is no part of it: engines agree (docs/engines.md), so a change of engine redoes nothing.
     """
-    record, model = run.given("base_model"), run.settings.model
+    record, model = run.model_record, run.settings.model
     return stable_hash(record.data_version, fetched_dtype(model, record), model.infers_in_8bit)
 
 
 def tuning_model_version(run: StageRun) -> str:
     """What tuning depends on; other than `model_version` only where weights are 8-bit for tuning alone."""
-    record, model = run.given("base_model"), run.settings.model
+    record, model = run.model_record, run.settings.model
     return stable_hash(record.data_version, fetched_dtype(model, record), model.load_in_8bit)
 
 
@@ -45,9 +45,10 @@ def load_engine(run: StageRun, use: Use, adapter: Path | None = None, usage: Usa
     if run.settings.ray.address:
         engine: Engine = _ray_engine(run, use, adapter)
     else:
-        choice = choose_engine(run.settings.model)
+        folder = model_folder(run.lake, run.settings.model)
+        choice = choose_engine(run.settings.model, folder)
         run.log(_loading(run, adapter) + f" on {choice.name}")
-        engine = load_chosen(choice, model_folder(run.lake, run.settings.model), engine_settings(run), adapter)
+        engine = load_chosen(choice, folder, engine_settings(run), adapter)
     engine.usage = usage or engine.usage
     return engine
 
@@ -111,7 +112,8 @@ class OneEngine:
         if self._engine is None or adapter != self._adapter:
             self.close()
             require_fit_model(self.run, tunes=not self.run.settings.ray.address)  # on a cluster this process only tunes
-            self.choice = None if self.run.settings.ray.address else choose_engine(self.run.settings.model)
+            model, on_ray = self.run.settings.model, bool(self.run.settings.ray.address)
+            self.choice = None if on_ray else choose_engine(model, model_folder(self.run.lake, model))
             self._engine, self._adapter = load_engine(self.run, self.use, adapter, self.usage), adapter
         return self._engine
 
@@ -135,7 +137,7 @@ class OneEngine:
 def engine_settings(run: StageRun) -> ModelSettings:
     """The settings with the dtype that was found when the model was fetched."""
     model = run.settings.model
-    return model.model_copy(update={"dtype": fetched_dtype(model, run.given("base_model"))})
+    return model.model_copy(update={"dtype": fetched_dtype(model, run.model_record)})
 
 
 def _loading(run: StageRun, adapter: Path | None) -> str:

@@ -115,7 +115,8 @@ def _test_predictions(run: StageRun, method: str) -> pl.DataFrame:
 def _context(run: StageRun) -> ReportContext:
     prompts = run.read(tables.prompts_table("tuning"))
     stages = (
-        "base_model",
+        "encoder",
+        "predictor",
         "collaborative_embeddings",
         "aligned_embeddings",
         "item_embeddings",

@@ -18,6 +18,7 @@ from rallrec_pipeline.language_models.sizing.hardware import machine_name
 from rallrec_pipeline.pipeline.readiness import fetched_model, model_record
 from rallrec_pipeline.pipeline.status.pending import Pending
 from rallrec_pipeline.pipeline.status.speeds import CALIBRATED, Speeds
+from rallrec_pipeline.settings import ROLES
 
 RECENT = 10  # records of an artefact that are looked at
 DEFAULT_MODEL = "those of 135M parameters on two CPU cores"  # without bfloat16
@@ -49,7 +50,7 @@ class Amount:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The cost if stale inputs turn out as they were, and at most, which is the same where no input is stale.
+    """The cost `now`, if stale inputs turn out as they were, and `at_most`; both are the same if no input is stale.
 
     `basis` says where the rates are from, `is_exact` whether rows are counted and not bounded.
     """
@@ -73,7 +74,7 @@ class Work:
 
 
 def estimate_llm(dataset: str, stage: str, pending: Pending, is_exact: bool, speeds: Speeds) -> Estimate:
-    """Cost of rows that are pending; they are exact when no input is stale."""
+    """Cost of the rows that are pending; `is_exact` says that no input is stale."""
     is_known = fetched_model(speeds.lake, speeds.settings) is not None
     basis, work = _nearest(speeds, dataset, stage, here=True) if is_known else (DEFAULT, None)
     calibration = speeds.calibration() if work is None and pending.at_most else None
@@ -93,7 +94,7 @@ def estimate_llm(dataset: str, stage: str, pending: Pending, is_exact: bool, spe
 
 
 def _calibrated(stage: str, pending: Pending, speed: Calibration, speeds: Speeds) -> tuple[Amount, Amount]:
-    """What the rows as they are, and at most, take at measured speeds; each engine that is loaded counts."""
+    """Amounts at measured speeds, for the rows as they are and at most; the loading of each engine is counted."""
 
     def seconds(rows: int) -> float:
         tokens, length = rows * pending.tokens, pending.length or pending.tokens
@@ -150,16 +151,15 @@ def work_of(record: Record) -> Work | None:
 def _nearest(speeds: Speeds, dataset: str, stage: str, here: bool) -> tuple[str, Work | None]:
     """The largest of the closest matching runs, because loading a model distorts its speed least.
 
-    `here`: only runs of this model on this machine; one from before machines were recorded counts as of this one.
+    With `here` only runs of this model on this machine match; a record that names no machine counts as of this one.
     """
-    lake, base = speeds.lake, model_record(speeds.lake, speeds.settings)
-    model, machine = base.data_version if base else None, machine_name()
+    lake, fetched = speeds.lake, model_record(speeds.lake, speeds.settings)
+    model, machine = fetched.data_version if fetched else None, machine_name()
     others = [name for name in recorded_datasets(lake) if name != dataset]
     own, foreign = list(_recent(lake, [dataset], stage)), list(_recent(lake, others, stage))
 
     def is_alike(record: Record) -> bool:
-        given = record.inputs.get("base_model")
-        same = given is not None and given.data_version == model
+        same = any(given.data_version == model for name, given in record.inputs.items() if name in ROLES)
         return same and record.metadata.get("machine", machine) == machine
 
     alike = ((THIS_DATASET, list(filter(is_alike, own))), (OTHERS, list(filter(is_alike, foreign))))

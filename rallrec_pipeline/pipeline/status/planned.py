@@ -15,7 +15,7 @@ ITEM_TOKENS, FRAME_TOKENS, HISTORY_TOKENS = 25.0, 45.0, 10.0
 
 
 def planned_rows(stage: str, run: StageRun) -> Pending | None:
-    """At most this many rows and about these lengths; None where not even that is known, or without an LLM."""
+    """The most rows that there can be, and about how long they are; None where that is unknown, or without an LLM."""
     if stage == "lora_adapter":
         return _lora_adapter(run)
     if stage == "predictions":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +11,7 @@ from rallrec_pipeline.errors import RallrecError
 from rallrec_pipeline.lake.locks import LLM, lock_holder
 from rallrec_pipeline.lake.store import Record
 from rallrec_pipeline.language_models.dtypes import fetched_dtype
+from rallrec_pipeline.language_models.engines.choice import is_sentence_encoder
 from rallrec_pipeline.language_models.sizing.architecture import Architecture, find_architecture
 from rallrec_pipeline.language_models.sizing.calibration import (
     Calibration,
@@ -20,7 +21,7 @@ from rallrec_pipeline.language_models.sizing.calibration import (
 )
 from rallrec_pipeline.language_models.sizing.hardware import machine_name
 from rallrec_pipeline.pipeline.readiness import fetched_model, model_record
-from rallrec_pipeline.settings import Settings
+from rallrec_pipeline.settings import Role, Settings
 
 Measuring = Literal["never", "once", "anew"]
 CALIBRATED = "a calibration: the model was run here for some seconds"
@@ -45,6 +46,7 @@ class Speeds:
     notes: list[str] = field(default_factory=list)
     _found: Calibration | None = None
     _was_asked: bool = False
+    _by_role: dict[Role, Speeds] = field(default_factory=dict)
 
     def calibration(self) -> Calibration | None:
         """The calibration, or None where there is none and none may or can be measured."""
@@ -52,6 +54,14 @@ class Speeds:
             self._was_asked = True
             self._found = self._find()
         return self._found
+
+    def of(self, role: Role) -> Speeds:
+        """The speeds of the model that plays a role; notes are told together."""
+        if role not in self._by_role:
+            own = replace(self, settings=self.settings.in_role(role), _found=None, _was_asked=False)
+            same = (other for other in self._by_role.values() if other.settings.model == own.settings.model)
+            self._by_role[role] = next(same, own)
+        return self._by_role[role]
 
     def architecture(self) -> Architecture | None:
         """Sizes of the model, if they are known."""
@@ -70,8 +80,10 @@ class Speeds:
         if (holder := lock_holder(self.lake, LLM)) is not None:
             self.notes.append(f"no calibration: the LLM is in use by {holder}, which would spoil it")
             return stored
+        if folder is not None and is_sentence_encoder(folder):
+            return None  # small, and soon done
         if folder is None:
-            self.notes.append("no calibration: the model is not in the lake yet (`--select base_model` fetches it)")
+            self.notes.append("no calibration: the model is not in the lake yet (`--select predictor` fetches it)")
             return None
         return self._measure(key, folder) or stored
 

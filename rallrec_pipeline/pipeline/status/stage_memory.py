@@ -21,15 +21,12 @@ USES: dict[str, Use] = {
 }
 PROGRAM_BYTES = 300 << 20  # Python, Polars and Dagster
 TORCH_BYTES = 300 << 20  # torch on top of it
-UNPACKED = 6  # bytes of a table in memory, of its copies and of what is made of it, for a byte of compressed Parquet
+UNPACKED = 6  # bytes that a table, its copies and what is made of it take in memory, for a byte of compressed Parquet
 VECTOR_COPIES = 3  # vectors of an encoder: as bytes, as an array, in the table that is written
 
 
 def llm_memory(stage: str, pending: Pending, speeds: Speeds) -> int | None:
-    """Bytes that a stage with the LLM takes; None where nothing is known of the model.
-
-    On a GPU that is the card's memory.
-    """
+    """Bytes that a stage with the LLM takes, on a GPU of the card's memory; None where the model is unknown."""
     architecture, settings, kind = speeds.architecture(), speeds.settings, machine_kind()
     if architecture is None:
         return None
@@ -44,13 +41,13 @@ def llm_memory(stage: str, pending: Pending, speeds: Speeds) -> int | None:
 
 
 def table_memory(stage: Stage, files: Sequence[Path]) -> int:
-    """Bytes that a stage without the LLM takes which reads `files`."""
+    """Bytes that a stage without the LLM takes, if `files` are what it reads."""
     torch = TORCH_BYTES if stage.group == "embeddings" else 0
     return PROGRAM_BYTES + torch + UNPACKED * sum(map(_size, files))
 
 
 def _vectors(stage: str, pending: Pending, architecture: Architecture) -> int:
-    """What an encoder has made is held at the end, before it is written."""
+    """Bytes of the vectors that an encoder has made: all of them are held before they are written."""
     if USES[stage] != "encode":
         return 0
     return VECTOR_COPIES * pending.at_most * architecture.hidden * 4

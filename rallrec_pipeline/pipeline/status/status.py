@@ -1,6 +1,7 @@
 """What is fresh, stale or missing, why, and what catching up would cost.
 
-Looks only: no work and no lock held; the LLM runs for some seconds where a calibration is asked for (`speeds.py`).
+It only looks: it does no work and holds no lock. The LLM runs for some seconds where a calibration is asked for
+(`speeds.py`).
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class DatasetStatus:
 
     @property
     def memory(self) -> int | None:
-        """That of the stage that takes most: stages run one after another."""
+        """Memory of the stage that takes most, since stages run one after another."""
         return max((asset.memory for asset in self.assets if asset.memory is not None), default=None)
 
 
@@ -112,6 +113,8 @@ def _asset_status(plan: Plan, run: StageRun, speeds: Speeds) -> AssetStatus:
 
 def _cost(plan: Plan, run: StageRun, speeds: Speeds) -> tuple[Increment | None, Estimate, int | None]:
     stage, waits = plan.stage, plan.waits_for
+    if stage.role:
+        run, speeds = run.in_role(stage.role), speeds.of(stage.role)
     if not stage.uses_llm:
         whole = estimate_whole(run.lake, plan.dataset, stage.name, bool(plan.reasons), not waits)
         files = [path for record in plan.inputs.values() for path in record.paths(run.lake)]

@@ -13,7 +13,7 @@ from rallrec_pipeline.pipeline.readiness import fetched_model
 
 SAMPLE = 200  # texts that a mean is taken from
 CHARACTERS_PER_TOKEN = 4.0
-CHAT_TOKENS = 8  # that a chat template puts behind each prompt, and before it where it is not shared
+CHAT_TOKENS = 8  # a chat template puts so many behind each prompt, and before it where that part is not shared
 MIN_SHARED = 8  # a shorter prefix is not computed once for all
 
 
@@ -27,7 +27,7 @@ class Length:
 
 
 def mean_length(run: StageRun, texts: Sequence[str], chat: bool = False) -> Length:
-    """Tokens of `texts`, of a sample of them; of `CHARACTERS_PER_TOKEN` characters where there is no tokenizer yet."""
+    """Mean tokens of a sample of `texts`; without a tokenizer a token has `CHARACTERS_PER_TOKEN` characters."""
     sample = [text for text in texts[:: max(1, len(texts) // SAMPLE)] if text][:SAMPLE]
     if not sample:
         return Length()

@@ -11,7 +11,6 @@ import pytest
 from rallrec_pipeline.datasets.histories import in_protocol_order, make_samples, training_interactions
 from rallrec_pipeline.datasets.tables import OFF_SCALE, REPEATED
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.parquet import read_table, write_table
 from rallrec_pipeline.pipeline.checks.items import fitted_on_training_only
 from rallrec_pipeline.pipeline.checks.tables import (
     few_rejected_rows,
@@ -22,6 +21,7 @@ from rallrec_pipeline.pipeline.checks.tables import (
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.settings import load_settings
 from rallrec_pipeline_tests.datasets.worlds import frame, in_global_order
+from rallrec_pipeline_tests.pipeline.given import give, looking_run
 from rallrec_pipeline_tests.pipeline.tiny import DATASET
 
 NAME = "small"
@@ -39,12 +39,13 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     assert RULES in text
     rows = [(f"u{u}", f"i{i}", 1.0 + (u + i) % 5, 100 * u - 7 * i) for u in range(8) for i in range(u + 3)]
     core = in_global_order(frame([row for row in rows if row[1] < "i8"]))
-    write_table(core, tables.CORE_INTERACTIONS, tmp_path, NAME)
-    write_table(core.with_columns(pl.lit(0, pl.Int32).alias("microsecond")), tables.INTERACTIONS, tmp_path, NAME)
 
     def run(rules: str) -> StageRun:
         (tmp_path / "catalog" / f"{NAME}.toml").write_text(text.replace(RULES, rules), encoding="utf-8")
-        return StageRun(tmp_path, NAME, load_settings("demo"), "run", print, lambda what: lambda done, total: None)
+        made = looking_run(tmp_path, NAME, load_settings("demo"))
+        give(made, tables.CORE_INTERACTIONS, core)
+        give(made, tables.INTERACTIONS, core.with_columns(pl.lit(0, pl.Int32).alias("microsecond")))
+        return made
 
     return run
 
@@ -88,9 +89,7 @@ def test_refused_rows_count_where_they_speak_against_the_ratings(
         path.write_text(f"{text}[label]\nnegatives = 1\n", encoding="utf-8")
     assert run.spec.is_implicit is implicit
     rows = [(table, "ratings.csv", line, reason, "") for table, reason in refused.items() for line in range(9)]
-    write_table(
-        pl.DataFrame(rows, schema=tables.REJECTED_ROWS.columns, orient="row"), tables.REJECTED_ROWS, run.lake, NAME
-    )
+    give(run, tables.REJECTED_ROWS, pl.DataFrame(rows, schema=tables.REJECTED_ROWS.columns, orient="row"))
     assert few_rejected_rows(run).passed is holds
 
 
@@ -126,29 +125,29 @@ def test_the_labels_of_the_samples_that_are_evaluated_count(
     make: Make, counts: dict[str, tuple[int, int]], first: int | None, holds: bool
 ) -> None:
     run = make(RULES + (f"\nfirst_test_samples = {first}" if first else ""))
-    write_table(labelled(counts), tables.SAMPLES, run.lake, NAME)
+    give(run, tables.SAMPLES, labelled(counts))
     assert labels_balanced(run).passed is holds
 
 
 def test_a_split_by_user_takes_the_last_rating_and_nothing_fitted_knows_a_held_out_one(make: Make) -> None:
     run = make(RULES + '\nsplit = "user"\nfractions = [0.5, 0.25, 0.25]')
-    raw, protocol = read_table(tables.INTERACTIONS, run.lake, NAME), run.spec.protocol
+    raw, protocol = run.read(tables.INTERACTIONS), run.spec.protocol
     core = in_protocol_order(raw, protocol, 1)
     samples = make_samples(core, protocol, run.spec.label, 1)
-    write_table(core, tables.CORE_INTERACTIONS, run.lake, NAME)
-    write_table(samples, tables.SAMPLES, run.lake, NAME)
+    give(run, tables.CORE_INTERACTIONS, core)
+    give(run, tables.SAMPLES, samples)
     verdict = splits_follow_time(run)
     assert verdict.passed and verdict.figures["users"] == samples.height == 7
 
     fitted = training_interactions(core, samples)
-    write_table(fitted.drop("rating"), tables.FITTED_INTERACTIONS, run.lake, NAME)
+    give(run, tables.FITTED_INTERACTIONS, fitted.drop("rating"))
     assert fitted_on_training_only(run).passed and fitted.height == core.height - 4
-    write_table(core.drop("rating"), tables.FITTED_INTERACTIONS, run.lake, NAME)
+    give(run, tables.FITTED_INTERACTIONS, core.drop("rating"))
     leaky = fitted_on_training_only(run)
     assert not leaky.passed and leaky.figures["leaked"] == 4
 
     first = raw.filter(pl.col("user_id") == "u7").sort("timestamp")["item_id"][0]
     item = pl.when(pl.col("user_id") == "u7").then(pl.lit(first)).otherwise("item_id")
-    write_table(samples.with_columns(item.alias("item_id")), tables.SAMPLES, run.lake, NAME)
+    give(run, tables.SAMPLES, samples.with_columns(item.alias("item_id")))
     shuffled = splits_follow_time(run)
     assert not shuffled.passed and shuffled.figures["targets_before_others"] == 1

@@ -11,13 +11,13 @@ import polars as pl
 import pytest
 
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.parquet import write_table
 from rallrec_pipeline.lake.vectors import vector_version
 from rallrec_pipeline.pipeline.checks.items import every_item_described, finite_vectors
 from rallrec_pipeline.pipeline.checks.llm import prompts_fit_context, tuning_rows_are_training_rows
 from rallrec_pipeline.pipeline.checks.tables import splits_follow_time
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.settings import ModelSettings, load_settings
+from rallrec_pipeline_tests.pipeline.given import give, looking_run
 
 DATASET = "movielens-100k"
 ITEMS = ["a", "b", "c"]
@@ -29,7 +29,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageRun:
     """A lake with three items and a sample of each by one user, and one more for training."""
     for name in ("RALLREC_SETTINGS", "RALLREC_PROFILE"):
         monkeypatch.delenv(name, raising=False)
-    made = StageRun(tmp_path, DATASET, load_settings("demo"), "run", print, lambda what: lambda done, total: None)
+    made = looking_run(tmp_path, DATASET, load_settings("demo"))
     put(made, tables.CORE_ITEMS, item_id=ITEMS, title=ITEMS)
     put_samples(made, {1: 10, 2: 20, 3: 30, 4: 40})
     return made
@@ -40,7 +40,7 @@ def put(run: StageRun, table: tables.Table, **columns: Sequence[Any]) -> None:
     schema = dict(table.columns)
     height = len(next(iter(columns.values())))
     empty = {name: [nothing(dtype)] * height for name, dtype in schema.items()}
-    write_table(pl.DataFrame(empty | columns, schema=schema), table, run.lake, DATASET)
+    give(run, table, pl.DataFrame(empty | columns, schema=schema))
 
 
 def nothing(dtype: Any) -> Any:
@@ -107,7 +107,7 @@ def test_every_item_has_a_finite_vector(run: StageRun, ids: list[str], number: f
     provenance: dict[str, Any] = {name: pl.lit("", dtype) for name, dtype in tables.PROVENANCE.items()}
     provenance["data_version"] = pl.Series([vector_version(vector.tobytes()) for vector in vectors], dtype=pl.String)
     frame = pl.DataFrame({"item_id": pl.Series(ids, dtype=pl.String), "vector": vectors}).with_columns(**provenance)
-    write_table(frame, tables.embeddings_table("title"), run.lake, DATASET)
+    give(run, tables.embeddings_table("title"), frame)
     assert finite_vectors("title")(run).passed is holds
 
 

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,18 @@ from rallrec_pipeline.descriptions import description_prompt
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.parquet import read_table
-from rallrec_pipeline.lake.provenance import read_sidecar, stable_hash
+from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.lake.shards import shard_files
+from rallrec_pipeline.lake.store import Record, read_record
 from rallrec_pipeline.lake.vectors import vector_version, vectors_of
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.pipeline.graph import GRAPH, STAGES
 from rallrec_pipeline.pipeline.lineage import model
 from rallrec_pipeline.pipeline.lineage.chain import as_json, trace
 from rallrec_pipeline.pipeline.lineage.model import Lineage
-from rallrec_pipeline.settings import load_settings
+from rallrec_pipeline.settings import ROLES, load_settings
 from rallrec_pipeline_tests.conftest import REPOSITORY
+from rallrec_pipeline_tests.pipeline.given import in_force_now
 from rallrec_pipeline_tests.pipeline.tiny import make_world, ratings_file
 
 NAME, ITEM, TITLE = "small", "i3", "[red]Third[/red] title"
@@ -58,7 +60,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def copy(lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same lake, for a test that changes it."""
     target = tmp_path / "lake"
-    shutil.copytree(lake, target)
+    shutil.copytree(lake, target, symlinks=True)
     monkeypatch.setenv("RALLREC_LAKE", str(target))
     return target
 
@@ -148,8 +150,8 @@ def test_neighbours_are_those_of_brute_force(lake: Path) -> None:
         for part, value in near.parts.items():
             other = vectors(lake, part)
             assert value == pytest.approx(cosine(other[ITEM], other[near.item_id]), abs=1e-5), part
-    record = read_sidecar(lake, "item_embeddings", NAME)
-    assert record is not None and found.weights == record.metadata["weights"]
+    record = in_force_now(lake, NAME, "item_embeddings")
+    assert found.weights == record.metadata["weights"]
 
 
 def test_uses_are_counted_as_the_prompts_show_them(lake: Path) -> None:
@@ -193,11 +195,10 @@ def test_predictions_are_those_of_the_tables(lake: Path) -> None:
 
 def test_steps_have_the_runs_and_fingerprints_of_the_records(lake: Path) -> None:
     stages = find(lake).stages
-    assert {"raw_files", "users", "base_model", "item_index", "lora_adapter", "predictions"} <= set(stages)
+    assert {"raw_files", "users", *ROLES, "item_index", "lora_adapter", "predictions"} <= set(stages)
     assert list(stages) == [name for name in STAGES if name in stages] and "evaluation_report" not in stages
     for name, step in stages.items():
-        record = read_sidecar(lake, name, "_shared" if name == "base_model" else NAME)
-        assert record is not None
+        record = in_force_now(lake, NAME, name)
         assert (step.run_id, step.created_at) == (record.run_id, record.created_at)
         assert (step.fingerprint, step.data_version) == (record.fingerprint, record.data_version)
         assert step.fresh and not step.reasons and not step.waits_for
@@ -221,8 +222,8 @@ def test_a_changed_setting_makes_its_stage_stale_and_names_it_after(
 def test_the_command_prints_text_of_the_data_as_text(lake: Path) -> None:
     result = CliRunner().invoke(app, ["lineage", NAME, ITEM])
     assert result.exit_code == 0, result.output
-    record = read_sidecar(lake, "predictions", NAME)
-    assert TITLE in result.output and record is not None and record.run_id[:8] in result.output
+    record = in_force_now(lake, NAME, "predictions")
+    assert TITLE in result.output and record.run_id[:8] in result.output
     for word in ("Raw line", "Description", "LightGCN", "nearest neighbours", "validation AUC", "mean P(yes)"):
         assert word in result.output
     rare = CliRunner().invoke(app, ["lineage", NAME, "i77"]).output
@@ -270,8 +271,7 @@ def test_mistakes_are_one_clear_line(lake: Path, arguments: tuple[str, ...], wor
 
 
 def test_an_unknown_run_is_told_the_known_ones_and_a_prefix_is_enough(lake: Path) -> None:
-    record = read_sidecar(lake, "samples", NAME)
-    assert record is not None
+    record = in_force_now(lake, NAME, "samples")
     with pytest.raises(ConfigError, match=record.run_id):
         find(lake, at="no-such-run")
     found = find(lake, at=record.run_id[:8])
@@ -305,7 +305,7 @@ def test_items_out_of_the_file_of_the_ratings(lake: Path) -> None:
     assert "the file of the ratings" in raw.notes[0]
 
 
-def test_an_earlier_state_is_told_as_far_as_it_is_stored(copy: Path) -> None:
+def test_an_earlier_state_is_told_as_it_was(copy: Path) -> None:
     before = find(copy)
     first = before.stages["predictions"].run_id
     edit(copy, "items.csv", TITLE, "Another third title")
@@ -315,26 +315,35 @@ def test_an_earlier_state_is_told_as_far_as_it_is_stored(copy: Path) -> None:
     now, then = find(copy), find(copy, at=first)
     assert then.at and then.at.run_id == first and then.raw.changed_since and then.raw.notes
     assert now.item.fields == {"title": "Another third title"} and now.raw.changed_since is False
-    assert then.item.fields is None and any("not stored" in note for note in then.item.notes)
+    assert then.item == before.item and then.ratings.core == before.ratings.core
     assert now.description.prompt != then.description.prompt == before.description.prompt
-    assert then.description.text == before.description.text and then.description.stored_in == "cache"
-    for kind in ("title", "description"):
-        assert asdict(then.vectors[kind]) == asdict(before.vectors[kind]) | {"stored_in": "cache"}, kind
-        assert now.vectors[kind].provenance.run_id == summary.run_id and now.vectors[kind].stored_in == "table"
-    collaborative = then.vectors["collaborative"]
-    assert collaborative.verified and collaborative == before.vectors["collaborative"], "it did not change"
-    for kind in ("text", "aligned", "item"):
-        vector = then.vectors[kind]
-        assert vector.stored_in is None and vector.norm == pytest.approx(before.vectors[kind].norm, rel=1e-12), kind
-        old, new = before.vectors[kind].provenance, now.vectors[kind].provenance
-        assert vector.provenance == old != new and "not stored" in vector.notes[0], kind
-    assert then.index.neighbours == [] and "item_index was made again" in then.index.notes[0]
-    assert then.uses == before.uses, "nothing of it was made again yet"
+    assert then.description == before.description and then.vectors == before.vectors
+    assert then.index == before.index and then.uses == before.uses
+    for kind in ("title", "text", "aligned", "item"):
+        assert now.vectors[kind].provenance.run_id == summary.run_id, kind
+        assert now.vectors[kind].provenance != before.vectors[kind].provenance
     assert then.stages["item_index"].reasons[0].startswith(f"made again by run {summary.run_id}")
     assert not now.stages["predictions"].fresh and not now.stages["item_index"].reasons
+    # What has gone of it is said, never guessed.
+    records = {name: read_record(copy, NAME, name, then.stages[name].fingerprint or "") for name in STAGES}
+    (table,) = [path for path in _record(records["item_embeddings"]).paths(copy) if path.is_dir()]
+    shutil.rmtree(table)
+    shutil.rmtree(_record(records["text_embeddings"]).folder(copy))
+    lost = find(copy, at=first)
+    assert lost.stages["text_embeddings"].reasons == ["rallrec prune has removed it"]
+    vector = lost.vectors["item"]
+    assert (vector.stored_in, vector.dimensions) == (None, None) and "not stored any more" in vector.notes[0]
+    assert vector.provenance == before.vectors["item"].provenance
+    assert lost.description == before.description and lost.vectors["title"] == before.vectors["title"]
+    assert any("left out" in note for note in lost.index.notes)
 
 
-def test_adapters_and_an_index_that_were_replaced(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _record(record: Record | None) -> Record:
+    assert record is not None
+    return record
+
+
+def test_adapters_and_an_index_of_other_settings(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = find(copy)
     other = tmp_path / "other.toml"
     text = Path(os.environ["RALLREC_SETTINGS"]).read_text(encoding="utf-8")
@@ -347,10 +356,10 @@ def test_adapters_and_an_index_that_were_replaced(copy: Path, tmp_path: Path, mo
     assert now.stages["item_index"].figures["index"] == "ivf"
     assert [near.item_id for near in now.index.neighbours] == [near.item_id for near in before.index.neighbours]
     assert {adapter.run_id for adapter in now.uses.adapters} == {summary.run_id}
-    assert then.uses.adapters == [replace(adapter, stored_in="cache") for adapter in before.uses.adapters]
-    assert {one.stage for one in then.uses.predictions} == {"baseline_predictions"}
-    assert any("predictions was made again" in note for note in then.uses.notes)
-    shutil.rmtree(copy / "cache" / "adapters")
+    assert then.uses == before.uses and then.index == before.index
+    adapters = _record(read_record(copy, NAME, "lora_adapter", then.stages["lora_adapter"].fingerprint or ""))
+    for path in adapters.paths(copy):
+        shutil.rmtree(path)
     lost = find(copy, at=before.stages["predictions"].run_id).uses.adapters
     assert [(one.run_id, one.stored_in) for one in lost] == [(None, None)] * 2
     assert [one.validation_auc for one in lost] == [one.validation_auc for one in before.uses.adapters]

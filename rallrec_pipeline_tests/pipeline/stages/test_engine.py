@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from rallrec_pipeline.datasets.catalog import get_dataset
-from rallrec_pipeline.lake.provenance import Sidecar, write_sidecar
 from rallrec_pipeline.language_models.engines import choice
 from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
-from rallrec_pipeline.pipeline.context import SHARED, StageRun
+from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.graph import GRAPH
 from rallrec_pipeline.pipeline.stages import engine as engines
 from rallrec_pipeline.pipeline.stages.engine import OneEngine, model_version, tuning_model_version
 from rallrec_pipeline.settings import ModelSettings, Settings
 from rallrec_pipeline_tests.language_models.small_llama import NARROW, write_llama
+from rallrec_pipeline_tests.pipeline.given import give_model, looking_run
 
 TINY = ModelSettings(source="here", name="tiny", dtype="float32")
 
@@ -31,10 +31,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> StageRun:
     """A lake with a tiny model."""
     lake = tmp_path_factory.mktemp("lake")
     write_llama(lake / "models" / "tiny", NARROW)
-    made = {"source": TINY.source, "name": TINY.name}
-    write_sidecar(lake, Sidecar("base_model", SHARED, "f", "weights", {}, made, "1", "r", "t", 0.0))
-    settings = Settings(profile="small", model=TINY)
-    return StageRun(lake, "movielens-100k", settings, "run", lambda _: None, lambda _: lambda done, total: None)
+    made = looking_run(lake, "movielens-100k", Settings(profile="small", model=TINY))
+    give_model(made, TINY)
+    return made
 
 
 def test_an_engine_is_loaded_once_counted_and_closed(run: StageRun) -> None:

@@ -17,24 +17,22 @@ from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import read_json, write_json
 from rallrec_pipeline.lake.memo import SCORES, Memo
-from rallrec_pipeline.lake.parquet import read_table, write_table
-from rallrec_pipeline.lake.provenance import Sidecar, write_sidecar
+from rallrec_pipeline.lake.parquet import write_table
 from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 from rallrec_pipeline.language_models.protocols import Progress
 from rallrec_pipeline.pipeline.checks.llm import adapter_is_whole, probabilities_valid
-from rallrec_pipeline.pipeline.context import SHARED, StageRun
+from rallrec_pipeline.pipeline.context import Made, StageRun
 from rallrec_pipeline.pipeline.graph import GRAPH
 from rallrec_pipeline.pipeline.stages import engine as engines
 from rallrec_pipeline.pipeline.stages.model import (
     checkpoint,
     is_tuned,
-    lora_adapter,
-    predictions,
     tuning_rows,
 )
 from rallrec_pipeline.settings import ModelSettings, PromptSettings, ScoringSettings, Settings, TuningSettings
 from rallrec_pipeline.tuning.store import CHECKPOINT
 from rallrec_pipeline_tests.lake.stored import stored_rows
+from rallrec_pipeline_tests.pipeline.given import give, give_model, looking_run, work
 
 DATASET = "movielens-100k"
 VALID, TEST = 4, 6
@@ -47,8 +45,12 @@ SETTINGS = Settings(
 )
 
 
-def silent(what: str) -> Progress:
-    return lambda done, total: None
+def lora_adapter(run: StageRun) -> Made:
+    return work(run, "lora_adapter")[0]
+
+
+def predictions(run: StageRun) -> Made:
+    return work(run, "predictions")[0]
 
 
 def prompt_rows(splits: dict[str, range], forms: tuple[str, ...], answers: tuple[str, ...]) -> pl.DataFrame:
@@ -71,14 +73,13 @@ def first(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> StageRu
     lake = tmp_path_factory.mktemp("lake")
     (lake / "models").mkdir()
     (lake / "models" / ModelSettings().name).symlink_to(model_path)
-    model = {"source": SETTINGS.model.source, "name": SETTINGS.model.name}
-    write_sidecar(lake, Sidecar("base_model", SHARED, "f", "weights", {}, model, "1", "r", "t", 0.0))
+    run = replace(looking_run(lake, DATASET, SETTINGS), run_id="first")
+    give_model(run, SETTINGS.model)
     tuning = prompt_rows({"train": range(20, 28)}, ("relevance", "recent"), ("rating",))
     splits = {"valid": range(VALID), "test": range(VALID, VALID + TEST)}
     evaluation = prompt_rows(splits, ("recent", "reranked"), ("rating", "yes_no"))
-    write_table(tuning, tables.prompts_table("tuning"), lake, DATASET)
-    write_table(evaluation, tables.prompts_table("evaluation"), lake, DATASET)
-    run = StageRun(lake, DATASET, SETTINGS, "first", lambda line: None, silent)
+    give(run, tables.prompts_table("tuning"), tuning)
+    give(run, tables.prompts_table("evaluation"), evaluation)
     lora_adapter(run)
     made = predictions(run)
     assert made.metadata["llm"]["rows"] == SCORED and made.metadata["llm"]["prompt_tokens"] > SCORED * 10
@@ -91,9 +92,7 @@ def first(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> StageRu
         if name not in ("split", *rows.columns)
     }
     histories = rows.with_columns(pl.lit("test").alias("split"), *(pl.lit(None, t).alias(n) for n, t in others.items()))
-    write_table(histories.select(list(tables.RETRIEVED_HISTORIES.columns)), tables.RETRIEVED_HISTORIES, lake, DATASET)
-    record = Sidecar("predictions", DATASET, "f", "v", {}, {}, "1", "r", "t", 0.0, metadata=made.metadata)
-    write_sidecar(lake, record)
+    give(run, tables.RETRIEVED_HISTORIES, histories.select(list(tables.RETRIEVED_HISTORIES.columns)))
     return run
 
 
@@ -101,7 +100,7 @@ def first(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> StageRu
 def run(first: StageRun, tmp_path: Path) -> StageRun:
     """A later run on a lake of its own."""
     shutil.copytree(first.lake, tmp_path / "lake", symlinks=True)
-    return replace(first, lake=tmp_path / "lake", run_id="later")
+    return replace(first, lake=tmp_path / "lake", run_id="later", inputs=dict(first.inputs))
 
 
 @pytest.fixture
@@ -117,11 +116,14 @@ def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def content(run: StageRun) -> dict[str, bytes]:
     """The predictions of all methods."""
-    return {m.name: tables.predictions_table(m.name).file(run.lake, DATASET).read_bytes() for m in methods(SETTINGS)}
+    root = run.folder("predictions")
+    return {m.name: tables.predictions_table(m.name).file(root, DATASET).read_bytes() for m in methods(SETTINGS)}
 
 
 def records(run: StageRun) -> dict[str, dict[str, Any]]:
-    return {path.parent.name: read_json(path) for path in (run.lake / "predictions").glob(f"*/{DATASET}.json")}
+    return {
+        path.parent.name: read_json(path) for path in run.folder("predictions").glob(f"predictions/*/{DATASET}.json")
+    }
 
 
 def test_a_second_run_needs_no_engine_and_keeps_what_scoring_cost(
@@ -149,7 +151,6 @@ def test_a_run_that_was_broken_off_ends_alike_and_scores_only_the_rest(first: St
         return progress
 
     Memo(run.lake, SCORES).path.unlink()
-    shutil.rmtree(run.lake / "predictions")
     with pytest.raises(KeyboardInterrupt):
         predictions(replace(run, progress=stop_in_the_last_chunk))
     made = predictions(run)
@@ -161,21 +162,20 @@ def test_a_run_that_was_broken_off_ends_alike_and_scores_only_the_rest(first: St
 
 
 def test_who_tuned_an_adapter_and_when_changes_nothing(first: StageRun, run: StageRun, no_engine: None) -> None:
-    version = lora_adapter(first).version
-    for adapter in ("recent", "rallrec"):
-        path = checkpoint(run, adapter) / "provenance.json"
+    version = first.given("lora_adapter").data_version
+    for path in (run.lake / "cache" / "adapters").rglob("provenance.json"):
         write_json(path, read_json(path) | {"run_id": "another", "created_at": "another time"})
-    assert version is not None and lora_adapter(run).version == version
+    assert lora_adapter(run).version == version
+    assert read_json(checkpoint(run, "recent") / "provenance.json")["run_id"] == "another"
     assert predictions(run).metadata["llm"]["rows"] == 0
 
 
 def test_an_adapter_that_is_tuned_again_is_the_same(first: StageRun, run: StageRun) -> None:
-    shutil.rmtree(run.lake / "checkpoints")
-    assert lora_adapter(run).version == lora_adapter(first).version
-    assert read_json(checkpoint(run, "recent") / "provenance.json")["run_id"] == "first"  # it was kept, and came back
-    shutil.rmtree(run.lake / "checkpoints")
+    version = first.given("lora_adapter").data_version
+    assert lora_adapter(run).version == version
+    assert read_json(checkpoint(run, "recent") / "provenance.json")["run_id"] == "first"  # results share what is tuned
     shutil.rmtree(run.lake / "cache" / "adapters")
-    assert lora_adapter(run).version == lora_adapter(first).version
+    assert lora_adapter(run).version == version
     again, before = (read_json(checkpoint(r, "recent") / "provenance.json") for r in (run, first))
     assert again["run_id"] == "later" and before["run_id"] == "first" and again["key"] == before["key"]
     epochs = [[{**epoch, "seconds": 0} for epoch in record["tuning"]["epochs"]] for record in (again, before)]
@@ -195,7 +195,7 @@ def test_an_edited_adapter_is_scored_anew(run: StageRun) -> None:
 
 def scores(run: StageRun, method: str) -> NDArray[np.float64]:
     """Probabilities of the answers on the test rows, before calibration: (TEST, answers)."""
-    rows = read_table(tables.predictions_table(method), run.lake, DATASET).filter(pl.col("split") == "test")
+    rows = run.read(tables.predictions_table(method)).filter(pl.col("split") == "test")
     return np.array(rows.sort("sample_id")["probabilities"].to_list())
 
 
@@ -206,7 +206,7 @@ def test_a_tuned_method_is_scored_with_its_own_adapter(first: StageRun) -> None:
         assert np.abs(scores(first, tuned) - scores(first, plain)).max() > 1e-3
     settings = SETTINGS.model
     engine = TransformersEngine.load(first.lake / "models" / settings.name, settings, checkpoint(first, "recent"))
-    prompts = read_table(tables.prompts_table("evaluation"), first.lake, DATASET).filter(
+    prompts = first.read(tables.prompts_table("evaluation")).filter(
         (pl.col("split") == "test") & (pl.col("prompt_form") == "recent") & (pl.col("answer_form") == "rating")
     )
     alone = engine.score(prompts.sort("sample_id")["prompt"].to_list(), list("12345"), chat=False)
@@ -216,14 +216,14 @@ def test_a_tuned_method_is_scored_with_its_own_adapter(first: StageRun) -> None:
 def test_the_checks_refute_wrong_probabilities(first: StageRun, run: StageRun) -> None:
     assert probabilities_valid(first).passed and probabilities_valid(first).figures["rows"] == TEST
     table = tables.predictions_table("recent")
-    good = read_table(table, run.lake, DATASET)
+    good, root = run.read(table), run.folder("predictions")
     for wrong in (1.1, -0.1, float("nan"), None):
         last = pl.col("sample_id") == VALID + TEST - 1
         changed = pl.when(last).then(pl.lit(wrong, pl.Float64)).otherwise("p_yes").alias("p_yes")
-        write_table(good.with_columns(changed), table, run.lake, DATASET)
+        write_table(good.with_columns(changed), table, root, DATASET)
         verdict = probabilities_valid(run)
         assert not verdict.passed and verdict.figures["bad"] == ["recent"], wrong
-    write_table(good.filter(pl.col("sample_id") != VALID), table, run.lake, DATASET)
+    write_table(good.filter(pl.col("sample_id") != VALID), table, root, DATASET)
     assert not probabilities_valid(run).passed
 
 
@@ -240,7 +240,8 @@ def test_the_checks_refute_an_adapter_of_another_model_or_without_weights(first:
 def test_how_the_work_is_cut_up_makes_no_adapter_stale(run: StageRun, no_engine: None) -> None:
     tuning = SETTINGS.tuning.model_copy(update={"checkpoint_every": 1, "tokens_per_batch": 77})
     other = replace(run, settings=SETTINGS.model_copy(update={"tuning": tuning}))
-    assert lora_adapter(other).version == lora_adapter(run).version
+    before = run.given("lora_adapter").data_version
+    assert lora_adapter(other).version == before
     (stage,) = (stage for stage in GRAPH if stage.name == "lora_adapter")
     assert stage.depends_on(other.settings, run.spec) == stage.depends_on(run.settings, run.spec)
 
@@ -253,7 +254,6 @@ def test_tuning_that_was_broken_off_goes_on_and_ends_alike(first: StageRun, run:
 
         return lambda what: progress if what == "tuning recent" else lambda done, total: None
 
-    shutil.rmtree(run.lake / "checkpoints")
     shutil.rmtree(run.lake / "cache" / "adapters")
     every_step = SETTINGS.tuning.model_copy(update={"checkpoint_every": 1})
     run = replace(run, settings=SETTINGS.model_copy(update={"tuning": every_step}))
@@ -264,7 +264,7 @@ def test_tuning_that_was_broken_off_goes_on_and_ends_alike(first: StageRun, run:
     assert file.name == CHECKPOINT and not is_tuned(run, "recent", tuning_rows(run, "recent"))
     lines: list[str] = []
     made = lora_adapter(replace(run, log=lines.append))
-    assert made.version == lora_adapter(first).version
+    assert made.version == first.given("lora_adapter").data_version
     assert made.metadata["recent"]["resumed_at"] == [1] and made.metadata["rallrec"]["resumed_at"] == []
     assert "tuning goes on after step 1 of 2" in lines
     assert not list(run.lake.rglob(CHECKPOINT))

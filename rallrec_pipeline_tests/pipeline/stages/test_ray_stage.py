@@ -12,19 +12,19 @@ import pytest
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.memo import DESCRIPTIONS
 from rallrec_pipeline.lake.parquet import read_table
-from rallrec_pipeline.lake.provenance import read_sidecar
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.pipeline.graph import GRAPH
 from rallrec_pipeline.pipeline.stages import engine
 from rallrec_pipeline_tests.lake.stored import stored_rows
 from rallrec_pipeline_tests.language_models.engines.ray_loaders import calls, load_watched, two_nodes, victim_removed
+from rallrec_pipeline_tests.pipeline.given import in_force_now
 from rallrec_pipeline_tests.pipeline.tiny import make_world
 
 pytestmark = pytest.mark.ray
 if "CI" not in os.environ:
     pytest.importorskip("ray")
 
-INPUTS = [stage.name for stage in GRAPH if stage.group in ("raw", "data")] + ["base_model"]
+INPUTS = [stage.name for stage in GRAPH if stage.group in ("raw", "data")] + ["writer"]
 ONE_AT_A_TIME = "max_new_tokens = 8\nbatch_size = 1"
 
 
@@ -43,8 +43,8 @@ def test_descriptions_survive_the_loss_of_a_node(tmp_path: Path, monkeypatch: py
         with victim_removed(cluster, log):
             summary = materialize_dataset("small", ["item_descriptions"])
     assert summary.error is None and summary.worked == {"item_descriptions": True}
-    record = read_sidecar(lake, "item_descriptions", "small")
-    assert record is not None and record.metadata["engine"]["lost"] == 1
+    record = in_force_now(lake, "small", "item_descriptions")
+    assert record.metadata["engine"]["lost"] == 1
     assert record.metadata["rows_computed"] == 10
     begun, ended = (sum(call[0] == what for call in calls(log)) for what in ("begin", "end"))
     assert begun == ended + 1, "the call that was lost"
@@ -52,8 +52,8 @@ def test_descriptions_survive_the_loss_of_a_node(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("RALLREC_LAKE", str(whole))
     settings.write_text(settings.read_text().partition("[ray]")[0], encoding="utf-8")
     assert materialize_dataset("small", ["item_descriptions"]).error is None
-    undisturbed = read_sidecar(whole, "item_descriptions", "small")
-    assert undisturbed is not None and undisturbed.data_version == record.data_version
+    undisturbed = in_force_now(whole, "small", "item_descriptions")
+    assert undisturbed.data_version == record.data_version
     assert undisturbed.fingerprint == record.fingerprint
     assert ended == record.metadata["llm"]["rows"] == undisturbed.metadata["llm"]["rows"]
     own = ("run_id", "created_at")

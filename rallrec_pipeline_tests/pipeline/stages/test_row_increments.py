@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,14 @@ from typing import Any
 import polars as pl
 import pytest
 
-from rallrec_pipeline.lake.history import latest_rows
-from rallrec_pipeline.lake.provenance import read_sidecar
 from rallrec_pipeline.orchestration.jobs import RunSummary, materialize_dataset
 from rallrec_pipeline.pipeline.graph import GRAPH
+from rallrec_pipeline_tests.pipeline.given import in_force_now
 
 TEXT_STAGES = ("item_descriptions", "title_embeddings", "description_embeddings")
 # A text that says nothing is asked for once more.
 CALLS = dict.fromkeys(TEXT_STAGES, (1,)) | {"item_descriptions": (1, 2)}
-WANTED = [stage.name for stage in GRAPH if stage.group in ("raw", "data")] + ["base_model", *TEXT_STAGES]
+WANTED = [stage.name for stage in GRAPH if stage.group in ("raw", "data")] + ["writer", "encoder", *TEXT_STAGES]
 NAME = "increments"
 
 
@@ -49,9 +49,7 @@ def run() -> RunSummary:
 
 
 def reported(lake: Path, stage: str) -> dict[str, Any]:
-    record = read_sidecar(lake, stage, NAME)
-    assert record is not None
-    return dict(record.metadata)
+    return dict(in_force_now(lake, NAME, stage).metadata)
 
 
 def edit_items(source: Path, old: str, new: str) -> None:
@@ -73,16 +71,13 @@ def test_one_changed_item_costs_one_call_of_each_kind(first: RunSummary, source:
         assert figures["llm"]["rows"] in CALLS[stage], stage
         assert figures["rows_reused"] == items.height - 1 and figures["rows_new"] == figures["rows_orphaned"] == 0
     edit_items(source, "An Entirely Different Title", title)
-    run()
-    for stage in TEXT_STAGES:
-        figures = reported(slice_lake, stage)
-        assert figures["rows_stale"] == 1 and figures["rows_computed"] == figures["llm"]["rows"] == 0, stage
+    assert not any(run().worked[stage] for stage in TEXT_STAGES), "what was made of it before is still there"
 
 
 def test_an_edited_template_that_is_reverted_costs_no_call(
     first: RunSummary, source: Path, slice_lake: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    before = latest_rows(slice_lake, "description_embeddings", NAME)
+    before = in_force_now(slice_lake, NAME, "description_embeddings")
     plain = Path(os.environ["RALLREC_SETTINGS"]).read_text(encoding="utf-8")
     edited = tmp_path / "edited.toml"
     template = 'template = "Say in {max_words} words what this {item} is about. {fields}"'
@@ -95,12 +90,17 @@ def test_an_edited_template_that_is_reverted_costs_no_call(
         assert figures["rows_stale"] == figures["rows_computed"] == 25
         assert figures["llm"]["rows"] in range(25, 51)
         assert any("descriptions.template" in reason for reason in figures["why"])
-    run()
+    assert not any(run().worked.values())
+    assert in_force_now(slice_lake, NAME, "description_embeddings") == before
+    # Without the results the rows are still finished: what is made again has the same content.
+    for stage in ("item_descriptions", "description_embeddings"):
+        shutil.rmtree(in_force_now(slice_lake, NAME, stage).folder(slice_lake))
+    summary = run()
     for stage in ("item_descriptions", "description_embeddings"):
         figures = reported(slice_lake, stage)
+        assert summary.worked[stage] and figures["why"] == ["its result was removed"]
         assert figures["rows_computed"] == figures["llm"]["rows"] == figures["llm"]["new_tokens"] == 0, stage
-    after = latest_rows(slice_lake, "description_embeddings", NAME)
-    assert before is not None and after is not None and after.equals(before)
+    assert in_force_now(slice_lake, NAME, "description_embeddings").data_version == before.data_version
 
 
 def test_one_changed_rating_leaves_all_text_work_alone(first: RunSummary, source: Path, slice_lake: Path) -> None:

@@ -5,52 +5,42 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rallrec_pipeline.lake.history import past_records, record_run
 from typer.testing import CliRunner
 
 from rallrec_pipeline.cli import app
 from rallrec_pipeline.lake.files import read_json, write_json
 from rallrec_pipeline.lake.locks import LLM
-from rallrec_pipeline.lake.provenance import read_sidecar
+from rallrec_pipeline.lake.store import all_records
 from rallrec_pipeline.language_models.sizing.calibration import calibration_file
 from rallrec_pipeline.language_models.sizing.footprint import footprint
 from rallrec_pipeline.language_models.sizing.hardware import machine_name
-from rallrec_pipeline.pipeline.context import SHARED, StageRun
-from rallrec_pipeline.pipeline.graph import GRAPH, UNPARTITIONED
-from rallrec_pipeline.pipeline.stage import run_stage
+from rallrec_pipeline.pipeline.graph import GRAPH
 from rallrec_pipeline.pipeline.status.cost import DEFAULT, OTHER_MODEL, THIS_DATASET, work_of
 from rallrec_pipeline.pipeline.status.speeds import CALIBRATED, Speeds
 from rallrec_pipeline.pipeline.status.status import AssetStatus, dataset_status
 from rallrec_pipeline.pipeline.status.table import catching_up
-from rallrec_pipeline.settings import Settings, load_settings
+from rallrec_pipeline.settings import ROLES, Settings, load_settings
 from rallrec_pipeline_tests.lake.test_locks import hold
+from rallrec_pipeline_tests.pipeline.given import in_force_now, make_stages
 from rallrec_pipeline_tests.pipeline.tiny import make_world
 
 ITEMS = 10
 World = tuple[Path, Settings]
 
 
-def quiet(*_: object) -> None:
-    """Neither log nor progress."""
-
-
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """Data and a tiny LLM, but nothing that the LLM has made."""
     lake, settings = make_world(tmp_path, monkeypatch, ("slice",)), load_settings()
-    run(lake, settings, *(stage.name for stage in GRAPH if stage.group in ("raw", "data")), "base_model")
+    run(lake, settings, *(stage.name for stage in GRAPH if stage.group in ("raw", "data")), *ROLES)
     return lake, settings
 
 
 def run(lake: Path, settings: Settings, *names: str) -> None:
-    for stage in GRAPH:
-        if stage.name in names:
-            dataset = "slice" if stage.partitioned else SHARED
-            run_stage(stage, StageRun(lake, dataset, settings, "run", quiet, lambda what: quiet), UNPARTITIONED)
+    make_stages(lake, "slice", settings, *names)
 
 
 def assets(speeds: Speeds, dataset: str = "slice") -> dict[str, AssetStatus]:
@@ -84,24 +74,21 @@ def test_tokens_come_from_the_models_tokenizer_and_a_run_replaces_the_calibratio
     speeds = Speeds(lake, settings, "once")
     before = assets(speeds)
     run(lake, settings, "item_descriptions", "title_embeddings")
-    record = next(past_records(lake, "title_embeddings", "slice"))
+    record = in_force_now(lake, "slice", "title_embeddings")
     assert before["title_embeddings"].cost.now.tokens == record.metadata["llm"]["prompt_tokens"]
     assert record.metadata["machine"] == machine_name()
     changed = settings.model_copy(
         update={"descriptions": settings.descriptions.model_copy(update={"max_new_tokens": 9})}
     )
     assert assets(Speeds(lake, changed, "once"))["item_descriptions"].cost.basis == THIS_DATASET
-    described = next(past_records(lake, "item_descriptions", "slice"))
+    described = in_force_now(lake, "slice", "item_descriptions")
     asked, estimated = work_of(described), before["item_descriptions"].cost.now.tokens
     assert asked is not None and estimated is not None
     # This LLM writes nothing of use, so each text is asked for twice, and the few rows share a long prefix.
     assert asked.tokens / 6 < estimated < asked.tokens
     # What another machine needed says nothing of this one.
-    elsewhere = replace(described, metadata={**described.metadata, "machine": "another"})
-    folder = lake / "provenance" / "slice" / "history" / "item_descriptions"
-    for file in folder.glob("*.json"):
-        file.unlink()
-    record_run(lake, elsewhere)
+    manifest = described.manifest(lake)
+    write_json(manifest, read_json(manifest) | {"metadata": {**described.metadata, "machine": "another"}})
     assert assets(Speeds(lake, changed, "once"))["item_descriptions"].cost.basis == CALIBRATED
     for file in (lake / "cache" / "calibration").glob("*.json"):
         file.unlink()
@@ -159,8 +146,8 @@ def test_a_model_that_is_not_here_yet_is_estimated_by_its_published_sizes(
     monkeypatch.delenv("RALLREC_SETTINGS")
     speeds = Speeds(lake, load_settings("paper"), "once", pytest.fail)
     found = assets(speeds)
-    assert speeds.notes == ["no calibration: the model is not in the lake yet (`--select base_model` fetches it)"]
-    assert found["base_model"].state == "stale"
+    assert speeds.notes == ["no calibration: the model is not in the lake yet (`--select predictor` fetches it)"]
+    assert found["predictor"].state == "missing"
     described = found["item_descriptions"]
     assert described.cost.basis == DEFAULT and described.cost.at_most.rows == ITEMS
     assert (described.cost.at_most.seconds or 0) > 0 and (described.memory or 0) > 16e9
@@ -209,7 +196,7 @@ def test_status_with_a_stored_calibration_loads_no_heavy_package(world: World) -
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and done.stderr.strip() == "[]", done.stderr
-    assert "title_embeddings" in done.stdout and read_sidecar(lake, "title_embeddings", "slice") is None
+    assert "title_embeddings" in done.stdout and not all_records(lake, "slice", "title_embeddings")
 
 
 @pytest.fixture(autouse=True)

@@ -14,29 +14,24 @@ from typing import Any
 
 import polars as pl
 import pytest
-from rallrec_pipeline.lake.history import past_records
 from typer.testing import CliRunner
 
 from rallrec_pipeline.cli import app
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.memo import DESCRIPTIONS, SCORES, Memo
-from rallrec_pipeline.pipeline.context import SHARED, StageRun
-from rallrec_pipeline.pipeline.graph import GRAPH, STAGES, UNPARTITIONED
-from rallrec_pipeline.pipeline.stage import run_stage
+from rallrec_pipeline.lake.store import Record, all_records
+from rallrec_pipeline.pipeline.graph import GRAPH, STAGES
 from rallrec_pipeline.pipeline.status.cost import DEFAULT, DEFAULT_SPEED, OTHERS, THIS_DATASET, Work, work_of
 from rallrec_pipeline.pipeline.status.status import AssetStatus, DatasetStatus, dataset_status
 from rallrec_pipeline.pipeline.status.table import catching_up
-from rallrec_pipeline.settings import Settings, load_settings
+from rallrec_pipeline.settings import ROLES, Settings, load_settings
 from rallrec_pipeline_tests.lake.test_locks import hold
+from rallrec_pipeline_tests.pipeline.given import in_force_now, make_stages
 from rallrec_pipeline_tests.pipeline.tiny import make_world, ratings_file, write_ratings
 
 ITEMS = 10
 LLM_STAGES = ("item_descriptions", "title_embeddings", "description_embeddings", "lora_adapter", "predictions")
-
-
-def quiet(*_: object) -> None:
-    """Neither log nor progress."""
 
 
 @dataclass
@@ -50,11 +45,12 @@ class Project:
         values = {name: getattr(self.settings, name).model_copy(update=update) for name, update in sections.items()}
         return replace(self, settings=self.settings.model_copy(update=values))
 
-    def run(self, *names: str, dataset: str = "slice") -> None:
-        for stage in GRAPH:
-            if not names or stage.name in names:
-                run = StageRun(self.lake, dataset, self.settings, "run", quiet, lambda what: quiet)
-                run_stage(stage, run, UNPARTITIONED)
+    def run(self, *names: str, dataset: str = "slice") -> dict[str, bool]:
+        return make_stages(self.lake, dataset, self.settings, *names)
+
+    def record(self, stage: str) -> Record:
+        """What is in force of a stage."""
+        return in_force_now(self.lake, "slice", stage)
 
     def status(self, dataset: str = "slice") -> DatasetStatus:
         return dataset_status(self.lake, dataset, self.settings)
@@ -63,9 +59,8 @@ class Project:
         return {asset.asset: asset for asset in self.status().assets}
 
     def asked(self, stage: str) -> int:
-        """Rows that the last run of a stage asked the LLM for."""
-        record = next(past_records(self.lake, stage, "slice"))
-        return 0 if (work := work_of(record)) is None else work.rows
+        """Rows that were asked of the LLM for what is in force of a stage."""
+        return 0 if (work := work_of(self.record(stage))) is None else work.rows
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +75,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 @pytest.fixture
 def project(made: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    shutil.copytree(made.lake, tmp_path / "lake")  # keeps times of change, so all of it is fresh
+    shutil.copytree(made.lake, tmp_path / "lake", symlinks=True)
     catalogued = tmp_path / "lake" / "catalog" / "slice.toml"
     text = catalogued.read_text(encoding="utf-8")
     catalogued.write_text(text.replace("../files", (made.lake / "files").as_posix()), encoding="utf-8")
@@ -123,7 +118,7 @@ def test_a_new_template_is_told_with_its_rows_and_what_waits(project: Project) -
     assert (described.state, described.reasons) == ("stale", ["setting descriptions.template changed"])
     assert described.increment and described.increment.stale == ITEMS and described.increment.new == 0
     assert described.cost.at_most.rows == described.cost.now.rows == ITEMS and described.cost.is_exact
-    record = next(past_records(project.lake, "item_descriptions", "slice"))
+    record = project.record("item_descriptions")
     usage = record.metadata["llm"]
     assert described.cost.now.tokens == usage["prompt_tokens"] + usage["new_tokens"] > 0
     assert described.cost.basis == THIS_DATASET
@@ -141,10 +136,9 @@ def test_a_new_template_is_told_with_its_rows_and_what_waits(project: Project) -
     assert edited.asked("item_descriptions") == ITEMS
     # This LLM writes nothing of use, so the same plain sentences stand in, and nothing after them has changed.
     assert edited.assets()["description_embeddings"].state == "fresh"
-    back = project.assets()["item_descriptions"]
-    assert back.increment and back.increment.stale == ITEMS and back.cost.at_most.rows == 0
-    project.run("item_descriptions")
-    assert project.asked("item_descriptions") == 0
+    assert {asset.state for asset in project.status().assets} == {"fresh"}, "both are there, side by side"
+    assert not project.run("item_descriptions")["item_descriptions"]
+    assert project.record("item_descriptions") == record
 
 
 def test_one_changed_item_is_one_row(project: Project, tmp_path: Path) -> None:
@@ -154,7 +148,7 @@ def test_one_changed_item_is_one_row(project: Project, tmp_path: Path) -> None:
     assets = project.assets()
     assert assets["raw_files"].reasons == ["setting state changed"] and assets["raw_files"].waits_for == []
     waiting = [name for name, asset in assets.items() if asset.state == "stale"]
-    assert set(waiting) == set(STAGES) - {"base_model"}
+    assert set(waiting) == set(STAGES) - set(ROLES)
     assert assets["title_embeddings"].cost.at_most.rows == ITEMS and assets["title_embeddings"].cost.now.rows == 0
     assert assets["lora_adapter"].cost.now.rows == 0 < (assets["lora_adapter"].cost.at_most.rows or 0)
     project.run(*(stage.name for stage in GRAPH if stage.group in ("raw", "data")))
@@ -173,9 +167,8 @@ def test_one_changed_item_is_one_row(project: Project, tmp_path: Path) -> None:
     project.run("description_embeddings")
     assert project.asked("description_embeddings") == 1
     own.write_text(text, encoding="utf-8")
-    project.run(*(stage.name for stage in GRAPH if stage.group in ("raw", "data")))
-    assets = project.assets()
-    assert assets["item_descriptions"].cost.at_most.rows == 0 == assets["description_embeddings"].cost.at_most.rows
+    project.run("raw_files")
+    assert {asset.state for asset in project.status().assets} == {"fresh"}, "what was made of it before is there"
 
 
 def test_predictions_count_the_prompts_that_were_never_scored(project: Project) -> None:
@@ -202,16 +195,20 @@ def test_tuning_is_examples_times_epochs_and_zero_shot_methods_do_not_wait(proje
     assert predicted.cost.at_most.rows == of_tuned.height
     edited.run("lora_adapter")
     assert edited.asked("lora_adapter") == tuned.cost.now.rows
-    back = project.assets()["lora_adapter"]
-    assert back.state == "stale" and back.cost.at_most.rows == 0, "the adapters were set aside"
+    assert project.assets()["lora_adapter"].state == project.assets()["predictions"].state == "fresh"
     project.run("lora_adapter")
-    record = next(past_records(project.lake, "lora_adapter", "slice"))
-    assert record.metadata["llm"]["rows"] == 0 and project.assets()["predictions"].state == "fresh"
+    record = project.record("lora_adapter")
     keys = {record.metadata[adapter]["key"] for adapter in ("recent", "rallrec")}
-    aside = {folder.name for folder in (project.lake / "cache" / "adapters" / "slice").glob("*/*")}
-    assert keys < aside and len(aside) == 4
+    homes = project.lake / "cache" / "adapters" / "slice"
+    assert keys < {folder.name for folder in homes.glob("*/*")} and len(list(homes.glob("*/*"))) == 4
+    # A result that has gone is made again of its adapters, without tuning.
+    shutil.rmtree(record.folder(project.lake))
+    lost = project.assets()["lora_adapter"]
+    assert (lost.reasons, lost.cost.at_most.rows) == (["its result was removed"], 0)
+    project.run("lora_adapter")
+    assert project.record("lora_adapter").metadata["llm"]["rows"] == 0
     assert CliRunner().invoke(app, ["prune", "slice", "--keep", "1"]).exit_code == 0
-    assert {folder.name for folder in (project.lake / "cache" / "adapters" / "slice").glob("*/*")} >= keys
+    assert {folder.name for folder in homes.glob("*/*")} >= keys
 
 
 def test_lost_and_edited_files_and_what_was_never_made(project: Project) -> None:
@@ -219,15 +216,16 @@ def test_lost_and_edited_files_and_what_was_never_made(project: Project) -> None
     pl.read_parquet(core).head(4).write_parquet(core)
     assets = project.assets()
     assert (assets["core_items"].state, assets["core_items"].reasons) == ("stale", ["its files were edited"])
-    core.unlink()
+    shutil.rmtree(project.record("core_items").folder(project.lake))
     assets = project.assets()
-    assert (assets["core_items"].state, assets["core_items"].reasons) == ("missing", ["never finished"])
+    assert (assets["core_items"].state, assets["core_items"].reasons) == ("missing", ["its result was removed"])
     described = assets["item_descriptions"]
     assert described.state == "stale" and described.cost.at_most.rows == ITEMS, "at most the catalogue"
     assert not described.cost.is_exact
-    shutil.rmtree(project.lake / "provenance" / "slice")
+    for folder in ("results", "refs"):
+        shutil.rmtree(project.lake / folder / "slice")
     status = project.status()
-    assert {asset.state for asset in status.assets if asset.asset != "base_model"} == {"missing"}
+    assert {asset.state for asset in status.assets if asset.asset not in ROLES} == {"missing"}
     assert status.assets[0].reasons == ["never made"]
 
 
@@ -255,8 +253,7 @@ def test_rates_come_from_other_datasets_or_are_stated_defaults(project: Project,
     assert (cost.basis, assets["collaborative_embeddings"].cost.basis) == (OTHERS, OTHERS)
     assert cost.now.rows == 0 or cost.now.tokens
     for stage in LLM_STAGES:
-        shutil.rmtree(project.lake / "provenance" / "slice" / "history" / stage)
-        (project.lake / "provenance" / "slice" / f"{stage}.json").unlink()
+        shutil.rmtree(project.lake / "results" / "slice" / stage)
     described = {asset.asset: asset for asset in project.status("other").assets}["item_descriptions"]
     assert described.cost.basis == DEFAULT and "by default figures" in catching_up(project.status("other"))
     amount = described.cost.at_most
@@ -264,11 +261,11 @@ def test_rates_come_from_other_datasets_or_are_stated_defaults(project: Project,
 
 
 def test_the_record_with_most_work_gives_the_rates(project: Project) -> None:
-    record = next(past_records(project.lake, "title_embeddings", "slice"))
+    record = project.record("title_embeddings")
     assert work_of(record) == Work(ITEMS, record.metadata["llm"]["prompt_tokens"], record.seconds)
     idle = {"rows_computed": 0, "llm": {"rows": 0, "prompt_tokens": 0, "new_tokens": 0}}
     assert work_of(replace(record, metadata={**record.metadata, **idle})) is None
-    assert work_of(next(past_records(project.lake, "base_model", SHARED))) is None
+    assert work_of(project.record("predictor")) is None
 
 
 def test_a_run_under_way_is_named(project: Project) -> None:
@@ -284,7 +281,7 @@ def test_a_run_under_way_is_named(project: Project) -> None:
 
 
 def test_the_command_prints_every_dataset_and_exits_with_zero(project: Project) -> None:
-    (project.lake / "provenance" / "gone").mkdir()
+    (project.lake / "refs" / "gone").mkdir()
     result = CliRunner().invoke(app, ["status"])
     assert result.exit_code == 0
     assert "unknown dataset 'gone'" in result.output and "everything is up to date" in result.output
@@ -321,17 +318,16 @@ def test_prune_prints_what_goes_and_the_lake_stays_fresh(project: Project) -> No
     done = CliRunner().invoke(app, ["prune", "slice", "--keep", "1"])
     assert dry.exit_code == done.exit_code == 0
     assert dry.output.replace("would remove", "removed") == done.output
-    assert "per-row provenance" in done.output and "cache/descriptions" in done.output
-    versions = {record.data_version for record in past_records(project.lake, "item_descriptions", "slice")}
-    assert len(versions) == 1
+    assert "results" in done.output and "cache/descriptions" in done.output
+    assert all_records(project.lake, "slice", "item_descriptions") == [project.record("item_descriptions")]
     assert catching_up(project.status()) == "everything is up to date"
     project.run()
     again = CliRunner().invoke(app, ["prune", "--keep", "1"])
     assert again.exit_code == 0 and "removed nothing" in again.output
     # No finished row was lost: without its records everything is made again from the caches.
     for stage in ("item_descriptions", "title_embeddings", "description_embeddings", "predictions"):
-        (project.lake / "provenance" / "slice" / f"{stage}.json").unlink()
-        project.run(stage)
+        shutil.rmtree(project.record(stage).folder(project.lake))
+        assert project.run(stage)[stage]
         assert project.asked(stage) == 0, stage
 
 
