@@ -414,7 +414,7 @@ def load_settings(
     path = overrides or (Path(p) if (p := os.environ.get("RALLREC_SETTINGS")) else None)
     if path is not None:
         layers.append((path, _read_layer(path)))
-    layers += [(path, _with_four_seeds(layer)) for path, layer in above]
+    layers += [(path, _checked(path, layer)) for path, layer in above]
     values: dict[str, Any] = {"profile": called or name}
     for _, layer in layers:
         values = _merge(values, layer)
@@ -523,6 +523,11 @@ def _read_layer(path: Path) -> dict[str, Any]:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"cannot read the settings file {path}: {error}") from error
+    return _checked(path, values)
+
+
+def _checked(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The overlay `values` of a file, with its seeds by name. Raises ConfigError for what no overlay may set."""
     if "profile" in values:
         raise ConfigError(f"{path}: profile: it cannot be set in a file, its value is the name that was asked for")
     try:
