@@ -34,6 +34,13 @@ from rallrec_pipeline.settings import ROLES, essential
 from rallrec_pipeline.tuning.store import adapter_home, adapter_key
 
 OLD = "provenance"
+KNOWN = {"inputs", "files", "settings", "code_version", "data_version"} | {
+    "run_id",
+    "created_at",
+    "seconds",
+    "metadata",
+}
+"""What a record of that time says; one that lacks any of it is as good as none."""
 ONE_MODEL = "base_model"
 """The model before there were roles: it played all of them."""
 
@@ -137,6 +144,7 @@ def _rows(lake: Path, old: Mapping[str, Any]) -> pl.DataFrame | None:
 def _sidecar(lake: Path, stage: str, dataset: str) -> Mapping[str, Any] | None:
     path = lake / OLD / dataset / f"{stage}.json"
     try:
-        return dict(read_json(path)) if path.exists() else None
-    except (DataError, ValueError, TypeError):
+        found = read_json(path) if path.exists() else None
+    except DataError:
         return None
+    return found if isinstance(found, dict) and found.keys() >= KNOWN else None

@@ -177,7 +177,7 @@ def test_an_edited_file_is_not_taken_over_and_nothing_that_was_made_of_it(lake: 
         assert in_force_now(lake, NAME, name).metadata["llm"]["rows"] == 0
 
 
-@pytest.mark.parametrize("damage", ["{", "[]", "null"])
+@pytest.mark.parametrize("damage", ["{", "[]", "null", "{}", '{"files": []}'])
 def test_an_unreadable_record_is_as_good_as_none(lake: Path, damage: str) -> None:
     (lake / "provenance" / NAME / "users.json").write_text(damage, encoding="utf-8")
     plans, _ = adopted(lake)
