@@ -455,6 +455,8 @@ def plain_problem(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
     """What pydantic found in values for `model`, in the words of this project."""
     if problem["type"] == "extra_forbidden":
         return f"there is no such key{_suggestion(problem['loc'], model.model_json_schema())}"
+    if problem.get("ctx", {}).get("pattern") == METHOD_NAME:
+        return "a name is up to 64 small letters, digits, - and _, and begins with neither sign"
     known = {"missing": "it is missing"}
     return known.get(problem["type"]) or " ".join(str(problem["msg"]).removeprefix("Value error, ").split())
 
@@ -554,7 +556,7 @@ def _with_four_seeds(values: Mapping[str, Any]) -> dict[str, Any]:
 def _located(problem: Mapping[str, Any], layers: Sequence[tuple[Path, Mapping[str, Any]]]) -> str:
     """A problem of the settings, after the key and the uppermost file that sets it."""
     files = [path for path, values in layers if _sets(values, problem["loc"])]
-    place = ".".join(map(str, problem["loc"]))
+    place = " ".join(".".join(map(str, problem["loc"])).split())
     return ": ".join([*map(str, files[-1:]), *([place] if place else []), plain_problem(problem, Settings)])
 
 

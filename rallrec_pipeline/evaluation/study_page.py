@@ -15,7 +15,6 @@ from rallrec_pipeline.evaluation.wording import (
     counted,
     direction,
     headline,
-    number,
     p_text,
     ranked,
     with_error,
@@ -44,7 +43,7 @@ def render_study(report: Report, plots: Mapping[str, bytes]) -> str:
         variants=list(_variants(origin)),
         stages=list(_stages(origin["variants"])),
         results=results_told(origin),
-        computed=origin["computed_now"],
+        computed=len(origin["computed_now"]),
     )
 
 
@@ -143,4 +142,4 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
         for key, part in value.items():
             yield from _flat(part, f"{name}.{key}" if name else key)
     else:
-        yield name, number(value, 4) if isinstance(value, float) else str(value)
+        yield name, str(value)

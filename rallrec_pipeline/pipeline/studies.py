@@ -98,7 +98,7 @@ def _file(name: str, lake: Path) -> Path:
         close = get_close_matches(name, known, 1)
         meant = f", did you mean {close[0]!r}?" if close else ":"
         raise ConfigError(
-            f"unknown study {name!r}{meant} known are {', '.join(known) or 'none'}; "
+            f"unknown study {name!r}{meant} known are {', '.join(sorted(known)) or 'none'}; "
             f"your own are files {lake / 'studies' / '<name>.toml'} (small letters, digits and _)"
         )
     path, *others = known[name]
