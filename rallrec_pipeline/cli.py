@@ -325,8 +325,9 @@ def _study(dataset: str, name: str) -> None:
     from rallrec_pipeline.evaluation.console import print_study
     from rallrec_pipeline.lake.files import read_json
 
-    file = lake_root() / "reports" / dataset / f"study_{name}.json"
-    print_study(read_json(file), console, file)
+    folder = lake_root() / "reports" / dataset
+    json_file, html_file = folder / f"study_{name}.json", folder / f"study_{name}.html"
+    print_study(read_json(json_file), console, {"report": html_file, "figures": json_file})
 
 
 def _check(dataset: str, profile: str | None, study: str | None) -> Settings:

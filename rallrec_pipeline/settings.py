@@ -414,7 +414,7 @@ def load_settings(
     path = overrides or (Path(p) if (p := os.environ.get("RALLREC_SETTINGS")) else None)
     if path is not None:
         layers.append((path, _read_layer(path)))
-    layers += [(path, _with_four_seeds(layer)) for path, layer in above]
+    layers += [(path, _checked(path, layer)) for path, layer in above]
     values: dict[str, Any] = {"profile": called or name}
     for _, layer in layers:
         values = _merge(values, layer)
@@ -455,6 +455,8 @@ def plain_problem(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
     """What pydantic found in values for `model`, in the words of this project."""
     if problem["type"] == "extra_forbidden":
         return f"there is no such key{_suggestion(problem['loc'], model.model_json_schema())}"
+    if problem.get("ctx", {}).get("pattern") == METHOD_NAME:
+        return "a name is up to 64 small letters, digits, - and _, and begins with neither sign"
     known = {"missing": "it is missing"}
     return known.get(problem["type"]) or " ".join(str(problem["msg"]).removeprefix("Value error, ").split())
 
@@ -523,6 +525,11 @@ def _read_layer(path: Path) -> dict[str, Any]:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"cannot read the settings file {path}: {error}") from error
+    return _checked(path, values)
+
+
+def _checked(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The overlay `values` of a file, with its seeds by name. Raises ConfigError for what no overlay may set."""
     if "profile" in values:
         raise ConfigError(f"{path}: profile: it cannot be set in a file, its value is the name that was asked for")
     try:
@@ -549,7 +556,7 @@ def _with_four_seeds(values: Mapping[str, Any]) -> dict[str, Any]:
 def _located(problem: Mapping[str, Any], layers: Sequence[tuple[Path, Mapping[str, Any]]]) -> str:
     """A problem of the settings, after the key and the uppermost file that sets it."""
     files = [path for path, values in layers if _sets(values, problem["loc"])]
-    place = ".".join(map(str, problem["loc"]))
+    place = " ".join(".".join(map(str, problem["loc"])).split())
     return ": ".join([*map(str, files[-1:]), *([place] if place else []), plain_problem(problem, Settings)])
 
 

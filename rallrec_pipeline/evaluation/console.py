@@ -11,8 +11,10 @@ from rich.text import Text
 
 from rallrec_pipeline.evaluation.metrics import METRICS
 from rallrec_pipeline.evaluation.report import MAIN
+from rallrec_pipeline.evaluation.study_page import results_told
 from rallrec_pipeline.evaluation.wording import (
     Report,
+    counted,
     duration,
     headline,
     number,
@@ -38,10 +40,11 @@ def print_report(report: Report, console: Console, paths: Mapping[str, Path] | N
         console.print(Text(f"{name}: {path}"), soft_wrap=True)
 
 
-def print_study(report: Report, console: Console, path: Path) -> None:
-    """Print the methods of a study beside their difference to its reference, and where the files lie."""
+def print_study(report: Report, console: Console, paths: Mapping[str, Path]) -> None:
+    """Print the methods of a study beside their difference to its reference, and where the files lie (`paths`)."""
     reference = report["methods"][report["reference"]]["title"]
-    caption = f"n = {report['n_test']:,} test rows, the same for all; differences to: {reference}"
+    rows = counted(report["n_test"], "test row")
+    caption = Text(f"n = {rows}, the same for all; differences to: {reference}")
     table = Table(title=Text(f"{report['title']}\n{report['dataset_title']} ({report['profile']})"), caption=caption)
     table.add_column("Method", overflow="fold")
     for name in ("AUC", "Log loss", "AUC difference", "p"):
@@ -50,15 +53,13 @@ def print_study(report: Report, console: Console, path: Path) -> None:
         found = report["paired"].get(method, {}).get("auc")
         told = ["", ""]
         if found is not None:
-            told = [f"{found['difference']:+.4f} ± {found['se']:.4f}", number(found["p_value"], 3)]
+            told = [with_error(found["difference"], found["se"], 4, sign=True), number(found["p_value"], 3)]
         cells = [with_error(figures[name], figures[f"{name}_se"]) for name in ("auc", "log_loss")]
         table.add_row(Text(figures["title"]), *cells, *told)
     console.print(table)
-    made = report["provenance"]
-    console.print(
-        f"variants: {len(made['variants'])}; results: {made['results']}, of which distinct: {made['distinct_results']}"
-    )
-    console.print(Text(f"figures: {path}"), soft_wrap=True)
+    console.print(Text(results_told(report["provenance"])))
+    for name, path in paths.items():
+        console.print(Text(f"{name}: {path}"), soft_wrap=True)
 
 
 def _table(report: Report) -> Table:

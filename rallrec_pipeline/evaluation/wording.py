@@ -43,6 +43,11 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 variant`, `2,000 variants`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def p_text(p_value: float | None, resamples: int) -> str:
     """`p = 0.034`; below what the resamples can resolve, `p < 0.002`."""
     if p_value is None:
@@ -70,7 +75,7 @@ def verdict(report: Report) -> str:
         1: "The LLM earns its cost in ranking",
         0: "The LLM does not show that it earns its cost: the two cannot be told apart",
         -1: "The LLM does not earn its cost in ranking",
-    }[_direction(auc)]
+    }[direction(auc)]
     main, reference = (report["methods"][name]["seconds"] for name in (MAIN, REFERENCE))
     cost = (
         f". Scoring took {duration(main)} against {duration(reference)}, without tuning"
@@ -110,7 +115,7 @@ def highlighted(report: Report, others: int = 3) -> list[str]:
     return [name for name in order if name in (MAIN, REFERENCE, *rest)]
 
 
-def _direction(difference: Mapping[str, Any]) -> int:
+def direction(difference: Mapping[str, Any]) -> int:
     """1 or -1 for a difference that is significant at 5%, else 0."""
     p_value = difference["p_value"]
     if p_value is None or p_value >= _ALPHA:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -24,6 +25,11 @@ def short(value: object) -> str:
     """As `code`, cut where it is long."""
     text = str(value if value is not None else "")
     return code(text if len(text) <= 2 * _SHORT else text[:_SHORT] + "…")
+
+
+def picture(caption: str, png: bytes) -> str:
+    """A PNG within the text. Dagster's database stores it several times over, so one for an asset is enough."""
+    return f"![{plain(caption)}](data:image/png;base64,{b64encode(png).decode()})"
 
 
 def table(header: Sequence[str], rows: Iterable[Iterable[str]]) -> list[str]:

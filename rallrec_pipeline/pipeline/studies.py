@@ -60,7 +60,7 @@ def load_study(name: str, lake: Path) -> Study:
 
 def known_studies(lake: Path) -> list[str]:
     """Names of the built-in studies and of those in `lake`, sorted."""
-    return sorted(_files(lake))
+    return sorted(_files(lake))  # their content is looked at when one is asked for, so that a fault is its own only
 
 
 def study_variants(name: str, study: Study, profile: str | None, lake: Path) -> dict[str, Settings]:
@@ -74,18 +74,21 @@ def study_variants(name: str, study: Study, profile: str | None, lake: Path) -> 
     for variant, overlay in overlays.items():
         layers: list[tuple[Path, Mapping[str, Any]]] = [(path, study.settings), (path, overlay), (path, chosen)]
         found[variant] = load_settings(profile, lake=lake, above=layers, called=f"{name}-{variant}")
-    if len({settings.seeds.data for settings in found.values()}) > 1:
-        raise ConfigError(f"the study {path}: its variants differ in seeds.data, so they have other test rows")
+    for setting, values in (
+        ("seeds.data", {settings.seeds.data for settings in found.values()}),
+        ("prompts.test_samples", {settings.prompts.test_samples for settings in found.values()}),
+    ):
+        if len(values) > 1:
+            raise ConfigError(f"the study {path}: its variants differ in {setting}, so they have other test rows")
     return found
 
 
-def _files(lake: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+def _files(lake: Path) -> dict[str, list[Path]]:
+    """Files by the name of the study; one that has another sort of name is none."""
+    found: dict[str, list[Path]] = {}
     for path in (*sorted(_BUILT_IN.glob("*.toml")), *sorted((lake / "studies").glob("*.toml"))):
-        if path.stem in found:
-            raise ConfigError(f"two studies are called {path.stem!r}, {found[path.stem]} and {path}: rename one")
         if STUDY_NAME.fullmatch(path.stem):
-            found[path.stem] = path
+            found.setdefault(path.stem, []).append(path)
     return found
 
 
@@ -95,7 +98,10 @@ def _file(name: str, lake: Path) -> Path:
         close = get_close_matches(name, known, 1)
         meant = f", did you mean {close[0]!r}?" if close else ":"
         raise ConfigError(
-            f"unknown study {name!r}{meant} known are {', '.join(known) or 'none'}; "
+            f"unknown study {name!r}{meant} known are {', '.join(sorted(known)) or 'none'}; "
             f"your own are files {lake / 'studies' / '<name>.toml'} (small letters, digits and _)"
         )
-    return known[name]
+    path, *others = known[name]
+    if others:
+        raise ConfigError(f"two studies are called {name!r}, {path} and {others[0]}: rename yours")
+    return path

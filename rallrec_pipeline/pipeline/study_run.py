@@ -11,6 +11,8 @@ import polars as pl
 
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.evaluation.study import StudyContext, build_study, study_csv
+from rallrec_pipeline.evaluation.study_page import render_study, study_plots
+from rallrec_pipeline.evaluation.wording import number
 from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import atomic_path, write_json
@@ -18,12 +20,11 @@ from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.store import Record, publish_links
 from rallrec_pipeline.pipeline.checks.catalog import CHECKS
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
+from rallrec_pipeline.pipeline.markdown import picture, plain
 from rallrec_pipeline.pipeline.stage import (
     Graph,
     Outcome,
     Stage,
-    everything,
-    plan_stages,
     plan_with,
     put_result,
     run_stage,
@@ -44,6 +45,8 @@ class Shared:
     """`variant: stage` of each stage that had to be computed."""
     llm: Counter[str] = field(default_factory=Counter)
     """Rows and tokens that went through the LLM now."""
+    checked: set[tuple[str, ...]] = field(default_factory=set)
+    """Checks that held, each with the fingerprints of what it read."""
 
     def as_metadata(self) -> dict[str, Any]:
         """Variants with their fingerprints, how many results they name, and how many of these are distinct."""
@@ -87,7 +90,14 @@ def run_study(run: StageRun, graph: Graph, name: str, profile: str | None) -> Ou
         tuple(given),
         study.title,
         lambda own: _report(own, name, study, run.settings.profile, titles, shared),
-        lambda s, d: {"study": study.model_dump(mode="json"), "title": d.title, "seed": s.seeds.data},
+        lambda s, d: {
+            "study": study.model_dump(mode="json"),
+            "profile": run.settings.profile,
+            "title": d.title,
+            "titles": titles,
+            "seed": s.seeds.data,
+            "resamples": s.scoring.bootstrap,
+        },
         sections=("seeds", "scoring"),
         code_version=VERSION,
     )
@@ -99,33 +109,60 @@ def run_study(run: StageRun, graph: Graph, name: str, profile: str | None) -> Ou
 
 
 def _up_to_predictions(run: StageRun, graph: Graph, variant: str, shared: Shared) -> Record:
-    wanted = upstream(graph, [COMPARED])
-    found = shared.fingerprints.setdefault(variant, {})
-    for name in (stage for stage in graph if stage in wanted):
+    records: dict[str, Record] = {}
+    for name in _needed(graph):
         outcome = run_stage(run, graph, name)
-        found[name] = outcome.record.fingerprint
+        records[name] = outcome.record
         if outcome.worked:
             shared.worked.append(f"{variant}: {name}")
             shared.llm.update(outcome.record.metadata.get("llm", {}))
-            _check(run, graph, name)
-    return outcome.record
+        _check(replace(run, inputs=records), name, variant, shared)
+    shared.fingerprints[variant] = {name: record.fingerprint for name, record in records.items()}
+    return records[COMPARED]
 
 
-def _check(run: StageRun, graph: Graph, name: str) -> None:
-    """What must hold of an asset must hold of it in a study too."""
+def _needed(graph: Graph) -> list[str]:
+    """Stages up to the predictions, and what the checks of these read besides, in the graph's order."""
+    made = upstream(graph, [COMPARED])
+    read = {name for check in CHECKS if check.blocking and check.asset in made for name in check.also_reads}
+    wanted = made | upstream(graph, list(read))
+    return [name for name in graph if name in wanted]
+
+
+def _check(run: StageRun, name: str, variant: str, shared: Shared) -> None:
+    """What must hold of an asset must hold of it in a study too, whichever run made it.
+
+    A check is asked when `name` is the last of what it reads, and once for the same results.
+    """
     for check in CHECKS:
-        if check.asset == name and check.blocking:
-            seen = everything(run, plan_stages(run, graph, [name, *check.also_reads]))
-            verdict = check.judge(seen)
-            if not verdict.passed:
-                raise DataError(f"check {check.name} of {name} failed: {verdict.figures} (docs/operate.md)")
+        reads = (check.asset, *check.also_reads)
+        if not check.blocking or name not in reads or not set(reads) <= run.inputs.keys():
+            continue
+        asked = (check.name, *(run.inputs[stage].fingerprint for stage in reads))
+        if asked in shared.checked:
+            continue
+        verdict = check.judge(run)
+        if not verdict.passed:
+            figures = ", ".join(f"{figure} {value}" for figure, value in verdict.figures.items())
+            raise DataError(
+                f"variant {variant}: check {check.name} of {check.asset} failed: {figures} (docs/operate.md says what "
+                "to do)"
+            )
+        shared.checked.add(asked)
 
 
 def _row(variant: str, method: str, study: Study) -> str:
     return method if not study.variants else f"{variant}/{method}"
 
 
-def _report(run: StageRun, name: str, study: Study, titles: Mapping[str, tuple[str, str, str]], shared: Shared) -> Made:
+def _report(
+    run: StageRun,
+    name: str,
+    study: Study,
+    profile: str,
+    titles: Mapping[str, tuple[str, str, str]],
+    shared: Shared,
+) -> Made:
     predictions = {row: _predictions(run, variant, method) for row, (variant, method, _) in titles.items()}
     reference = next(row for row, (_, method, _) in titles.items() if method == study.reference)
     told = {row: title if not study.variants else f"{variant}: {title}" for row, (variant, _, title) in titles.items()}
@@ -138,21 +175,30 @@ def _report(run: StageRun, name: str, study: Study, titles: Mapping[str, tuple[s
         profile,
         reference,
         run.seeds.data,
-        {"run_id": run.run_id, "command": f"rallrec run {run.dataset} --study {name}", **shared.as_metadata()},
+        {
+            "run_id": run.run_id,
+            "command": f"rallrec run {run.dataset} --study {name} --profile {profile}",
+            "study": study.model_dump(mode="json"),
+            **shared.as_metadata(),
+        },
     )
     report = build_study(context, predictions, told, run.settings.scoring.bootstrap)
-    folder = run.out / "reports" / run.dataset
-    json_file, csv_file = folder / f"{stage_name(name)}.json", folder / f"{stage_name(name)}.csv"
+    plots = study_plots(report)
+    file = run.out / "reports" / run.dataset / stage_name(name)
+    json_file, csv_file, html_file = (file.with_suffix(f".{kind}") for kind in ("json", "csv", "html"))
     write_json(json_file, report)
-    with atomic_path(csv_file) as temporary:
-        temporary.write_text(study_csv(report), encoding="utf-8")
+    for path, text in ((csv_file, study_csv(report)), (html_file, render_study(report, plots))):
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     figures = {
         f"{metric}_{row.replace('/', '_')}": figures[metric]
         for row, figures in report["methods"].items()
         for metric in ("auc", "log_loss")
     }
-    metadata = {"rows": report["n_test"], **figures, **shared.as_metadata(), "methods": Markdown(_table(report))}
-    return Made([json_file, csv_file], metadata)
+    pictures = "\n\n".join(picture(caption, png) for caption, png in plots.items())
+    metadata = {"rows": report["n_test"], **figures, **shared.as_metadata()}
+    metadata |= {"methods": Markdown(_table(report)), "picture": Markdown(pictures)}
+    return Made([json_file, csv_file, html_file], metadata)
 
 
 def _predictions(run: StageRun, variant: str, method: str) -> pl.DataFrame:
@@ -164,10 +210,8 @@ def _table(report: Mapping[str, Any]) -> str:
     """The study as a table in Markdown."""
     lines = ["| method | AUC | ± | to the reference | p | log loss |", "|---|---:|---:|---:|---:|---:|"]
     for method, figures in report["methods"].items():
-        difference = report["paired"].get(method, {}).get("auc")
-        told = "– | –" if difference is None else f"{difference['difference']:+.4f} | {difference['p_value']:.3f}"
-        title = figures["title"].replace("|", "¦")
-        lines.append(
-            f"| {title} | {figures['auc']:.4f} | {figures['auc_se']:.4f} | {told} | {figures['log_loss']:.4f} |"
-        )
+        found = report["paired"].get(method, {}).get("auc", {})
+        told = number(found.get("difference"), 4, sign=True), number(found.get("p_value"), 3)
+        cells = plain(figures["title"]), number(figures["auc"], 4), number(figures["auc_se"], 4), *told
+        lines.append(f"| {' | '.join(cells)} | {number(figures['log_loss'], 4)} |")
     return "\n".join(lines)

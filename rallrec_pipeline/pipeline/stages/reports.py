@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import atomic_path, write_json
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
-from rallrec_pipeline.pipeline.markdown import plain
+from rallrec_pipeline.pipeline.markdown import picture, plain
 from rallrec_pipeline.settings import MIXTURE
 
 PICTURES_IN_UI = 1  # pictures are stored in Dagster's database several times over: one is enough
@@ -49,7 +48,7 @@ def dataset_report(run: StageRun) -> Made:
         "density": core["density"],
         "samples": {split: figures["rows"] for split, figures in profile["samples"]["splits"].items()},
         "funnel": Markdown(_funnel(profile)),
-        "picture": Markdown(_picture(caption, png)),
+        "picture": Markdown(picture(caption, png)),
     }
     return Made([json_file, html_file], shown)
 
@@ -70,7 +69,7 @@ def evaluation_report(run: StageRun) -> Made:
     write_json(json_file, report)
     with atomic_path(html_file) as temporary:
         temporary.write_text(render_html(report, plots), encoding="utf-8")
-    pictures = "\n\n".join(_picture(name, png) for name, png in list(plots.items())[:PICTURES_IN_UI])
+    pictures = "\n\n".join(picture(name, png) for name, png in list(plots.items())[:PICTURES_IN_UI])
     shown = {**_figures(report), "methods": Markdown(_summary(report)), "picture": Markdown(pictures)}
     return Made([json_file, html_file], shown)
 
@@ -181,7 +180,3 @@ def _summary(report: dict[str, Any]) -> str:
             f"| {name} | {f['auc']:.4f} | {f['auc_se']:.4f} | {f['log_loss']:.4f} | {f['accuracy']:.4f} | {f['n']} |"
         )
     return "\n".join(lines)
-
-
-def _picture(name: str, png: bytes) -> str:
-    return f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})"

@@ -1,0 +1,145 @@
+"""The report of a study as one self-contained HTML page, and its picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from textwrap import wrap
+from typing import Any
+
+import numpy as np
+
+from rallrec_pipeline.evaluation.canvas import BLUE, GRID, INK, ORANGE, SKY, canvas, plain, png
+from rallrec_pipeline.evaluation.page import render
+from rallrec_pipeline.evaluation.wording import (
+    Report,
+    counted,
+    direction,
+    headline,
+    p_text,
+    ranked,
+    with_error,
+)
+
+SHORT = 10  # characters of a fingerprint that people see
+_LABEL = 46  # characters of a line beside the picture
+
+
+def render_study(report: Report, plots: Mapping[str, bytes]) -> str:
+    """The page of a report from `build_study`, with `plots` (caption -> PNG bytes).
+
+    Its `provenance` says which results each variant has and, as `study`, what the study's file says.
+    """
+    origin = report["provenance"]
+    return render(
+        "study.html.j2",
+        plots,
+        origin,
+        title=report["title"],
+        facts=_facts(report),
+        lead=[text for text in (report["note"], headline(report), study_verdict(report)) if text],
+        report=report,
+        methods=list(_methods(report)),
+        reference=report["methods"][report["reference"]]["title"],
+        variants=list(_variants(origin)),
+        stages=list(_stages(origin["variants"])),
+        results=results_told(origin),
+        computed=len(origin["computed_now"]),
+    )
+
+
+def study_plots(report: Report) -> dict[str, bytes]:
+    """All pictures of a study: caption -> PNG."""
+    return {"AUC of every method with its 95% interval; the line is the reference": study_plot(report)}
+
+
+def study_plot(report: Report) -> bytes:
+    """AUC of every method as a dot with its 95% interval, in the study's order, and that of the reference as a line."""
+    methods = list(report["methods"].items())[::-1]
+    figure, axes = canvas(8.0, 1.2 + 0.4 * len(methods))
+    for row, (name, figures) in enumerate(methods):
+        auc = figures["auc"]
+        low, high = (auc if bound is None else bound for bound in figures["auc_ci"])
+        error = np.maximum(0, [[auc - low], [high - auc]])
+        axes.errorbar(auc, row, xerr=error, fmt="o", color=_colour(report, name), ecolor=INK, capsize=3, zorder=3)
+    axes.axvline(report["methods"][report["reference"]]["auc"], color=ORANGE, linewidth=1.2, linestyle="--")
+    axes.set_yticks(range(len(methods)), [_label(figures["title"]) for _, figures in methods])
+    axes.set_ylim(-0.6, len(methods) - 0.4)
+    axes.set_xlabel("AUC on the same test rows\n(orange: reference; dark blue: told apart from it at 5%)")
+    axes.grid(axis="x", color=GRID, linewidth=0.7, zorder=0)
+    return png(figure)
+
+
+def study_verdict(report: Report) -> str:
+    """Whether the best method by AUC can be told apart from the reference."""
+    name, _ = ranked(report)[0]
+    title = report["methods"][report["reference"]]["title"]
+    if name == report["reference"]:
+        return f"No method ranks better than the reference, {title}."
+    found = report["paired"][name]["auc"]
+    told = "It ranks better than" if direction(found) > 0 else "It cannot be told apart from"
+    error = with_error(found["difference"], found["se"], 4, sign=True)
+    return f"{told} the reference, {title}: AUC {error} ({p_text(found['p_value'], report['resamples'])})."
+
+
+def results_told(origin: Mapping[str, Any]) -> str:
+    """`2 variants need 26 results, of which 18 are distinct`."""
+    variants, results, distinct = len(origin["variants"]), origin["results"], origin["distinct_results"]
+    need, are = ("needs" if variants == 1 else "need"), ("is" if distinct == 1 else "are")
+    return f"{counted(variants, 'variant')} {need} {counted(results, 'result')}, of which {distinct:,} {are} distinct"
+
+
+def _facts(report: Report) -> list[str]:
+    return [
+        f"study {report['study']}",
+        f"dataset {report['dataset']}",
+        f"profile {report['profile']}",
+        counted(len(report["provenance"]["variants"]), "variant"),
+        counted(len(report["methods"]), "method"),
+        counted(report["n_test"], "test row"),
+    ]
+
+
+def _methods(report: Report) -> Iterator[dict[str, Any]]:
+    """Figures of each method in the study's order; only a best one that differs from the reference stands out."""
+    best, _ = ranked(report)[0]
+    for name, figures in report["methods"].items():
+        found = report["paired"].get(name, {}).get("auc")
+        stands_out = name == best and found is not None and direction(found) > 0
+        yield {**figures, "difference": found, "colour": _colour(report, name), "main": stands_out}
+
+
+def _colour(report: Report, name: str) -> str:
+    if name == report["reference"]:
+        return ORANGE
+    return BLUE if direction(report["paired"][name]["auc"]) else SKY
+
+
+def _label(title: str) -> str:
+    return plain("\n".join(wrap(title, _LABEL, max_lines=2, placeholder=" …")))
+
+
+def _variants(origin: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
+    """Each variant, what it sets beyond what all share, and how many of its results no other variant has."""
+    overlays = origin["study"]["variants"]
+    for name, found in origin["variants"].items():
+        others = {pair for other, parts in origin["variants"].items() if other != name for pair in parts.items()}
+        told = "; ".join(f"{key} = {value}" for key, value in _flat(overlays.get(name, {})))
+        yield name, told, len(set(found.items()) - others)
+
+
+def _stages(variants: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[str, list[tuple[str, list[str]]]]]:
+    """Each stage with its distinct fingerprints, shortened, and the variants that have each."""
+    for stage in next(iter(variants.values())):
+        groups: dict[str, list[str]] = {}
+        for name, found in variants.items():
+            groups.setdefault(found[stage][:SHORT], []).append(name)
+        yield stage, list(groups.items())
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings by dotted name, values as text."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _flat(part, f"{name}.{key}" if name else key)
+    else:
+        yield name, str(value)

@@ -1,0 +1,182 @@
+"""The methods of the settings: the built-in ones are what they were when they were code, and a file may add others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rallrec_pipeline.datasets.spec import DatasetSpec
+from rallrec_pipeline.errors import ConfigError
+from rallrec_pipeline.inference.methods import (
+    Method,
+    adapters,
+    methods,
+    retrievers,
+    tuning_forms,
+    validation_method,
+)
+from rallrec_pipeline.lake.provenance import stable_hash
+from rallrec_pipeline.pipeline.graph import STAGES
+from rallrec_pipeline.settings import (
+    DEFAULT_METHODS,
+    MIXTURE,
+    PROFILES,
+    AnswerForm,
+    Fact,
+    Settings,
+    load_settings,
+)
+
+OTHER = """
+[retrievers.text]
+parts = { text = 1 }
+k = 7
+
+[methods.rallrec_text]
+retriever = "text"
+adapter = "rallrec"
+"""
+
+
+@pytest.fixture(autouse=True)
+def built_in_settings_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RALLREC_SETTINGS", "RALLREC_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def with_file(folder: Path, text: str) -> Settings:
+    """The demo profile under a file."""
+    (file := folder / "settings.toml").write_text(text, encoding="utf-8")
+    return load_settings("demo", overrides=file)
+
+
+def built_in(tuned: AnswerForm, facts: tuple[Fact, ...], told: str) -> list[Method]:
+    """The six methods with the answer form and the facts of a profile; `told` is how titles name the facts."""
+    in_rating, in_yes_no = (facts, ()) if tuned == "rating" else ((), facts)
+    rating, yes_no = (told, "") if tuned == "rating" else ("", told)
+    return [
+        Method("rallrec", "RALLRec: tuned, retrieved and reranked", "reranked", tuned, "rallrec", MIXTURE, facts),
+        Method("recent", "tuned, recent history (no retrieval)", "recent", tuned, "recent", MIXTURE, facts),
+        Method(
+            "zero_shot_rating",
+            f"zero-shot, rating list{rating}, retrieved history",
+            "reranked",
+            "rating",
+            None,
+            MIXTURE,
+            in_rating,
+        ),
+        Method(
+            "zero_shot_rating_recent",
+            f"zero-shot, rating list{rating}, recent history",
+            "recent",
+            "rating",
+            None,
+            MIXTURE,
+            in_rating,
+        ),
+        Method(
+            "zero_shot_yes_no",
+            f"zero-shot, yes/no{yes_no}, retrieved history",
+            "reranked",
+            "yes_no",
+            None,
+            MIXTURE,
+            in_yes_no,
+        ),
+        Method(
+            "zero_shot_yes_no_recent",
+            f"zero-shot, yes/no{yes_no}, recent history",
+            "recent",
+            "yes_no",
+            None,
+            MIXTURE,
+            in_yes_no,
+        ),
+    ]
+
+
+BEFORE = {
+    "demo": built_in("rating", ("item_mean",), " with item mean"),
+    "full": built_in("rating", ("item_mean",), " with item mean"),
+    "paper": built_in("yes_no", (), ""),
+}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_methods_of_a_profile_are_what_they_were(profile: str) -> None:
+    settings = load_settings(profile)
+    assert methods(settings) == BEFORE[profile]
+    assert list(adapters(settings)) == ["recent", "rallrec"] and list(retrievers(settings)) == [MIXTURE]
+    assert tuning_forms("recent", settings) == ("recent",)
+    assert tuning_forms("rallrec", settings) == ("relevance", "sequential", "recent")
+    asked = {name: validation_method(name, settings) for name in adapters(settings)}
+    assert {name: method.prompt_form for name, method in asked.items()} == {"recent": "recent", "rallrec": "reranked"}
+    assert all(method.answer_form == settings.prompts.answer_form for method in asked.values())
+    assert all(method.facts == settings.prompts.facts and method.adapter == name for name, method in asked.items())
+
+
+def test_a_method_in_a_file_comes_after_the_built_in_ones(tmp_path: Path) -> None:
+    settings = with_file(tmp_path, OTHER)
+    *before, added = methods(settings)
+    assert before == BEFORE["demo"]
+    title = "tuned (rallrec), rating list with item mean, retrieved history by text"
+    assert added == Method("rallrec_text", title, "reranked", "rating", "rallrec", "text", ("item_mean",))
+    assert list(retrievers(settings)) == [MIXTURE, "text"] and retrievers(settings)["text"].k == 7
+
+
+def test_a_file_replaces_a_built_in_method_as_a_whole(tmp_path: Path) -> None:
+    text = '[methods.recent]\ntitle = "mine"\nanswer_form = "yes_no"\nfacts = ["user_mean"]\n'
+    found = {method.name: method for method in methods(with_file(tmp_path, text))}
+    assert list(found) == list(DEFAULT_METHODS)
+    assert found["recent"] == Method("recent", "mine", "reranked", "yes_no", None, MIXTURE, ("user_mean",))
+
+
+def test_only_methods_says_which_are_scored_and_in_which_order(tmp_path: Path) -> None:
+    settings = with_file(tmp_path, 'only_methods = ["zero_shot_yes_no", "rallrec_text"]\n' + OTHER)
+    assert [method.name for method in methods(settings)] == ["zero_shot_yes_no", "rallrec_text"]
+
+
+def test_adapters_and_retrievers_that_no_scored_method_uses_are_left_out(tmp_path: Path) -> None:
+    zero_shot = with_file(tmp_path, 'only_methods = ["zero_shot_yes_no"]\n' + OTHER)
+    assert adapters(zero_shot) == {} and list(retrievers(zero_shot)) == [MIXTURE]
+    text = with_file(tmp_path, 'only_methods = ["rallrec_text"]\n' + OTHER)
+    assert list(adapters(text)) == ["rallrec"]
+    assert list(retrievers(text)) == [MIXTURE, "text"], "the adapter was tuned on histories of the mixture"
+
+
+def test_another_retriever_of_a_method_leaves_the_prompts_of_its_adapter_as_they_are(
+    tmp_path: Path, spec: DatasetSpec
+) -> None:
+    before, after = load_settings("demo"), with_file(tmp_path, OTHER)
+
+    def depends(stage: str, settings: Settings) -> str:
+        return stable_hash(dict(STAGES[stage].depends_on(settings, spec)))
+
+    changed = {name for name in STAGES if depends(name, before) != depends(name, after)}
+    assert changed == {"retrieved_histories", "evaluation_prompts", "predictions", "evaluation_report"}
+    assert adapters(before) == adapters(after)
+
+
+@pytest.mark.parametrize("name", ["A", "a b", "../a", "a/b", "", "-a", "x" * 65, "a\\n"])
+@pytest.mark.parametrize("section", ["retrievers", "adapters", "methods"])
+def test_a_name_that_is_no_folder_everywhere_is_refused(section: str, name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"{section}.*a name is up to 64 small letters") as told:
+        with_file(tmp_path, f'[{section}."{name}"]\n')
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[methods.mine]\nretriever = "text"', "methods.mine: retriever 'text' does not exist"),
+        ('[methods.mine]\nadapter = "rallrek"', "adapter 'rallrek' does not exist, did you mean 'rallrec'?"),
+        ('[adapters.mine]\nretriever = "text"', "adapters.mine: retriever 'text' does not exist"),
+        ('only_methods = ["mine"]', "only_methods 'mine' does not exist"),
+    ],
+)
+def test_a_name_that_nothing_has_is_one_line(text: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as told:
+        with_file(tmp_path, text)
+    assert words in str(told.value) and "\n" not in str(told.value)
