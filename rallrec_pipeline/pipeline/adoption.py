@@ -35,11 +35,6 @@ from rallrec_pipeline.tuning.store import adapter_home, adapter_key
 
 OLD = "provenance"
 KNOWN = {"inputs", "files", "settings", "code_version", "data_version", "run_id", "created_at", "seconds"}
-    "run_id",
-    "created_at",
-    "seconds",
-    "metadata",
-}
 """What a record of that time says; one that lacks any of it is as good as none."""
 ONE_MODEL = "base_model"
 """The model before there were roles: it played all of them."""
