@@ -21,6 +21,7 @@ from rallrec_pipeline.evaluation.wording import (
 )
 
 SHORT = 10  # characters of a fingerprint that people see
+_MANY = 20  # methods; a picture of more is stored more coarsely, for it also lies in Dagster's database
 _LABEL = 46  # characters of a line beside the picture
 
 
@@ -66,7 +67,7 @@ def study_plot(report: Report) -> bytes:
     axes.set_ylim(-0.6, len(methods) - 0.4)
     axes.set_xlabel("AUC on the same test rows\n(orange: reference; dark blue: told apart from it at 5%)")
     axes.grid(axis="x", color=GRID, linewidth=0.7, zorder=0)
-    return png(figure)
+    return png(figure, dpi=120 if len(methods) <= _MANY else 75)
 
 
 def study_verdict(report: Report) -> str:

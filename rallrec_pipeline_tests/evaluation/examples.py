@@ -14,6 +14,7 @@ from rallrec_pipeline.datasets.kcore import core_of
 from rallrec_pipeline.datasets.profile import profile_dataset
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.evaluation.report import ReportContext, build_report
+from rallrec_pipeline.evaluation.study import StudyContext, build_study
 from rallrec_pipeline_tests.datasets.worlds import frame, make_spec
 
 NOISE = {"zero_shot_rating": 1.5, "recent": 1.0, "rallrec": 0.4, "item_mean": 2.0, "boosted_trees": 0.5}
@@ -52,6 +53,44 @@ def report(**changes: Any) -> dict[str, Any]:
 
 RULES = {"user_core": 2, "item_core": 8, "min_history": 1}
 DAY = 86_400
+
+
+def study_context(**changes: Any) -> StudyContext:
+    """What a study of two variants is about; `variants` are their fingerprints, other `changes` replace fields."""
+    variants = changes.pop("variants", _VARIANTS)
+    named = [pair for found in variants.values() for pair in found.items()]
+    provenance = {
+        "command": "rallrec run movielens-100k --study which --profile demo",
+        "study": {"variants": {name: {"seeds": {"fits": 7}} for name in list(variants)[1:]}},
+        "variants": variants,
+        "results": len(named),
+        "distinct_results": len(set(named)),
+        "computed_now": ["first: samples"],
+    }
+    fields = {
+        "name": "which",
+        "title": "Which is best?",
+        "note": "A note.",
+        "dataset": "movielens-100k",
+        "dataset_title": "MovieLens-100K",
+        "profile": "demo",
+        "reference": "recent",
+        "seed": 3,
+        "provenance": provenance,
+    } | changes
+    return StudyContext(**fields)
+
+
+def study(**changes: Any) -> dict[str, Any]:
+    """The report of a study on `predictions()`; `changes` replace titles, or what `study_context` takes."""
+    titles = {name: f"title of {name}" for name in NOISE} | changes.pop("titles", {})
+    return build_study(study_context(**changes), predictions(), titles, resamples=100)
+
+
+_VARIANTS = {
+    "first": {"samples": "a" * 32, "item_embeddings": "b" * 32, "predictions": "d" * 32},
+    "second": {"samples": "a" * 32, "item_embeddings": "c" * 32, "predictions": "e" * 32},
+}
 PNG = b"\x89PNG\r\n\x1a\n"
 ATTACK = '<script>alert("x")</script>'
 

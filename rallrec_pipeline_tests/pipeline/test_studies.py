@@ -67,8 +67,8 @@ def test_a_study_without_variants_has_one(tmp_path: Path) -> None:
 
 
 def test_a_variant_lies_over_the_study_and_the_study_over_the_profile(tmp_path: Path) -> None:
-    text = "[settings.retrieval]\nhistory_length = 9\n[settings.seeds]\nfits = 1\n[variants.a]\n[variants.b.seeds]\nfits = 2"
-    write(tmp_path, "mine", GOOD + text)
+    own = "[settings.retrieval]\nhistory_length = 9\n[settings.seeds]\nfits = 1\n"
+    write(tmp_path, "mine", GOOD + own + "[variants.a]\n[variants.b.seeds]\nfits = 2")
     _, variants = load(tmp_path, "mine")
     assert {name: (s.retrieval.history_length, s.seeds.fits) for name, s in variants.items()} == {
         "a": (9, 1),

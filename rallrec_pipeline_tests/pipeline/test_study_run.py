@@ -1,0 +1,252 @@
+"""A study of two variants of a tiny dataset, by the real stages: what they share is computed once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rallrec_pipeline.errors import ConfigError, DataError
+from rallrec_pipeline.lake.files import read_json
+from rallrec_pipeline.lake.prune import PruneOptions, prune_lake
+from rallrec_pipeline.lake.store import all_records, in_force, read_record, read_ref, whole
+from rallrec_pipeline.pipeline.context import SHARED, StageRun
+from rallrec_pipeline.pipeline.graph import STAGES
+from rallrec_pipeline.pipeline.stage import Outcome, run_stage, upstream
+from rallrec_pipeline.pipeline.study_run import run_study, stage_name
+from rallrec_pipeline.settings import load_settings
+from rallrec_pipeline_tests.pipeline.tiny import make_world, ratings_file
+
+DATASET, STUDY = "small", "fits"
+TEXT = """
+title = "Do fits matter?"
+methods = ["rallrec", "zero_shot_yes_no"]
+reference = "zero_shot_yes_no"
+
+[variants.first]
+[variants.second.seeds]
+fits = {seed}
+"""
+OTHER_RETRIEVER = """
+title = "Which vectors?"
+methods = ["rallrec", "by_text"]
+reference = "rallrec"
+
+[settings.retrievers.text]
+parts = { text = 1 }
+
+[settings.methods.by_text]
+retriever = "text"
+adapter = "rallrec"
+"""
+SHARED_BY_BOTH = {"raw_files", "interactions", "core_items", "samples", "item_descriptions", "title_embeddings"}
+APART = {"text_embeddings", "collaborative_embeddings", "aligned_embeddings", "retrieved_histories", "predictions"}
+
+
+@dataclass
+class World:
+    """A lake in which the variant `mine`, which is the first of the study, was run up to its predictions."""
+
+    lake: Path
+    said: list[str] = field(default_factory=list)
+
+    def run(self, variant: str) -> StageRun:
+        settings = load_settings(variant, lake=self.lake)
+        return StageRun(self.lake, DATASET, settings, "run", self.said.append, lambda _: lambda done, total: None)
+
+    def study(self, name: str = STUDY, variant: str = "demo") -> Outcome:
+        self.said.clear()
+        return run_study(self.run(variant), STAGES, name, variant)
+
+    def write(self, text: str, name: str = STUDY) -> None:
+        (self.lake / "studies").mkdir(exist_ok=True)
+        (self.lake / "studies" / f"{name}.toml").write_text(text, encoding="utf-8")
+
+    def report(self, name: str = STUDY) -> Any:
+        return read_json(self.lake / "reports" / DATASET / f"{stage_name(name)}.json")
+
+    def variant(self, name: str) -> dict[str, str]:
+        """Fingerprints of a variant by stage."""
+        return {
+            stage: fingerprint
+            for dataset in (DATASET, SHARED)
+            if (ref := read_ref(self.lake, dataset, name)) is not None
+            for stage, fingerprint in ref.results.items()
+        }
+
+    def stored(self) -> int:
+        """How many results there are."""
+        return sum(len(all_records(self.lake, dataset, stage)) for dataset in (DATASET, SHARED) for stage in STAGES)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with pytest.MonkeyPatch.context() as patch:
+        world = World(make_world(tmp_path_factory.mktemp("world"), patch, (DATASET, "lopsided")))
+        (world.lake / "variants").mkdir()
+        mine = 'only_methods = ["rallrec", "zero_shot_yes_no"]\n'
+        (world.lake / "variants" / "mine.toml").write_text(mine, encoding="utf-8")
+        wanted = upstream(STAGES, ["predictions"])
+        for stage in STAGES:
+            if stage in wanted:
+                run_stage(world.run("mine"), STAGES, stage)
+        yield world
+
+
+@pytest.fixture
+def world(made: World, tmp_path: Path) -> World:
+    """A copy for each test."""
+    shutil.copytree(made.lake.parent / "lake", tmp_path / "lake", symlinks=True)
+    copy = World(tmp_path / "lake")
+    catalog = copy.lake / "catalog" / f"{DATASET}.toml"  # where a source lies is part of what was made of it
+    location = (made.lake / "files" / DATASET).as_posix()
+    text = catalog.read_text(encoding="utf-8").replace(f"../files/{DATASET}", location)
+    catalog.write_text(text, encoding="utf-8")
+    copy.write(TEXT.format(seed=7))
+    return copy
+
+
+def test_what_variants_share_is_computed_once(world: World) -> None:
+    before = world.stored()
+    outcome = world.study()
+    first, second = world.variant(f"{STUDY}-first"), world.variant(f"{STUDY}-second")
+    same = {stage for stage in first if first[stage] == second[stage]}
+    assert same >= SHARED_BY_BOTH and not same & APART
+    # The variant `mine` has all that the first one needs but what only checks read.
+    told = outcome.record.metadata
+    assert told["computed_now"][0] == "first: rejected_rows"
+    assert [line for line in told["computed_now"][1:] if not line.startswith("second: ")] == []
+    assert world.stored() - before == len(told["computed_now"]) == 1 + len(first) - len(same)
+    assert told["results"] == 2 * len(first) and told["distinct_results"] == 2 * len(first) - len(same)
+    assert told["llm"]["rows"] > 0
+    report = world.report()
+    assert list(report["methods"]) == [f"{v}/{m}" for v in ("first", "second") for m in ("rallrec", "zero_shot_yes_no")]
+    assert report["reference"] == "first/zero_shot_yes_no" and report["n_test"] == 10
+    assert report["provenance"]["variants"] == {"first": first, "second": second}
+    assert report["provenance"]["command"] == f"rallrec run {DATASET} --study {STUDY} --profile demo"
+
+
+def test_the_second_run_does_no_work(world: World) -> None:
+    first = world.study()
+    stored = world.stored()
+    second = world.study()
+    assert first.worked and not second.worked and first.record == second.record
+    assert world.stored() == stored
+    done = [line for line in world.said if ": done" in line or "loading" in line]
+    assert done == []
+
+
+def test_figures_table_page_and_picture_lie_together(world: World) -> None:
+    outcome = world.study()
+    files = [world.lake / "reports" / DATASET / f"{stage_name(STUDY)}.{kind}" for kind in ("json", "csv", "html")]
+    assert all(file.is_file() for file in files)
+    assert {(world.lake / name).resolve() for name in outcome.record.outputs} == {file.resolve() for file in files}
+    page = files[2].read_text(encoding="utf-8")
+    assert "Do fits matter?" in page and "seeds.fits = 7" in page and "--study fits --profile demo" in page
+    shown = outcome.record.metadata
+    assert shown["picture"]["markdown"].count("data:image/png;base64,") == 1
+    assert shown["methods"]["markdown"].count("\n") == 1 + 4
+
+
+def test_the_paths_of_the_contract_stay_those_of_the_variant_in_force(world: World) -> None:
+    def links() -> dict[Path, str]:
+        found = (path for path in world.lake.rglob("*") if path.is_symlink() and "models" not in path.parts)
+        return {path.relative_to(world.lake): os.readlink(path) for path in found}
+
+    before, mine = links(), world.variant("mine")
+    assert before
+    world.study()
+    after = links()
+    assert {path: after[path] for path in before} == before
+    assert {path.parts[0] for path in after.keys() - before.keys()} == {"reports"}
+    assert world.variant("mine") == mine
+    ref = in_force(world.lake, DATASET)
+    assert (
+        ref is not None
+        and {stage: ref.results[stage] for stage in mine if stage in ref.results}.items() <= mine.items()
+    )
+
+
+def test_a_report_is_made_anew_for_another_title_or_number_of_resamples_and_nothing_else_is(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    world.study(variant="mine")
+    stored, mine = world.stored(), world.lake / "variants" / "mine.toml"
+    (settings := tmp_path / "settings.toml").write_text(
+        Path(os.environ["RALLREC_SETTINGS"]).read_text(encoding="utf-8").replace("bootstrap = 20", "bootstrap = 30"),
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("RALLREC_SETTINGS", str(settings))
+    assert world.study(variant="mine").worked and world.report()["resamples"] == 30
+    titled = mine.read_text(encoding="utf-8") + '[methods.zero_shot_yes_no]\nanswer_form = "yes_no"\ntitle = "plain"\n'
+    mine.write_text(titled, encoding="utf-8")
+    assert world.study(variant="mine").worked
+    assert world.report()["methods"]["first/zero_shot_yes_no"]["title"] == "first: plain"
+    assert world.stored() == stored
+
+
+def test_another_retriever_of_a_method_tunes_no_adapter_again(world: World) -> None:
+    world.write(OTHER_RETRIEVER, "retrievers")
+    outcome = world.study("retrievers")
+    before, after = world.variant("mine"), world.variant("retrievers-one")
+
+    def record(stage: str, found: dict[str, str]) -> Any:
+        return read_record(world.lake, DATASET, stage, found[stage])
+
+    assert before["retrieved_histories"] != after["retrieved_histories"]
+    for stage in ("tuning_prompts", "lora_adapter"):
+        assert record(stage, before).data_version == record(stage, after).data_version, stage
+    assert (
+        record("lora_adapter", before).metadata["rallrec"]["key"]
+        == record("lora_adapter", after).metadata["rallrec"]["key"]
+    )
+    assert record("lora_adapter", after).metadata["llm"]["rows"] == 0
+    assert record("predictions", after).metadata["prompts"]["rallrec"]["scored"] == 0
+    assert record("predictions", after).metadata["prompts"]["by_text"]["prompts"] > 0
+    assert list(world.report("retrievers")["methods"]) == ["rallrec", "by_text"] and outcome.worked
+
+
+def test_a_check_that_does_not_hold_stops_a_study_every_time(world: World) -> None:
+    file = ratings_file(world.lake, "lopsided")
+    lines = file.read_text(encoding="utf-8").splitlines()
+    liked = [",".join([*line.split(",")[:2], "5", line.split(",")[3]]) for line in lines[1:]]
+    file.write_text("\n".join([lines[0], *liked, ""]), encoding="utf-8")
+    settings = load_settings("demo", lake=world.lake)
+    run = StageRun(world.lake, "lopsided", settings, "run", lambda _: None, lambda _: lambda done, total: None)
+    for _ in range(2):  # what was made is there the second time, and no better
+        with pytest.raises(DataError, match="variant first: check labels_balanced of samples failed"):
+            run_study(run, STAGES, STUDY, "demo")
+    assert all_records(world.lake, "lopsided", "samples") and not all_records(
+        world.lake, "lopsided", "item_descriptions"
+    )
+    assert not (world.lake / "reports" / "lopsided").exists()
+
+
+def test_prune_keeps_what_the_variants_of_a_study_have(world: World) -> None:
+    world.study()
+    superseded = world.variant(f"{STUDY}-second")
+    world.write(TEXT.format(seed=8))
+    world.study()
+    now = world.variant(f"{STUDY}-second")
+    gone = prune_lake(world.lake, None, PruneOptions(keep=1), lambda _: None)
+    assert gone.kinds["results"].files > 0
+    assert read_record(world.lake, DATASET, "predictions", superseded["predictions"]) is None
+    for variant in (f"{STUDY}-first", f"{STUDY}-second", "mine", "demo"):
+        for stage, fingerprint in world.variant(variant).items():
+            dataset = DATASET if stage not in STAGES or STAGES[stage].partitioned else SHARED
+            record = read_record(world.lake, dataset, stage, fingerprint)
+            assert record is not None and whole(world.lake, record) is not None, (variant, stage)
+    assert now["predictions"] != superseded["predictions"] and not world.study().worked
+
+
+def test_a_study_that_cannot_be_says_so_before_any_work(world: World) -> None:
+    world.write(TEXT.format(seed=7).replace('"rallrec", ', '"ralrec", '))
+    stored = world.stored()
+    with pytest.raises(ConfigError, match="did you mean 'rallrec'"):
+        world.study()
+    assert world.stored() == stored and world.said == []
