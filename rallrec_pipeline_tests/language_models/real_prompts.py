@@ -9,10 +9,12 @@ import polars as pl
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.descriptions import template_text
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.parquet import write_table
+from rallrec_pipeline.lake.store import put_in_force
 from rallrec_pipeline.lake.tables import PROVENANCE
 from rallrec_pipeline.prompts.build import build_prompts, prompt_context
 from rallrec_pipeline.prompts.facts import Facts
+from rallrec_pipeline.settings import MIXTURE, load_settings
+from rallrec_pipeline_tests.pipeline.given import give, give_model, looking_run
 
 HISTORY = 5
 OF_A_RUN = [pl.lit("here").alias(name) for name in PROVENANCE]
@@ -24,9 +26,8 @@ def write_real_prompts(lake: Path, movielens: Path, spec: DatasetSpec, users: in
     items = _read(movielens / "ml-100k.item").rename({"movie_title": "title", "release_year": "year"})
     context = prompt_context(spec, items, pl.DataFrame(schema={"user_id": pl.String}), Facts())
     prompts = build_prompts(_histories(movielens, users), context, ["reranked"], ["yes_no", "rating"])
-    write_table(prompts, tables.prompts_table("evaluation"), lake, spec.name)
+    asked = prompts.with_columns(pl.lit(MIXTURE).alias("retriever"), pl.lit("").alias("facts"))
     first = items.head(texts)
-    write_table(first, tables.CORE_ITEMS, lake, spec.name)
     fields = first.select("title", "year", genres="class").fill_null("").to_dicts()
     described = first.select(
         "item_id",
@@ -35,7 +36,13 @@ def write_real_prompts(lake: Path, movielens: Path, spec: DatasetSpec, users: in
         pl.lit(0, pl.Int8).alias("attempts"),
         *OF_A_RUN,
     )
-    write_table(described, tables.ITEM_DESCRIPTIONS, lake, spec.name)
+    run = looking_run(lake, spec.name, load_settings("demo", lake=lake))
+    give(run, tables.prompts_table("evaluation"), asked)
+    give(run, tables.CORE_ITEMS, first)
+    give(run, tables.ITEM_DESCRIPTIONS, described)
+    give_model(run, run.settings.model)
+    for record in run.inputs.values():
+        put_in_force(lake, record, run.settings.profile, run.run_id, {})
 
 
 def _histories(movielens: Path, users: int) -> pl.DataFrame:

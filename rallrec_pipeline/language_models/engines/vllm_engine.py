@@ -96,6 +96,8 @@ class VllmEngine(TokenizedModel):
 
     def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
         """One sampled text per chat prompt. A prompt's seed comes from what it asks, not from its batch."""
+        if not prompts:
+            return []
         tokens = [self.prompt_tokens(prompt, chat=True) for prompt in prompts]
         self.check_context(tokens, sampling.max_new_tokens)
         outputs = self._call("generate", "generate", tokens, [self._sampled(prompt, sampling) for prompt in tokens])
