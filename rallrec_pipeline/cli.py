@@ -222,14 +222,16 @@ def engines(
 @app.command()
 def prune(
     dataset: Annotated[str | None, typer.Argument(help="A dataset; default: all, and what they share.")] = None,
-    keep: Annotated[int | None, typer.Option(min=1, help="Newest records per artefact that stay; default 5.")] = None,
+    keep: Annotated[
+        int | None, typer.Option(min=1, help="How many newest runs keep what they made; default 5.")
+    ] = None,
     older_than: Annotated[
         float | None,
         typer.Option(min=0, max=100_000, metavar="DAYS", help="Remove only what is older; without --keep, all of it."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
 ) -> None:
-    """Remove superseded records and what only they refer to; never what something current was made from."""
+    """Remove results that no variant and no recent run leads to, and finished rows that only they were made of."""
     from rallrec_pipeline.lake.prune import PruneOptions, prune_lake
 
     def say(message: str) -> None:

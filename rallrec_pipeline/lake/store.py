@@ -227,7 +227,7 @@ def put_in_force(
     """
     dataset, found = record.dataset, {record.stage: record.fingerprint} | dict(shared)
     if publish:
-        _publish(lake, record, record_of(lake, dataset, in_force(lake, dataset), record.stage))
+        publish_links(lake, record, record_of(lake, dataset, in_force(lake, dataset), record.stage))
     for name in (variant, f".{IN_FORCE}") if publish else (variant,):
         _update(_refs(lake, dataset) / f"{name}.json", variant, run_id, found)
     _remember(lake, dataset, variant, run_id)
@@ -252,7 +252,7 @@ def _update(path: Path, variant: str, run_id: str, found: Mapping[str, str]) -> 
         write_json(path, asdict(Ref(variant, run_id, now(), results | dict(found))))
 
 
-def _publish(lake: Path, record: Record, before: Record | None) -> None:
+def publish_links(lake: Path, record: Record, before: Record | None = None) -> None:
     """Links at the paths of the contract; those of the result before that this one has not go."""
     links = dict(_links(lake, record))
     for link in dict(_links(lake, before)) if before else ():

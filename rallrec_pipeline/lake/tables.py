@@ -202,6 +202,8 @@ COLUMNS: dict[str, str] = {
     "sequential_ratings": "Ratings of `sequential`, in its order.",
     "reranked": "Items chosen by similarity and recency together (eq. 8), the best first.",
     "reranked_ratings": "Ratings of `reranked`, in its order.",
+    "retriever": "Name of the retriever, which says by which vectors the relevant history was chosen.",
+    "facts": "Names of the statistics that the prompt states.",
     "prompt_form": "Which history the prompt shows.",
     "answer_form": "What the prompt asks for: yes or no, or a rating.",
     "prompt": "The text that the LLM reads.",

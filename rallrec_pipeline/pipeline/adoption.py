@@ -34,6 +34,8 @@ from rallrec_pipeline.settings import ROLES, essential
 from rallrec_pipeline.tuning.store import adapter_home, adapter_key
 
 OLD = "provenance"
+KNOWN = {"inputs", "files", "settings", "code_version", "data_version", "run_id", "created_at", "seconds"}
+"""What a record of that time says; one that lacks any of it is as good as none."""
 ONE_MODEL = "base_model"
 """The model before there were roles: it played all of them."""
 
@@ -82,7 +84,7 @@ def _adopted(
             run_id=old["run_id"],
             created_at=old["created_at"],
             seconds=old["seconds"],
-            metadata=old["metadata"],
+            metadata=old.get("metadata", {}),
         )
         rows = _rows(run.lake, old)
         if stage.name == "lora_adapter":
@@ -137,6 +139,7 @@ def _rows(lake: Path, old: Mapping[str, Any]) -> pl.DataFrame | None:
 def _sidecar(lake: Path, stage: str, dataset: str) -> Mapping[str, Any] | None:
     path = lake / OLD / dataset / f"{stage}.json"
     try:
-        return dict(read_json(path)) if path.exists() else None
-    except (DataError, ValueError, TypeError):
+        found = read_json(path) if path.exists() else None
+    except DataError:
         return None
+    return found if isinstance(found, dict) and found.keys() >= KNOWN else None

@@ -18,7 +18,7 @@ from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import atomic_path, write_json
 from rallrec_pipeline.lake.parquet import read_table
-from rallrec_pipeline.lake.store import Record
+from rallrec_pipeline.lake.store import Record, publish_links
 from rallrec_pipeline.pipeline.checks.catalog import CHECKS
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import picture, plain
@@ -90,10 +90,10 @@ def run_study(run: StageRun, graph: Graph, name: str, profile: str | None, overr
         "studies",
         tuple(given),
         study.title,
-        lambda own: _report(own, name, study, titles, shared),
+        lambda own: _report(own, name, study, run.settings.profile, titles, shared),
         lambda s, d: {
             "study": study.model_dump(mode="json"),
-            "profile": s.profile,
+            "profile": run.settings.profile,
             "title": d.title,
             "titles": titles,
             "seed": s.seeds.data,
@@ -102,8 +102,11 @@ def run_study(run: StageRun, graph: Graph, name: str, profile: str | None, overr
         sections=("seeds", "scoring"),
         code_version=VERSION,
     )
-    called = replace(run, settings=first.model_copy(update={"profile": run.settings.profile}))
-    return put_result(called, plan_with(called, stage, given, []))
+    # A study has a ref of its own: what is in force for the profile stays.
+    called = replace(run, settings=first.model_copy(update={"profile": f"study-{name}"}), publish=False)
+    outcome = put_result(called, plan_with(called, stage, given, []))
+    publish_links(run.lake, outcome.record)
+    return outcome
 
 
 def _up_to_predictions(run: StageRun, graph: Graph, variant: str, shared: Shared) -> Record:
@@ -153,7 +156,14 @@ def _row(variant: str, method: str, study: Study) -> str:
     return method if not study.variants else f"{variant}/{method}"
 
 
-def _report(run: StageRun, name: str, study: Study, titles: Mapping[str, tuple[str, str, str]], shared: Shared) -> Made:
+def _report(
+    run: StageRun,
+    name: str,
+    study: Study,
+    profile: str,
+    titles: Mapping[str, tuple[str, str, str]],
+    shared: Shared,
+) -> Made:
     predictions = {row: _predictions(run, variant, method) for row, (variant, method, _) in titles.items()}
     reference = next(row for row, (_, method, _) in titles.items() if method == study.reference)
     told = {row: title if not study.variants else f"{variant}: {title}" for row, (variant, _, title) in titles.items()}
@@ -163,12 +173,12 @@ def _report(run: StageRun, name: str, study: Study, titles: Mapping[str, tuple[s
         study.note,
         run.dataset,
         run.spec.title,
-        run.settings.profile,
+        profile,
         reference,
         run.seeds.data,
         {
             "run_id": run.run_id,
-            "command": f"rallrec run {run.dataset} --study {name} --profile {run.settings.profile}",
+            "command": f"rallrec run {run.dataset} --study {name} --profile {profile}",
             "study": study.model_dump(mode="json"),
             **shared.as_metadata(),
         },

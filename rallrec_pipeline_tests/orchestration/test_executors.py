@@ -52,4 +52,4 @@ def test_a_run_of_the_command_line_takes_the_project_that_it_is_given(
     lake = make_shop(tmp_path, "shop")
     summary = materialize_dataset("shop", ["raw_files"], Project(lake=str(lake)))
     assert summary.error is None and summary.worked == {"raw_files": True}
-    assert (lake / "provenance" / "shop" / "raw_files.json").exists() and not (tmp_path / "another").exists()
+    assert (lake / "results" / "shop" / "raw_files").exists() and not (tmp_path / "another").exists()

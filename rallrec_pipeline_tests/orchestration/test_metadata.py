@@ -8,15 +8,9 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from rallrec_pipeline.lake import tables as lake_tables
 from rallrec_pipeline.lake.store import Record
-from rallrec_pipeline.lake.tables import (
-    COLUMNS,
-    OPEN_FIELD,
-    TABLES,
-    embeddings_table,
-    predictions_table,
-    prompts_table,
-)
+from rallrec_pipeline.lake.tables import COLUMNS, OPEN_FIELD, Table, embeddings_table, predictions_table, prompts_table
 from rallrec_pipeline.orchestration.build import KINDS, build_definitions
 from rallrec_pipeline.orchestration.metadata import dagster_metadata
 from rallrec_pipeline.orchestration.resources import Project
@@ -27,7 +21,7 @@ USAGE = {"rows": 5, "prompt_tokens": 70, "new_tokens": 30}
 
 def record(*files: str, **metadata: Any) -> Record:
     """Of a stage that took four seconds."""
-    return Record("items", "shop", "f", "v", {}, {}, "1", "run", "now", 4.0, list(files), metadata=metadata)
+    return Record("items", "shop", "f", "v", {}, {}, "1", "run", "now", 4.0, outputs=list(files), metadata=metadata)
 
 
 def test_figures_of_the_llm_are_numbers(tmp_path: Path) -> None:
@@ -60,7 +54,8 @@ def test_columns_are_shown_with_what_they_hold(tmp_path: Path) -> None:
 
 
 def test_every_column_of_every_table_is_described_and_no_other() -> None:
-    tables = [*TABLES.values(), prompts_table("tuning"), embeddings_table("text"), predictions_table("rallrec")]
+    named = [table for table in vars(lake_tables).values() if isinstance(table, Table)]
+    tables = [*named, prompts_table("tuning"), embeddings_table("text"), predictions_table("rallrec")]
     assert {name for table in tables for name in table.columns} == set(COLUMNS)
 
 

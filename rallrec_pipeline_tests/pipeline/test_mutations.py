@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,10 +15,11 @@ from typing import Any
 
 import pytest
 
+from rallrec_pipeline.lake.store import result_folder
 from rallrec_pipeline.pipeline.context import Made, StageRun
 from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.stage import Graph, Plan, plan_stages, run_stage
-from rallrec_pipeline.settings import ModelSettings, Settings, load_settings
+from rallrec_pipeline.settings import ROLES, ModelSettings, Settings, load_settings
 from rallrec_pipeline_tests.pipeline.given import looking_run
 from rallrec_pipeline_tests.pipeline.tiny import DATASET, ratings_file, write_ratings
 
@@ -57,7 +59,7 @@ SETTINGS: dict[str, tuple[Any, set[str]]] = {
     "only_methods": (("rallrec",), PROMPTS | ASKED | REPORT),
     "tuning.rank": (2, {"lora_adapter"} | REPORT),
     "tuning.checkpoint_every": (3, set()),
-    "scoring.calibration": ("platt", {"predictions"} | REPORT),
+    "scoring.calibration": ("none", {"predictions"} | REPORT),
     "ray.actors": (2, set()),
     "automation.sensor_interval_s": (5, set()),
 }
@@ -143,8 +145,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 def test_stale_is_exactly_what_depends_on_a_change_and_reverting_it_is_free(world: World) -> None:
     draw = random.Random(20)
     mutations = [*SETTINGS, "data", *(f"code of {name}" for name in STAGES)]
+    together = [name for name in mutations if name not in ROLES]  # beside a model of its own `model` plays no role
     for number in range(MUTATIONS):
-        names = [mutations[number]] if number < len(mutations) else draw.sample(mutations, draw.randint(2, 4))
+        names = [mutations[number]] if number < len(mutations) else draw.sample(together, draw.randint(2, 4))
         direct = world.change(names)
         plans = world.plans()
         assert {name for name, plan in plans.items() if plan.reasons} == direct, names
@@ -153,10 +156,14 @@ def test_stale_is_exactly_what_depends_on_a_change_and_reverting_it_is_free(worl
             assert all("changed" in reason for reason in plans[name].reasons), plans[name].reasons
         if number % 20 == 19:  # what is made under the change leaves what was made before as it is
             assert set(world.work()) == after(direct), names
-            assert all(plan.is_fresh for plan in world.plans().values())
+            made = world.plans()
+            assert all(plan.is_fresh for plan in made.values())
+            for name in after(direct):  # else a later change would find them
+                shutil.rmtree(result_folder(world.lake, made[name].dataset, name, made[name].fingerprint))
         world.change([])
         assert all(plan.is_fresh for plan in world.plans().values()), names
-    assert world.work() == []
+        if number % 20 == 19:  # reasons are told against what is in force
+            assert world.work() == []
 
 
 def test_every_section_of_the_settings_is_changed_here() -> None:

@@ -325,7 +325,7 @@ def test_an_earlier_state_is_told_as_it_was(copy: Path) -> None:
     assert then.stages["item_index"].reasons[0].startswith(f"made again by run {summary.run_id}")
     assert not now.stages["predictions"].fresh and not now.stages["item_index"].reasons
     # What has gone of it is said, never guessed.
-    records = {name: read_record(copy, NAME, name, then.stages[name].fingerprint or "") for name in STAGES}
+    records = {name: read_record(copy, NAME, name, step.fingerprint or "") for name, step in then.stages.items()}
     (table,) = [path for path in _record(records["item_embeddings"]).paths(copy) if path.is_dir()]
     shutil.rmtree(table)
     shutil.rmtree(_record(records["text_embeddings"]).folder(copy))

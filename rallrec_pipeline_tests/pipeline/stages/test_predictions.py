@@ -29,7 +29,7 @@ from rallrec_pipeline.pipeline.stages.model import (
     is_tuned,
     tuning_rows,
 )
-from rallrec_pipeline.settings import ModelSettings, PromptSettings, ScoringSettings, Settings, TuningSettings
+from rallrec_pipeline.settings import MIXTURE, ModelSettings, PromptSettings, ScoringSettings, Settings, TuningSettings
 from rallrec_pipeline.tuning.store import CHECKPOINT
 from rallrec_pipeline_tests.lake.stored import stored_rows
 from rallrec_pipeline_tests.pipeline.given import give, give_model, looking_run, work
@@ -64,7 +64,8 @@ def prompt_rows(splits: dict[str, range], forms: tuple[str, ...], answers: tuple
                     text = f"{asked}\nHeat, by {form}:{rating}\nAlien {number}:"
                     row = (number, "u", str(number), split, float(rating), int(rating > 3), form, answer, text)
                     rows.append((*row, str(rating) if answer == "rating" else "Yes", []))
-    return pl.DataFrame(rows, schema=dict(tables.PROMPT_COLUMNS), orient="row")
+    made = pl.DataFrame(rows, schema=dict(tables.PROMPT_COLUMNS), orient="row")
+    return made.with_columns(pl.lit(MIXTURE).alias("retriever"), pl.lit("").alias("facts"))
 
 
 @pytest.fixture(scope="module")
