@@ -251,7 +251,8 @@ def test_prune_keeps_what_the_variants_of_a_study_have(world: World) -> None:
     gone = prune_lake(world.lake, None, PruneOptions(keep=1), lambda _: None)
     assert gone.kinds["results"].files > 0
     assert read_record(world.lake, DATASET, "predictions", superseded["predictions"]) is None
-    for variant in (f"{STUDY}-first", f"{STUDY}-second", "mine", "demo"):
+    for variant in (f"{STUDY}-first", f"{STUDY}-second", f"study-{STUDY}", "mine"):
+        assert world.variant(variant) != {}
         for stage, fingerprint in world.variant(variant).items():
             dataset = DATASET if stage not in STAGES or STAGES[stage].partitioned else SHARED
             record = read_record(world.lake, dataset, stage, fingerprint)
