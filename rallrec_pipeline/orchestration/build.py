@@ -132,7 +132,7 @@ def _study(name: str, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinitio
     def materialize(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:  # type: ignore[type-arg]
         try:
             run = stage_run(context, project, context.partition_key)
-            outcome = run_study(run, STAGES, name, project.profile or None)
+            outcome = run_study(run, STAGES, name, project.profile or None, project.overrides())
         except RallrecError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from None
         return _result(outcome, run)

@@ -50,9 +50,12 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
     def settings(self) -> Settings:
         """Settings of the profile or variant, loaded once."""
         if self._settings is None:
-            overrides = Path(self.settings_file) if self.settings_file else None
-            self._settings = load_settings(self.profile or None, lake=self.root(), overrides=overrides)
+            self._settings = load_settings(self.profile or None, lake=self.root(), overrides=self.overrides())
         return self._settings
+
+    def overrides(self) -> Path | None:
+        """The file that lies over the profile; None is that of the environment."""
+        return Path(self.settings_file) if self.settings_file else None
 
 
 def stage_run(

@@ -63,8 +63,10 @@ def known_studies(lake: Path) -> list[str]:
     return sorted(_files(lake))  # their content is looked at when one is asked for, so that a fault is its own only
 
 
-def study_variants(name: str, study: Study, profile: str | None, lake: Path) -> dict[str, Settings]:
-    """The settings of each variant of a study over `profile`, by the variant's name.
+def study_variants(
+    name: str, study: Study, profile: str | None, lake: Path, overrides: Path | None = None
+) -> dict[str, Settings]:
+    """The settings of each variant of a study over `profile` (and `overrides`, a file), by the variant's name.
 
     Raises ConfigError for a setting or method that does not exist, and where variants would not share their test rows.
     """
@@ -73,7 +75,9 @@ def study_variants(name: str, study: Study, profile: str | None, lake: Path) -> 
     found: dict[str, Settings] = {}
     for variant, overlay in overlays.items():
         layers: list[tuple[Path, Mapping[str, Any]]] = [(path, study.settings), (path, overlay), (path, chosen)]
-        found[variant] = load_settings(profile, lake=lake, above=layers, called=f"{name}-{variant}")
+        found[variant] = load_settings(
+            profile, lake=lake, overrides=overrides, above=layers, called=f"{name}-{variant}"
+        )
     for setting, values in (
         ("seeds.data", {settings.seeds.data for settings in found.values()}),
         ("prompts.test_samples", {settings.prompts.test_samples for settings in found.values()}),

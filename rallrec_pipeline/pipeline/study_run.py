@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -65,14 +66,14 @@ def stage_name(study: str) -> str:
     return f"study_{study}"
 
 
-def run_study(run: StageRun, graph: Graph, name: str, profile: str | None) -> Outcome:
+def run_study(run: StageRun, graph: Graph, name: str, profile: str | None, overrides: Path | None = None) -> Outcome:
     """Bring every variant of the study up to its predictions, check them, and report on all of them together.
 
     A result that several variants need is computed once. Raises ConfigError for a study that cannot be, DataError when
     a check does not hold.
     """
     study = load_study(name, run.lake)
-    variants = study_variants(name, study, profile, run.lake)
+    variants = study_variants(name, study, profile, run.lake, overrides)
     shared, given = Shared(), dict[str, Record]()
     for variant, settings in variants.items():
         own = replace(run, settings=settings, publish=False)

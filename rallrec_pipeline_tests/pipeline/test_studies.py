@@ -77,6 +77,13 @@ def test_a_variant_lies_over_the_study_and_the_study_over_the_profile(tmp_path: 
     assert variants["a"].prompts.train_samples == 256  # of the demo profile
 
 
+def test_a_study_lies_over_the_settings_file_too(tmp_path: Path) -> None:
+    path = write(tmp_path, "mine", GOOD + "[settings.seeds]\nfits = 1")
+    (file := tmp_path / "settings.toml").write_text("[seeds]\nfits = 2\ntuning = 2", encoding="utf-8")
+    (settings,) = study_variants("mine", load_study("mine", path.parents[1]), "demo", tmp_path, file).values()
+    assert (settings.seeds.fits, settings.seeds.tuning) == (1, 2)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -79,6 +79,11 @@ class World:
             for stage, fingerprint in ref.results.items()
         }
 
+    def links(self) -> dict[Path, str]:
+        """Where the paths of the contract lead."""
+        found = (path for path in self.lake.rglob("*") if path.is_symlink() and "models" not in path.parts)
+        return {path.relative_to(self.lake): os.readlink(path) for path in found}
+
     def stored(self) -> int:
         """How many results there are."""
         return sum(len(all_records(self.lake, dataset, stage)) for dataset in (DATASET, SHARED) for stage in STAGES)
@@ -98,22 +103,45 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield world
 
 
+@dataclass
+class Studied:
+    """A world after the first run of the study, and what it had before."""
+
+    world: World
+    stored: int
+    links: dict[Path, str]
+    mine: dict[str, str]
+    outcome: Outcome
+
+
+@pytest.fixture(scope="module")
+def studied(made: World, tmp_path_factory: pytest.TempPathFactory) -> Studied:
+    """Tests that run nothing new share it."""
+    world = copy_of(made, tmp_path_factory.mktemp("studied"))
+    world.write(TEXT.format(seed=7))
+    before = world.stored(), world.links(), world.variant("mine")
+    return Studied(world, *before, world.study())
+
+
 @pytest.fixture
-def world(made: World, tmp_path: Path) -> World:
-    """A copy for each test."""
-    shutil.copytree(made.lake.parent / "lake", tmp_path / "lake", symlinks=True)
-    copy = World(tmp_path / "lake")
-    catalog = copy.lake / "catalog" / f"{DATASET}.toml"  # where a source lies is part of what was made of it
-    location = (made.lake / "files" / DATASET).as_posix()
+def world(studied: Studied, tmp_path: Path) -> World:
+    """A copy for one test, after the first run of the study."""
+    return copy_of(studied.world, tmp_path)
+
+
+def copy_of(world: World, folder: Path) -> World:
+    """The same lake elsewhere; its source stays where it is, for that is part of what was made of it."""
+    copy = World(folder / "lake")
+    shutil.copytree(world.lake, copy.lake, symlinks=True)
+    catalog = copy.lake / "catalog" / f"{DATASET}.toml"
+    location = (world.lake / "files" / DATASET).as_posix()
     text = catalog.read_text(encoding="utf-8").replace(f"../files/{DATASET}", location)
     catalog.write_text(text, encoding="utf-8")
-    copy.write(TEXT.format(seed=7))
     return copy
 
 
-def test_what_variants_share_is_computed_once(world: World) -> None:
-    before = world.stored()
-    outcome = world.study()
+def test_what_variants_share_is_computed_once(studied: Studied) -> None:
+    world, outcome = studied.world, studied.outcome
     first, second = world.variant(f"{STUDY}-first"), world.variant(f"{STUDY}-second")
     same = {stage for stage in first if first[stage] == second[stage]}
     assert same >= SHARED_BY_BOTH and not same & APART
@@ -121,7 +149,7 @@ def test_what_variants_share_is_computed_once(world: World) -> None:
     told = outcome.record.metadata
     assert told["computed_now"][0] == "first: rejected_rows"
     assert [line for line in told["computed_now"][1:] if not line.startswith("second: ")] == []
-    assert world.stored() - before == len(told["computed_now"]) == 1 + len(first) - len(same)
+    assert world.stored() - studied.stored == len(told["computed_now"]) == 1 + len(first) - len(same)
     assert told["results"] == 2 * len(first) and told["distinct_results"] == 2 * len(first) - len(same)
     assert told["llm"]["rows"] > 0
     report = world.report()
@@ -131,45 +159,33 @@ def test_what_variants_share_is_computed_once(world: World) -> None:
     assert report["provenance"]["command"] == f"rallrec run {DATASET} --study {STUDY} --profile demo"
 
 
-def test_the_second_run_does_no_work(world: World) -> None:
-    first = world.study()
+def test_the_second_run_does_no_work(studied: Studied) -> None:
+    world, first = studied.world, studied.outcome
     stored = world.stored()
     second = world.study()
     assert first.worked and not second.worked and first.record == second.record
     assert world.stored() == stored
-    done = [line for line in world.said if ": done" in line or "loading" in line]
-    assert done == []
+    assert world.said != [] and [line for line in world.said if ": done" in line or "loading" in line] == []
 
 
-def test_figures_table_page_and_picture_lie_together(world: World) -> None:
-    outcome = world.study()
+def test_figures_table_page_and_picture_lie_together(studied: Studied) -> None:
+    world, record = studied.world, studied.outcome.record
     files = [world.lake / "reports" / DATASET / f"{stage_name(STUDY)}.{kind}" for kind in ("json", "csv", "html")]
     assert all(file.is_file() for file in files)
-    assert {(world.lake / name).resolve() for name in outcome.record.outputs} == {file.resolve() for file in files}
+    assert {(world.lake / name).resolve() for name in record.outputs} == {file.resolve() for file in files}
     page = files[2].read_text(encoding="utf-8")
     assert "Do fits matter?" in page and "seeds.fits = 7" in page and "--study fits --profile demo" in page
-    shown = outcome.record.metadata
-    assert shown["picture"]["markdown"].count("data:image/png;base64,") == 1
-    assert shown["methods"]["markdown"].count("\n") == 1 + 4
+    assert record.metadata["picture"]["markdown"].count("data:image/png;base64,") == 1
+    assert record.metadata["methods"]["markdown"].count("\n") == 1 + 4
 
 
-def test_the_paths_of_the_contract_stay_those_of_the_variant_in_force(world: World) -> None:
-    def links() -> dict[Path, str]:
-        found = (path for path in world.lake.rglob("*") if path.is_symlink() and "models" not in path.parts)
-        return {path.relative_to(world.lake): os.readlink(path) for path in found}
-
-    before, mine = links(), world.variant("mine")
-    assert before
-    world.study()
-    after = links()
-    assert {path: after[path] for path in before} == before
+def test_the_paths_of_the_contract_stay_those_of_the_variant_in_force(studied: Studied) -> None:
+    world, before, after = studied.world, studied.links, studied.world.links()
+    assert before and {path: after[path] for path in before} == before
     assert {path.parts[0] for path in after.keys() - before.keys()} == {"reports"}
-    assert world.variant("mine") == mine
+    assert world.variant("mine") == studied.mine
     ref = in_force(world.lake, DATASET)
-    assert (
-        ref is not None
-        and {stage: ref.results[stage] for stage in mine if stage in ref.results}.items() <= mine.items()
-    )
+    assert ref is not None and {**studied.mine, **ref.results} == {**ref.results, **studied.mine}
 
 
 def test_a_report_is_made_anew_for_another_title_or_number_of_resamples_and_nothing_else_is(
@@ -228,7 +244,6 @@ def test_a_check_that_does_not_hold_stops_a_study_every_time(world: World) -> No
 
 
 def test_prune_keeps_what_the_variants_of_a_study_have(world: World) -> None:
-    world.study()
     superseded = world.variant(f"{STUDY}-second")
     world.write(TEXT.format(seed=8))
     world.study()
@@ -236,7 +251,8 @@ def test_prune_keeps_what_the_variants_of_a_study_have(world: World) -> None:
     gone = prune_lake(world.lake, None, PruneOptions(keep=1), lambda _: None)
     assert gone.kinds["results"].files > 0
     assert read_record(world.lake, DATASET, "predictions", superseded["predictions"]) is None
-    for variant in (f"{STUDY}-first", f"{STUDY}-second", "mine", "demo"):
+    for variant in (f"{STUDY}-first", f"{STUDY}-second", f"study-{STUDY}", "mine"):
+        assert world.variant(variant) != {}
         for stage, fingerprint in world.variant(variant).items():
             dataset = DATASET if stage not in STAGES or STAGES[stage].partitioned else SHARED
             record = read_record(world.lake, dataset, stage, fingerprint)
