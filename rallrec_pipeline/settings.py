@@ -34,7 +34,9 @@ _BUILT_IN = Path(__file__).parent / "profiles"
 PROFILES: tuple[str, ...] = tuple(sorted(path.stem for path in _BUILT_IN.glob("*.toml")))
 """Names of the built-in profiles."""
 DEFAULT_PROFILE = "demo"
-VARIANT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+VARIANT_NAME = re.compile(r"(?!study-)[A-Za-z0-9_-]{1,64}")
+OF_STUDIES = "study-"
+"""Names of variants that begin so are those of studies."""
 
 
 class Section(BaseModel):
@@ -386,6 +388,8 @@ class Settings(Section):
             _require(f"adapters.{name}: retriever", adapter.retriever, self.retrievers)
         for name in self.only_methods:
             _require("only_methods", name, self.methods)
+        if len(set(self.only_methods)) < len(self.only_methods):
+            raise ValueError("only_methods names a method twice")
         return self
 
     @model_validator(mode="before")
@@ -503,7 +507,9 @@ def _variant_file(name: str, lake: Path, where: str) -> Path:
     if name in own:
         return own[name]
     if not VARIANT_NAME.fullmatch(name):
-        raise ConfigError(f"{where}the name of a variant is up to 64 letters, digits, - and _, not {name[:80]!r}")
+        raise ConfigError(
+            f"{where}the name of a variant is up to 64 letters, digits, - and _, without `study-` in front, not {name[:80]!r}"
+        )
     known = known_variants(lake)
     close = get_close_matches(name, known)
     meant = f", did you mean {' or '.join(close)}?" if close else ":"

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import Field, ValidationError, field_validator
 
 from rallrec_pipeline.errors import ConfigError
-from rallrec_pipeline.settings import MethodName, Section, Settings, load_settings, plain_problem
+from rallrec_pipeline.settings import OF_STUDIES, MethodName, Section, Settings, load_settings, plain_problem
 
 _BUILT_IN = Path(__file__).parent / "studies"
 STUDY_NAME = re.compile(r"[a-z0-9_]{1,48}")
@@ -76,7 +76,7 @@ def study_variants(
     for variant, overlay in overlays.items():
         layers: list[tuple[Path, Mapping[str, Any]]] = [(path, study.settings), (path, overlay), (path, chosen)]
         found[variant] = load_settings(
-            profile, lake=lake, overrides=overrides, above=layers, called=f"{name}-{variant}"
+            profile, lake=lake, overrides=overrides, above=layers, called=f"{OF_STUDIES}{name}-{variant}"
         )
     for setting, values in (
         ("seeds.data", {settings.seeds.data for settings in found.values()}),

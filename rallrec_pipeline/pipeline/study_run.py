@@ -32,6 +32,7 @@ from rallrec_pipeline.pipeline.stage import (
     upstream,
 )
 from rallrec_pipeline.pipeline.studies import Study, load_study, study_variants
+from rallrec_pipeline.settings import OF_STUDIES
 
 COMPARED = "predictions"
 VERSION = "1"
@@ -103,7 +104,7 @@ def run_study(run: StageRun, graph: Graph, name: str, profile: str | None, overr
         code_version=VERSION,
     )
     # A study has a ref of its own: what is in force for the profile stays.
-    called = replace(run, settings=first.model_copy(update={"profile": f"study-{name}"}), publish=False)
+    called = replace(run, settings=first.model_copy(update={"profile": f"{OF_STUDIES}{name}"}), publish=False)
     outcome = put_result(called, plan_with(called, stage, given, []))
     publish_links(run.lake, outcome.record)
     return outcome

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from rallrec_pipeline.baselines.common_sense import predict_common_sense
+from rallrec_pipeline.baselines.common_sense import COMMON_SENSE, predict_common_sense
 from rallrec_pipeline.datasets.statistics import rating_statistics
+from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.evaluation.calibration import fit_platt
 from rallrec_pipeline.evaluation.metrics import evaluate
 from rallrec_pipeline.inference.methods import Method, adapters, methods, tuning_forms, validation_method
@@ -56,6 +57,8 @@ def lora_adapter(run: StageRun) -> Made:
 
 def predictions(run: StageRun) -> Made:
     """P(yes) of every LLM method; only rows that were never scored go to the LLM."""
+    if taken := sorted({method.name for method in methods(run.settings)} & set(COMMON_SENSE)):
+        raise ConfigError(f"methods.{taken[0]}: a baseline has this name: give the method another one")
     with OneEngine(run, "score") as engines:
         made = {method.name: _predict(run, method, engines) for method in methods(run.settings)}
     records = {name: record for name, (record, _) in made.items()}
