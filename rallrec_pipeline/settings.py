@@ -143,9 +143,9 @@ class AlignmentSettings(Section):
 class MixtureSettings(Section):
     """Weights of the parts of eq. 7; the papers weigh them equally."""
 
-    text: float = Field(1.0, ge=0, description="Weight of the text vectors.")
-    collaborative: float = Field(1.0, ge=0, description="Weight of the LightGCN vectors.")
-    aligned: float = Field(1.0, ge=0, description="Weight of the projected text vectors.")
+    text: float = Field(1.0, ge=0, allow_inf_nan=False, description="Weight of the text vectors.")
+    collaborative: float = Field(1.0, ge=0, allow_inf_nan=False, description="Weight of the LightGCN vectors.")
+    aligned: float = Field(1.0, ge=0, allow_inf_nan=False, description="Weight of the projected text vectors.")
     search: bool = Field(False, description="Choose the weights by neighbour AUC on validation.")
 
 
@@ -153,7 +153,7 @@ class RetrievalSettings(Section):
     """How the history of a prompt is chosen."""
 
     history_length: int = Field(30, gt=0, description="K: history items in a prompt.")
-    alpha: float | None = Field(None, description="Channel weight of eq. 8; None searches 1/2, 2/3, 4/5.")
+    alpha: float | None = Field(None, ge=0, le=1, description="Channel weight of eq. 8; None searches 1/2, 2/3, 4/5.")
     beta: float = Field(1.0, ge=0, description="Position decay of eq. 8.")
 
 
@@ -284,10 +284,18 @@ METHOD_NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 MethodName = Annotated[str, Field(pattern=METHOD_NAME)]
 
 
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+TAKEN = {
+    "methods": ("item_mean", "user_mean", "recent_mean", "logistic_regression", "boosted_trees"),  # baselines
+    "adapters": ("llm", "why", "machine", "engine"),  # what a record says beside its adapters
+}
+"""Names that methods and adapters cannot have."""
+
+
 class RetrieverSettings(Section):
     """Which vectors choose the relevant history, and how much of it a prompt shows."""
 
-    parts: dict[RelevanceKind, float] = Field({}, description="Weights of eq. 7; without them those of `[mixture]`.")
+    parts: dict[RelevanceKind, Weight] = Field({}, description="Weights of eq. 7; without them those of `[mixture]`.")
     k: int | None = Field(None, gt=0, description="History items in a prompt; None takes `retrieval.history_length`.")
 
 
@@ -388,6 +396,12 @@ class Settings(Section):
             _require(f"adapters.{name}: retriever", adapter.retriever, self.retrievers)
         for name in self.only_methods:
             _require("only_methods", name, self.methods)
+        for kind, names in TAKEN.items():
+            if taken := sorted(set(getattr(self, kind)).intersection(names)):
+                raise ValueError(f"{kind}.{taken[0]}: this name is taken, choose another one")
+        for name, retriever in self.retrievers.items():
+            if retriever.parts and not any(retriever.parts.values()):
+                raise ValueError(f"retrievers.{name}: at least one of its parts must weigh more than 0")
         if len(set(self.only_methods)) < len(self.only_methods):
             raise ValueError("only_methods names a method twice")
         return self
@@ -508,7 +522,8 @@ def _variant_file(name: str, lake: Path, where: str) -> Path:
         return own[name]
     if not VARIANT_NAME.fullmatch(name):
         raise ConfigError(
-            f"{where}the name of a variant is up to 64 letters, digits, - and _, without `study-` in front, not {name[:80]!r}"
+            f"{where}the name of a variant is up to 64 letters, digits, - and _ and does not begin with `study-`: "
+            f"{name[:80]!r}"
         )
     known = known_variants(lake)
     close = get_close_matches(name, known)

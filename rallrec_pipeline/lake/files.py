@@ -73,7 +73,8 @@ def file_sha256(path: Path) -> str:
 
 
 def _replace(temporary: Path, path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():  # nothing can be renamed over a folder that is not empty
+    # Nothing can be renamed over a folder that is not empty, nor a folder over a link.
+    if path.is_dir() and not (path.is_symlink() and temporary.is_symlink()):
         old = path.with_name(f".{path.name}.{uuid4().hex[:8]}.old")
         try:
             os.replace(path, old)
@@ -81,7 +82,7 @@ def _replace(temporary: Path, path: Path) -> None:
         finally:
             if old.exists() and not path.exists():  # interrupted between the two: the old one stays
                 os.replace(old, path)
-            shutil.rmtree(old, ignore_errors=True)
+            _remove(old)
     else:
         os.replace(temporary, path)
 

@@ -35,7 +35,7 @@ class Marks:
 
 
 def mark(lake: Path, datasets: Sequence[str], keeps: Callable[[int, Ref], bool], oldest: str) -> Marks:
-    """Results of `datasets` that no ref leads to go; `keeps` says whether the n-th newest entry of a history stays.
+    """Results of `datasets` that no ref leads to go; `keeps` says whether what the n-th newest run left behind stays.
 
     One that no ref names stays unless it was made before `oldest`: a run that was killed before it could say so finds
     it again.
@@ -43,7 +43,9 @@ def mark(lake: Path, datasets: Sequence[str], keeps: Callable[[int, Ref], bool],
     marks, waiting, superseded = Marks(), list[Address](), set[Address]()
     for dataset in recorded_datasets(lake):
         waiting += [address for ref in variant_refs(lake, dataset) for address in _named(dataset, ref)]
-        for number, (path, ref) in enumerate(stored_refs(lake, dataset)):
+        runs: dict[str, int] = {}  # a run may leave behind several entries, as a study does
+        for path, ref in stored_refs(lake, dataset):
+            number = runs.setdefault(ref.run_id, len(runs))
             if dataset not in datasets or keeps(number, ref):
                 waiting += _named(dataset, ref)
             else:

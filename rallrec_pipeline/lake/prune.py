@@ -105,7 +105,10 @@ class _Pruning:
 
     def run(self) -> Pruned:
         """Remove what may go; of what a record refers to that cannot be read nothing is known, so caches stay then."""
-        if self.marks.unreadable:
+        old = [path.name for path in (self.lake / "provenance").glob("[!_]*") if path.is_dir()]
+        if old:
+            self.pruned.notes.append(f"caches were left alone until `rallrec status` has taken over {', '.join(old)}")
+        elif self.marks.unreadable:
             names = ", ".join(str(path) for path in self.marks.unreadable)
             self.pruned.notes.append(f"caches were left alone: cannot read {names}")
         else:

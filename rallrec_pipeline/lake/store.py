@@ -179,7 +179,10 @@ def whole(lake: Path, record: Record) -> Record | None:
     if moved == record.files:
         return record
     renewed = replace(record, files=moved)
-    write_json(record.manifest(lake), asdict(renewed))
+    try:
+        write_json(record.manifest(lake), asdict(renewed))
+    except DataError:  # a lake that may only be read
+        return renewed
     return renewed
 
 

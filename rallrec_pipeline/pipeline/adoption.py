@@ -25,7 +25,8 @@ from rallrec_pipeline.lake.store import (
     finish_result,
     link_tree,
     put_in_force,
-    recorded_datasets,
+    read_ref,
+    record_of,
     unfinished_result,
 )
 from rallrec_pipeline.pipeline.context import SHARED, StageRun
@@ -43,12 +44,17 @@ ONE_MODEL = "base_model"
 def adopt_dataset(run: StageRun, graph: Graph) -> None:
     """Take over what an older version of this program made of `run`'s dataset and of what all datasets share."""
     own = run.lake / OLD / run.dataset
-    if run.dataset == SHARED or not own.is_dir() or run.dataset in recorded_datasets(run.lake):
+    if run.dataset == SHARED or not own.is_dir():
         return
     with lake_lock(run.lake, run.dataset, run.log), lake_lock(run.lake, SHARED, run.log):
+        _keep_adapters(run.lake, run.dataset)
         known: dict[str, Record] = {}
         for stage in graph.values():
             dataset = run.dataset if stage.partitioned else SHARED
+            ref = read_ref(run.lake, dataset, run.settings.profile)
+            if (done := record_of(run.lake, dataset, ref, stage.name)) is not None:
+                known[stage.name] = done  # of an adoption that was broken off
+                continue
             found = _sidecar(run.lake, ONE_MODEL if stage.name in ROLES else stage.name, dataset)
             if found is not None and (record := _adopted(run, stage, dataset, found, known)) is not None:
                 known[stage.name] = record
@@ -87,8 +93,6 @@ def _adopted(
             metadata=old.get("metadata", {}),
         )
         rows = _rows(run.lake, old)
-        if stage.name == "lora_adapter":
-            _keep_adapters(run.lake, dataset, outputs)
         return finish_result(run.lake, draft, record, outputs, rows)
 
 
@@ -104,9 +108,9 @@ def _taken(file: Path, lake: Path, draft: Path) -> Path:
     return draft / inside
 
 
-def _keep_adapters(lake: Path, dataset: str, folders: list[Path]) -> None:
-    """Adapters are found by their key, whichever result shares them."""
-    for folder in folders:
+def _keep_adapters(lake: Path, dataset: str) -> None:
+    """Adapters are found by their key, whichever result shares them, and whether or not one was taken over."""
+    for folder in sorted((lake / "checkpoints" / dataset).glob("*")):
         key = adapter_key(folder)
         if key is not None and adapter_key(home := adapter_home(lake, dataset, folder.name, key)) is None:
             shutil.rmtree(home, ignore_errors=True)
@@ -133,7 +137,10 @@ def _like(pattern: Any, value: Any) -> Any:
 
 def _rows(lake: Path, old: Mapping[str, Any]) -> pl.DataFrame | None:
     name = old.get("rows_file")
-    return pl.read_parquet(lake / name) if name and (lake / name).exists() else None
+    try:
+        return pl.read_parquet(lake / name) if name and (lake / name).exists() else None
+    except (pl.exceptions.PolarsError, OSError):
+        return None
 
 
 def _sidecar(lake: Path, stage: str, dataset: str) -> Mapping[str, Any] | None:

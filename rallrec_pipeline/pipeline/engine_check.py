@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from rallrec_pipeline.errors import ConfigError
+from rallrec_pipeline.inference.methods import adapters
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.locks import LLM, lake_lock
 from rallrec_pipeline.language_models.agreement import Agreement, Questions, Reading, compare, read_engine
@@ -39,9 +40,9 @@ def check_engines(run: StageRun, prompts: int = PROMPTS) -> Iterator[tuple[str, 
     choose_engine(run.settings.model.model_copy(update={"engine": "vllm"}))  # fails where there is none
     rows = run.read(tables.prompts_table("evaluation")).filter(pl.col("prompt_form") == "reranked")
     tuned = run.settings.prompts.answer_form
-    both = [_questions(run, rows, form, prompts // len(FORMS)) for form in FORMS]
+    both = [_questions(run, rows, form, prompts // len(FORMS)) for form in FORMS if form in set(rows["answer_form"])]
     asked: dict[str, tuple[Path | None, list[Questions]]] = {"base model": (None, both)}
-    if "lora_adapter" in run.inputs:
+    if "lora_adapter" in run.inputs and ADAPTER in adapters(run.settings):
         asked[f"adapter {ADAPTER}"] = (checkpoint(run, ADAPTER), [_questions(run, rows, tuned, prompts)])
     texts = description_texts(run.read(tables.CORE_ITEMS), run.read(tables.ITEM_DESCRIPTIONS))[:prompts]
     with lake_lock(run.lake, LLM, run.log):

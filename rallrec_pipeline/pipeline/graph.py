@@ -301,9 +301,9 @@ GRAPH: tuple[Stage, ...] = (
         ("retrieved_histories", "core_interactions", "core_items", "samples", "users"),
         "Validation and test prompts of every method.",
         prompts.evaluation_prompts,
-        lambda s, d: _wording(s, d) | {"methods": _asked(s)},
+        lambda s, d: _wording(s, d) | {"asked": prompts.evaluation_asked(s)},
         sections=_METHODS,
-        code_version="3",
+        code_version="4",
     ),
     # model
     Stage(

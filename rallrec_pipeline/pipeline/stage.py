@@ -113,7 +113,19 @@ def run_stage(run: StageRun, graph: Graph, name: str) -> Outcome:
         if missing := [given for given in stage.inputs if given not in plan.inputs]:
             command = f"rallrec run {run.dataset} --select {missing[0]}"
             raise StaleArtefactError(f"{missing[0]} of {run.dataset!r} was never made: run `{command}` first")
+        if plan.result is None:
+            _require_whole(run, plan)
         return put_result(run, plan)
+
+
+def _require_whole(run: StageRun, plan: Plan) -> None:
+    """Raises StaleArtefactError when the files of an input are not those that its record tells of."""
+    for name, record in plan.inputs.items():
+        if whole(run.lake, record) is None:
+            command = f"rallrec run {run.dataset} --select {name}"
+            raise StaleArtefactError(
+                f"files of {name} of {run.dataset!r} were edited or replaced: run `{command}` first"
+            )
 
 
 def put_result(run: StageRun, plan: Plan) -> Outcome:

@@ -48,11 +48,11 @@ def load_study(name: str, lake: Path) -> Study:
     path = _file(name, lake)
     try:
         study = Study.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the study {path}: {error}") from error
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {plain_problem(e, Study)}" for e in error.errors())
         raise ConfigError(f"the study {path}: {problems}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"cannot read the study {path}: {error}") from error
     if study.reference not in study.methods:
         raise ConfigError(f"the study {path}: reference: {study.reference!r} is none of its methods")
     return study
@@ -71,15 +71,17 @@ def study_variants(
     Raises ConfigError for a setting or method that does not exist, and where variants would not share their test rows.
     """
     path, overlays = _file(name, lake), study.variants or {ONE: {}}
+    base = load_settings(profile, lake=lake, overrides=overrides).profile
     chosen = {"only_methods": list(study.methods)}
     found: dict[str, Settings] = {}
     for variant, overlay in overlays.items():
         layers: list[tuple[Path, Mapping[str, Any]]] = [(path, study.settings), (path, overlay), (path, chosen)]
         found[variant] = load_settings(
-            profile, lake=lake, overrides=overrides, above=layers, called=f"{OF_STUDIES}{name}-{variant}"
+            profile, lake=lake, overrides=overrides, above=layers, called=f"{OF_STUDIES}{base}-{name}-{variant}"
         )
     for setting, values in (
         ("seeds.data", {settings.seeds.data for settings in found.values()}),
+        ("protocol", {settings.protocol for settings in found.values()}),
         ("prompts.test_samples", {settings.prompts.test_samples for settings in found.values()}),
     ):
         if len(values) > 1:

@@ -104,7 +104,9 @@ def run_study(run: StageRun, graph: Graph, name: str, profile: str | None, overr
         code_version=VERSION,
     )
     # A study has a ref of its own: what is in force for the profile stays.
-    called = replace(run, settings=first.model_copy(update={"profile": f"{OF_STUDIES}{name}"}), publish=False)
+    called = replace(
+        run, settings=first.model_copy(update={"profile": f"{OF_STUDIES}{run.settings.profile}-{name}"}), publish=False
+    )
     outcome = put_result(called, plan_with(called, stage, given, []))
     publish_links(run.lake, outcome.record)
     return outcome

@@ -214,18 +214,18 @@ def test_paper_statistics(run: StageRun) -> None:
         assert wrong.figures["different"] == [name]
         assert wrong.figures["compared"][name] == {"found": value, "expected": value + 1}
 
-    subset = paper_statistics(again(run, {"raw_interactions": raw + 1_000, "users": 7}))
+    subset = paper_statistics(seeing(again(run, {"raw_interactions": raw + 1_000, "users": 7})))
     assert subset.passed and f"a subset ({raw:,} of {raw + 1_000:,} ratings)" in subset.figures["note"]
-    unknown = paper_statistics(again(run, {"users": 7}))
+    unknown = paper_statistics(seeing(again(run, {"users": 7})))
     assert unknown.passed and "raw_interactions" in unknown.figures["note"]
 
 
 def test_a_tolerance_bounds_the_difference_and_hides_none(run: StageRun) -> None:
-    raw, samples = some_ratings().height + 2, run.read(tables.SAMPLES).height
+    raw, samples = some_ratings().height + 2, seeing(run).read(tables.SAMPLES).height
     expected = {"raw_interactions": raw, "samples": samples + samples // 10}
     for tolerance, holds in ((0, False), (0.05, False), (0.1, True)):
-        told = paper_statistics(again(run, expected, tolerance))
+        told = paper_statistics(seeing(again(run, expected, tolerance)))
         assert told.passed is holds and told.figures["tolerance"] == tolerance
         assert told.figures["compared"] == {"samples": {"found": samples, "expected": expected["samples"]}}
-    other = paper_statistics(again(run, expected | {"raw_interactions": raw + 1}, 0.1))
+    other = paper_statistics(seeing(again(run, expected | {"raw_interactions": raw + 1}, 0.1)))
     assert "a subset" in other.figures["note"], "the number of raw ratings tells whether the files are whole"

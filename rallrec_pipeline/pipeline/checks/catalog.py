@@ -62,7 +62,13 @@ CHECKS: tuple[Check, ...] = (
         fitted_on_training_only,
     ),
     Check("item_index", "index_equals_brute_force", "FAISS finds what brute force finds.", index_equals_brute_force),
-    Check("tuning_prompts", "tuning_prompts_fit", "Prompts fit the model's context.", prompts_fit_context("tuning")),
+    Check(
+        "tuning_prompts",
+        "tuning_prompts_fit",
+        "Prompts fit the model's context.",
+        prompts_fit_context("tuning"),
+        also_reads=("predictor",),
+    ),
     Check(
         "tuning_prompts", "tuned_on_training_only", "No held-out interaction in tuning.", tuning_rows_are_training_rows
     ),
@@ -71,6 +77,7 @@ CHECKS: tuple[Check, ...] = (
         "evaluation_prompts_fit",
         "Prompts fit the model's context.",
         prompts_fit_context("evaluation"),
+        also_reads=("predictor",),
     ),
     Check("lora_adapter", "adapter_is_whole", "Weights and provenance are there.", adapter_is_whole),
     Check("predictions", "probabilities_valid", "Same rows for all methods, finite.", probabilities_valid),

@@ -118,7 +118,8 @@ class LakeState:
 
 def _ref_of(run: StageRun, at: At) -> Ref | None:
     """What the run left behind."""
-    return next((ref for ref in past_refs(run.lake, run.dataset) if ref.run_id == at.run_id), None)
+    left = [ref for ref in past_refs(run.lake, run.dataset) if ref.run_id == at.run_id]
+    return max(left, key=lambda ref: len(ref.results), default=None)  # a study's own ref names the study alone
 
 
 def find_moment(lake: Path, dataset: str, asked: str) -> At:
@@ -126,7 +127,9 @@ def find_moment(lake: Path, dataset: str, asked: str) -> At:
 
     Raises ConfigError that lists the newest known runs.
     """
-    ended = {ref.run_id: ref.at for ref in past_refs(lake, dataset)}
+    ended: dict[str, str] = {}
+    for ref in past_refs(lake, dataset):  # newest first
+        ended.setdefault(ref.run_id, ref.at)
     fitting = [run_id for run_id in ended if run_id == asked] or [i for i in ended if asked and i.startswith(asked)]
     if len(fitting) == 1:
         return At(fitting[0], ended[fitting[0]])

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from rallrec_pipeline.baselines.common_sense import COMMON_SENSE, predict_common_sense
+from rallrec_pipeline.baselines.common_sense import predict_common_sense
 from rallrec_pipeline.datasets.statistics import rating_statistics
-from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.evaluation.calibration import fit_platt
 from rallrec_pipeline.evaluation.metrics import evaluate
 from rallrec_pipeline.inference.methods import Method, adapters, methods, tuning_forms, validation_method
@@ -44,21 +43,19 @@ TUNING_VERSION = "3"  # raise it when the computing changes its output by more t
 
 
 def lora_adapter(run: StageRun) -> Made:
-    """One adapter per tuned method; after an interruption the finished one is kept, the other goes on where it was."""
+    """The adapters that methods use; after an interruption finished ones are kept, the next goes on where it was."""
     usage = Usage()
     tuned = {adapter: _tune_adapter(run, adapter, usage) for adapter in adapters(run.settings)}
     histories = {adapter: record for adapter, (record, _) in tuned.items()}
     folders = [checkpoint_folder(run.out, run.dataset, adapter) for adapter in tuned]
     for (_, home), folder in zip(tuned.values(), folders, strict=True):
         link_tree(home, folder)
-    version = stable_hash([adapter_version(folder) for folder in folders])
+    version = stable_hash({folder.name: adapter_version(folder) for folder in folders})
     return Made(folders, histories | {"llm": asdict(usage)}, version=version)
 
 
 def predictions(run: StageRun) -> Made:
     """P(yes) of every LLM method; only rows that were never scored go to the LLM."""
-    if taken := sorted({method.name for method in methods(run.settings)} & set(COMMON_SENSE)):
-        raise ConfigError(f"methods.{taken[0]}: a baseline has this name: give the method another one")
     with OneEngine(run, "score") as engines:
         made = {method.name: _predict(run, method, engines) for method in methods(run.settings)}
     records = {name: record for name, (record, _) in made.items()}

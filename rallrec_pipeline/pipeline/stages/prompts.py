@@ -14,7 +14,7 @@ from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.prompts.build import PromptContext, build_prompts, prompt_context
 from rallrec_pipeline.prompts.facts import Facts, make_facts
-from rallrec_pipeline.settings import AnswerForm, Fact, PromptForm
+from rallrec_pipeline.settings import AnswerForm, Fact, PromptForm, Settings
 
 
 def tuning_prompts(run: StageRun) -> Made:
@@ -33,9 +33,13 @@ def tuning_prompts(run: StageRun) -> Made:
 def evaluation_prompts(run: StageRun) -> Made:
     """Validation and test prompts of every method, and those that adapters are validated on."""
     histories = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") != "train")
-    validated = [validation_method(name, run.settings) for name in adapters(run.settings)]
-    wanted = {asked_by(method) for method in (*methods(run.settings), *validated)}
-    return _write(run, _prompts(run, histories, sorted(wanted)), "evaluation")
+    return _write(run, _prompts(run, histories, evaluation_asked(run.settings)), "evaluation")
+
+
+def evaluation_asked(settings: Settings) -> list[Asked]:
+    """How methods ask, and adapters where they are validated, each way once."""
+    validated = [validation_method(name, settings) for name in adapters(settings)]
+    return sorted({asked_by(method) for method in (*methods(settings), *validated)})
 
 
 class Asked(NamedTuple):
