@@ -278,8 +278,8 @@ class DatasetSpec(Part):
     def files(self) -> tuple[SourceFile, ...]:
         """The raw files, each once."""
         tables = [table.file for table in (self.interactions, self.items, self.users) if table is not None]
-        written = tuple(SourceFile(**file.model_dump()) for file in self.source.files)
-        return written or tuple(SourceFile(name) for name in dict.fromkeys(tables))
+        named = tuple(FileSpec(name=name) for name in dict.fromkeys(tables))  # a name leads to a folder of the lake
+        return tuple(SourceFile(**file.model_dump()) for file in self.source.files or named)
 
     @property
     def origin(self) -> Source:

@@ -82,7 +82,7 @@ def test_bfloat16_only_rounds(engine: TransformersEngine, model_path: Path) -> N
     rounded = TransformersEngine.load(model_path, ModelSettings(dtype="bfloat16"))
     prompts = [f"Ratings from 1 to 5:\n{text}:4\nAlien:" for text in TEXTS]
     exact, found = (e.score(prompts, list("12345"), chat=False) for e in (engine, rounded))
-    np.testing.assert_allclose(found, exact, atol=0.03)
+    np.testing.assert_allclose(found, exact, atol=0.04)  # processors round differently: 0.02 to 0.037 were seen
     for a, b in zip(engine.encode(TEXTS), rounded.encode(TEXTS), strict=True):
         assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.999
     likely, same = Sampling(4, 1e-3, 1.0, seed=1), 0
