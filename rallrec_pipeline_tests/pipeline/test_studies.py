@@ -63,7 +63,11 @@ def test_a_study_without_variants_has_one(tmp_path: Path) -> None:
     write(tmp_path, "mine", GOOD)
     study, variants = load(tmp_path, "mine")
     (settings,) = variants.values()
-    assert list(variants) == [ONE] and settings.only_methods == study.methods and settings.profile == f"study-demo-mine-{ONE}"
+    assert (
+        list(variants) == [ONE]
+        and settings.only_methods == study.methods
+        and settings.profile == f"study-demo-mine-{ONE}"
+    )
 
 
 def test_a_variant_lies_over_the_study_and_the_study_over_the_profile(tmp_path: Path) -> None:
