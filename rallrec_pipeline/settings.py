@@ -484,7 +484,8 @@ def _suggestion(place: Sequence[object], schema: Mapping[str, Any]) -> str:
     *sections, key = map(str, place)
     part: Mapping[str, Any] = schema
     for section in sections:
-        found = part.get("properties", {}).get(section) or part.get("additionalProperties")
+        named = next(iter(part.get("patternProperties", {}).values()), part.get("additionalProperties"))
+        found = part.get("properties", {}).get(section) or named  # of a table whose keys are names, any entry
         part = found if isinstance(found, Mapping) else {}
         if "$ref" in part:
             part = schema["$defs"][part["$ref"].rpartition("/")[2]]
@@ -576,8 +577,9 @@ def _with_four_seeds(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _located(problem: Mapping[str, Any], layers: Sequence[tuple[Path, Mapping[str, Any]]]) -> str:
     """A problem of the settings, after the key and the uppermost file that sets it."""
-    files = [path for path, values in layers if _sets(values, problem["loc"])]
-    place = " ".join(".".join(map(str, problem["loc"])).split())
+    steps = problem["loc"][:-1] if problem["loc"][-1:] == ("[key]",) else problem["loc"]  # a name that cannot be one
+    files = [path for path, values in layers if _sets(values, steps)]
+    place = " ".join(".".join(map(str, steps)).split())
     return ": ".join([*map(str, files[-1:]), *([place] if place else []), plain_problem(problem, Settings)])
 
 
