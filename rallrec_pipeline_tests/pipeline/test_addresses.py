@@ -56,9 +56,7 @@ def test_an_input_whose_file_was_edited_is_not_used(tmp_path: Path) -> None:
     assert run_stage(run, GRAPH, "b").worked
     (tmp_path / made.outputs[0]).write_text("edited")
     other = replace(run, settings=settings(index={"probes": 7}))
-    with pytest.raises(
-        StaleArtefactError, match=r"files of a of 'movielens-100k' were edited or replaced"
-    ):
+    with pytest.raises(StaleArtefactError, match=r"files of a of 'movielens-100k' were edited or replaced"):
         run_stage(other, GRAPH, "b")
     assert run_stage(other, GRAPH, "a").worked and run_stage(other, GRAPH, "b").worked
 
