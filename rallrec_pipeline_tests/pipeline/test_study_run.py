@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -57,7 +58,7 @@ class World:
 
     def run(self, variant: str) -> StageRun:
         settings = load_settings(variant, lake=self.lake)
-        return StageRun(self.lake, DATASET, settings, "run", self.said.append, lambda _: lambda done, total: None)
+        return StageRun(self.lake, DATASET, settings, uuid4().hex, self.said.append, lambda _: lambda done, total: None)
 
     def study(self, name: str = STUDY, variant: str = "demo") -> Outcome:
         self.said.clear()
@@ -142,7 +143,7 @@ def copy_of(world: World, folder: Path) -> World:
 
 def test_what_variants_share_is_computed_once(studied: Studied) -> None:
     world, outcome = studied.world, studied.outcome
-    first, second = world.variant(f"{STUDY}-first"), world.variant(f"{STUDY}-second")
+    first, second = world.variant(f"study-demo-{STUDY}-first"), world.variant(f"study-demo-{STUDY}-second")
     same = {stage for stage in first if first[stage] == second[stage]}
     assert same >= SHARED_BY_BOTH and not same & APART
     # The variant `mine` has all that the first one needs but what only checks read.
@@ -209,7 +210,7 @@ def test_a_report_is_made_anew_for_another_title_or_number_of_resamples_and_noth
 def test_another_retriever_of_a_method_tunes_no_adapter_again(world: World) -> None:
     world.write(OTHER_RETRIEVER, "retrievers")
     outcome = world.study("retrievers")
-    before, after = world.variant("mine"), world.variant("retrievers-one")
+    before, after = world.variant("mine"), world.variant("study-demo-retrievers-one")
 
     def record(stage: str, found: dict[str, str]) -> Any:
         return read_record(world.lake, DATASET, stage, found[stage])
@@ -244,14 +245,14 @@ def test_a_check_that_does_not_hold_stops_a_study_every_time(world: World) -> No
 
 
 def test_prune_keeps_what_the_variants_of_a_study_have(world: World) -> None:
-    superseded = world.variant(f"{STUDY}-second")
+    superseded = world.variant(f"study-demo-{STUDY}-second")
     world.write(TEXT.format(seed=8))
     world.study()
-    now = world.variant(f"{STUDY}-second")
+    now = world.variant(f"study-demo-{STUDY}-second")
     gone = prune_lake(world.lake, None, PruneOptions(keep=1), lambda _: None)
     assert gone.kinds["results"].files > 0
     assert read_record(world.lake, DATASET, "predictions", superseded["predictions"]) is None
-    for variant in (f"{STUDY}-first", f"{STUDY}-second", f"study-{STUDY}", "mine"):
+    for variant in (f"study-demo-{STUDY}-first", f"study-demo-{STUDY}-second", f"study-demo-{STUDY}", "mine"):
         assert world.variant(variant) != {}
         for stage, fingerprint in world.variant(variant).items():
             dataset = DATASET if stage not in STAGES or STAGES[stage].partitioned else SHARED
