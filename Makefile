@@ -24,7 +24,7 @@ test: $(DEV)  ## run the tests
 	@# A file's tests stay on one worker: they share what is dear to make (rallrec_pipeline_tests/conftest.py).
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
-test-fast: $(DEV)  ## run the tests that need no real LLM and no process of their own: under 3 minutes
+test-fast: $(DEV)  ## run the tests that need no real LLM and no process of their own
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile -m 'not (llm or process or vllm or ray)'
 
 lint: $(DEV)  ## check style, format and types
