@@ -60,6 +60,7 @@ def test_text_from_data_is_escaped(field: str) -> None:
     assert "<script" not in page and "&lt;script&gt;alert" in page
 
 
+@pytest.mark.process
 @needs_chromium
 def test_both_pages_fit_a_phone_and_a_desktop_in_light_and_dark(tmp_path: Path) -> None:
     from playwright.sync_api import sync_playwright

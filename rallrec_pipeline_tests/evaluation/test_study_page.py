@@ -78,6 +78,7 @@ def test_text_from_a_file_is_escaped(field: str) -> None:
     assert "<script" not in page and "&lt;script&gt;alert" in page
 
 
+@pytest.mark.process
 @needs_chromium
 def test_the_page_fits_a_phone_and_a_desktop_in_light_and_dark(tmp_path: Path) -> None:
     from playwright.sync_api import sync_playwright

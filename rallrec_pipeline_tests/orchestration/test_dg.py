@@ -8,9 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline_tests.orchestration.shop import make_instance, make_shop
 from rallrec_pipeline_tests.pipeline.tiny import REPOSITORY
+
+pytestmark = pytest.mark.process
 
 
 def dg(root: Path, *arguments: str) -> str:

@@ -15,6 +15,8 @@ from rallrec_pipeline.orchestration.recovery import is_dead
 from rallrec_pipeline.orchestration.resources import Project
 from rallrec_pipeline_tests.orchestration.shop import make_instance, make_shop
 
+pytestmark = pytest.mark.process
+
 
 def full_job() -> dg.JobDefinition:
     """As the processes of steps build it anew."""
