@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -179,10 +179,8 @@ def whole(lake: Path, record: Record) -> Record | None:
     if moved == record.files:
         return record
     renewed = replace(record, files=moved)
-    try:
+    with suppress(DataError):  # of a lake that may only be read nothing is remembered
         write_json(record.manifest(lake), asdict(renewed))
-    except DataError:  # a lake that may only be read
-        return renewed
     return renewed
 
 

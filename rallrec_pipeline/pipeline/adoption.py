@@ -30,7 +30,7 @@ from rallrec_pipeline.lake.store import (
     unfinished_result,
 )
 from rallrec_pipeline.pipeline.context import SHARED, StageRun
-from rallrec_pipeline.pipeline.stage import Graph, Stage, fingerprint_of
+from rallrec_pipeline.pipeline.stage import Graph, Stage, deciding, fingerprint_of
 from rallrec_pipeline.settings import ROLES, essential
 from rallrec_pipeline.tuning.store import adapter_home, adapter_key
 
@@ -119,8 +119,7 @@ def _keep_adapters(lake: Path, dataset: str) -> None:
 
 def _as_now(stage: Stage, run: StageRun, old: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of an old record in the form of today: known fields only, defaults left out."""
-    spec = run.spec if stage.partitioned else None
-    today = stage.depends_on(run.settings, spec)  # type: ignore[arg-type]  # shared: no dataset
+    today = deciding(stage, run)
     return {name: essential(_like(value, old[name])) for name, value in today.items() if name in old}
 
 

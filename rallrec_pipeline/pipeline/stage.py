@@ -211,8 +211,13 @@ def fingerprint_of(stage: str, code_version: str, inputs: Mapping[str, str], set
 
 def decisive_settings(stage: Stage, run: StageRun) -> dict[str, Any]:
     """The settings that decide a stage's output, JSON-able, defaults left out."""
+    return dict(essential(deciding(stage, run)))
+
+
+def deciding(stage: Stage, run: StageRun) -> Mapping[str, Any]:
+    """The settings that decide a stage's output, as they are."""
     spec = run.spec if stage.partitioned else None
-    return dict(essential(stage.depends_on(run.settings, spec)))  # type: ignore[arg-type]  # shared: no dataset
+    return stage.depends_on(run.settings, spec)  # type: ignore[arg-type]  # shared: no dataset
 
 
 def declared(settings: Settings, sections: Sequence[str]) -> Settings:

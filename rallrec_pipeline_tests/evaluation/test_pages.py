@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from rallrec_pipeline.evaluation.dataset_page import render_dataset_page
 from rallrec_pipeline.evaluation.dataset_plots import dataset_plots
 from rallrec_pipeline.evaluation.html import render_html
 from rallrec_pipeline.evaluation.plots import methods_plot, report_plots
-from rallrec_pipeline_tests.browser import CHROMIUM, FLAGS, needs_chromium
+from rallrec_pipeline_tests.browser import assert_pages_fit, needs_chromium
 from rallrec_pipeline_tests.evaluation.examples import ATTACK, PNG, Tags, predictions, profile_of, report, some_ratings
 
 
@@ -63,25 +62,7 @@ def test_text_from_data_is_escaped(field: str) -> None:
 @pytest.mark.process
 @needs_chromium
 def test_both_pages_fit_a_phone_and_a_desktop_in_light_and_dark(tmp_path: Path) -> None:
-    from playwright.sync_api import sync_playwright
-
     pages = {"evaluation": render_html(report(titles={"rallrec": "W" * 80}), report_plots(report(), predictions()))}
     profile = profile_of(some_ratings(), reasons={"x" * 80: 2}) | {"dataset": "d" * 80}
     pages["dataset"] = render_dataset_page(profile, dataset_plots(profile), {"long": "y" * 200})
-    colours = {}
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        for (name, page), width, scheme in product(pages.items(), (390, 1280), ("light", "dark")):
-            shown = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-            asked: list[str] = []
-            shown.on("request", lambda request, asked=asked: asked.append(request.url))
-            (file := tmp_path / f"{name}.html").write_text(page, encoding="utf-8")
-            shown.goto(file.as_uri())
-            shown.evaluate("document.querySelector('details').open = true")
-            assert shown.evaluate("document.documentElement.scrollWidth <= innerWidth"), (name, width)
-            assert shown.evaluate("[...document.images].every(image => image.naturalWidth > 100)")
-            assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
-            colours[name, width, scheme] = shown.evaluate("getComputedStyle(document.body).backgroundColor")
-            shown.screenshot(path=tmp_path / f"{name}-{width}-{scheme}.png", full_page=True)
-        browser.close()
-    assert all(colours[n, w, "light"] != colours[n, w, "dark"] for n, w, _ in colours)
+    assert_pages_fit(pages, tmp_path)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from itertools import product
 from pathlib import Path
 
 import pytest
 
 from rallrec_pipeline.evaluation.study_page import render_study, study_plot, study_plots, study_verdict
-from rallrec_pipeline_tests.browser import CHROMIUM, FLAGS, needs_chromium
+from rallrec_pipeline_tests.browser import assert_pages_fit, needs_chromium
 from rallrec_pipeline_tests.evaluation.examples import ATTACK, PNG, Tags, study
 
 MANY = {f"variant_{n}_{'v' * 40}": {f"stage_{s}": f"{n}{s}" * 16 for s in range(8)} for n in range(6)}
@@ -81,28 +80,10 @@ def test_text_from_a_file_is_escaped(field: str) -> None:
 @pytest.mark.process
 @needs_chromium
 def test_the_page_fits_a_phone_and_a_desktop_in_light_and_dark(tmp_path: Path) -> None:
-    from playwright.sync_api import sync_playwright
-
     pages = {}
     for name, report in {
         "plain": study(),
         "long": study(title="T" * 120, note="n" * 500, titles={"rallrec": "W" * 120}, variants=MANY),
     }.items():
         pages[name] = render_study(report, study_plots(report))
-    colours = {}
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        for (name, page), width, scheme in product(pages.items(), (390, 1280), ("light", "dark")):
-            shown = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-            asked: list[str] = []
-            shown.on("request", lambda request, asked=asked: asked.append(request.url))
-            (file := tmp_path / f"{name}.html").write_text(page, encoding="utf-8")
-            shown.goto(file.as_uri())
-            shown.evaluate("document.querySelector('details').open = true")
-            assert shown.evaluate("document.documentElement.scrollWidth <= innerWidth"), (name, width)
-            assert shown.evaluate("[...document.images].every(image => image.naturalWidth > 100)")
-            assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
-            colours[name, width, scheme] = shown.evaluate("getComputedStyle(document.body).backgroundColor")
-            shown.screenshot(path=tmp_path / f"{name}-{width}-{scheme}.png", full_page=True)
-        browser.close()
-    assert all(colours[n, w, "light"] != colours[n, w, "dark"] for n, w, _ in colours)
+    assert_pages_fit(pages, tmp_path)
