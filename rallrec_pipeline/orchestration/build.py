@@ -39,6 +39,7 @@ KINDS: dict[str, set[str]] = {
     "retrieved_histories": {"numpy", "polars"},
     "baseline_predictions": {"scikitlearn", "polars"},
     "dataset_report": {"polars", "matplotlib"},
+    "alignment_report": {"scikitlearn", "matplotlib"},
     "evaluation_report": {"numpy", "matplotlib"},
 }
 """What computes a stage or what it is made of, where that is neither the LLM nor Polars."""
