@@ -23,8 +23,8 @@ FEWEST = 10  # items below which nothing is measured: two would be held out
 NEAREST = 10
 DEPTHS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)  # at which recall is told
 BINS = 40  # of cosines from -1 to 1
-_RECALLS = ("recall_at_1", "recall_at_1_se", f"recall_at_{NEAREST}", f"recall_at_{NEAREST}_se", "recall", "median_rank")
-_OF_PAIRS = ("alignment", "other_pairs", "histogram", "histogram_others", *_RECALLS)
+_SHARES = tuple(f"{name}{end}" for name in ("recall_at_1", f"recall_at_{NEAREST}", "own_nearer") for end in ("", "_se"))
+_OF_PAIRS = ("alignment", "other_pairs", "histogram", "histogram_others", "recall", *_SHARES)
 _CHUNK = 1_024  # rows that are compared with all others at a time
 _NOT_ITSELF = -2.0  # no cosine
 
@@ -75,7 +75,8 @@ def alignment_figures(projected: Vectors, goals: Vectors, own: NDArray[np.int64]
     """Measures of `projected` (k, d) against `goals` (m, d), of which `own[i]` is the row of the i-th item.
 
     `alignment` is the mean squared distance of positive pairs (0 to 4), `other_pairs` that of all others,
-    `recall_at_K` the share of rows whose own goal is among the K nearest goals, `_se` its standard error.
+    `recall_at_K` the share of rows whose own goal is among the K nearest goals, `own_nearer` the share of goals of
+    other items that lie farther than the own one, mean over rows (chance is 0.5); `_se` is the standard error.
     """
     found = compare(projected, goals, own)
     figures: Figures = {
@@ -83,11 +84,11 @@ def alignment_figures(projected: Vectors, goals: Vectors, own: NDArray[np.int64]
         "alignment": 2 - 2 * float(found.cosines.mean()),
         "other_pairs": 2 - 2 * found.others,
         "uniformity": uniformity(projected) if len(own) > 1 else None,
-        "median_rank": float(np.median(found.ranks)),
     }
-    for k in (1, NEAREST):
-        recall = float((found.ranks <= k).mean())
-        figures |= {f"recall_at_{k}": recall, f"recall_at_{k}_se": float(np.sqrt(recall * (1 - recall) / len(own)))}
+    shares = {f"recall_at_{k}": (found.ranks <= k).astype(np.float64) for k in (1, NEAREST)}
+    shares["own_nearer"] = 1 - (found.ranks - 1) / (len(goals) - 1)
+    for name, by_row in shares.items():
+        figures |= {name: float(by_row.mean()), f"{name}_se": float(by_row.std() / np.sqrt(len(own)))}
     figures["recall"] = [[k, float((found.ranks <= k).mean())] for k in DEPTHS if k < len(goals)]
     figures["histogram"] = np.histogram(found.cosines, BINS, (-1, 1))[0].tolist()
     figures["histogram_others"] = found.histogram.tolist()
@@ -134,7 +135,7 @@ def _without_trivial(figures: Figures, goals: Vectors) -> Figures:
     why = {"uniformity": "one item makes no pair"} if figures["uniformity"] is None else {}
     if are_alike(goals):
         why["recall"] = "all collaborative vectors are alike"
-        figures |= dict.fromkeys(_RECALLS)
+        figures |= dict.fromkeys(("recall", *_SHARES))
     elif len(goals) <= NEAREST:
         name = f"recall_at_{NEAREST}"
         why[name] = f"of {len(goals)} items each is among the {NEAREST} nearest"

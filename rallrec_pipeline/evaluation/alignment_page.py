@@ -6,39 +6,48 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rallrec_pipeline.evaluation.alignment import NEAREST
+from rallrec_pipeline.evaluation.alignment_plots import COLOURS, OTHER
 from rallrec_pipeline.evaluation.nearest import BETWEEN, KINDS, PARTS
 from rallrec_pipeline.evaluation.page import render
+from rallrec_pipeline.evaluation.wording import counted
 
 Report = Mapping[str, Any]
 
-MEASURED = {
-    "text": "Text vectors (e_text)",
-    "collaborative": "Collaborative vectors (e_colla)",
-    "before": "Projected text, before the fit",
-    "fitted": "Projected text, fitted items",
-    "held_out": "Projected text, held-out items",
-    "in_use": "e_ssl in use, fitted on all items",
+RECALL = f"recall_at_{NEAREST}"
+PROJECTIONS = {"before": "Before", "fitted": "Fitted", "held_out": "Held out", "in_use": "In use"}
+_MEASURES = {
+    "alignment": ("Alignment: distance to the own vector", 3),
+    "other_pairs": ("Distance to others' vectors", 3),
+    "uniformity": ("Uniformity", 2),
 }
-_NAMES = {"text": "Text", "collaborative": "Collaborative", "aligned": "Aligned", "mixture": "Mixture"}
+_SHARES = {
+    "recall_at_1": "Own vector is the nearest",
+    RECALL: f"Own vector is among the {NEAREST} nearest",
+    "own_nearer": "Own vector is nearer than another",
+}
+_NAMES = {"text": "Text", "collaborative": "Collab.", "aligned": "Aligned", "mixture": "Mix"}
 
 
-def render_alignment_page(report: Report, plots: Mapping[str, bytes]) -> str:
-    """The page of a report, with `plots` (caption -> PNG bytes): the measures first, then the maps."""
+def render_alignment_page(report: Report, measures: Mapping[str, bytes], maps: Mapping[str, bytes]) -> str:
+    """The page of a report, with its plots of the measures and its maps (caption -> PNG bytes)."""
     return render(
         "alignment.html.j2",
-        plots,
+        {**measures, **maps},
         report["provenance"],
         title=f"{report['dataset_title']}: alignment",
         facts=_facts(report),
         lead=[held_out_sentence(report), *memory_sentence(report)],
-        measured=[(title, report["figures"][name]) for name, title in MEASURED.items() if name in report["figures"]],
+        figures=report["figures"],
+        projections=PROJECTIONS,
+        measures=_MEASURES,
+        shares=_SHARES,
         reasons=list(_reasons(report)),
+        of_measures=len(measures),
+        legend=list(_legend(report)),
         samples=report["nearest"],
         kinds={kind: _kind_title(kind, report["weights"]) for kind in KINDS},
-        columns=KINDS,
-        header=["Neighbour", *(_NAMES[kind] for kind in KINDS), "Co-raters"],
+        header=["Neighbour", *(_NAMES[kind] for kind in KINDS)],
         why=_why,
-        nearest=NEAREST,
     )
 
 
@@ -48,67 +57,76 @@ def held_out_sentence(report: Report) -> str:
     if measured["why"]:
         return f"Nothing is measured, because {measured['why']}."
     counts = (
-        f"The projector was fitted on {measured['fitted']:,} items and measured on {measured['held_out']:,} others."
+        f"The projector was fitted on {counted(measured['fitted'], 'item')} and measured on {measured['held_out']:,}"
+        " held-out ones as well."
     )
     fitted, held_out = (report["figures"][name] for name in ("fitted", "held_out"))
-    if held_out[f"recall_at_{NEAREST}"] is None:
+    if held_out[RECALL] is None:
         return counts
     return (
-        f"{counts} The item's own collaborative vector is among the {NEAREST} nearest to its projected text for"
-        f" {_percent(fitted)} of the fitted items and for {_percent(held_out)} of the held-out ones; chance is"
-        f" {measured['chance'][str(NEAREST)]:.1%}."
+        f"{counts} An item's own collaborative vector is among the {NEAREST} nearest to its projected text for"
+        f" {fitted[RECALL]:.1%} of the fitted items and for {_with_error(held_out, RECALL)} of the held-out ones;"
+        f" chance is {measured['chance'][str(NEAREST)]:.1%}."
     )
 
 
 def memory_sentence(report: Report) -> list[str]:
     """Whether the fit carries over: held out less than half of what fitted items have, beyond two errors, is memory."""
-    figures, name = report["figures"], f"recall_at_{NEAREST}"
-    if not figures or figures["held_out"][name] is None:
+    figures = report["figures"]
+    if not figures or figures["held_out"][RECALL] is None:
         return []
-    fitted, held_out = figures["fitted"][name], figures["held_out"]
-    chance = report["measured"]["chance"][str(NEAREST)]
-    most, least = (held_out[name] + sign * 2 * held_out[f"{name}_se"] for sign in (1, -1))
-    beyond = "more than chance" if least > chance else "not shown to be more than chance"
-    if most < fitted / 2:
-        return [
-            "So e_ssl memorises the collaborative vectors of the items that it is fitted on; what it knows of others is"
-            f" {beyond}."
-        ]
-    return [f"So what e_ssl learns carries over to items that it was not fitted on, and is {beyond}."]
+    fitted, held_out = figures["fitted"], figures["held_out"]
+    is_memory = held_out[RECALL] + 2 * held_out[f"{RECALL}_se"] < fitted[RECALL] / 2
+    says = (
+        "e_ssl memorises the collaborative vectors it is fitted on" if is_memory else "What e_ssl learns carries over"
+    )
+    return [
+        f"{says}: of a held-out item the own vector is nearer than another item's in"
+        f" {_with_error(held_out, 'own_nearer')} of the cases; chance is 50%."
+    ]
 
 
 def _facts(report: Report) -> list[str]:
     field, measured = report["category"]["field"], report["measured"]
-    texts = [f"dataset {report['dataset']}", f"{report['items']:,} items", f"seed {report['seed']}"]
+    texts = [f"dataset {report['dataset']}", counted(report["items"], "item"), f"seed {report['seed']}"]
     if not measured["why"]:
         both = measured["have_both_vectors"]
-        drawn = f", {measured['items']:,} drawn of them" if both > measured["items"] else ""
-        texts.append(f"{both:,} with both vectors{drawn}")
-    return [*texts, f"coloured by {field}" if field else "no field says what kind an item is: one colour"]
+        drawn = f", {measured['items']:,} of them drawn" if both > measured["items"] else ""
+        texts.append(f"{both:,} with text and collaborative vectors{drawn}")
+    return texts if field else [*texts, "no field says what kind an item is: one colour"]
 
 
 def _reasons(report: Report) -> Iterator[str]:
     """Why a figure is missing, each once."""
     found: dict[str, None] = {}
-    for figures in report["figures"].values():
-        for name, why in figures["not_defined"].items():
-            found[f"{name.replace('_at_', '@').capitalize()} is not defined where {why}"] = None
+    for projection in PROJECTIONS if report["figures"] else ():
+        for name, why in report["figures"][projection]["not_defined"].items():
+            found[f"{_SHARES.get(name, name.capitalize())} is not defined, because {why}"] = None
     yield from found
+
+
+def _legend(report: Report) -> Iterator[tuple[str, str]]:
+    """Name and colour of each kind of point."""
+    items = report["category"]["items"]
+    for (name, count), colour in zip(items.items(), COLOURS, strict=False):
+        yield f"{name} {count:,}", colour
+    if items and (rest := report["items"] - sum(items.values())):
+        yield f"other or none {rest:,}", OTHER
 
 
 def _kind_title(kind: str, weights: Mapping[str, float]) -> str:
     if kind in PARTS:
-        return f"{_NAMES[kind]} vectors"
+        return f"By {kind} vectors"
     parts = " + ".join(f"{weights[part]:g} {part}" for part in PARTS if weights.get(part))
-    return f"Mixture: {parts}"
+    return f"By the mixture: {parts}"
 
 
 def _why(neighbour: Mapping[str, Any]) -> str:
     """What a neighbour has in common with the item, in a few words."""
-    shared = "; ".join(f"{name}: {BETWEEN.join(entries)}" for name, entries in neighbour["shared"].items())
-    return shared or "no field in common"
+    shared = [f"{name}: {BETWEEN.join(entries)}" for name, entries in neighbour["shared"].items()]
+    return "; ".join([*shared, counted(neighbour["co_raters"], "co-rater")])
 
 
-def _percent(figures: Mapping[str, Any]) -> str:
-    name = f"recall_at_{NEAREST}"
-    return f"{figures[name]:.1%} (± {figures[f'{name}_se']:.1%})"
+def _with_error(figures: Mapping[str, Any], name: str) -> str:
+    error = figures[f"{name}_se"]  # 0 where all rows agree: that is no certainty
+    return f"{figures[name]:.1%} ± {error:.1%}" if error else f"{figures[name]:.1%}"

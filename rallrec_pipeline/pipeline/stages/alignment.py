@@ -9,7 +9,7 @@ from rallrec_pipeline.datasets.histories import training_interactions
 from rallrec_pipeline.embeddings.held_out import HeldOutFit, fit_held_out, measurable_items
 from rallrec_pipeline.evaluation.alignment import NEAREST, too_few
 from rallrec_pipeline.evaluation.alignment_page import render_alignment_page
-from rallrec_pipeline.evaluation.alignment_plots import alignment_plots
+from rallrec_pipeline.evaluation.alignment_plots import maps_plots, measures_plots
 from rallrec_pipeline.evaluation.alignment_report import AlignmentInputs, Report, build_alignment_report
 from rallrec_pipeline.evaluation.maps import categories, category_field, draw_maps, projections
 from rallrec_pipeline.evaluation.nearest import PARTS
@@ -29,11 +29,11 @@ def alignment_report(run: StageRun) -> Made:
     text, collaborative = inputs.parts["text"], inputs.parts["collaborative"]
     maps = {name: draw_maps(text, collaborative, inputs.fit, by, seed) for name, by in projections().items()}
     report = build_alignment_report(inputs, run.spec, category, maps, seed, _provenance(run))
-    plots = alignment_plots(report, maps, category)
+    plots = measures_plots(report)
     json_file, html_file = alignment_report_files(run.out, run.dataset)
     write_json(json_file, report)
     with atomic_path(html_file) as temporary:
-        temporary.write_text(render_alignment_page(report, plots), encoding="utf-8")
+        temporary.write_text(render_alignment_page(report, plots, maps_plots(maps, category)), encoding="utf-8")
     caption, png = next(iter(plots.items()))
     return Made([json_file, html_file], {**_shown(report), "picture": Markdown(picture(caption, png))})
 
