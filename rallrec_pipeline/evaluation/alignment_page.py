@@ -77,9 +77,7 @@ def memory_sentence(report: Report) -> list[str]:
         return []
     fitted, held_out = figures["fitted"], figures["held_out"]
     is_memory = held_out[RECALL] + 2 * held_out[f"{RECALL}_se"] < fitted[RECALL] / 2
-    says = (
-        "e_ssl memorises the collaborative vectors it is fitted on" if is_memory else "What e_ssl learns carries over"
-    )
+    says = "e_ssl memorises the vectors that it is fitted on" if is_memory else "What e_ssl learns carries over"
     return [
         f"{says}: of a held-out item the own vector is nearer than another item's in"
         f" {_with_error(held_out, 'own_nearer')} of the cases; chance is 50%."

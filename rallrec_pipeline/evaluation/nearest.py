@@ -139,7 +139,7 @@ def _why_none(vectors: NDArray[np.float32], row: int, ratings: NDArray[np.int64]
 
 def _shown(items: pl.DataFrame, row: int) -> dict[str, Any]:
     title = clean_text(items["title"][row] or "") or "untitled"
-    return {"item_id": clean_text(items["item_id"][row]), "title": title}
+    return {"item_id": items["item_id"][row], "title": title}
 
 
 def _fields(items: pl.DataFrame, spec: DatasetSpec, category: str | None) -> list[dict[str, list[str]]]:

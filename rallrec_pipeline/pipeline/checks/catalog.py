@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rallrec_pipeline.pipeline.checks.alignment import alignment_figures_hold
 from rallrec_pipeline.pipeline.checks.items import (
     every_item_described,
     finite_vectors,
@@ -81,4 +82,10 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check("lora_adapter", "adapter_is_whole", "Weights and provenance are there.", adapter_is_whole),
     Check("predictions", "probabilities_valid", "Same rows for all methods, finite.", probabilities_valid),
+    Check(
+        "alignment_report",
+        "alignment_figures_hold",
+        "All numbers are finite, and those of the vectors in use are found again by brute force.",
+        alignment_figures_hold,
+    ),
 )
