@@ -18,6 +18,7 @@ AFFECTED = {
         "aligned_embeddings",
         "item_index",
         "baseline_predictions",
+        "alignment_report",
     },
     "tuning": {"lora_adapter"},
 }
