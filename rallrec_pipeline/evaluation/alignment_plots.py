@@ -57,13 +57,12 @@ def maps_plots(maps: Mapping[str, Maps], category: Categories) -> dict[str, byte
 
 
 def _recall(report: Report) -> bytes:
-    figure, axes = canvas(5.2, 3.7)
     figures, why = report["figures"], report["measured"]["why"]
     if figures:
         why = figures["fitted"]["not_defined"].get("recall", "")
     if why:
-        _note(axes, f"not defined, because {why}")
-        return png(figure, DPI)
+        return _note(f"not defined, because {why}")
+    figure, axes = canvas(5.2, 3.7)
     for name, (label, colour) in _CURVES.items():
         depths, shares = np.array(figures[name]["recall"]).T
         axes.plot(depths, 100 * shares, color=colour, marker="o", markersize=4, linewidth=1.8, label=label)
@@ -79,11 +78,10 @@ def _recall(report: Report) -> bytes:
 
 
 def _cosines(report: Report) -> bytes:
-    figure, axes = canvas(5.2, 3.7)
     figures = report["figures"]
     if not figures:
-        _note(axes, f"not defined, because {report['measured']['why']}")
-        return png(figure, DPI)
+        return _note(f"not defined, because {report['measured']['why']}")
+    figure, axes = canvas(5.2, 3.7)
     edges = np.linspace(-1, 1, len(figures["fitted"]["histogram"]) + 1)
     others = _percent(figures["held_out"]["histogram_others"])
     axes.stairs(others, edges, fill=True, color=OTHER, label="held-out items, to others'")
@@ -97,12 +95,11 @@ def _cosines(report: Report) -> bytes:
 
 def _map(found: Map, category: Categories, ringed: NDArray[np.bool_] | None = None, half: int | None = None) -> bytes:
     """One map; of one that two kinds of vectors share the first or the second `half`, at the same places."""
+    if found.places is None:
+        return _note(f"not drawn, because {found.why}")
     figure, axes = canvas(5.2, 4.6)
     axes.set(xticks=[], yticks=[])  # only nearness means something
     axes.spines[["top", "right", "left", "bottom"]].set(visible=True, color=GRID)
-    if found.places is None:
-        _note(axes, f"not drawn, because {found.why}")
-        return png(figure, DPI)
     low, high = found.places.min(axis=0), found.places.max(axis=0)
     margin = 0.04 * (high - low)
     axes.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
@@ -134,9 +131,9 @@ def _dress(axes: Axes, x: str, y: str) -> None:
     axes.grid(axis="y", color=GRID, linewidth=0.7, zorder=0)
 
 
-def _note(axes: Axes, text: str) -> None:
-    """A panel without a plot."""
-    axes.set(xticks=[], yticks=[])
-    axes.text(
-        0.5, 0.5, plain(fill(text, _LINE)), ha="center", va="center", fontsize=10, color=INK, transform=axes.transAxes
-    )
+def _note(text: str) -> bytes:
+    """A small picture that says why there is no plot."""
+    figure, axes = canvas(5.2, 1.1)
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, plain(fill(text, _LINE)), ha="center", va="center", fontsize=11, color=INK)
+    return png(figure, DPI)
