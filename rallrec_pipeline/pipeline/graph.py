@@ -385,7 +385,7 @@ GRAPH: tuple[Stage, ...] = (
             "alignment": s.alignment,
             "seed": s.seeds.fits,
             "title": d.title,
-            "fields": d.items.columns,
+            "items": d.items,
             "maps": list(projections()),
         },
         sections=("alignment", "seeds"),
