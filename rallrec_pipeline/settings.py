@@ -23,7 +23,7 @@ AnswerForm = Literal["yes_no", "rating"]
 PromptForm = Literal["recent", "relevance", "sequential", "reranked"]
 Fact = Literal["item_mean", "user_mean"]
 TEMPLATE_GAP = re.compile(r"{(item|max_words|fields)}")
-RelevanceKind = Literal["text", "collaborative", "aligned"]
+RelevanceKind = Literal["title", "text", "collaborative", "aligned"]
 Role = Literal["writer", "encoder", "predictor"]
 ROLES: tuple[Role, ...] = ("writer", "encoder", "predictor")
 """What models are for: each role is an asset of its own, and one model may play several."""
@@ -296,7 +296,23 @@ class RetrieverSettings(Section):
     """Which vectors choose the relevant history, and how much of it a prompt shows."""
 
     parts: dict[RelevanceKind, Weight] = Field({}, description="Weights of eq. 7; without them those of `[mixture]`.")
+    combine: Literal["vectors", "softmax", "quota"] = Field(
+        "vectors",
+        description="`vectors`: mix, then retrieve (eq. 7). `softmax`: retrieve, then mix the similarities as shares "
+        "of the history. `quota`: (K + 1) // 2 items by the first part, the others by the second.",
+    )
     k: int | None = Field(None, gt=0, description="History items in a prompt; None takes `retrieval.history_length`.")
+    strictly_earlier: bool = Field(False, description="Leave out history of the target's own second.")
+
+    @model_validator(mode="after")
+    def _has_parts_to_combine(self) -> RetrieverSettings:
+        if self.parts and not any(self.parts.values()):
+            raise ValueError("at least one of its parts must weigh more than 0")
+        if self.combine == "quota" and len(self.parts) != 2:
+            raise ValueError("combine = 'quota' takes two parts")
+        if self.combine == "softmax" and not self.parts:
+            raise ValueError("combine = 'softmax' needs parts")
+        return self
 
 
 class AdapterSettings(Section):
@@ -304,7 +320,13 @@ class AdapterSettings(Section):
 
     retriever: MethodName = MIXTURE
     forms: tuple[PromptForm, ...] = Field((), description="Prompt forms; without them those of `prompts.augmentation`.")
+    repeats: int = Field(
+        1, gt=0, description="Times that each prompt enters an epoch: so adapters of fewer forms take as many steps."
+    )
     validation_form: PromptForm = Field("reranked", description="Prompt form of the validation rows.")
+    answer_form: AnswerForm | None = Field(None, description="As of a method.")
+    facts: tuple[Fact, ...] | None = Field(None, description="As of a method.")
+    titles: bool = Field(True, description="As of a method.")
 
 
 class MethodSettings(Section):
@@ -317,12 +339,13 @@ class MethodSettings(Section):
     facts: tuple[Fact, ...] | None = Field(
         None, description="None takes `prompts.facts` where the answer form is that of `prompts`, else none."
     )
+    titles: bool = Field(True, description="Off: every title is replaced, so that ratings are all a prompt tells.")
     adapter: MethodName | None = Field(None, description="The adapter laid over the model; None is zero-shot.")
 
 
 DEFAULT_RETRIEVERS = {MIXTURE: RetrieverSettings()}
 DEFAULT_ADAPTERS = {
-    "recent": AdapterSettings(forms=("recent",), validation_form="recent"),
+    "recent": AdapterSettings(forms=("recent",), repeats=3, validation_form="recent"),
     "rallrec": AdapterSettings(),
 }
 DEFAULT_METHODS = {
@@ -360,7 +383,9 @@ class Settings(Section):
     )
     adapters: dict[MethodName, AdapterSettings] = Field(DEFAULT_ADAPTERS, description="As `retrievers`.")
     methods: dict[MethodName, MethodSettings] = Field(DEFAULT_METHODS, description="As `retrievers`.")
-    only_methods: tuple[MethodName, ...] = Field((), description="Methods that are scored; without any, all.")
+    only_methods: tuple[MethodName, ...] = Field(
+        (), description="Methods that are scored, without any all; baselines always are."
+    )
     tuning: TuningSettings = TuningSettings()
     scoring: ScoringSettings = ScoringSettings()
     ray: RaySettings = RaySettings()
@@ -395,13 +420,10 @@ class Settings(Section):
         for name, adapter in self.adapters.items():
             _require(f"adapters.{name}: retriever", adapter.retriever, self.retrievers)
         for name in self.only_methods:
-            _require("only_methods", name, self.methods)
+            _require("only_methods", name, {**self.methods, **dict.fromkeys(TAKEN["methods"])})
         for kind, names in TAKEN.items():
             if taken := sorted(set(getattr(self, kind)).intersection(names)):
                 raise ValueError(f"{kind}.{taken[0]}: this name is taken, choose another one")
-        for name, retriever in self.retrievers.items():
-            if retriever.parts and not any(retriever.parts.values()):
-                raise ValueError(f"retrievers.{name}: at least one of its parts must weigh more than 0")
         if len(set(self.only_methods)) < len(self.only_methods):
             raise ValueError("only_methods names a method twice")
         return self

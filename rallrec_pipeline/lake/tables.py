@@ -143,8 +143,8 @@ def prompts_table(split: str) -> Table:
     return _table(
         f"{split}_prompts",
         "one rendered prompt",
-        ("sample_id", "retriever", "facts", "prompt_form", "answer_form"),
-        {**PROMPT_COLUMNS, "retriever": TEXT, "facts": TEXT},
+        ("sample_id", "retriever", "facts", "titles", "prompt_form", "answer_form"),
+        {**PROMPT_COLUMNS, "retriever": TEXT, "facts": TEXT, "titles": pl.Boolean},
         f"prompts/{split}/{{dataset}}.parquet",
     )
 
@@ -167,7 +167,8 @@ def predictions_table(method: str) -> Table:
         f"predictions_{method}",
         "one scored sample",
         ("sample_id",),
-        {"sample_id": pl.Int64, "split": TEXT, "label": pl.Int8, "p_yes": pl.Float64, "probabilities": pl.List(FLOAT)},
+        {"sample_id": pl.Int64, "split": TEXT, "label": pl.Int8, "p_yes": pl.Float64, "p_raw": pl.Float64}
+        | {"probabilities": pl.List(FLOAT)},
         f"predictions/{method}/{{dataset}}.parquet",
         made_by="predictions",
     )
@@ -204,12 +205,14 @@ COLUMNS: dict[str, str] = {
     "reranked_ratings": "Ratings of `reranked`, in its order.",
     "retriever": "Name of the retriever, which says by which vectors the relevant history was chosen.",
     "facts": "Names of the statistics that the prompt states.",
+    "titles": "Whether the prompt shows the titles of items, or replaces them all.",
     "prompt_form": "Which history the prompt shows.",
     "answer_form": "What the prompt asks for: yes or no, or a rating.",
     "prompt": "The text that the LLM reads.",
     "answer": "The true answer.",
     "answer_offsets": "At which characters of the prompt the ratings of its history stand; empty in the yes-no form.",
     "p_yes": "Probability that the user likes the item.",
+    "p_raw": "The same before its calibration on validation rows.",
     "probabilities": "Probability of each answer, in the order of the answers; null for methods without an LLM.",
     "input_hash": "Hash of the fields that the row was made from.",
     "template_version": "Version of the template or code that made the row.",

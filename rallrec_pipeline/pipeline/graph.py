@@ -267,6 +267,7 @@ GRAPH: tuple[Stage, ...] = (
             "core_interactions",
             "core_items",
             "samples",
+            "title_embeddings",
             "text_embeddings",
             "collaborative_embeddings",
             "aligned_embeddings",
@@ -293,7 +294,7 @@ GRAPH: tuple[Stage, ...] = (
         prompts.tuning_prompts,
         lambda s, d: _wording(s, d) | {"adapters": adapters(s)},
         sections=_METHODS,
-        code_version="2",
+        code_version="3",
     ),
     Stage(
         "evaluation_prompts",
@@ -303,7 +304,7 @@ GRAPH: tuple[Stage, ...] = (
         prompts.evaluation_prompts,
         lambda s, d: _wording(s, d) | {"asked": prompts.evaluation_asked(s)},
         sections=_METHODS,
-        code_version="4",
+        code_version="5",
     ),
     # model
     Stage(
@@ -336,6 +337,7 @@ GRAPH: tuple[Stage, ...] = (
         sections=(*_ENGINE, *_METHODS, "scoring"),
         uses_llm=True,
         role="predictor",
+        code_version="2",
     ),
     Stage(
         "baseline_predictions",
@@ -345,6 +347,7 @@ GRAPH: tuple[Stage, ...] = (
         model.baseline_predictions,
         lambda s, d: {"label": d.label, "seed": s.seeds.fits},
         sections=("seeds",),
+        code_version="2",
     ),
     # reports
     Stage(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -52,6 +52,13 @@ def prompt_context(spec: DatasetSpec, items: pl.DataFrame, users: pl.DataFrame, 
     known = [shown_profile(dict(zip(fields, row, strict=True))) for row in users.select(fields).iter_rows()]
     profile = pl.Series("profile", known or [""] * users.height, dtype=pl.String)  # without fields there are no rows
     return PromptContext(spec, titles, users.select("user_id").with_columns(profile), facts)
+
+
+def without_titles(context: PromptContext) -> PromptContext:
+    """The same with "A movie" (the dataset's word) as the title of every item: what is left is ratings."""
+    word = context.spec.words.item
+    hidden = pl.lit(f"{'An' if word[:1].lower() in set('aeiou') else 'A'} {word}").alias("title")
+    return replace(context, titles=context.titles.with_columns(hidden))
 
 
 def build_prompts(

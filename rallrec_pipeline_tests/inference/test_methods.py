@@ -13,7 +13,7 @@ from rallrec_pipeline.inference.methods import (
     adapters,
     methods,
     retrievers,
-    tuning_forms,
+    tuning_asked,
     validation_method,
 )
 from rallrec_pipeline.lake.provenance import stable_hash
@@ -109,8 +109,8 @@ def test_the_methods_of_a_profile_are_what_they_were(profile: str) -> None:
     settings = load_settings(profile)
     assert methods(settings) == BEFORE[profile]
     assert list(adapters(settings)) == ["recent", "rallrec"] and list(retrievers(settings)) == [MIXTURE]
-    assert tuning_forms("recent", settings) == ("recent",)
-    assert tuning_forms("rallrec", settings) == ("relevance", "sequential", "recent")
+    assert [asked.prompt_form for asked in tuning_asked("recent", settings)] == ["recent"]
+    assert [asked.prompt_form for asked in tuning_asked("rallrec", settings)] == ["relevance", "sequential", "recent"]
     asked = {name: validation_method(name, settings) for name in adapters(settings)}
     assert {name: method.prompt_form for name, method in asked.items()} == {"recent": "recent", "rallrec": "reranked"}
     assert all(method.answer_form == settings.prompts.answer_form for method in asked.values())

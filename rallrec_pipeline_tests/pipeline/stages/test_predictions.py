@@ -65,7 +65,7 @@ def prompt_rows(splits: dict[str, range], forms: tuple[str, ...], answers: tuple
                     row = (number, "u", str(number), split, float(rating), int(rating > 3), form, answer, text)
                     rows.append((*row, str(rating) if answer == "rating" else "Yes", []))
     made = pl.DataFrame(rows, schema=dict(tables.PROMPT_COLUMNS), orient="row")
-    return made.with_columns(pl.lit(MIXTURE).alias("retriever"), pl.lit("").alias("facts"))
+    return made.with_columns(retriever=pl.lit(MIXTURE), facts=pl.lit(""), titles=pl.lit(True))
 
 
 @pytest.fixture(scope="module")
