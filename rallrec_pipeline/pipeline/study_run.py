@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from rallrec_pipeline.baselines.common_sense import COMMON_SENSE
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.evaluation.study import StudyContext, build_study, study_csv
 from rallrec_pipeline.evaluation.study_page import render_study, study_plots
+from rallrec_pipeline.evaluation.study_tables import figure_entry, table_entry
 from rallrec_pipeline.evaluation.wording import number
 from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.lake import tables
@@ -31,11 +33,16 @@ from rallrec_pipeline.pipeline.stage import (
     run_stage,
     upstream,
 )
-from rallrec_pipeline.pipeline.studies import Study, load_study, study_variants
-from rallrec_pipeline.settings import OF_STUDIES
+from rallrec_pipeline.pipeline.studies import Study, load_study, row_name, study_variants
+from rallrec_pipeline.settings import OF_STUDIES, Settings
 
-COMPARED = "predictions"
-VERSION = "1"
+LLM, BASELINES = "predictions", "baseline_predictions"
+VERSION = "2"
+
+
+def made_by(method: str) -> str:
+    """The stage that makes the predictions of a method."""
+    return BASELINES if method in COMMON_SENSE else LLM
 
 
 @dataclass
@@ -79,11 +86,12 @@ def run_study(run: StageRun, graph: Graph, name: str, profile: str | None, overr
     for variant, settings in variants.items():
         own = replace(run, settings=settings, publish=False)
         run.log(f"study {name}, variant {variant}")
-        given[variant] = _up_to_predictions(own, graph, variant, shared)
+        records = _up_to_predictions(own, graph, variant, {made_by(method) for method in study.methods}, shared)
+        given |= {_input(variant, stage): record for stage, record in records.items()}
     titles = {
-        _row(variant, method.name, study): (variant, method.name, method.title)
+        row_name(variant, method, study): (variant, method, title)
         for variant, settings in variants.items()
-        for method in methods(settings)
+        for method, title in _titles(study, settings).items()
     }
     first = next(iter(variants.values()))
     stage = Stage(
@@ -112,9 +120,23 @@ def run_study(run: StageRun, graph: Graph, name: str, profile: str | None, overr
     return outcome
 
 
-def _up_to_predictions(run: StageRun, graph: Graph, variant: str, shared: Shared) -> Record:
+def _input(variant: str, stage: str) -> str:
+    """What a study calls a stage of one of its variants."""
+    return f"{variant}:{stage}"
+
+
+def _titles(study: Study, settings: Settings) -> dict[str, str]:
+    """Titles of the study's methods under one variant, in the study's order."""
+    known = COMMON_SENSE | {method.name: method.title for method in methods(settings)}
+    return {method: known[method] for method in study.methods}
+
+
+def _up_to_predictions(
+    run: StageRun, graph: Graph, variant: str, compared: Set[str], shared: Shared
+) -> dict[str, Record]:
+    """Records of the stages in `compared`, which make predictions, after all before them were made and checked."""
     records: dict[str, Record] = {}
-    for name in _needed(graph):
+    for name in _needed(graph, compared):
         outcome = run_stage(run, graph, name)
         records[name] = outcome.record
         if outcome.worked:
@@ -122,12 +144,12 @@ def _up_to_predictions(run: StageRun, graph: Graph, variant: str, shared: Shared
             shared.llm.update(outcome.record.metadata.get("llm", {}))
         _check(replace(run, inputs=records), name, variant, shared)
     shared.fingerprints[variant] = {name: record.fingerprint for name, record in records.items()}
-    return records[COMPARED]
+    return {name: record for name, record in records.items() if name in compared}
 
 
-def _needed(graph: Graph) -> list[str]:
-    """Stages up to the predictions, and what the checks of these read besides, in the graph's order."""
-    made = upstream(graph, [COMPARED])
+def _needed(graph: Graph, compared: Set[str]) -> list[str]:
+    """Stages up to those in `compared`, and what the checks of these read besides, in the graph's order."""
+    made = upstream(graph, list(compared))
     read = {name for check in CHECKS if check.blocking and check.asset in made for name in check.also_reads}
     wanted = made | upstream(graph, list(read))
     return [name for name in graph if name in wanted]
@@ -153,10 +175,6 @@ def _check(run: StageRun, name: str, variant: str, shared: Shared) -> None:
                 "to do)"
             )
         shared.checked.add(asked)
-
-
-def _row(variant: str, method: str, study: Study) -> str:
-    return method if not study.variants else f"{variant}/{method}"
 
 
 def _report(
@@ -187,6 +205,7 @@ def _report(
         },
     )
     report = build_study(context, predictions, told, run.settings.scoring.bootstrap)
+    report |= _parts(study, report, run.spec.paper_dataset)
     plots = study_plots(report)
     file = run.out / "reports" / run.dataset / stage_name(name)
     json_file, csv_file, html_file = (file.with_suffix(f".{kind}") for kind in ("json", "csv", "html"))
@@ -205,8 +224,20 @@ def _report(
     return Made([json_file, csv_file, html_file], metadata)
 
 
+def _parts(study: Study, report: Mapping[str, Any], paper_dataset: str | None) -> dict[str, Any]:
+    """The tables and figures that the study's file asks for, from the figures of its rows."""
+    of_study = {"reference": report["reference"]}
+    tables_of = {name: of_study | table.model_dump(exclude_none=True) for name, table in study.tables.items()}
+    figures_of = {name: figure.model_dump() for name, figure in study.figures.items()}
+    methods_of, paired = report["methods"], report["paired"]
+    return {
+        "tables": {name: table_entry(spec, methods_of, paired, paper_dataset) for name, spec in tables_of.items()},
+        "figures": {name: figure_entry(spec, methods_of) for name, spec in figures_of.items()},
+    }
+
+
 def _predictions(run: StageRun, variant: str, method: str) -> pl.DataFrame:
-    rows = read_table(tables.predictions_table(method), run.folder(variant), run.dataset)
+    rows = read_table(tables.predictions_table(method), run.folder(_input(variant, made_by(method))), run.dataset)
     return rows.filter(pl.col("split") == "test")
 
 

@@ -17,6 +17,7 @@ title = "Does it help?"
 methods = ["rallrec", "recent"]
 reference = "recent"
 """
+TABLE_1 = 'published = "rallrec_table_1_main"'
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +106,16 @@ def test_a_study_lies_over_the_settings_file_too(tmp_path: Path) -> None:
         (GOOD + "[variants.a]\n[variants.b.prompts]\ntest_samples = 7", "its variants differ in prompts.test_samples"),
         (GOOD + '[settings]\nseed = "x"', "seed: it must be a whole number"),
         (GOOD + '[variants.a]\nprofile = "demo"', "profile: it cannot be set in a file"),
+        (
+            GOOD + '[tables.t]\ntitle = "T"\nrows = { recnt = "" }',
+            "tables.t: the study has no row 'recnt', did you mean",
+        ),
+        (GOOD + '[tables.t]\ntitle = "T"\npublished = "t9"\nrows = { recent = "" }', "the papers have no table 't9'"),
+        (GOOD + f'[tables.t]\ntitle = "T"\n{TABLE_1}\nrows = {{ recent = "deepf" }}', "'deepf' is no row of rallrec"),
+        (
+            GOOD + '[figures.f]\ntitle = "F"\nx = "K"\nlines = { a = { 1 = "b" } }',
+            "figures.f: the study has no row 'b'",
+        ),
         ("title = ", "cannot read the study"),
     ],
 )

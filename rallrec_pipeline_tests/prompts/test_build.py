@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.datasets.statistics import SHRINKAGE
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.prompts.build import build_prompts, prompt_context
+from rallrec_pipeline.prompts.build import build_prompts, prompt_context, without_titles
 from rallrec_pipeline.prompts.facts import Facts, make_facts
 from rallrec_pipeline.prompts.sampling import choose_samples
-from rallrec_pipeline.settings import PromptSettings, SeedSettings
+from rallrec_pipeline.settings import AnswerForm, PromptSettings, SeedSettings
 
 ITEMS = pl.DataFrame({"item_id": list("abcd"), "title": ["Alien", "Big", "Cube", "Dune"]})
 USERS = pl.DataFrame(
@@ -52,6 +52,16 @@ def test_every_sample_enters_in_every_form(spec: DatasetSpec) -> None:
     context = prompt_context(spec, ITEMS, USERS, Facts())
     made = build_prompts(histories(), context, ["relevance", "sequential", "recent"], ["yes_no", "rating"])
     assert made.height == 6 and made.select("prompt_form", "answer_form").is_unique().all()
+
+
+@pytest.mark.parametrize("form", ["yes_no", "rating"])
+def test_without_titles_ratings_are_all_that_a_prompt_tells(form: AnswerForm, spec: DatasetSpec) -> None:
+    context = prompt_context(spec, ITEMS, USERS, Facts())
+    (shown,) = build_prompts(histories(), context, ["recent"], [form])["prompt"]
+    (hidden,) = build_prompts(histories(), without_titles(context), ["recent"], [form])["prompt"]
+    titles = context.titles["title"].to_list()
+    assert any(title in shown for title in titles) and not any(title in hidden for title in titles)
+    assert hidden.count(f"A {spec.words.item}") == sum(shown.count(title) for title in titles)
 
 
 def test_facts_leave_the_own_rating_out() -> None:
