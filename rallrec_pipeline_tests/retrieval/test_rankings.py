@@ -22,10 +22,6 @@ def other_vectors(world: World) -> np.ndarray:
     return np.random.default_rng(1).standard_normal(world.vectors.shape).astype(np.float32)
 
 
-def best_first(scores: np.ndarray, k: int) -> list[int]:
-    return sorted(range(len(scores)), key=lambda position: (-scores[position], -position))[:k]
-
-
 @given(seeds, lengths)
 @settings(max_examples=30, deadline=None)
 def test_mixed_shares_rank_as_a_loop_over_every_history_does(seed: int, k: int) -> None:
@@ -60,11 +56,14 @@ def test_half_of_the_history_comes_by_each_kind_and_no_item_twice(seed: int, k: 
     found = by_quota(world.vectors, second)(*arguments(world), k)
     first, rest = unit_rows(world.vectors), unit_rows(second)
     for row in range(len(world.targets)):
-        history, target = world.history(row), world.targets[row]
-        leading = best_first(first[history] @ first[target], (k + 1) // 2)
-        others = [p for p in best_first(rest[history] @ rest[target], k) if p not in leading]
-        expected = (leading + others)[:k] if len(leading) == (k + 1) // 2 else leading
-        assert found.positions[row].tolist() == expected + [-1] * (k - len(expected))
+        history, target, quota = world.history(row), world.targets[row], (k + 1) // 2
+        by_first, by_second = first[history] @ first[target], rest[history] @ rest[target]
+        chosen = found.positions[row][found.positions[row] >= 0]
+        leading, others = chosen[:quota], chosen[quota:]
+        assert len(set(chosen)) == len(chosen) == min(k, len(history))
+        np.testing.assert_allclose(by_first[leading], np.sort(by_first)[::-1][: len(leading)], atol=1e-6)
+        left = np.sort(np.delete(by_second, leading))[::-1]
+        np.testing.assert_allclose(by_second[others], left[: len(others)], atol=1e-6)
 
 
 def test_by_vectors_is_the_dot_product() -> None:
