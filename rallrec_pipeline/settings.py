@@ -110,6 +110,11 @@ class TextEmbeddingSettings(Section):
 
     pca_dimensions: int = Field(128, ge=0, description="PCA of each of e_title and e_desc; 0 keeps all.")
     whiten: bool = Field(False, description="Scale each principal component to unit variance.")
+    descriptions: Literal["written", "shuffled", "empty"] = Field(
+        "written",
+        description="What e_desc is made of. `shuffled`: each item takes another's, a control of how much noise in "
+        "descriptions costs. `empty`: titles and fields alone.",
+    )
 
 
 class CollaborativeSettings(Section):
@@ -118,6 +123,11 @@ class CollaborativeSettings(Section):
     graph: Literal["binary", "signed"] = Field(
         "binary",
         description="`binary`: plain LightGCN (BPR). `signed`: edges carry the centred rating, which is fitted.",
+    )
+    fit_on: Literal["training", "all_but_last"] = Field(
+        "training",
+        description="`all_but_last` is the leak of the published code: all ratings but the last of each user, those of "
+        "the validation and test periods among them. For the study of what it is worth, never else.",
     )
     dimensions: int = Field(64, gt=0, description="Length of a vector.")
     layers: int = Field(3, ge=0, description="Steps along the graph; a vector is the mean over 0 to this many (eq. 4).")

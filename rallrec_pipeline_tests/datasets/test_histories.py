@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rallrec_pipeline.datasets.histories import _split, make_samples, strictly_earlier, training_interactions
+from rallrec_pipeline.datasets.histories import (
+    _split,
+    all_but_last,
+    make_samples,
+    strictly_earlier,
+    training_interactions,
+)
 from rallrec_pipeline.datasets.spec import LabelSpec, ProtocolSpec
 from rallrec_pipeline.lake.parquet import check_schema
 from rallrec_pipeline.lake.tables import SAMPLES
@@ -124,3 +130,8 @@ def test_strictly_earlier_history_leaves_out_the_targets_own_second() -> None:
     cut = strictly_earlier(samples, core)
     assert cut["history_length"].to_list() == [1, 1, 3, 1]
     assert cut.columns == samples.columns and cut["item_id"].to_list() == samples["item_id"].to_list()
+
+
+def test_all_but_last_leaves_out_the_last_of_each_user() -> None:
+    core = pl.DataFrame({"user_id": ["a", "b", "a", "b", "c"], "item_id": ["1", "2", "3", "4", "5"]})
+    assert all_but_last(core)["item_id"].to_list() == ["1", "2"]
