@@ -21,7 +21,7 @@ from rallrec_pipeline.errors import ConfigError
 
 AnswerForm = Literal["yes_no", "rating"]
 PromptForm = Literal["recent", "relevance", "sequential", "reranked"]
-Fact = Literal["item_mean", "user_mean"]
+Fact = Literal["item_mean", "user_mean", "expected_rating"]
 TEMPLATE_GAP = re.compile(r"{(item|max_words|fields)}")
 RelevanceKind = Literal["title", "text", "collaborative", "aligned"]
 Role = Literal["writer", "encoder", "predictor"]
@@ -183,7 +183,7 @@ class PromptSettings(Section):
     """Wording and samples."""
 
     answer_form: AnswerForm = Field("yes_no", description="Answer form of the tuned methods.")
-    facts: tuple[Fact, ...] = Field((), description="Statistics of the training split stated as facts.")
+    facts: tuple[Fact, ...] = Field((), description="What prompts state as facts, all out of time.")
     train_samples: int = Field(8192, gt=0, description="Few-shot training samples.")
     validation_samples: int = Field(512, gt=0, description="Random validation rows (best epoch, calibration).")
     test_samples: int = Field(0, ge=0, description="Random test rows; 0 takes the whole test split.")

@@ -109,6 +109,13 @@ FITTED_INTERACTIONS = _table(
     "embeddings/collaborative/{dataset}.fitted.parquet",
     made_by="collaborative_embeddings",
 )
+EXPECTED_RATINGS = _table(
+    "expected_ratings",
+    "one core interaction",
+    ("user_id", "item_id"),
+    {"user_id": TEXT, "item_id": TEXT, "expected": FLOAT},
+)
+
 RETRIEVED_HISTORIES = _table(
     "retrieved_histories",
     "one sample that a prompt is made of, as one retriever sees it",
@@ -167,8 +174,7 @@ def predictions_table(method: str) -> Table:
         f"predictions_{method}",
         "one scored sample",
         ("sample_id",),
-        {"sample_id": pl.Int64, "split": TEXT, "label": pl.Int8, "p_yes": pl.Float64, "p_raw": pl.Float64}
-        | {"probabilities": pl.List(FLOAT)},
+        {"sample_id": pl.Int64, "split": TEXT, "label": pl.Int8, "p_yes": pl.Float64, "probabilities": pl.List(FLOAT)},
         f"predictions/{method}/{{dataset}}.parquet",
         made_by="predictions",
     )
@@ -203,6 +209,7 @@ COLUMNS: dict[str, str] = {
     "sequential_ratings": "Ratings of `sequential`, in its order.",
     "reranked": "Items chosen by similarity and recency together (eq. 8), the best first.",
     "reranked_ratings": "Ratings of `reranked`, in its order.",
+    "expected": "What a factorisation of earlier ratings expects the user to rate; null where nothing is earlier.",
     "retriever": "Name of the retriever, which says by which vectors the relevant history was chosen.",
     "facts": "Names of the statistics that the prompt states.",
     "titles": "Whether the prompt shows the titles of items, or replaces them all.",
@@ -212,7 +219,6 @@ COLUMNS: dict[str, str] = {
     "answer": "The true answer.",
     "answer_offsets": "At which characters of the prompt the ratings of its history stand; empty in the yes-no form.",
     "p_yes": "Probability that the user likes the item.",
-    "p_raw": "The same before its calibration on validation rows.",
     "probabilities": "Probability of each answer, in the order of the answers; null for methods without an LLM.",
     "input_hash": "Hash of the fields that the row was made from.",
     "template_version": "Version of the template or code that made the row.",

@@ -287,9 +287,18 @@ GRAPH: tuple[Stage, ...] = (
     ),
     # prompts
     Stage(
+        "expected_ratings",
+        "prompts",
+        ("core_interactions", "core_items", "samples"),
+        "What a factorisation of earlier ratings expects each user to rate; prompts may state it as a fact.",
+        prompts.expected_ratings_of_users,
+        lambda s, d: {"seed": s.seeds.fits, "implicit": d.is_implicit},
+        sections=("seeds",),
+    ),
+    Stage(
         "tuning_prompts",
         "prompts",
-        ("retrieved_histories", "core_interactions", "core_items", "samples", "users"),
+        ("retrieved_histories", "expected_ratings", "core_interactions", "core_items", "samples", "users"),
         "Few-shot training prompts, each sample in several prompt forms.",
         prompts.tuning_prompts,
         lambda s, d: _wording(s, d) | {"adapters": adapters(s)},
@@ -299,7 +308,7 @@ GRAPH: tuple[Stage, ...] = (
     Stage(
         "evaluation_prompts",
         "prompts",
-        ("retrieved_histories", "core_interactions", "core_items", "samples", "users"),
+        ("retrieved_histories", "expected_ratings", "core_interactions", "core_items", "samples", "users"),
         "Validation and test prompts of every method.",
         prompts.evaluation_prompts,
         lambda s, d: _wording(s, d) | {"asked": prompts.evaluation_asked(s)},

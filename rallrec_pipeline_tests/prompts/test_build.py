@@ -64,6 +64,20 @@ def test_without_titles_ratings_are_all_that_a_prompt_tells(form: AnswerForm, sp
     assert hidden.count(f"A {spec.words.item}") == sum(shown.count(title) for title in titles)
 
 
+def test_an_expected_rating_stands_beside_the_mean_of_target_and_history(spec: DatasetSpec) -> None:
+    foretold = pl.DataFrame({"user_id": ["u", "u"], "item_id": ["a", "c"], "expected": [4.26, 2.0]})
+    training = pl.DataFrame({"user_id": ["v"], "item_id": ["c"], "rating": [3.0]})
+    statistics = pl.DataFrame({"sample_id": [7], "item_mean": [3.14], "user_mean": [3.0]})
+    for wanted, line, asked, called in (
+        (["item_mean", "expected_rating"], "Alien (3.0, 4.3):4", "Cube (3.1, 2.0):", "average and expected rating in"),
+        (["expected_rating"], "Alien (4.3):4", "Cube (2.0):", "5, expected rating in brackets"),
+    ):
+        facts = make_facts(wanted, statistics, histories(), training, foretold)
+        context = prompt_context(spec, ITEMS, USERS, facts)
+        (made,) = build_prompts(histories(), context, ["recent"], ["rating"])["prompt"]
+        assert line in made and made.endswith(asked) and called in made
+
+
 def test_facts_leave_the_own_rating_out() -> None:
     training = pl.DataFrame(
         {"user_id": ["u", "v", "w"], "item_id": ["a", "a", "b"], "rating": [4.0, 1.0, 3.0], "timestamp": [1, 2, 3]}

@@ -80,7 +80,7 @@ def baseline_predictions(run: StageRun) -> Made:
     for name, p_yes in scores.items():
         found = pl.Series("p_yes", p_yes, dtype=pl.Float64)
         frame = samples.select("sample_id", "split", "label").with_columns(
-            found, p_raw=found, probabilities=pl.lit(None, pl.List(pl.Float32))
+            found, probabilities=pl.lit(None, pl.List(pl.Float32))
         )
         rows = frame.join(asked, on="sample_id", how="semi")
         files.append(write_table(rows, tables.predictions_table(name), run.out, run.dataset))
@@ -200,9 +200,8 @@ def _predict(run: StageRun, method: Method, engines: OneEngine) -> tuple[dict[st
     result = score_missing_prompts(
         lambda: engines.of(adapter), rows, method.answer_form, run.spec, store, run.progress(f"scoring {method.name}")
     )
-    raw = result.table.with_columns(pl.col("p_yes").alias("p_raw"))
     table, calibrate = tables.predictions_table(method.name), run.settings.scoring.calibration == "platt"
-    path = write_table(_calibrated(raw) if calibrate else raw, table, run.out, run.dataset)
+    path = write_table(_calibrated(result.table) if calibrate else result.table, table, run.out, run.dataset)
     tokens = engines.usage.prompt_tokens - tokens_before
     record = {
         "method": method.name,

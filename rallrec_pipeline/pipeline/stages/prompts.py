@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from rallrec_pipeline.baselines.expected import expected_ratings
 from rallrec_pipeline.datasets.histories import training_interactions
 from rallrec_pipeline.datasets.statistics import rating_statistics
 from rallrec_pipeline.inference.methods import Asked, adapters, methods, tuning_asked, validation_method
@@ -14,6 +15,16 @@ from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.prompts.build import PromptContext, build_prompts, prompt_context, without_titles
 from rallrec_pipeline.prompts.facts import Facts, make_facts
 from rallrec_pipeline.settings import Fact, Settings
+
+
+def expected_ratings_of_users(run: StageRun) -> Made:
+    """What the factorisation expects of every core interaction; of implicit feedback nothing can be expected."""
+    core, item_ids = run.read(tables.CORE_INTERACTIONS), run.read(tables.CORE_ITEMS)["item_id"].to_list()
+    if run.spec.is_implicit:
+        nothing = pl.lit(None, pl.Float32).alias("expected")
+        return run.write(core.select("user_id", "item_id").with_columns(nothing), tables.EXPECTED_RATINGS)
+    found = expected_ratings(core, run.read(tables.SAMPLES), item_ids, run.seeds.fits)
+    return run.write(found, tables.EXPECTED_RATINGS, known=found["expected"].count())
 
 
 def tuning_prompts(run: StageRun) -> Made:
@@ -62,6 +73,7 @@ def _facts(run: StageRun, wanted: Sequence[Fact]) -> Facts:
         rating_statistics(core, samples),
         run.read(tables.RETRIEVED_HISTORIES).unique("sample_id", keep="first", maintain_order=True),
         samples.filter(pl.col("split") == "train") if run.spec.is_implicit else training_interactions(core, samples),
+        run.read(tables.EXPECTED_RATINGS),
     )
 
 
