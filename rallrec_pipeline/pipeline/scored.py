@@ -1,0 +1,50 @@
+"""Predictions as a report takes them: tables with the LLM's own probabilities, titles and costs from the records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from rallrec_pipeline.baselines.common_sense import COMMON_SENSE
+from rallrec_pipeline.datasets.spec import DatasetSpec
+from rallrec_pipeline.evaluation.costs import Cost
+from rallrec_pipeline.evaluation.report import Scored
+from rallrec_pipeline.inference.methods import Method
+from rallrec_pipeline.inference.score import liking_probability
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.parquet import read_table
+from rallrec_pipeline.lake.store import Record
+from rallrec_pipeline.prompts.render import answer_texts
+
+
+def scored_by_llm(method: Method, record: Record, lake: Path, spec: DatasetSpec) -> Scored:
+    """A method of the LLM, from what the stage `predictions` has made.
+
+    `p_raw` is what the LLM said, whether or not the table is calibrated.
+    """
+    rows = read_table(tables.predictions_table(method.name), record.folder(lake), record.dataset)
+    answers = len(answer_texts(method.answer_form, spec))
+    said = rows["probabilities"].cast(pl.List(pl.Float64)).list.to_array(answers).to_numpy().reshape(-1, answers)
+    raw = liking_probability(said, method.answer_form, spec).clip(0, 1)  # stored as float32: a sum may pass one
+    counted = record.metadata["prompts"][method.name]
+    cost = Cost(
+        record.metadata["seconds"][method.name],
+        counted["prompts"],
+        counted.get("prompt_tokens") if counted["scored"] else None,  # a record of an earlier version does not say
+        counted["scored"],
+    )
+    return Scored(rows.with_columns(pl.Series("p_raw", raw, dtype=pl.Float64)), method.title, "llm", cost)
+
+
+def scored_by_baselines(record: Record, lake: Path) -> dict[str, Scored]:
+    """The baselines, from what the stage `baseline_predictions` has made; they read no tokens.
+
+    Their seconds are those of all together, with the fit.
+    """
+    found = {}
+    for name, seconds in record.metadata["seconds"].items():
+        rows = read_table(tables.predictions_table(name), record.folder(lake), record.dataset)
+        predicted = record.metadata.get("predicted")
+        found[name] = Scored(rows, COMMON_SENSE[name], "baseline", Cost(seconds, predicted, 0, predicted))
+    return found
