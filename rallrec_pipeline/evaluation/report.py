@@ -63,11 +63,7 @@ def build_report(
     `n_train` of the context counts the samples that the tuned methods saw. Values that cannot be computed are null,
     never NaN, and `not_defined` says why. Raises DataError when the methods were not scored on the same rows.
     """
-    predictions = {name: method.predictions for name, method in scored.items()}
-    found = compare_methods(predictions, facts, resamples, context.seed)
-    methods = methods_told(found, {name: method.cost for name, method in scored.items()})
-    for name, method in scored.items():
-        methods[name] |= {"kind": method.kind, "title": method.title}
+    found = compare_scored(scored, facts, resamples, context.seed)
     reference = _reference(found, scored)
     strong = reference["method"]
     ours = {} if MAIN not in scored else {f"{MAIN} - {name}": (MAIN, name) for name in _against(MAIN, found, strong)}
@@ -80,7 +76,7 @@ def build_report(
         "n_train": context.n_train,
         "n_train_baselines": context.n_train_baselines,
         **shared_told(found, resamples, context.seed),
-        "methods": methods,
+        "methods": methods_told(found, scored),
         "reference": reference,
         "paired": table(found.measured, ours),
         "against_reference": table(found.measured, all_others),
@@ -91,16 +87,23 @@ def build_report(
     return finite(report)
 
 
-def methods_told(found: Comparison, costs: Mapping[str, Cost]) -> dict[str, dict[str, Any]]:
+def compare_scored(scored: Mapping[str, Scored], facts: pl.DataFrame | None, resamples: int, seed: int) -> Comparison:
+    """`compare_methods` of the methods' predictions."""
+    return compare_methods({name: method.predictions for name, method in scored.items()}, facts, resamples, seed)
+
+
+def methods_told(found: Comparison, scored: Mapping[str, Scored]) -> dict[str, dict[str, Any]]:
     """Every method's measures with their errors, its calibration and cost, and why a value is null."""
     told = {}
     measured, calibration = found.measured, found.calibration
-    for method in measured.scores:
-        cost, scaling = told_cost(costs.get(method, Cost())), calibration.scaling.get(method)
+    for method, about in scored.items():
+        cost, scaling = told_cost(about.cost), calibration.scaling.get(method)
         why = not_defined(measured) | cost.pop("not_defined")
         if scaling is None:
             why |= dict.fromkeys(("calibration", "validation_auc"), calibration.undefined[method])
         told[method] = figures(measured, method) | {
+            "title": about.title,
+            "kind": about.kind,
             "n": int(measured.labels.size),
             "uauc_users": measured.users_with_both,
             "seconds": cost["seconds"],

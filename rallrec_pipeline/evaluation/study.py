@@ -9,9 +9,7 @@ from typing import Any
 import polars as pl
 
 from rallrec_pipeline.evaluation.comparisons import table
-from rallrec_pipeline.evaluation.costs import Cost
-from rallrec_pipeline.evaluation.measured import compare_methods
-from rallrec_pipeline.evaluation.report import finite, methods_told, shared_told
+from rallrec_pipeline.evaluation.report import Scored, compare_scored, finite, methods_told, shared_told
 
 
 @dataclass(frozen=True)
@@ -31,18 +29,16 @@ class StudyContext:
 
 def build_study(
     context: StudyContext,
-    predictions: Mapping[str, pl.DataFrame],
-    titles: Mapping[str, str],
+    scored: Mapping[str, Scored],
     resamples: int,
     facts: pl.DataFrame | None = None,
-    costs: Mapping[str, Cost] | None = None,
 ) -> dict[str, Any]:
-    """The JSON-able report on the test rows of `predictions` (`compared_rows`), with `facts` as in `build_report`.
+    """The JSON-able report on the test rows of every method, with `facts` as in `build_report`.
 
     Raises DataError when the methods were not scored on the same rows.
     """
-    found = compare_methods(predictions, facts, resamples, context.seed)
-    methods = methods_told(found, costs or {})
+    found = compare_scored(scored, facts, resamples, context.seed)
+    methods = methods_told(found, scored)
     pairs = {method: (method, context.reference) for method in methods if method != context.reference}
     report = {
         "study": context.name,
@@ -53,7 +49,7 @@ def build_study(
         "profile": context.profile,
         **shared_told(found, resamples, context.seed),
         "reference": context.reference,
-        "methods": {method: {"title": titles[method]} | told for method, told in methods.items()},
+        "methods": methods,
         "paired": table(found.measured, pairs),
         "provenance": dict(context.provenance),
     }

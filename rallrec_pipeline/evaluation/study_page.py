@@ -15,7 +15,7 @@ from rallrec_pipeline.evaluation.wording import (
     counted,
     direction,
     headline,
-    number,
+    holm_text,
     ranked,
     rows_told,
     stands_out,
@@ -89,7 +89,7 @@ def study_verdict(report: Report) -> str:
     found = report["paired"][name]["auc"]
     told = "It ranks better than" if direction(found) > 0 else "It cannot be told apart from"
     error = with_error(found["difference"], found["se"], 4, sign=True)
-    return f"{told} the reference, {title}: AUC {error} (Holm's p {number(found['p_holm'], 3)})."
+    return f"{told} the reference, {title}: AUC {error} ({holm_text(found)})."
 
 
 def results_told(origin: Mapping[str, Any]) -> str:

@@ -334,6 +334,7 @@ GRAPH: tuple[Stage, ...] = (
             | {"methods": _asked(s)}
         ),
         sections=(*_ENGINE, *_METHODS, "scoring"),
+        code_version="2",
         uses_llm=True,
         role="predictor",
     ),
@@ -345,6 +346,7 @@ GRAPH: tuple[Stage, ...] = (
         model.baseline_predictions,
         lambda s, d: {"label": d.label, "seed": s.seeds.fits},
         sections=("seeds",),
+        code_version="2",
     ),
     # reports
     Stage(
@@ -362,6 +364,8 @@ GRAPH: tuple[Stage, ...] = (
         (
             "predictions",
             "baseline_predictions",
+            "core_interactions",
+            "samples",
             "encoder",
             "predictor",
             "collaborative_embeddings",
@@ -371,7 +375,7 @@ GRAPH: tuple[Stage, ...] = (
             "tuning_prompts",
             "lora_adapter",
         ),
-        "AUC, log loss and accuracy of all methods with intervals, beside the papers' figures.",
+        "All methods by every measure, with errors over users, slices and costs, beside the papers' figures.",
         reports.evaluation_report,
         lambda s, d: {
             "settings": _in_report(s),
@@ -379,6 +383,7 @@ GRAPH: tuple[Stage, ...] = (
             "paper_dataset": d.paper_dataset,
         },
         sections=_ALL,
+        code_version="2",
     ),
 )
 

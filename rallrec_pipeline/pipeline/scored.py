@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
 
-from rallrec_pipeline.baselines.common_sense import COMMON_SENSE
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.evaluation.costs import Cost
-from rallrec_pipeline.evaluation.report import Scored
+from rallrec_pipeline.evaluation.report import Kind, Scored
 from rallrec_pipeline.inference.methods import Method
 from rallrec_pipeline.inference.score import liking_probability
 from rallrec_pipeline.lake import tables
@@ -37,14 +37,14 @@ def scored_by_llm(method: Method, record: Record, lake: Path, spec: DatasetSpec)
     return Scored(rows.with_columns(pl.Series("p_raw", raw, dtype=pl.Float64)), method.title, "llm", cost)
 
 
-def scored_by_baselines(record: Record, lake: Path) -> dict[str, Scored]:
-    """The baselines, from what the stage `baseline_predictions` has made; they read no tokens.
+def scored_without_llm(record: Record, lake: Path, titles: Mapping[str, str], kind: Kind) -> dict[str, Scored]:
+    """The methods of a stage that asks no LLM, from what it has made; they read no tokens.
 
-    Their seconds are those of all together, with the fit.
+    The stage's metadata has `seconds` by method, with the fit, and in `predicted` the rows that these were spent on.
     """
     found = {}
     for name, seconds in record.metadata["seconds"].items():
         rows = read_table(tables.predictions_table(name), record.folder(lake), record.dataset)
         predicted = record.metadata.get("predicted")
-        found[name] = Scored(rows, COMMON_SENSE[name], "baseline", Cost(seconds, predicted, 0, predicted))
+        found[name] = Scored(rows, titles[name], kind, Cost(seconds, predicted, 0, predicted))
     return found

@@ -8,20 +8,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.evaluation.study import StudyContext, build_study, study_csv
+from rallrec_pipeline.evaluation.csv_tables import methods_csv, slices_csv
+from rallrec_pipeline.evaluation.metrics import MEASURES, RAW
+from rallrec_pipeline.evaluation.report import Scored
+from rallrec_pipeline.evaluation.row_facts import row_facts
+from rallrec_pipeline.evaluation.study import StudyContext, build_study
 from rallrec_pipeline.evaluation.study_page import render_study, study_plots
-from rallrec_pipeline.evaluation.wording import number
-from rallrec_pipeline.inference.methods import methods
+from rallrec_pipeline.evaluation.wording import number, rows_told, with_error
+from rallrec_pipeline.inference.methods import Method, methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import atomic_path, write_json
-from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.store import Record, publish_links
 from rallrec_pipeline.pipeline.checks.catalog import CHECKS
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import picture, plain
+from rallrec_pipeline.pipeline.scored import scored_by_llm
 from rallrec_pipeline.pipeline.stage import (
     Graph,
     Outcome,
@@ -35,7 +37,9 @@ from rallrec_pipeline.pipeline.studies import Study, load_study, study_variants
 from rallrec_pipeline.settings import OF_STUDIES
 
 COMPARED = "predictions"
-VERSION = "1"
+FACTS = ("core_interactions", "samples")
+"""What a report knows of its test rows, which are the same in all variants."""
+VERSION = "2"
 
 
 @dataclass
@@ -79,9 +83,11 @@ def run_study(run: StageRun, graph: Graph, name: str, profile: str | None, overr
     for variant, settings in variants.items():
         own = replace(run, settings=settings, publish=False)
         run.log(f"study {name}, variant {variant}")
-        given[variant] = _up_to_predictions(own, graph, variant, shared)
-    titles = {
-        _row(variant, method.name, study): (variant, method.name, method.title)
+        records = _up_to_predictions(own, graph, variant, shared)
+        given[variant] = records[COMPARED]
+    facts = {f"{variant}: {stage}": records[stage] for stage in FACTS}
+    asked = {
+        _row(variant, method.name, study): (variant, method)
         for variant, settings in variants.items()
         for method in methods(settings)
     }
@@ -89,14 +95,14 @@ def run_study(run: StageRun, graph: Graph, name: str, profile: str | None, overr
     stage = Stage(
         stage_name(name),
         "studies",
-        tuple(given),
+        (*given, *facts),
         study.title,
-        lambda own: _report(own, name, study, run.settings.profile, titles, shared),
+        lambda own: _report(own, name, study, run.settings.profile, asked, shared),
         lambda s, d: {
             "study": study.model_dump(mode="json"),
             "profile": run.settings.profile,
             "title": d.title,
-            "titles": titles,
+            "titles": {row: (variant, method.name, method.title) for row, (variant, method) in asked.items()},
             "seed": s.seeds.data,
             "resamples": s.scoring.bootstrap,
         },
@@ -107,12 +113,12 @@ def run_study(run: StageRun, graph: Graph, name: str, profile: str | None, overr
     called = replace(
         run, settings=first.model_copy(update={"profile": f"{OF_STUDIES}{run.settings.profile}-{name}"}), publish=False
     )
-    outcome = put_result(called, plan_with(called, stage, given, []))
+    outcome = put_result(called, plan_with(called, stage, given | facts, []))
     publish_links(run.lake, outcome.record)
     return outcome
 
 
-def _up_to_predictions(run: StageRun, graph: Graph, variant: str, shared: Shared) -> Record:
+def _up_to_predictions(run: StageRun, graph: Graph, variant: str, shared: Shared) -> dict[str, Record]:
     records: dict[str, Record] = {}
     for name in _needed(graph):
         outcome = run_stage(run, graph, name)
@@ -122,7 +128,7 @@ def _up_to_predictions(run: StageRun, graph: Graph, variant: str, shared: Shared
             shared.llm.update(outcome.record.metadata.get("llm", {}))
         _check(replace(run, inputs=records), name, variant, shared)
     shared.fingerprints[variant] = {name: record.fingerprint for name, record in records.items()}
-    return records[COMPARED]
+    return records
 
 
 def _needed(graph: Graph) -> list[str]:
@@ -164,12 +170,11 @@ def _report(
     name: str,
     study: Study,
     profile: str,
-    titles: Mapping[str, tuple[str, str, str]],
+    asked: Mapping[str, tuple[str, Method]],
     shared: Shared,
 ) -> Made:
-    predictions = {row: _predictions(run, variant, method) for row, (variant, method, _) in titles.items()}
-    reference = next(row for row, (_, method, _) in titles.items() if method == study.reference)
-    told = {row: title if not study.variants else f"{variant}: {title}" for row, (variant, _, title) in titles.items()}
+    scored = {row: _scored(run, variant, method, study) for row, (variant, method) in asked.items()}
+    reference = next(row for row, (_, method) in asked.items() if method.name == study.reference)
     context = StudyContext(
         name,
         study.title,
@@ -186,36 +191,46 @@ def _report(
             **shared.as_metadata(),
         },
     )
-    report = build_study(context, predictions, told, run.settings.scoring.bootstrap)
+    facts = row_facts(run.read(tables.CORE_INTERACTIONS), run.read(tables.SAMPLES))
+    report = build_study(context, scored, run.settings.scoring.bootstrap, facts)
     plots = study_plots(report)
     file = run.out / "reports" / run.dataset / stage_name(name)
     json_file, csv_file, html_file = (file.with_suffix(f".{kind}") for kind in ("json", "csv", "html"))
+    slices_file = file.with_name(f"{file.name}_slices.csv")
     write_json(json_file, report)
-    for path, text in ((csv_file, study_csv(report)), (html_file, render_study(report, plots))):
+    texts = {csv_file: methods_csv(report), slices_file: slices_csv(report), html_file: render_study(report, plots)}
+    for path, text in texts.items():
         with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     figures = {
-        f"{metric}_{row.replace('/', '_')}": figures[metric]
+        f"{measure}_{row.replace('/', '_')}": figures[measure]
         for row, figures in report["methods"].items()
-        for metric in ("auc", "log_loss")
+        for measure in (*MEASURES, *RAW)
+        if figures[measure] is not None
     }
     pictures = "\n\n".join(picture(caption, png) for caption, png in plots.items())
     metadata = {"rows": report["n_test"], **figures, **shared.as_metadata()}
     metadata |= {"methods": Markdown(_table(report)), "picture": Markdown(pictures)}
-    return Made([json_file, csv_file, html_file], metadata)
+    return Made([json_file, *texts], metadata)
 
 
-def _predictions(run: StageRun, variant: str, method: str) -> pl.DataFrame:
-    rows = read_table(tables.predictions_table(method), run.folder(variant), run.dataset)
-    return rows.filter(pl.col("split") == "test")
+def _scored(run: StageRun, variant: str, method: Method, study: Study) -> Scored:
+    found = scored_by_llm(method, run.given(variant), run.lake, run.spec)
+    return replace(found, title=f"{variant}: {method.title}") if study.variants else found
 
 
 def _table(report: Mapping[str, Any]) -> str:
     """The study as a table in Markdown."""
-    lines = ["| method | AUC | ± | to the reference | p | log loss |", "|---|---:|---:|---:|---:|---:|"]
+    lines = [
+        f"{rows_told(report)}; ± over users",
+        "",
+        "| method | AUC | UAUC | log loss | ECE | to the reference | p |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
     for method, figures in report["methods"].items():
         found = report["paired"].get(method, {}).get("auc", {})
-        told = number(found.get("difference"), 4, sign=True), number(found.get("p_value"), 3)
-        cells = plain(figures["title"]), number(figures["auc"], 4), number(figures["auc_se"], 4), *told
-        lines.append(f"| {' | '.join(cells)} | {number(figures['log_loss'], 4)} |")
+        errors = (with_error(figures[name], figures[f"{name}_se"], 4) for name in ("auc", "uauc"))
+        told = number(found.get("difference"), 4, sign=True), number(found.get("p_holm"), 3)
+        cells = plain(figures["title"]), *errors, *(number(figures[name], 4) for name in ("log_loss", "ece")), *told
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
