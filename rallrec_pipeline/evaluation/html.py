@@ -7,7 +7,17 @@ from typing import Any
 
 from rallrec_pipeline.evaluation.page import render
 from rallrec_pipeline.evaluation.report import MAIN
-from rallrec_pipeline.evaluation.wording import Report, headline, paper_caveat, ranked, verdict
+from rallrec_pipeline.evaluation.wording import (
+    Report,
+    headline,
+    paper_caveat,
+    ranked,
+    reference_of,
+    rows_told,
+    stands_out,
+    undefined_told,
+    verdict,
+)
 
 
 def render_html(report: Report, plots: Mapping[str, bytes]) -> str:
@@ -22,6 +32,9 @@ def render_html(report: Report, plots: Mapping[str, bytes]) -> str:
         report=report,
         methods=ranked(report),
         main=MAIN,
+        bold=[name for name in report["methods"] if stands_out(report, name)],
+        reference=report["methods"].get(reference_of(report)),
+        undefined=undefined_told(report),
         ours=report["methods"].get(MAIN),
         paired=list(_paired(report)),
         mixtures=list(_mixtures(report)),
@@ -38,7 +51,7 @@ def _facts(report: Report) -> list[str]:
         f"profile {report['profile']}",
         f"seed {report['seed']}",
         f"{report['n_train']:,} training samples for the LLM{beside}",
-        f"{report['n_test']:,} test rows, {report['share_liked']:.0%} liked",
+        rows_told(report),
     ]
 
 

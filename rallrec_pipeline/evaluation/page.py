@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from rallrec_pipeline.evaluation.wording import NONE, duration, number, p_text, with_error
+from rallrec_pipeline.evaluation.wording import NONE, duration, holm_text, number, with_error
 
 
 def render(template: str, plots: Mapping[str, bytes], provenance: Mapping[str, Any], **values: Any) -> str:
@@ -29,7 +29,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    wording = {"number": number, "with_error": with_error, "duration": duration, "p_text": p_text}
+    wording = {"number": number, "with_error": with_error, "duration": duration, "holm_text": holm_text}
     environment.filters |= wording | {"count": "{:,}".format, "percent": _percent, "share": _share}
     return environment
 

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 
-from rallrec_pipeline.evaluation.calibration import reliability_curve
 from rallrec_pipeline.evaluation.canvas import (
     BLUE,
     GREEN,
@@ -22,14 +20,13 @@ from rallrec_pipeline.evaluation.canvas import (
     plain,
     png,
 )
-from rallrec_pipeline.evaluation.report import MAIN, REFERENCE, align_predictions
-from rallrec_pipeline.evaluation.wording import Report, highlighted, number, paper_main, ranked
+from rallrec_pipeline.evaluation.report import MAIN
+from rallrec_pipeline.evaluation.wording import Report, highlighted, number, paper_main, ranked, reference_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LINES = {MAIN: (BLUE, "-"), REFERENCE: (ORANGE, "-")}
 _OTHER_LINES = ((GREEN, "--"), (PURPLE, "-."), (VERMILION, ":"), (SKY, "--"))
 
 
@@ -37,7 +34,7 @@ def methods_plot(report: Report) -> bytes:
     """AUC of every method as a bar from 0.5 (chance) with its 95% interval, and RALLRec's published AUC as a line."""
     methods = ranked(report)[::-1]
     figure, axes = canvas(8.0, 1.3 + 0.42 * len(methods))
-    auc = np.array([figures["auc"] for _, figures in methods])
+    auc = np.array([_auc(figures) for _, figures in methods])
     low, high = np.array([_interval(figures) for _, figures in methods]).T
     colours = [_bar_colour(name, figures) for name, figures in methods]
     rows = np.arange(len(methods))
@@ -58,24 +55,23 @@ def methods_plot(report: Report) -> bytes:
     right = max(0.6, float(high.max()), published["auc"] if published else 0.0)
     edge = right + 0.035
     axes.set_xlim(min(0.5, float(low.min())) - 0.005, edge)
-    for row, value in enumerate(auc):  # a column at the edge, where neither whiskers nor the line pass
-        axes.text(edge, row, number(value), va="center", ha="right", fontsize=9, color=INK)
+    for row, (_, figures) in enumerate(methods):  # a column at the edge, where neither whiskers nor the line pass
+        axes.text(edge, row, number(figures["auc"]), va="center", ha="right", fontsize=9, color=INK)
     axes.axvline(0.5, color=INK, linewidth=0.8)
     axes.grid(axis="x", color=GRID, linewidth=0.7, zorder=0)
     _methods_legend(figure, axes, report, published)
     return png(figure)
 
 
-def roc_plot(report: Report, predictions: Mapping[str, pl.DataFrame]) -> bytes:
-    """ROC curves of the highlighted methods. `predictions` as in `build_report`."""
-    from sklearn.metrics import roc_curve
-
-    _, labels, scores = align_predictions(predictions)
+def roc_plot(report: Report) -> bytes:
+    """ROC curves of the highlighted methods; none where AUC is not defined."""
     figure, axes = canvas(5.6, 5.2)
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.9, linestyle=(0, (2, 3)))
-    for name, (colour, style) in _lines(highlighted(report)).items():
-        wrong, right, _ = roc_curve(labels, scores[name])
-        figures = report["methods"][name]
+    for name, (colour, style) in _lines(report, highlighted(report)).items():
+        figures, curve = report["methods"][name], report["curves"][name]["roc"]
+        if curve is None:
+            continue
+        wrong, right = curve["false_positive_rate"], curve["true_positive_rate"]
         label = f"{plain(figures['title'])} ({number(figures['auc'])})"
         axes.plot(wrong, right, color=colour, linestyle=style, linewidth=1.7, label=label)
     axes.set(xlabel="share of disliked items ranked as liked", ylabel="share of liked items found")
@@ -83,39 +79,41 @@ def roc_plot(report: Report, predictions: Mapping[str, pl.DataFrame]) -> bytes:
     return png(figure)
 
 
-def reliability_plot(report: Report, predictions: Mapping[str, pl.DataFrame]) -> bytes:
+def reliability_plot(report: Report) -> bytes:
     """Share of liked items against predicted P(yes), in ten bins of equally many rows, of the highlighted methods."""
-    _, labels, scores = align_predictions(predictions)
     figure, axes = canvas(5.6, 5.2)
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.9, linestyle=(0, (2, 3)))
-    for name, (colour, style) in _lines(highlighted(report, others=1)).items():
-        curve = reliability_curve(labels, scores[name])
-        figures = report["methods"][name]
+    for name, (colour, style) in _lines(report, highlighted(report, others=1)).items():
+        figures, bins = report["methods"][name], report["curves"][name]["reliability"]
+        predicted, observed = ([part[key] for part in bins] for key in ("p", "share_liked"))
         label = f"{plain(figures['title'])} ({number(figures['log_loss'])})"
-        axes.plot(
-            curve.predicted, curve.observed, color=colour, linestyle=style, linewidth=1.5, marker="o", ms=4, label=label
-        )
+        axes.plot(predicted, observed, color=colour, linestyle=style, linewidth=1.5, marker="o", ms=4, label=label)
     axes.set(xlabel="predicted P(yes), mean of a tenth of the rows", ylabel="share of these rows that are liked")
     _square(axes)
     return png(figure)
 
 
-def report_plots(report: Report, predictions: Mapping[str, pl.DataFrame]) -> dict[str, bytes]:
+def report_plots(report: Report) -> dict[str, bytes]:
     """All plots: caption -> PNG."""
     return {
         "AUC of every method": methods_plot(report),
-        "ROC curves (AUC in brackets)": roc_plot(report, predictions),
-        "Reliability (log loss in brackets); the dotted line is perfect": reliability_plot(report, predictions),
+        "ROC curves (AUC in brackets)": roc_plot(report),
+        "Reliability (log loss in brackets); the dotted line is perfect": reliability_plot(report),
     }
 
 
 def _interval(figures: Mapping[str, Any]) -> tuple[float, float]:
     low, high = figures["auc_ci"]
-    return (figures["auc"], figures["auc"]) if low is None or high is None else (low, high)
+    return (_auc(figures), _auc(figures)) if low is None or high is None else (low, high)
+
+
+def _auc(figures: Mapping[str, Any]) -> float:
+    """The length of a bar; a method without an AUC has none."""
+    return 0.5 if figures["auc"] is None else float(figures["auc"])
 
 
 def _bar_colour(name: str, figures: Mapping[str, Any]) -> str:
-    if figures["kind"] == "baseline":
+    if figures["kind"] != "llm":
         return ORANGE
     return BLUE if name == MAIN else SKY
 
@@ -135,10 +133,11 @@ def _methods_legend(figure: Figure, axes: Axes, report: Report, published: Mappi
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8.5)
 
 
-def _lines(names: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Colour and style by method; RALLRec and boosted trees have theirs in every plot."""
+def _lines(report: Report, names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Colour and style by method; RALLRec and the reference have theirs in every plot."""
+    own = {MAIN: (BLUE, "-"), reference_of(report): (ORANGE, "-")}
     others = iter(_OTHER_LINES)
-    return {name: _LINES.get(name) or next(others) for name in names}
+    return {name: own.get(name) or next(others) for name in names}
 
 
 def _square(axes: Axes) -> None:

@@ -15,8 +15,11 @@ from rallrec_pipeline.evaluation.wording import (
     counted,
     direction,
     headline,
-    p_text,
+    holm_text,
     ranked,
+    rows_told,
+    stands_out,
+    undefined_told,
     with_error,
 )
 
@@ -45,6 +48,7 @@ def render_study(report: Report, plots: Mapping[str, bytes]) -> str:
         stages=list(_stages(origin["variants"])),
         results=results_told(origin),
         computed=len(origin["computed_now"]),
+        undefined=undefined_told(report),
     )
 
 
@@ -60,10 +64,13 @@ def study_plot(report: Report) -> bytes:
     figure, axes = canvas(8.0, 1.2 + 0.4 * len(methods))
     for row, (name, figures) in enumerate(methods):
         auc = figures["auc"]
+        if auc is None:
+            continue
         low, high = (auc if bound is None else bound for bound in figures["auc_ci"])
         error = np.maximum(0, [[auc - low], [high - auc]])
         axes.errorbar(auc, row, xerr=error, fmt="o", color=_colour(report, name), ecolor=INK, capsize=3, zorder=3)
-    axes.axvline(report["methods"][report["reference"]]["auc"], color=ORANGE, linewidth=1.2, linestyle="--")
+    if (reference := report["methods"][report["reference"]]["auc"]) is not None:
+        axes.axvline(reference, color=ORANGE, linewidth=1.2, linestyle="--")
     axes.set_yticks(range(len(methods)), [_label(figures["title"]) for _, figures in methods])
     axes.set_ylim(-0.6, len(methods) - 0.4)
     axes.set_xlabel("AUC on the same test rows")
@@ -75,12 +82,14 @@ def study_verdict(report: Report) -> str:
     """Whether the best method by AUC can be told apart from the reference."""
     name, _ = ranked(report)[0]
     title = report["methods"][report["reference"]]["title"]
+    if report["methods"][name]["auc"] is None:
+        return "So nothing can be said of how the methods rank."
     if name == report["reference"]:
         return f"No method ranks better than the reference, {title}."
     found = report["paired"][name]["auc"]
     told = "It ranks better than" if direction(found) > 0 else "It cannot be told apart from"
     error = with_error(found["difference"], found["se"], 4, sign=True)
-    return f"{told} the reference, {title}: AUC {error} ({p_text(found['p_value'], report['resamples'])})."
+    return f"{told} the reference, {title}: AUC {error} ({holm_text(found)})."
 
 
 def results_told(origin: Mapping[str, Any]) -> str:
@@ -97,20 +106,20 @@ def _facts(report: Report) -> list[str]:
         f"profile {report['profile']}",
         counted(len(report["provenance"]["variants"]), "variant"),
         counted(len(report["methods"]), "method"),
-        counted(report["n_test"], "test row"),
+        rows_told(report),
     ]
 
 
 def _methods(report: Report) -> Iterator[dict[str, Any]]:
-    """Figures of each method in the study's order; only a best one that differs from the reference stands out."""
-    best, _ = ranked(report)[0]
+    """Figures of each method in the study's order; only a best one that is told apart from the next stands out."""
     for name, figures in report["methods"].items():
         found = report["paired"].get(name, {}).get("auc")
-        stands_out = name == best and found is not None and direction(found) > 0
-        yield {**figures, "difference": found, "colour": _colour(report, name), "main": stands_out}
+        yield {**figures, "difference": found, "colour": _colour(report, name), "main": stands_out(report, name)}
 
 
 def _colour(report: Report, name: str) -> str:
+    if report["methods"][name]["auc"] is None:
+        return "So nothing can be said of how the methods rank."
     if name == report["reference"]:
         return ORANGE
     return BLUE if direction(report["paired"][name]["auc"]) else SKY

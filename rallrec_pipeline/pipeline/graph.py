@@ -344,9 +344,9 @@ GRAPH: tuple[Stage, ...] = (
             | {"methods": _asked(s)}
         ),
         sections=(*_ENGINE, *_METHODS, "scoring"),
+        code_version="2",
         uses_llm=True,
         role="predictor",
-        code_version="2",
     ),
     Stage(
         "baseline_predictions",
@@ -374,6 +374,8 @@ GRAPH: tuple[Stage, ...] = (
         (
             "predictions",
             "baseline_predictions",
+            "core_interactions",
+            "samples",
             "encoder",
             "predictor",
             "collaborative_embeddings",
@@ -383,7 +385,7 @@ GRAPH: tuple[Stage, ...] = (
             "tuning_prompts",
             "lora_adapter",
         ),
-        "AUC, log loss and accuracy of all methods with intervals, beside the papers' figures.",
+        "All methods by every measure, with errors over users, slices and costs, beside the papers' figures.",
         reports.evaluation_report,
         lambda s, d: {
             "settings": _in_report(s),
@@ -391,6 +393,7 @@ GRAPH: tuple[Stage, ...] = (
             "paper_dataset": d.paper_dataset,
         },
         sections=_ALL,
+        code_version="2",
     ),
 )
 

@@ -8,22 +8,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
-from rallrec_pipeline.baselines.common_sense import COMMON_SENSE
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.evaluation.study import StudyContext, build_study, study_csv
+from rallrec_pipeline.evaluation.csv_tables import methods_csv, slices_csv
+from rallrec_pipeline.evaluation.metrics import MEASURES, RAW
+from rallrec_pipeline.evaluation.report import Scored
+from rallrec_pipeline.evaluation.row_facts import row_facts
+from rallrec_pipeline.evaluation.study import StudyContext, build_study
 from rallrec_pipeline.evaluation.study_page import render_study, study_plots
 from rallrec_pipeline.evaluation.study_tables import figure_entry, table_entry
-from rallrec_pipeline.evaluation.wording import number
-from rallrec_pipeline.inference.methods import methods
+from rallrec_pipeline.evaluation.wording import number, rows_told, with_error
+from rallrec_pipeline.inference.methods import Method, methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import atomic_path, write_json
-from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.store import Record, publish_links
 from rallrec_pipeline.pipeline.checks.catalog import CHECKS
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import picture, plain
+from rallrec_pipeline.pipeline.scored import WITHOUT_LLM, made_by, scored_by_llm, scored_without_llm
 from rallrec_pipeline.pipeline.stage import (
     Graph,
     Outcome,
@@ -34,15 +35,25 @@ from rallrec_pipeline.pipeline.stage import (
     upstream,
 )
 from rallrec_pipeline.pipeline.studies import Study, load_study, row_name, study_variants
-from rallrec_pipeline.settings import OF_STUDIES, Settings
+from rallrec_pipeline.settings import OF_STUDIES
 
-LLM, BASELINES = "predictions", "baseline_predictions"
+FACTS = ("core_interactions", "samples")
+"""What a report knows of its test rows, which are the same in all variants."""
 VERSION = "2"
 
 
-def made_by(method: str) -> str:
-    """The stage that makes the predictions of a method."""
-    return BASELINES if method in COMMON_SENSE else LLM
+@dataclass(frozen=True)
+class Row:
+    """A row of the report: a method of a variant, `by_llm` where it asks one."""
+
+    variant: str
+    method: str
+    by_llm: Method | None
+
+    @property
+    def title(self) -> str:
+        """What it is called, without its variant."""
+        return self.by_llm.title if self.by_llm else WITHOUT_LLM[made_by(self.method)][self.method]
 
 
 @dataclass
@@ -86,25 +97,27 @@ def run_study(run: StageRun, graph: Graph, name: str, profile: str | None, overr
     for variant, settings in variants.items():
         own = replace(run, settings=settings, publish=False)
         run.log(f"study {name}, variant {variant}")
-        records = _up_to_predictions(own, graph, variant, {made_by(method) for method in study.methods}, shared)
-        given |= {_input(variant, stage): record for stage, record in records.items()}
-    titles = {
-        row_name(variant, method, study): (variant, method, title)
+        records = _up_to_predictions(own, graph, variant, study, shared)
+        given |= {_input(variant, stage): record for stage, record in records.items() if stage not in FACTS}
+        facts = {stage: records[stage] for stage in FACTS}
+    asked = {
+        row_name(variant, name, study): Row(variant, name, by_llm.get(name))
         for variant, settings in variants.items()
-        for method, title in _titles(study, settings).items()
+        for by_llm in ({method.name: method for method in methods(settings)},)
+        for name in study.methods
     }
     first = next(iter(variants.values()))
     stage = Stage(
         stage_name(name),
         "studies",
-        tuple(given),
+        (*given, *facts),
         study.title,
-        lambda own: _report(own, name, study, run.settings.profile, titles, shared),
+        lambda own: _report(own, name, study, run.settings.profile, asked, shared),
         lambda s, d: {
             "study": study.model_dump(mode="json"),
             "profile": run.settings.profile,
             "title": d.title,
-            "titles": titles,
+            "titles": {row: (place.variant, place.method, place.title) for row, place in asked.items()},
             "seed": s.seeds.data,
             "resamples": s.scoring.bootstrap,
         },
@@ -115,26 +128,19 @@ def run_study(run: StageRun, graph: Graph, name: str, profile: str | None, overr
     called = replace(
         run, settings=first.model_copy(update={"profile": f"{OF_STUDIES}{run.settings.profile}-{name}"}), publish=False
     )
-    outcome = put_result(called, plan_with(called, stage, given, []))
+    outcome = put_result(called, plan_with(called, stage, given | facts, []))
     publish_links(run.lake, outcome.record)
     return outcome
 
 
 def _input(variant: str, stage: str) -> str:
     """What a study calls a stage of one of its variants."""
-    return f"{variant}:{stage}"
+    return f"{variant}: {stage}"
 
 
-def _titles(study: Study, settings: Settings) -> dict[str, str]:
-    """Titles of the study's methods under one variant, in the study's order."""
-    known = COMMON_SENSE | {method.name: method.title for method in methods(settings)}
-    return {method: known[method] for method in study.methods}
-
-
-def _up_to_predictions(
-    run: StageRun, graph: Graph, variant: str, compared: Set[str], shared: Shared
-) -> dict[str, Record]:
-    """Records of the stages in `compared`, which make predictions, after all before them were made and checked."""
+def _up_to_predictions(run: StageRun, graph: Graph, variant: str, study: Study, shared: Shared) -> dict[str, Record]:
+    """Records of what the report reads, after all stages before were made and checked."""
+    compared = {made_by(method) for method in study.methods}
     records: dict[str, Record] = {}
     for name in _needed(graph, compared):
         outcome = run_stage(run, graph, name)
@@ -144,7 +150,7 @@ def _up_to_predictions(
             shared.llm.update(outcome.record.metadata.get("llm", {}))
         _check(replace(run, inputs=records), name, variant, shared)
     shared.fingerprints[variant] = {name: record.fingerprint for name, record in records.items()}
-    return {name: record for name, record in records.items() if name in compared}
+    return {name: record for name, record in records.items() if name in compared or name in FACTS}
 
 
 def _needed(graph: Graph, compared: Set[str]) -> list[str]:
@@ -182,12 +188,11 @@ def _report(
     name: str,
     study: Study,
     profile: str,
-    titles: Mapping[str, tuple[str, str, str]],
+    asked: Mapping[str, Row],
     shared: Shared,
 ) -> Made:
-    predictions = {row: _predictions(run, variant, method) for row, (variant, method, _) in titles.items()}
-    reference = next(row for row, (_, method, _) in titles.items() if method == study.reference)
-    told = {row: title if not study.variants else f"{variant}: {title}" for row, (variant, _, title) in titles.items()}
+    scored = {row: _scored(run, place, study) for row, place in asked.items()}
+    reference = next(row for row, place in asked.items() if place.method == study.reference)
     context = StudyContext(
         name,
         study.title,
@@ -204,24 +209,28 @@ def _report(
             **shared.as_metadata(),
         },
     )
-    report = build_study(context, predictions, told, run.settings.scoring.bootstrap)
+    facts = row_facts(run.read(tables.CORE_INTERACTIONS), run.read(tables.SAMPLES))
+    report = build_study(context, scored, run.settings.scoring.bootstrap, facts)
     report |= _parts(study, report, run.spec.paper_dataset)
     plots = study_plots(report)
     file = run.out / "reports" / run.dataset / stage_name(name)
     json_file, csv_file, html_file = (file.with_suffix(f".{kind}") for kind in ("json", "csv", "html"))
+    slices_file = file.with_name(f"{file.name}_slices.csv")
     write_json(json_file, report)
-    for path, text in ((csv_file, study_csv(report)), (html_file, render_study(report, plots))):
+    texts = {csv_file: methods_csv(report), slices_file: slices_csv(report), html_file: render_study(report, plots)}
+    for path, text in texts.items():
         with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     figures = {
-        f"{metric}_{row.replace('/', '_')}": figures[metric]
+        f"{measure}_{row.replace('/', '_')}": figures[measure]
         for row, figures in report["methods"].items()
-        for metric in ("auc", "log_loss")
+        for measure in (*MEASURES, *RAW)
+        if figures[measure] is not None
     }
     pictures = "\n\n".join(picture(caption, png) for caption, png in plots.items())
     metadata = {"rows": report["n_test"], **figures, **shared.as_metadata()}
     metadata |= {"methods": Markdown(_table(report)), "picture": Markdown(pictures)}
-    return Made([json_file, csv_file, html_file], metadata)
+    return Made([json_file, *texts], metadata)
 
 
 def _parts(study: Study, report: Mapping[str, Any], paper_dataset: str | None) -> dict[str, Any]:
@@ -236,17 +245,26 @@ def _parts(study: Study, report: Mapping[str, Any], paper_dataset: str | None) -
     }
 
 
-def _predictions(run: StageRun, variant: str, method: str) -> pl.DataFrame:
-    rows = read_table(tables.predictions_table(method), run.folder(_input(variant, made_by(method))), run.dataset)
-    return rows.filter(pl.col("split") == "test")
+def _scored(run: StageRun, row: Row, study: Study) -> Scored:
+    """A row of the report, from what its variant has made."""
+    record = run.given(_input(row.variant, made_by(row.method)))
+    by_llm = row.by_llm and scored_by_llm(row.by_llm, record, run.lake, run.spec)
+    found = by_llm or scored_without_llm(row.method, record, run.lake)
+    return replace(found, title=f"{row.variant}: {found.title}") if study.variants else found
 
 
 def _table(report: Mapping[str, Any]) -> str:
     """The study as a table in Markdown."""
-    lines = ["| method | AUC | ± | to the reference | p | log loss |", "|---|---:|---:|---:|---:|---:|"]
+    lines = [
+        f"{rows_told(report)}; ± over users",
+        "",
+        "| method | AUC | UAUC | log loss | ECE | to the reference | p |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
     for method, figures in report["methods"].items():
         found = report["paired"].get(method, {}).get("auc", {})
-        told = number(found.get("difference"), 4, sign=True), number(found.get("p_value"), 3)
-        cells = plain(figures["title"]), number(figures["auc"], 4), number(figures["auc_se"], 4), *told
-        lines.append(f"| {' | '.join(cells)} | {number(figures['log_loss'], 4)} |")
+        errors = (with_error(figures[name], figures[f"{name}_se"], 4) for name in ("auc", "uauc"))
+        told = number(found.get("difference"), 4, sign=True), number(found.get("p_holm"), 3)
+        cells = plain(figures["title"]), *errors, *(number(figures[name], 4) for name in ("log_loss", "ece")), *told
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

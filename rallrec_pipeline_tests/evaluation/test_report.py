@@ -12,7 +12,8 @@ from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.evaluation.console import print_report
 from rallrec_pipeline.evaluation.html import render_html
 from rallrec_pipeline.evaluation.metrics import evaluate
-from rallrec_pipeline.evaluation.report import PAPER_DATASETS, ReportContext, build_report, paper_figures
+from rallrec_pipeline.evaluation.papers import PAPER_DATASETS, paper_figures
+from rallrec_pipeline.evaluation.report import ReportContext, build_report
 from rallrec_pipeline.evaluation.wording import duration, headline, p_text, verdict
 from rallrec_pipeline_tests.evaluation.examples import predictions, report
 from rallrec_pipeline_tests.evaluation.test_significance import paired_bootstrap

@@ -61,7 +61,7 @@ def predictions(run: StageRun) -> Made:
     files = [tables.predictions_table(name).file(run.out, run.dataset) for name in records]
     version = content_version(files)
     files += [file.with_suffix(".json") for file in files]
-    shown = ("prompts", "scored", "reused", "tokens_per_second")
+    shown = ("prompts", "scored", "reused", "prompt_tokens", "tokens_per_second")
     speeds = {name: {key: record[key] for key in shown} for name, record in records.items()}
     seconds = {name: record["seconds"] for name, record in records.items()}
     metadata = {"seconds": seconds, "prompts": speeds, "llm": asdict(engines.usage), "engine": engines.used}
@@ -85,7 +85,8 @@ def baseline_predictions(run: StageRun) -> Made:
         rows = frame.join(asked, on="sample_id", how="semi")
         files.append(write_table(rows, tables.predictions_table(name), run.out, run.dataset))
     training_rows = samples.filter(pl.col("split") == "train").height
-    shown = {"seconds": dict.fromkeys(scores, seconds), "rows": asked.height, "training_rows": training_rows}
+    shown = {"seconds": dict.fromkeys(scores, seconds), "predicted": samples.height}
+    shown |= {"rows": asked.height, "training_rows": training_rows}
     return Made(files, shown)
 
 
@@ -176,17 +177,13 @@ def tuning_rows(run: StageRun, adapter: str) -> pl.DataFrame:
 
 
 def scored_rows(run: StageRun, method: Method) -> pl.DataFrame:
-    """The evaluation prompts that a method scores; those of validation rows calibrate it."""
-    return _evaluation_rows(run, method)
+    """The evaluation prompts that a method scores: test rows, and validation rows for the calibration."""
+    return run.read(tables.prompts_table("evaluation")).filter(method.asked.rows)
 
 
 def _validation_rows(run: StageRun, adapter: str) -> pl.DataFrame:
-    rows = _evaluation_rows(run, validation_method(adapter, run.settings))
+    rows = scored_rows(run, validation_method(adapter, run.settings))
     return rows.filter(pl.col("split") == "valid")
-
-
-def _evaluation_rows(run: StageRun, method: Method) -> pl.DataFrame:
-    return run.read(tables.prompts_table("evaluation")).filter(method.asked.rows)
 
 
 def _predict(run: StageRun, method: Method, engines: OneEngine) -> tuple[dict[str, Any], pl.DataFrame]:
@@ -209,6 +206,7 @@ def _predict(run: StageRun, method: Method, engines: OneEngine) -> tuple[dict[st
         "scored": result.scored,
         "reused": rows.height - result.scored,
         "seconds": round(result.seconds, 2),
+        "prompt_tokens": tokens,
         "tokens_per_second": round(tokens / result.seconds_now, 1) if result.scored else None,
         "adapter_version": store.adapter_version,
         "model_fingerprint": store.model_fingerprint,

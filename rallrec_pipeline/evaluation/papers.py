@@ -1,0 +1,55 @@
+"""What the papers published: the main tables of RALLRec and RALLRec+."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.evaluation.metrics import METRICS
+
+PAPER_DATASETS = {"bookcrossing": "BookCrossing", "movielens-1m": "MovieLens-1M", "amazon-movies": "Amazon-Movies"}
+_PAPER_TITLES = {
+    "deepfm": "DeepFM",
+    "xdeepfm": "xDeepFM",
+    "dcn": "DCN",
+    "autoint": "AutoInt",
+    "llama3.1": "Llama-3.1-8B zero-shot",
+    "rella": "ReLLa",
+    "hybrid_score": "Hybrid-Score",
+    "rallrec": "RALLRec",
+    "rallrec_plus": "RALLRec+",
+}
+_PAPER_TABLES = (
+    ("rallrec", "rallrec_table_1_main", "table 1"),
+    ("rallrec_plus", "rallrec_plus_table_4_main", "table 4"),
+)
+
+
+def paper_figures(paper_dataset: str | None) -> dict[str, Any]:
+    """Published figures for `paper_dataset`: `rows` of RALLRec's table 1 and RALLRec+'s table 4; empty for None.
+
+    Raises DataError for a name that is in no table.
+    """
+    if paper_dataset is None:
+        return {"dataset": None, "title": None, "rows": []}
+    if paper_dataset not in PAPER_DATASETS:
+        raise DataError(f"the papers have no dataset {paper_dataset!r}: choose one of {', '.join(PAPER_DATASETS)}")
+    tables = _paper_tables()
+    rows = [
+        {"paper": paper, "source": tables["sources"][paper], "table": number, "method": method}
+        | {"title": _PAPER_TITLES[method]}
+        | dict(zip(METRICS, values[paper_dataset], strict=True))
+        for paper, table, number in _PAPER_TABLES
+        for method, values in tables[table].items()
+    ]
+    return {"dataset": paper_dataset, "title": PAPER_DATASETS[paper_dataset], "rows": rows}
+
+
+@cache
+def _paper_tables() -> dict[str, Any]:
+    text = Path(__file__).with_name("paper_tables.json").read_text(encoding="utf-8")
+    tables: dict[str, Any] = json.loads(text)
+    return tables
