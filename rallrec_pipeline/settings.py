@@ -50,7 +50,7 @@ class SeedSettings(Section):
 
     data: Seed = Field(2025, description="Order of ratings, split, negatives, validation and test rows, intervals.")
     sampling: Seed = Field(2025, description="Few-shot training samples, and what the LLM writes as descriptions.")
-    fits: Seed = Field(2025, description="LightGCN, projector, PCA, lists of the index, common-sense baselines.")
+    fits: Seed = Field(2025, description="LightGCN, projector, PCA, lists of the index, baselines, experts.")
     tuning: Seed = Field(2025, description="LoRA: first weights, order of the prompts, dropout.")
 
 
@@ -247,6 +247,13 @@ class ScoringSettings(Section):
     bootstrap: int = Field(1000, gt=0, description="Resamples of the confidence intervals.")
 
 
+class ExpertSettings(Section):
+    """The strongest predictors without an LLM, which the LLM is compared with."""
+
+    rows: int = Field(300_000, gt=0, description="Training rows that an expert is fitted on, at most.")
+    trees: int = Field(5, gt=0, description="Fits of boosted trees, by seed, whose mean counts.")
+
+
 class RaySettings(Section):
     """More than one machine: LLM stages spread their chunks over actors of a Ray cluster, each with an engine."""
 
@@ -296,7 +303,11 @@ MethodName = Annotated[str, Field(pattern=METHOD_NAME)]
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 TAKEN = {
-    "methods": ("item_mean", "user_mean", "recent_mean", "logistic_regression", "boosted_trees"),  # baselines
+    "methods": (
+        *("item_mean", "user_mean", "recent_mean", "logistic_regression", "boosted_trees"),  # baselines
+        *("prompt_logistic", "lightgcn", "text_knn", "item_knn", "factorisation"),  # experts, and all together:
+        *("expert_logistic", "expert_trees", "text_logistic", "text_trees"),
+    ),
     "adapters": ("llm", "why", "machine", "engine"),  # what a record says beside its adapters
 }
 """Names that methods and adapters cannot have."""
@@ -398,6 +409,7 @@ class Settings(Section):
     )
     tuning: TuningSettings = TuningSettings()
     scoring: ScoringSettings = ScoringSettings()
+    experts: ExpertSettings = ExpertSettings()
     ray: RaySettings = RaySettings()
     automation: AutomationSettings = AutomationSettings()
 

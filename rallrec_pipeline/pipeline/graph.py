@@ -13,7 +13,17 @@ from rallrec_pipeline.inference.methods import adapters, methods, retrievers
 from rallrec_pipeline.inference.score import SCORING_VERSION
 from rallrec_pipeline.language_models.models import model_state
 from rallrec_pipeline.pipeline.stage import ALWAYS, Stage
-from rallrec_pipeline.pipeline.stages import data, descriptions, embeddings, model, models, prompts, reports, retrieval
+from rallrec_pipeline.pipeline.stages import (
+    data,
+    descriptions,
+    embeddings,
+    experts,
+    model,
+    models,
+    prompts,
+    reports,
+    retrieval,
+)
 from rallrec_pipeline.pipeline.stages.model import TUNING_VERSION
 from rallrec_pipeline.settings import ROLES, Role, Settings, essential
 
@@ -357,6 +367,27 @@ GRAPH: tuple[Stage, ...] = (
         lambda s, d: {"label": d.label, "seed": s.seeds.fits},
         sections=("seeds",),
         code_version="2",
+    ),
+    Stage(
+        "expert_predictions",
+        "model",
+        (
+            "core_interactions",
+            "core_items",
+            "samples",
+            "retrieved_histories",
+            "title_embeddings",
+            "collaborative_embeddings",
+        ),
+        "P(yes) of the strongest predictors without an LLM on the same rows.",
+        experts.expert_predictions,
+        lambda s, d: {
+            "label": d.label,
+            "experts": s.experts,
+            "retriever": experts.shown_retriever(s),
+            "seed": s.seeds.fits,
+        },
+        sections=("experts", *_METHODS, "seeds"),
     ),
     # reports
     Stage(

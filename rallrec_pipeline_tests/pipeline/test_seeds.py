@@ -18,6 +18,7 @@ AFFECTED = {
         "aligned_embeddings",
         "item_index",
         "baseline_predictions",
+        "expert_predictions",
     },
     "tuning": {"lora_adapter"},
 }

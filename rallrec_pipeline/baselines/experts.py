@@ -1,0 +1,187 @@
+"""The strongest predictors without an LLM: factorisation, nearest items, LightGCN's score, and all of it together.
+
+Whatever is fitted sees the training split alone. Where the output of one model is a feature of another, the features of
+the rows that the latter is fitted on are made out of time, by a model that has seen neither their answers nor anything
+later (`rating_log.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from rallrec_pipeline.baselines.classifiers import Classifier, MeanOfTrees, logistic_regression
+from rallrec_pipeline.baselines.expert_features import Describer, Features, Group
+from rallrec_pipeline.baselines.graph_score import graph_features
+from rallrec_pipeline.baselines.prompt_numbers import prompt_numbers
+from rallrec_pipeline.baselines.rating_log import RatingLog
+from rallrec_pipeline.datasets.histories import training_interactions
+from rallrec_pipeline.datasets.sequences import codes_in
+from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.settings import ExpertSettings
+
+Probabilities = NDArray[np.float64]
+Labels = NDArray[np.int8]
+Ints = NDArray[np.int64]
+FEWEST = 100  # rows that LightGCN was not fitted on; with fewer the curve of its score is fitted on validation rows
+
+EXPERTS: dict[str, str] = {
+    "prompt_logistic": "logistic regression on the prompt's own numbers",
+    "lightgcn": "LightGCN score",
+    "text_knn": "item kNN by text",
+    "item_knn": "item kNN by co-rating",
+    "factorisation": "matrix factorisation",
+    "expert_logistic": "logistic regression on all experts",
+    "expert_trees": "boosted trees on all experts",
+    "text_logistic": "logistic regression on all experts and text",
+    "text_trees": "boosted trees on all experts and text",
+}
+"""Name -> title, in the order of the report."""
+
+
+@dataclass(frozen=True)
+class Expert:
+    """A classifier on the features of `groups`, or on those of them that are named."""
+
+    groups: tuple[Group, ...]
+    is_trees: bool = False
+    names: tuple[str, ...] = ()
+
+    def chosen(self, features: Mapping[str, Features]) -> Features:
+        """Its features, of all groups."""
+        own = {name: values for group in self.groups for name, values in features[group].items()}
+        return {name: own[name] for name in self.names} if self.names else own
+
+
+_NUMBERS: tuple[Group, ...] = ("means", "factorisation", "co_rating")
+GROUPS: tuple[Group, ...] = (*_NUMBERS, "text")
+_BY_FEATURES = {
+    "text_knn": Expert(("factorisation", "text"), names=("factorisation_bias", "text_40")),
+    "item_knn": Expert(("factorisation", "co_rating"), names=("factorisation_bias", "co_rating_15")),
+    "factorisation": Expert(("factorisation",), names=("factorisation",)),
+    "expert_logistic": Expert(_NUMBERS),
+    "expert_trees": Expert(_NUMBERS, is_trees=True),
+    "text_logistic": Expert((*_NUMBERS, "text")),
+    "text_trees": Expert((*_NUMBERS, "text"), is_trees=True),
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What experts are made from.
+
+    Tables: `core_interactions`, `samples`, `retrieved_histories` of one retriever, the `fitted` interactions of
+    LightGCN. Vectors: `text` (m, d) and `collaborative` (m, e) float32 of the items `item_ids`.
+    """
+
+    core: pl.DataFrame
+    samples: pl.DataFrame
+    histories: pl.DataFrame
+    fitted: pl.DataFrame
+    item_ids: Sequence[str]
+    text: NDArray[np.float32]
+    collaborative: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """P(yes) (n,) float64 by one expert, the seconds that it took, and on how many rows it was fitted."""
+
+    p_yes: Probabilities
+    seconds: float
+    training_rows: int
+
+
+def predict_experts(
+    evidence: Evidence, asked: Ints, like_above: float, settings: ExpertSettings, seed: int
+) -> dict[str, Predicted]:
+    """P(yes) of the samples at the places `asked` (n,) int64, by each of `EXPERTS`.
+
+    Labels of validation and test rows are not looked at (but see `_by_graph`). The seconds of an expert are those of
+    all that it needs, also of features that others share. Raises DataError when the training samples are of one class.
+    """
+    log = RatingLog.of(evidence.core, evidence.samples, evidence.item_ids)
+    if np.unique(log.labels[log.train]).size < 2:
+        raise DataError(
+            f"the {len(log.train)} training samples are of one class, so no expert can be fitted:"
+            " check the dataset's `like_above` and its split"
+        )
+    found = {
+        "prompt_logistic": _by_prompt_numbers(evidence, log, asked),
+        "lightgcn": _by_graph(evidence, log, asked),
+        **_by_features(Describer(log, evidence.text, like_above, seed), asked, settings),
+    }
+    return {name: found[name] for name in EXPERTS}
+
+
+def _by_prompt_numbers(evidence: Evidence, log: RatingLog, asked: Ints) -> Predicted:
+    """Fitted on the few-shot training samples that the LLM is tuned on, and no others."""
+    start = time.perf_counter()
+    core, samples = evidence.core, evidence.samples
+    training = samples.filter(pl.col("split") == "train") if log.is_sampled else training_interactions(core, samples)
+    numbers = prompt_numbers(evidence.histories, core, samples, training)
+    place = pl.Series(codes_in(evidence.histories["sample_id"], samples["sample_id"]))
+    is_train = (evidence.histories["split"] == "train").to_numpy()
+    order = codes_in(pl.Series(asked), place)
+    fitting, asking = _rows(numbers, is_train), _rows(numbers, order)
+    labels = evidence.histories["label"].to_numpy()[is_train]
+    return _fitted(logistic_regression(), fitting, labels, asking, start)
+
+
+def _by_graph(evidence: Evidence, log: RatingLog, asked: Ints) -> Predicted:
+    """Fitted on training rows whose targets LightGCN was not fitted on: it knows the answers of the others.
+
+    Where these are fewer than `FEWEST` or of one class, on the validation rows: a curve of four numbers.
+    """
+    start = time.perf_counter()
+    pair = ["user_id", "item_id"]
+    numbered = evidence.samples.with_row_index("place")
+    spared = numbered.filter(pl.col("split") == "train").join(evidence.fitted, on=pair, how="anti")
+    if log.is_sampled:  # negatives are in no graph: their share among the spared must stay that of the samples
+        spared = spared.filter(pl.lit(False))
+    if spared.height < FEWEST or spared["label"].n_unique() < 2:
+        spared = numbered.filter(pl.col("split") == "valid")
+    places = spared["place"].to_numpy().astype(np.int64)
+    made = [graph_features(log, evidence.collaborative, log.rows[rows]) for rows in (places, asked)]
+    return _fitted(logistic_regression(), made[0], log.labels[places], made[1], start)
+
+
+def _by_features(describer: Describer, asked: Ints, settings: ExpertSettings) -> dict[str, Predicted]:
+    """The experts that are classifiers on features: fitted on training rows out of time."""
+    log = describer.log
+    folds = log.folds(describer.seed, settings.rows)
+    labels = log.labels[np.concatenate([fold.rows for fold in folds])]
+    whole = log.whole_training()
+    fitting, asking, seconds = dict[str, Features](), dict[str, Features](), dict[str, float]()
+    for group in GROUPS:
+        start = time.perf_counter()
+        parts = [describer.features(group, fold.seen, log.rows[fold.rows]) for fold in folds]
+        fitting[group] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        asking[group] = describer.features(group, whole, log.rows[asked])
+        seconds[group] = time.perf_counter() - start
+    found = {}
+    for name, expert in _BY_FEATURES.items():
+        start = time.perf_counter() - sum(seconds[group] for group in expert.groups)
+        model = MeanOfTrees(describer.seed, settings.trees) if expert.is_trees else logistic_regression()
+        found[name] = _fitted(model, expert.chosen(fitting), labels, expert.chosen(asking), start)
+    return found
+
+
+def _fitted(model: Classifier, fitting: Features, labels: Labels, asking: Features, start: float) -> Predicted:
+    model.fit(_matrix(fitting), labels)
+    p_yes = model.predict_proba(_matrix(asking))[:, 1]
+    return Predicted(p_yes, round(time.perf_counter() - start, 2), len(labels))
+
+
+def _matrix(features: Features) -> NDArray[np.float32]:
+    return np.stack(list(features.values()), axis=1)
+
+
+def _rows(features: Features, rows: NDArray[Any]) -> Features:
+    return {name: values[rows] for name, values in features.items()}
