@@ -78,8 +78,8 @@ def adapters(settings: Settings) -> dict[str, AdapterSettings]:
 
 
 def retrievers(settings: Settings) -> dict[str, RetrieverSettings]:
-    """The retrievers that scored methods and their adapters use, in the order of the settings."""
-    used = {method.retriever for method in methods(settings)}
+    """The retrievers that scored methods and their adapters use, in the order of the settings; one at least."""
+    used = {method.retriever for method in methods(settings)} or {MIXTURE}
     used |= {adapter.retriever for adapter in adapters(settings).values()}
     return {name: retriever for name, retriever in settings.retrievers.items() if name in used}
 

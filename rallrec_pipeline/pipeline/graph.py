@@ -405,6 +405,7 @@ GRAPH: tuple[Stage, ...] = (
         (
             "predictions",
             "baseline_predictions",
+            "expert_predictions",
             "core_interactions",
             "samples",
             "encoder",

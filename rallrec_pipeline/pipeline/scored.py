@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from rallrec_pipeline.baselines.common_sense import COMMON_SENSE
+from rallrec_pipeline.baselines.experts import EXPERTS
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.evaluation.costs import Cost
 from rallrec_pipeline.evaluation.report import Scored
@@ -18,7 +19,7 @@ from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.store import Record
 from rallrec_pipeline.prompts.render import answer_texts
 
-WITHOUT_LLM: dict[str, Mapping[str, str]] = {"baseline_predictions": COMMON_SENSE}
+WITHOUT_LLM: dict[str, Mapping[str, str]] = {"baseline_predictions": COMMON_SENSE, "expert_predictions": EXPERTS}
 """Stages that predict without an LLM: name -> title of their methods."""
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from rallrec_pipeline.baselines.common_sense import COMMON_SENSE
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.pipeline.studies import ONE, Study, known_studies, load_study, study_variants

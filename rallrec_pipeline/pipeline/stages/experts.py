@@ -42,6 +42,7 @@ def expert_predictions(run: StageRun) -> Made:
         "seconds": {name: predicted.seconds for name, predicted in found.items()},
         "training_rows": {name: predicted.training_rows for name, predicted in found.items()},
         "rows": asked.height,
+        "predicted": asked.height,
         "retriever": retriever,
     }
     return Made(files, shown)
@@ -49,5 +50,4 @@ def expert_predictions(run: StageRun) -> Made:
 
 def shown_retriever(settings: Settings) -> str:
     """The retriever whose histories are the prompt's own numbers: the mixture, or the first that a method uses."""
-    used = retrievers(settings)
-    return MIXTURE if MIXTURE in used else next(iter(used))
+    return next(iter(sorted(retrievers(settings), key=lambda name: name != MIXTURE)))
