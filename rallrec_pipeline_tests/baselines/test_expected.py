@@ -15,10 +15,10 @@ ITEMS = [f"i{n}" for n in range(15)]
 KEYS = ["user_id", "item_id"]
 
 
-def core(timed: bool, seed: int = 0) -> pl.DataFrame:
-    """12 users who rate 10 of 15 items each; those of even users like even items."""
-    rng = np.random.default_rng(seed)
-    rows = [(user, item) for user in range(12) for item in rng.permutation(15)[:10]]
+def core(timed: bool, n: int = 12) -> pl.DataFrame:
+    """`n` users who rate 10 of 15 items each; those of even users like even items."""
+    rng = np.random.default_rng(0)
+    rows = [(user, item) for user in range(n) for item in rng.permutation(15)[:10]]
     users, items = (np.array(column) for column in zip(*rows, strict=True))
     ratings = np.clip(3 + np.where(users % 2 == items % 2, 1, -1) + rng.integers(-1, 2, len(rows)), 1, 5)
     times = rng.permutation(len(rows))
@@ -66,6 +66,6 @@ def test_no_expectation_knows_its_own_rating_where_there_are_no_times(row: int) 
 
 
 def test_what_users_like_is_foretold() -> None:
-    frame = core(timed=False)
+    frame = core(timed=False, n=300)
     found = expected_ratings(frame, samples(frame, False), ITEMS, 1)["expected"].to_numpy()
     assert np.corrcoef(found, frame["rating"].to_numpy())[0, 1] > 0.3
