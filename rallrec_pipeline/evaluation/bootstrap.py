@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rallrec_pipeline.evaluation.by_user import Codes, auc_by_user
+from rallrec_pipeline.evaluation.by_user import Codes, auc_by_user, gauc, uauc
 from rallrec_pipeline.evaluation.metrics import (
     MEASURES,
+    PROBABILITY,
     RAW,
     SIDES,
     Floats,
@@ -23,7 +24,7 @@ from rallrec_pipeline.evaluation.metrics import (
     count_below,
     row_scores,
 )
-from rallrec_pipeline.evaluation.reliability import bin_codes
+from rallrec_pipeline.evaluation.reliability import bin_codes, reliability_curve
 
 COLUMNS = (*MEASURES, *RAW)
 EXACT = 256  # clusters; above, the AUC of a resample is taken to first order
@@ -32,11 +33,14 @@ _CELLS = 1 << 22  # counts held at a time: 32 MB
 
 @dataclass(frozen=True)
 class Scores:
-    """P(yes) of one method, each (n,). Rows are ranked by `given`; `raw` and `calibrated` are judged as they are."""
+    """P(yes) of one method, each (n,). Rows are ranked by `given`; `calibrated` and `raw` are judged as they are.
+
+    Without `raw` its measures are left out.
+    """
 
     given: Floats
-    raw: Floats
     calibrated: Floats
+    raw: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,9 @@ def measure(labels: Labels, scores: Scores, users: Codes | None) -> Floats:
     """Every measure of the rows as they are, in the order of COLUMNS; NaN where one is not defined."""
     if labels.size == 0:
         return np.full(len(COLUMNS), np.nan)
-    clusters = rows_as_clusters(labels.size) if users is None else users_as_clusters(users)
-    once = np.ones((1, clusters.count))
-    return np.asarray(_Scorer(labels, scores, clusters)(once, _Rows(labels, clusters)(once))[0])
+    by_user = [uauc(users, labels, scores.given), gauc(users, labels, scores.given)] if users is not None else _NONE[:2]
+    judged = [_judged(labels, p) if p is not None else _NONE for p in (scores.calibrated, scores.raw)]
+    return np.array([area_under_roc(labels, scores.given), *by_user, *judged[0], *judged[1]])
 
 
 def bootstrap(
@@ -84,6 +88,15 @@ def bootstrap(
         for method, scorer in scorers.items():
             results[method].append(scorer(counts, drawn))
     return {method: np.concatenate(parts) for method, parts in results.items()}
+
+
+_NONE = [float("nan")] * len(PROBABILITY)
+
+
+def _judged(labels: Labels, p: Floats) -> list[float]:
+    """The measures of PROBABILITY."""
+    loss, accuracy, brier = row_scores(labels, p).mean(axis=0).tolist()
+    return [loss, accuracy, reliability_curve(labels, p).ece(), brier]
 
 
 @dataclass(frozen=True)
@@ -116,8 +129,9 @@ class _Scorer:
         self._pairs = _right_pairs(labels, scores.given, clusters) if clusters.count <= EXACT else None
         moves = np.zeros(clusters.count) if self._pairs is not None else _moves(labels, scores.given, clusters)
         by_user = _user_sums(labels, scores.given, clusters)
-        calibrated, raw = (_probability_sums(labels, p, clusters) for p in (scores.calibrated, scores.raw))
-        self._sums = np.column_stack([moves, by_user, calibrated, raw])
+        calibrated = _probability_sums(labels, scores.calibrated, clusters)
+        raw = () if scores.raw is None else (_probability_sums(labels, scores.raw, clusters),)
+        self._sums = np.column_stack([moves, by_user, calibrated, *raw])
         self._raw = _FIRST + calibrated.shape[1]
 
     def __call__(self, counts: Floats, drawn: _Drawn) -> Floats:
@@ -187,7 +201,9 @@ def _probability_sums(labels: Labels, p: Floats, clusters: Clusters) -> Floats:
 
 
 def _probability_measures(means: Floats) -> Floats:
-    """Means of `_probability_sums` (resamples, 3 + bins) -> measures in the order of PROBABILITY, (resamples, 4)."""
+    """Means of `_probability_sums` (resamples, 3 + bins) -> measures in the order of PROBABILITY; NaN of none."""
+    if means.shape[1] == 0:
+        return np.full((means.shape[0], len(PROBABILITY)), np.nan)
     loss, accuracy, squared = means[:, :3].T
     return np.column_stack([loss, accuracy, np.abs(means[:, 3:]).sum(axis=1), squared])
 

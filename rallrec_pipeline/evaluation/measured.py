@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -97,7 +97,7 @@ def compare_methods(
     for method, given in rows.given.items():
         raw, scaling = rows.raw[method], calibration.scaling.get(method)
         calibrated = raw if scaling is None else scaling.apply(raw)
-        scores[method] = Scores(given, raw, calibrated)
+        scores[method] = Scores(given, calibrated, raw)
     measured = measure_methods(rows.labels, scores, user_codes(known), resamples, seed, rows_too=True)
     return Comparison(rows, known, calibration, measured)
 
@@ -136,7 +136,8 @@ def measure_methods(
                 found[:, COLUMNS.index(name)] = np.nan
         unsure = _too_few(by_users, undefined) | unsure
     if rows_too and labels.size > 1:
-        by_rows = bootstrap(labels, scores, rows_as_clusters(labels.size), resamples, seed)
+        plain = {method: replace(found, raw=None) for method, found in scores.items()}
+        by_rows = bootstrap(labels, plain, rows_as_clusters(labels.size), resamples, seed)
     return Measured(labels, users, both, dict(scores), points, by_users, by_rows, undefined, unsure)
 
 

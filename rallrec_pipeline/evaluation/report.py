@@ -124,6 +124,7 @@ def shared_told(found: Comparison, resamples: int, seed: int) -> dict[str, Any]:
         "users": {"n": measured.n_users, "with_both_answers": measured.users_with_both},
         "validation": {"n": int(validation.size), "share_liked": float(validation.mean()) if validation.size else None},
         "resamples": resamples,
+        "smallest_p": 1 / (resamples + 1),
         "best": best(measured),
         "curves": {method: _curves(measured.labels, scores) for method, scores in measured.scores.items()},
         "slices": sliced(found, resamples, seed),
@@ -133,7 +134,7 @@ def shared_told(found: Comparison, resamples: int, seed: int) -> dict[str, Any]:
 def _curves(labels: Labels, scores: Scores) -> dict[str, Any]:
     return {
         "reliability": told_reliability(labels, scores.calibrated),
-        "reliability_raw": told_reliability(labels, scores.raw),
+        "reliability_raw": None if scores.raw is None else told_reliability(labels, scores.raw),
         "roc": roc_points(labels, scores.given),
         "histogram": histogram(labels, scores.calibrated),
     }

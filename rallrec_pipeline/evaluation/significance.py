@@ -51,9 +51,12 @@ def reflected(resampled: Floats, point: float) -> Interval:
     """The interval of a measure that noise can only raise, such as ECE: the percentile interval mirrored at `point`.
 
     Resampling adds noise a second time, so the resamples lie as far above the figure as the figure above the truth.
+    The interval holds the figure and nothing below zero.
     """
     found = interval(resampled)
-    return Interval(found.se, max(0.0, 2 * point - found.high), max(0.0, 2 * point - found.low))
+    if np.isnan(found.se):
+        return found
+    return Interval(found.se, max(0.0, 2 * point - found.high), max(point, 2 * point - found.low))
 
 
 def difference(first: Floats, second: Floats, point: float) -> Difference:

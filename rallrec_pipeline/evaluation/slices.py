@@ -91,8 +91,7 @@ def _figures(found: Comparison, part: Slice, resamples: int, seed: int) -> dict[
     labels = found.measured.labels[part.chosen]
     users = None if found.measured.users is None else found.measured.users[part.chosen]
     scores = {
-        method: Scores(s.given[part.chosen], s.raw[part.chosen], s.calibrated[part.chosen])
-        for method, s in found.measured.scores.items()
+        method: Scores(s.given[part.chosen], s.calibrated[part.chosen]) for method, s in found.measured.scores.items()
     }
     measured = measure_methods(labels, scores, users, resamples, seed)
     reasons = not_defined(measured)

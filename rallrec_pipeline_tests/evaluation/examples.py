@@ -8,18 +8,28 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from rallrec_pipeline.datasets.histories import in_protocol_order, make_samples
 from rallrec_pipeline.datasets.kcore import core_of
 from rallrec_pipeline.datasets.profile import profile_dataset
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.evaluation.costs import Cost
+from rallrec_pipeline.evaluation.metrics import Floats, Labels
 from rallrec_pipeline.evaluation.report import ReportContext, Scored, build_report
 from rallrec_pipeline.evaluation.study import StudyContext, build_study
 from rallrec_pipeline_tests.datasets.worlds import frame, make_spec
 
 NOISE = {"zero_shot_rating": 1.5, "recent": 1.0, "rallrec": 0.4, "item_mean": 2.0, "boosted_trees": 0.5}
 BASELINES = ("item_mean", "boosted_trees")
+
+
+def rows_of(n: int, seed: int, noise: float = 1.0, users: int = 10) -> tuple[Labels, Floats, NDArray[np.int64]]:
+    """Labels, the probabilities that they were drawn from with noise on the logit, and the user of each row."""
+    rng = np.random.default_rng(seed)
+    logit = rng.normal(0, 1, n)
+    labels = (rng.random(n) < 1 / (1 + np.exp(-logit))).astype(np.int8)
+    return labels, 1 / (1 + np.exp(-(logit + rng.normal(0, noise, n)))), rng.integers(0, users, n)
 
 
 def predictions(rows: int = 300, seed: int = 0, valid: int = 100) -> dict[str, pl.DataFrame]:

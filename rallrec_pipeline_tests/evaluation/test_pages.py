@@ -12,7 +12,7 @@ from rallrec_pipeline.evaluation.dataset_plots import dataset_plots
 from rallrec_pipeline.evaluation.html import render_html
 from rallrec_pipeline.evaluation.plots import methods_plot, report_plots
 from rallrec_pipeline_tests.browser import assert_pages_fit, needs_chromium
-from rallrec_pipeline_tests.evaluation.examples import ATTACK, PNG, Tags, predictions, profile_of, report, some_ratings
+from rallrec_pipeline_tests.evaluation.examples import ATTACK, PNG, Tags, profile_of, report, some_ratings
 
 
 def test_plots_are_small_pngs_and_not_blank() -> None:
@@ -20,7 +20,7 @@ def test_plots_are_small_pngs_and_not_blank() -> None:
 
     from matplotlib.image import imread
 
-    plots = report_plots(report(), predictions())
+    plots = report_plots(report())
     assert len(plots) == 3
     for png in plots.values():
         assert png.startswith(PNG) and 5_000 < len(png) < 100_000
@@ -62,7 +62,7 @@ def test_text_from_data_is_escaped(field: str) -> None:
 @pytest.mark.process
 @needs_chromium
 def test_both_pages_fit_a_phone_and_a_desktop_in_light_and_dark(tmp_path: Path) -> None:
-    pages = {"evaluation": render_html(report(titles={"rallrec": "W" * 80}), report_plots(report(), predictions()))}
+    pages = {"evaluation": render_html(report(titles={"rallrec": "W" * 80}), report_plots(report()))}
     profile = profile_of(some_ratings(), reasons={"x" * 80: 2}) | {"dataset": "d" * 80}
     pages["dataset"] = render_dataset_page(profile, dataset_plots(profile), {"long": "y" * 200})
     assert_pages_fit(pages, tmp_path)
