@@ -52,19 +52,22 @@ def train_projector(
     settings: AlignmentSettings,
     seed: int,
     progress: Progress | None = None,
+    examples: NDArray[np.bool_] | None = None,
 ) -> ProjectorResult:
     """Fit a two-layer MLP from `text` (n, d_text) to `collaborative` (n, d_colla); rows are the same items.
 
-    Items whose collaborative vector is zero (none was learned) are no example, yet get a projection.
+    `examples` (n,) says which items it may learn from, by default all. Those whose collaborative vector is zero (none
+    was learned) are no example either; every item gets a projection.
     `progress(done, total)` is called once per epoch. All epochs are taken: there is no held-out score to stop by.
     """
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    mean, scale = _moments(text)
+    seen = np.ones(len(text), np.bool_) if examples is None else examples
+    mean, scale = _moments(text[seen])
     inputs = torch.from_numpy(_standardised(text, mean, scale))
     goals = torch.from_numpy(np.array(collaborative, np.float32))
-    known = torch.nonzero(goals.norm(dim=1) > 0).squeeze(1)
+    known = torch.nonzero((goals.norm(dim=1) > 0) & torch.from_numpy(seen)).squeeze(1)
     model = _model(inputs.shape[1], settings.hidden, goals.shape[1], generator)
     optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     before = _accuracy(model, inputs[known], goals[known])

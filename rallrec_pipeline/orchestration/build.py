@@ -40,6 +40,7 @@ KINDS: dict[str, set[str]] = {
     "baseline_predictions": {"scikitlearn", "polars"},
     "expert_predictions": {"scikitlearn", "numpy"},
     "dataset_report": {"polars", "matplotlib"},
+    "alignment_report": {"scikitlearn", "matplotlib"},
     "evaluation_report": {"numpy", "matplotlib"},
 }
 """What computes a stage or what it is made of, where that is neither the LLM nor Polars."""

@@ -9,11 +9,13 @@ from rallrec_pipeline.datasets.raw_files import source_state
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.descriptions import RENDERER_VERSION
 from rallrec_pipeline.embeddings.text import ENCODER_VERSION
+from rallrec_pipeline.evaluation.maps import projections
 from rallrec_pipeline.inference.methods import adapters, methods, retrievers
 from rallrec_pipeline.inference.score import SCORING_VERSION
 from rallrec_pipeline.language_models.models import model_state
 from rallrec_pipeline.pipeline.stage import ALWAYS, Stage
 from rallrec_pipeline.pipeline.stages import (
+    alignment,
     data,
     descriptions,
     embeddings,
@@ -398,6 +400,29 @@ GRAPH: tuple[Stage, ...] = (
         reports.dataset_report,
         lambda s, d: {"protocol": d.protocol, "protocol_name": d.protocol_name, "label": d.label, "title": d.title},
         code_version="2",
+    ),
+    Stage(
+        "alignment_report",
+        "reports",
+        (
+            "core_items",
+            "core_interactions",
+            "samples",
+            "text_embeddings",
+            "collaborative_embeddings",
+            "aligned_embeddings",
+            "item_embeddings",
+        ),
+        "Alignment and uniformity on held-out items, maps of the vectors, the nearest items of a few and why.",
+        alignment.alignment_report,
+        lambda s, d: {
+            "alignment": s.alignment,
+            "seed": s.seeds.fits,
+            "title": d.title,
+            "fields": d.items.columns,
+            "maps": list(projections()),
+        },
+        sections=("alignment", "seeds"),
     ),
     Stage(
         "evaluation_report",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rallrec_pipeline.pipeline.checks.alignment import alignment_figures_hold
 from rallrec_pipeline.pipeline.checks.items import (
     every_item_described,
     finite_vectors,
@@ -87,5 +88,11 @@ CHECKS: tuple[Check, ...] = (
         "experts_score_the_same_rows",
         "Same rows as the LLM methods, finite.",
         experts_score_the_same_rows,
+    ),
+    Check(
+        "alignment_report",
+        "alignment_figures_hold",
+        "All numbers are finite, and those of the vectors in use are found again by brute force.",
+        alignment_figures_hold,
     ),
 )

@@ -1,0 +1,88 @@
+"""Group `reports`: what alignment does to the item vectors, as JSON, HTML and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rallrec_pipeline.datasets.histories import training_interactions
+from rallrec_pipeline.embeddings.held_out import HeldOutFit, fit_held_out, measurable_items
+from rallrec_pipeline.evaluation.alignment import NEAREST, too_few
+from rallrec_pipeline.evaluation.alignment_page import render_alignment_page
+from rallrec_pipeline.evaluation.alignment_plots import maps_plots, measures_plots
+from rallrec_pipeline.evaluation.alignment_report import AlignmentInputs, Report, build_alignment_report
+from rallrec_pipeline.evaluation.maps import categories, category_field, draw_maps, projections
+from rallrec_pipeline.evaluation.nearest import PARTS
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.files import atomic_path, write_json
+from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
+from rallrec_pipeline.pipeline.markdown import picture
+from rallrec_pipeline.pipeline.stages.embeddings import read_vectors
+
+_MEASURES = ("alignment", "uniformity", "recall_at_1", f"recall_at_{NEAREST}")
+
+
+def alignment_report(run: StageRun) -> Made:
+    """Text against collaborative vectors before and after alignment, and the nearest items of a few."""
+    inputs, seed = _inputs(run), run.seeds.fits
+    category = categories(inputs.items, category_field(run.spec))
+    text, collaborative = inputs.parts["text"], inputs.parts["collaborative"]
+    maps = {name: draw_maps(text, collaborative, inputs.fit, by, seed) for name, by in projections().items()}
+    report = build_alignment_report(inputs, run.spec, category, maps, seed, _provenance(run))
+    plots = measures_plots(report)
+    json_file, html_file = alignment_report_files(run.out, run.dataset)
+    write_json(json_file, report)
+    with atomic_path(html_file) as temporary:
+        temporary.write_text(render_alignment_page(report, plots, maps_plots(maps, category)), encoding="utf-8")
+    caption, png = next(iter(plots.items()))
+    return Made([json_file, html_file], {**_shown(report), "picture": Markdown(picture(caption, png))})
+
+
+def alignment_report_files(root: Path, dataset: str) -> tuple[Path, Path]:
+    """JSON and HTML of the report on alignment, within a result or in the lake."""
+    folder = root / "reports" / dataset
+    return folder / "alignment_report.json", folder / "alignment_report.html"
+
+
+def _inputs(run: StageRun) -> AlignmentInputs:
+    parts = {kind: read_vectors(run, kind) for kind in PARTS}
+    rows = measurable_items(parts["text"], parts["collaborative"])
+    fit: HeldOutFit | None = None
+    if not too_few(len(rows)):
+        fit = fit_held_out(
+            parts["text"],
+            parts["collaborative"],
+            rows,
+            run.settings.alignment,
+            run.seeds.fits,
+            run.progress("held-out projector epochs"),
+        )
+    return AlignmentInputs(
+        items=run.read(tables.CORE_ITEMS),
+        training=training_interactions(run.read(tables.CORE_INTERACTIONS), run.read(tables.SAMPLES)),
+        parts=parts,
+        mixture=read_vectors(run, "item"),
+        weights=run.given("item_embeddings").metadata["weights"],
+        measurable=len(rows),
+        fit=fit,
+    )
+
+
+def _provenance(run: StageRun) -> dict[str, Any]:
+    stages = {
+        name: {"data_version": record.data_version, "fingerprint": record.fingerprint, "run_id": record.run_id}
+        for name, record in sorted(run.inputs.items())
+    }
+    alignment = run.settings.alignment.model_dump(mode="json")
+    return {"run_id": run.run_id, "alignment": alignment, "stages": stages}
+
+
+def _shown(report: Report) -> dict[str, Any]:
+    """`recall_at_10_held_out` and the like: single numbers, which the UI plots over partitions and time."""
+    shown = {
+        f"{measure}_{name}": figures[measure]
+        for name, figures in report["figures"].items()
+        for measure in _MEASURES
+        if figures.get(measure) is not None
+    }
+    return shown | {"items_measured": report["measured"]["items"], "not_measured": report["measured"]["why"]}
