@@ -10,6 +10,7 @@ import polars as pl
 
 from rallrec_pipeline.evaluation.comparisons import table
 from rallrec_pipeline.evaluation.report import Scored, compare_scored, finite, methods_told, shared_told
+from rallrec_pipeline.evaluation.study_parts import StudyParts, parts_told
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class StudyContext:
     reference: str
     seed: int
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    parts: StudyParts = field(default_factory=StudyParts)
 
 
 def build_study(
@@ -51,6 +53,7 @@ def build_study(
         "reference": context.reference,
         "methods": methods,
         "paired": table(found.measured, pairs),
+        **parts_told(context.parts, context.reference, found.measured, methods),
         "provenance": dict(context.provenance),
     }
     return finite(report)

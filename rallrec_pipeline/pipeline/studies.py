@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping, Set
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -48,6 +48,15 @@ class StudyFigure(Section):
     lines: dict[str, dict[str, RowName]] = Field(min_length=1, description="By name: the row of each x.")
 
 
+class StudyClaim(Section):
+    """That one row is better than another, to be held against the figures."""
+
+    says: str = Field(min_length=1, max_length=300, description="The claim in words.")
+    better: RowName
+    than: RowName
+    by: Literal["auc", "uauc", "log_loss"] = Field("auc", description="The measure that decides.")
+
+
 class Study(Section):
     """What a study compares."""
 
@@ -62,6 +71,8 @@ class Study(Section):
     tables: dict[MethodName, StudyTable] = Field({}, description="Parts of the report, in its order.")
     figures: dict[MethodName, StudyFigure] = Field({}, description="Curves over a setting, in the report's order.")
 
+    claims: tuple[StudyClaim, ...] = Field((), description="What the papers say, as paired differences of two rows.")
+
     @property
     def row_names(self) -> list[str]:
         """Rows of the report, in its order."""
@@ -72,6 +83,7 @@ class Study(Section):
         known = set(self.row_names)
         named = [
             *((f"tables.{name}", row) for name, table in self.tables.items() for row in table.rows),
+            *(("claims", row) for claim in self.claims for row in (claim.better, claim.than)),
             *((f"tables.{name}: reference", t.reference) for name, t in self.tables.items() if t.reference),
             *(
                 (f"figures.{n}", row)

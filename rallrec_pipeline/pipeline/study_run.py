@@ -15,7 +15,7 @@ from rallrec_pipeline.evaluation.report import Scored
 from rallrec_pipeline.evaluation.row_facts import row_facts
 from rallrec_pipeline.evaluation.study import StudyContext, build_study
 from rallrec_pipeline.evaluation.study_page import render_study, study_plots
-from rallrec_pipeline.evaluation.study_tables import figure_entry, table_entry
+from rallrec_pipeline.evaluation.study_parts import StudyParts
 from rallrec_pipeline.evaluation.wording import number, rows_told, with_error
 from rallrec_pipeline.inference.methods import Method, methods
 from rallrec_pipeline.lake import tables
@@ -208,10 +208,10 @@ def _report(
             "study": study.model_dump(mode="json"),
             **shared.as_metadata(),
         },
+        _parts(study, run.spec.paper_dataset),
     )
     facts = row_facts(run.read(tables.CORE_INTERACTIONS), run.read(tables.SAMPLES))
     report = build_study(context, scored, run.settings.scoring.bootstrap, facts)
-    report |= _parts(study, report, run.spec.paper_dataset)
     plots = study_plots(report)
     file = run.out / "reports" / run.dataset / stage_name(name)
     json_file, csv_file, html_file = (file.with_suffix(f".{kind}") for kind in ("json", "csv", "html"))
@@ -233,16 +233,14 @@ def _report(
     return Made([json_file, *texts], metadata)
 
 
-def _parts(study: Study, report: Mapping[str, Any], paper_dataset: str | None) -> dict[str, Any]:
-    """The tables and figures that the study's file asks for, from the figures of its rows."""
-    of_study = {"reference": report["reference"]}
-    tables_of = {name: of_study | table.model_dump(exclude_none=True) for name, table in study.tables.items()}
-    figures_of = {name: figure.model_dump() for name, figure in study.figures.items()}
-    methods_of, paired = report["methods"], report["paired"]
-    return {
-        "tables": {name: table_entry(spec, methods_of, paired, paper_dataset) for name, spec in tables_of.items()},
-        "figures": {name: figure_entry(spec, methods_of) for name, spec in figures_of.items()},
-    }
+def _parts(study: Study, paper_dataset: str | None) -> StudyParts:
+    """The tables, figures and claims that the study's file asks for."""
+    return StudyParts(
+        {name: table.model_dump(exclude_none=True) for name, table in study.tables.items()},
+        {name: figure.model_dump() for name, figure in study.figures.items()},
+        [claim.model_dump() for claim in study.claims],
+        paper_dataset,
+    )
 
 
 def _scored(run: StageRun, row: Row, study: Study) -> Scored:
