@@ -9,7 +9,7 @@ from typing import Any
 from rallrec_pipeline.evaluation.comparisons import table
 from rallrec_pipeline.evaluation.measured import Measured
 from rallrec_pipeline.evaluation.metrics import HIGHER_IS_BETTER, METRICS
-from rallrec_pipeline.evaluation.published import published_rows
+from rallrec_pipeline.evaluation.papers import published_rows
 
 Spec = Mapping[str, Any]
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from rallrec_pipeline.errors import ConfigError
-from rallrec_pipeline.evaluation.published import published_rows
+from rallrec_pipeline.evaluation.papers import published_rows
 from rallrec_pipeline.settings import OF_STUDIES, MethodName, Section, Settings, load_settings, plain_problem
 
 _BUILT_IN = Path(__file__).parent / "studies"
