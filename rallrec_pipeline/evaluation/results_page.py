@@ -7,18 +7,18 @@ from typing import Any
 
 from rallrec_pipeline.evaluation.wording import Report, number, with_error
 
+_HEAD = (
+    "This page is written by `rallrec results` from the studies' JSON: no figure in it is typed. ± is the standard error",
+    "over users; p is two-sided, paired on the same users, and corrected by Holm's method over the claims or the table",
+    "that it stands in. Published figures are of an LLM of 8 billion parameters on the full datasets.",
+)
 _VERDICTS = {"holds": "holds", "refuted": "the opposite holds", "open": "cannot be told"}
 
 
 def results_page(reports: Sequence[Report]) -> str:
     """Markdown of all `reports` (of `build_study`), grouped by study; a page without any says how to make one."""
     lines = ["# Results", "", "[Back to the README](../README.md)", ""]
-    lines += [
-        "This page is written by `rallrec results` from the studies' JSON: no figure in it is typed. ± is the standard",
-        "error over users; p is two-sided, paired on the same users, and corrected by Holm's method over the claims or the",
-        "table that it stands in. Published figures are of an LLM of 8 billion parameters on the full datasets.",
-        "",
-    ]
+    lines += [*_HEAD, ""]
     by_study: dict[str, list[Report]] = {}
     for report in reports:
         by_study.setdefault(report["study"], []).append(report)
