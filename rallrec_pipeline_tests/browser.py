@@ -27,7 +27,7 @@ def assert_pages_fit(pages: Mapping[str, str], folder: Path) -> None:
             shown.on("request", lambda request, asked=asked: asked.append(request.url))
             (file := folder / f"{name}.html").write_text(page, encoding="utf-8")
             shown.goto(file.as_uri())
-            shown.evaluate("document.querySelector('details').open = true")
+            shown.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
             assert shown.evaluate("document.documentElement.scrollWidth <= innerWidth"), (name, width)
             assert shown.evaluate("[...document.images].every(image => image.naturalWidth > 100)")
             assert [url for url in asked if not url.startswith(("file:", "data:"))] == []

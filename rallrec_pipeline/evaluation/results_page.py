@@ -8,9 +8,9 @@ from typing import Any
 from rallrec_pipeline.evaluation.wording import Report, number, with_error
 
 _HEAD = (
-    "This page is written by `rallrec results` from the studies' JSON: no figure in it is typed. ± is the standard error",
-    "over users; p is two-sided, paired on the same users, and corrected by Holm's method over the claims or the table",
-    "that it stands in. Published figures are of an LLM of 8 billion parameters on the full datasets.",
+    "This page is written by `rallrec results` from the studies' JSON: no figure in it is typed. ± is the standard",
+    "error over users; p is two-sided, paired on the same users, and corrected by Holm's method over the claims or",
+    "the table that it stands in. Published figures are of an LLM of 8 billion parameters on the full datasets.",
 )
 _VERDICTS = {"holds": "holds", "refuted": "the opposite holds", "open": "cannot be told"}
 

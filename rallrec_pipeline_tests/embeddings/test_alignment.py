@@ -60,3 +60,16 @@ def test_progress_counts_epochs_and_a_single_item_is_no_error() -> None:
     train_projector(text, collaborative, short, 0, lambda done, total: calls.append((done, total)))
     assert calls == [(1, 3), (2, 3), (3, 3)]
     assert np.isfinite(train_projector(text[:1], collaborative[:1], short, 0).vectors).all()
+
+
+def test_an_item_that_is_no_example_teaches_nothing_but_is_projected() -> None:
+    text, collaborative = linear_pair()
+    examples = np.arange(len(text)) % 4 > 0
+    fitted = train_projector(text, collaborative, SETTINGS, seed=0, examples=examples)
+    other_text, other_goals = text.copy(), collaborative.copy()
+    other_text[~examples] *= -3
+    other_goals[~examples] = 0
+    again = train_projector(other_text, other_goals, SETTINGS, seed=0, examples=examples)
+    assert all((fitted.tensors[name] == again.tensors[name]).all() for name in fitted.tensors)
+    assert (fitted.vectors[examples] == again.vectors[examples]).all()
+    assert (fitted.vectors[~examples] != again.vectors[~examples]).any() and np.isfinite(again.vectors).all()

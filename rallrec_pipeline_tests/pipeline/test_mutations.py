@@ -29,7 +29,7 @@ ENCODED = {"title_embeddings", "description_embeddings"}
 REPORT = {"evaluation_report"}  # which shows all settings but those that change no figure
 PROMPTED = {"collaborative_embeddings", "retrieved_histories", "tuning_prompts", "evaluation_prompts", "lora_adapter"}
 VECTORS = {"text_embeddings", "collaborative_embeddings", "aligned_embeddings", "item_index"}
-FITTED = VECTORS | {"baseline_predictions", "expert_predictions"}
+FITTED = VECTORS | {"baseline_predictions", "expert_predictions", "expected_ratings", "alignment_report"}
 DRAWN = {"item_descriptions", "collaborative_embeddings", "retrieved_histories"}
 
 PROMPTS = {"tuning_prompts", "evaluation_prompts"}
@@ -50,7 +50,7 @@ SETTINGS: dict[str, tuple[Any, set[str]]] = {
     "descriptions.template": ("{fields}?", {"item_descriptions"} | REPORT),
     "text.pca_dimensions": (3, {"text_embeddings"} | REPORT),
     "collaborative.epochs": (1, {"collaborative_embeddings"} | REPORT),
-    "alignment.hidden": (3, {"aligned_embeddings"} | REPORT),
+    "alignment.hidden": (3, {"aligned_embeddings", "alignment_report"} | REPORT),
     "mixture.aligned": (0.5, {"item_embeddings"} | REPORT),
     "retrieval.history_length": (4, {"item_embeddings", "retrieved_histories"} | REPORT),
     "retrieval.beta": (0.5, {"retrieved_histories"} | REPORT),

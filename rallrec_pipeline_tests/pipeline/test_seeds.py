@@ -19,6 +19,8 @@ AFFECTED = {
         "item_index",
         "baseline_predictions",
         "expert_predictions",
+        "expected_ratings",
+        "alignment_report",
     },
     "tuning": {"lora_adapter"},
 }
