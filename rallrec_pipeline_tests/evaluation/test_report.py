@@ -185,6 +185,17 @@ def test_console_prints_every_method_and_where_files_lie() -> None:
     assert "page: lake/reports/evaluation.html" in text and "0.7772" in text
 
 
+def test_a_report_of_an_earlier_version_is_still_printed() -> None:
+    found = report()
+    earlier = {key: found[key] for key in ("dataset", "dataset_title", "profile", "n_train", "n_test", "paper")}
+    kept = ("auc", "auc_se", "log_loss", "log_loss_se", "accuracy", "accuracy_se", "n", "seconds", "kind", "title")
+    earlier["methods"] = {name: {key: told[key] for key in kept} for name, told in found["methods"].items()}
+    pair = {"difference": 0.1, "se": 0.01, "ci": [0.08, 0.12], "p_value": 0.002}
+    earlier |= {"resamples": 100, "paired": {"rallrec - boosted_trees": {"auc": pair, "log_loss": pair}}}
+    print_report(earlier, Console(file=(stream := StringIO()), width=140))
+    assert "The LLM earns its cost in ranking" in stream.getvalue() and "+0.1000 ± 0.0100" in stream.getvalue()
+
+
 def test_how_many_samples_the_llm_and_the_baselines_saw_is_told_where_it_is_known() -> None:
     told = "256 training samples for the LLM, 75,657 for the baselines"
     for found, words in ((report(), told), (report(n_train_baselines=None), "256 training samples for the LLM")):

@@ -171,13 +171,14 @@ def test_the_second_run_does_no_work(studied: Studied) -> None:
 
 def test_figures_table_page_and_picture_lie_together(studied: Studied) -> None:
     world, record = studied.world, studied.outcome.record
-    files = [world.lake / "reports" / DATASET / f"{stage_name(STUDY)}.{kind}" for kind in ("json", "csv", "html")]
+    ends = (".json", ".csv", "_slices.csv", ".html")
+    files = [world.lake / "reports" / DATASET / f"{stage_name(STUDY)}{end}" for end in ends]
     assert all(file.is_file() for file in files)
     assert {(world.lake / name).resolve() for name in record.outputs} == {file.resolve() for file in files}
-    page = files[2].read_text(encoding="utf-8")
+    page = files[3].read_text(encoding="utf-8")
     assert "Do fits matter?" in page and "seeds.fits = 7" in page and "--study fits --profile demo" in page
     assert record.metadata["picture"]["markdown"].count("data:image/png;base64,") == 1
-    assert record.metadata["methods"]["markdown"].count("\n") == 1 + 4
+    assert record.metadata["methods"]["markdown"].count("\n") == 3 + 4
 
 
 def test_the_paths_of_the_contract_stay_those_of_the_variant_in_force(studied: Studied) -> None:
