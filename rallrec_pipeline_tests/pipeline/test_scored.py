@@ -50,7 +50,7 @@ def test_methods_without_an_llm_are_told_by_their_record(tmp_path: Path) -> None
     metadata = {"seconds": {"item_mean": 2.5}, "predicted": 100_000}
     table = tables.predictions_table("item_mean")
     record = give(run, table, predicted([0.5, 0.6, 0.2]), metadata=metadata)
-    (found,) = scored_without_llm(record, run.lake, {"item_mean": "item mean"}, "baseline").values()
+    found = scored_without_llm("item_mean", record, run.lake)
     assert (found.title, found.kind, found.predictions.height) == ("item mean", "baseline", 3)
     cost = found.cost
     assert (cost.seconds, cost.predictions, cost.prompt_tokens, cost.token_rows) == (2.5, 100_000, 0, 100_000)
