@@ -51,7 +51,7 @@ def _predictions(run: StageRun) -> Pending | None:
     if test is None:
         return None
     asked = methods(run.settings)
-    rows = sum(test + (run.settings.prompts.validation_samples if method.adapter else 0) for method in asked)
+    rows = (test + run.settings.prompts.validation_samples) * len(asked)
     length = _prompt_tokens(run)
     return Pending(rows, rows, tokens=length, length=length, loads=len({method.adapter for method in asked}))
 
