@@ -147,8 +147,8 @@ def _fields(items: pl.DataFrame, spec: DatasetSpec, category: str | None) -> lis
     names = [name for name in spec.item_fields if name in items.columns]
     lists = {name for name in names if spec.items.columns[name].split or name == category}
     return [
-        {name: _entries(value, name in lists) for name, value in row.items() if value}
-        for row in items.select(names).iter_rows(named=True)
+        {name: _entries(row[name], name in lists) for name in names if row[name]}
+        for row in items.select("item_id", *names).iter_rows(named=True)  # without a field there would be no row
     ]
 
 

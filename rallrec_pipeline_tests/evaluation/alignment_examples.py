@@ -41,7 +41,7 @@ def catalogue(n: int = 40, **columns: Any) -> pl.DataFrame:
 def training(n: int = 40, users: int = 12) -> pl.DataFrame:
     """Ratings in which item 0 is everybody's and the later items are rarer; the last is nobody's."""
     rows = [(f"u{user}", f"i{item}") for user in range(users) for item in range(n - 1) if user * n >= item * users]
-    return pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row")
+    return pl.DataFrame(rows, schema={"user_id": pl.String, "item_id": pl.String}, orient="row")
 
 
 def vectors(n: int = 40, seed: int = 0) -> dict[str, Vectors]:

@@ -57,7 +57,7 @@ def test_every_catalogue_has_a_sound_report_and_page(world: str) -> None:
     assert len(measures) == 2 and len(maps) == 4
     for png in (*measures.values(), *maps.values()):
         assert png.startswith(PNG) and len(png) < 100_000
-        assert len(np.unique(imread(BytesIO(png), format="png").reshape(-1, 4), axis=0)) > 20, "not blank"
+        assert len(np.unique(imread(BytesIO(png), format="png")[..., 0])) > 10, "not blank"
     page = render_alignment_page(report, measures, maps)
     tags = Tags()
     tags.feed(page)

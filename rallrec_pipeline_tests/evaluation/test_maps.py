@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rallrec_pipeline.embeddings.held_out import fit_held_out
+from rallrec_pipeline.embeddings.mixture import unit_rows
 from rallrec_pipeline.evaluation.maps import MOST_POINTS, categories, category_field, draw_maps, projections
 from rallrec_pipeline_tests.datasets.worlds import make_spec
 from rallrec_pipeline_tests.evaluation.alignment_examples import SETTINGS, catalogue, first_axes, vectors
@@ -71,18 +72,13 @@ def test_each_kind_has_its_map_and_the_aligned_ones_share_one() -> None:
     assert len(maps.text.rows) == 40 and maps.collaborative.rows.tolist() == rows.tolist()
     assert maps.after.places is not None and maps.after.places.shape == (2 * 38, 2)
     assert (maps.is_held_out == fit.is_held_out).all()
-    assert (maps.after.places[38:] == first_axes(maps_unit(parts["collaborative"][rows]), 0)).all()
-
-
-def maps_unit(rows: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
-    wide = rows.astype(np.float64)
-    return (wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(np.float32)
+    assert (maps.after.places[38:] == first_axes(unit_rows(parts["collaborative"][rows]), 0)).all()
 
 
 def test_of_many_items_a_draw_is_shown() -> None:
-    n = MOST_POINTS + 500
+    n, quick = MOST_POINTS + 500, SETTINGS.model_copy(update={"epochs": 1})
     parts = vectors(n)
-    fit = fit_held_out(parts["text"], parts["collaborative"], np.arange(n), SETTINGS, seed=1, most=MOST_POINTS)
+    fit = fit_held_out(parts["text"], parts["collaborative"], np.arange(n), quick, seed=1, most=MOST_POINTS)
     first, again = (draw_maps(parts["text"], parts["collaborative"], fit, first_axes, seed=5) for _ in range(2))
     assert len(first.text.rows) == MOST_POINTS and len(first.after.rows) == MOST_POINTS // 2
     assert (first.text.rows == again.text.rows).all() and len(first.is_held_out) == MOST_POINTS // 2

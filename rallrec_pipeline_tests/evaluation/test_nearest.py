@@ -36,9 +36,8 @@ def test_co_raters_are_users_who_rated_both() -> None:
 
 def test_neighbours_are_those_of_brute_force_with_their_reasons() -> None:
     given = inputs()
-    found = nearest_items(
-        given.items, given.training, ItemVectors.of(given.parts, given.mixture), make_spec(), "genres"
-    )
+    held = ItemVectors.of(given.parts, given.mixture)
+    found = nearest_items(given.items, given.training, held, make_spec(), "genres")
     assert [sample["item_id"] for sample in found[:3]] == ["i0", "i1", "i2"] and len(found) == 8
     units = {kind: part / np.linalg.norm(part, axis=1, keepdims=True) for kind, part in given.parts.items()}
     own = {"text": units["text"], "collaborative": units["collaborative"], "aligned": units["aligned"]}
@@ -70,11 +69,8 @@ def test_shared_fields_are_entries_of_lists_and_whole_values_of_others() -> None
     spec = make_spec(items={"file": "s.item", "columns": columns})
     parts = vectors(3)
     found = nearest_items(items, training(3), ItemVectors.of(parts, parts["text"]), spec)
-    shared = {
-        (sample["item_id"], other["item_id"]): other["shared"]
-        for sample in found
-        for other in sample["nearest"]["text"]
-    }
+    pairs = [(sample["item_id"], other) for sample in found for other in sample["nearest"]["text"]]
+    shared = {(item, other["item_id"]): other["shared"] for item, other in pairs}
     assert shared["i0", "i1"] == {"genres": ["Comedy"]}
     assert shared["i0", "i2"] == {"author": ["Smith, John"]}
     assert shared["i1", "i2"] == {"genres": ["Drama"]}
