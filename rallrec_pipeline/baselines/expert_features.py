@@ -65,7 +65,8 @@ class Describer:
     def _factorisation(self, seen: Seen, rows: Rows) -> Features:
         judged, sequences = seen.judged, self.log.sequences
         model = fit_factorisation(judged, len(sequences.item_ids), self.seed, self.like_above)
-        opinion = model.opinions(sequences.items, sequences.ratings, self.log.histories(rows), rows.targets)
+        flat = (sequences.items, sequences.ratings)
+        opinion = model.opinions(*flat, self.log.histories(rows), rows.targets, one_sided=self.log.is_sampled)
         return {"factorisation": opinion.rating, "factorisation_bias": opinion.bias}
 
     def _co_rating(self, seen: Seen, rows: Rows) -> Features:

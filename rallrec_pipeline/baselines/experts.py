@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -61,9 +60,16 @@ class Expert:
 
 _NUMBERS: tuple[Group, ...] = ("means", "factorisation", "co_rating")
 GROUPS: tuple[Group, ...] = (*_NUMBERS, "text")
+
+
+def _nearest(group: Group, k: int) -> tuple[str, ...]:
+    """What the `k` nearest add to the biases; where all ratings are alike, how near they are is all that they tell."""
+    return "factorisation_bias", f"{group}_{k}", f"{group}_highest", f"{group}_total"
+
+
 _BY_FEATURES = {
-    "text_knn": Expert(("factorisation", "text"), names=("factorisation_bias", "text_40")),
-    "item_knn": Expert(("factorisation", "co_rating"), names=("factorisation_bias", "co_rating_15")),
+    "text_knn": Expert(("factorisation", "text"), names=_nearest("text", 40)),
+    "item_knn": Expert(("factorisation", "co_rating"), names=_nearest("co_rating", 15)),
     "factorisation": Expert(("factorisation",), names=("factorisation",)),
     "expert_logistic": Expert(_NUMBERS),
     "expert_trees": Expert(_NUMBERS, is_trees=True),
@@ -126,12 +132,11 @@ def _by_prompt_numbers(evidence: Evidence, log: RatingLog, asked: Ints) -> Predi
     core, samples = evidence.core, evidence.samples
     training = samples.filter(pl.col("split") == "train") if log.is_sampled else training_interactions(core, samples)
     numbers = prompt_numbers(evidence.histories, core, samples, training)
-    place = pl.Series(codes_in(evidence.histories["sample_id"], samples["sample_id"]))
-    is_train = (evidence.histories["split"] == "train").to_numpy()
-    order = codes_in(pl.Series(asked), place)
-    fitting, asking = _rows(numbers, is_train), _rows(numbers, order)
-    labels = evidence.histories["label"].to_numpy()[is_train]
-    return _fitted(logistic_regression(), fitting, labels, asking, start)
+    shown = evidence.histories
+    is_train = (shown["split"] == "train").to_numpy()
+    places = codes_in(samples["sample_id"].gather(asked), shown["sample_id"])
+    fitting, asking = ({name: values[rows] for name, values in numbers.items()} for rows in (is_train, places))
+    return _fitted(logistic_regression(), fitting, shown["label"].to_numpy()[is_train], asking, start)
 
 
 def _by_graph(evidence: Evidence, log: RatingLog, asked: Ints) -> Predicted:
@@ -143,9 +148,8 @@ def _by_graph(evidence: Evidence, log: RatingLog, asked: Ints) -> Predicted:
     pair = ["user_id", "item_id"]
     numbered = evidence.samples.with_row_index("place")
     spared = numbered.filter(pl.col("split") == "train").join(evidence.fitted, on=pair, how="anti")
-    if log.is_sampled:  # negatives are in no graph: their share among the spared must stay that of the samples
-        spared = spared.filter(pl.lit(False))
-    if spared.height < FEWEST or spared["label"].n_unique() < 2:
+    # Sampled negatives are in no graph, so that hardly a like would be among the spared.
+    if log.is_sampled or spared.height < FEWEST or spared["label"].n_unique() < 2:
         spared = numbered.filter(pl.col("split") == "valid")
     places = spared["place"].to_numpy().astype(np.int64)
     made = [graph_features(log, evidence.collaborative, log.rows[rows]) for rows in (places, asked)]
@@ -174,14 +178,15 @@ def _by_features(describer: Describer, asked: Ints, settings: ExpertSettings) ->
 
 
 def _fitted(model: Classifier, fitting: Features, labels: Labels, asking: Features, start: float) -> Predicted:
-    model.fit(_matrix(fitting), labels)
-    p_yes = model.predict_proba(_matrix(asking))[:, 1]
-    return Predicted(p_yes, round(time.perf_counter() - start, 2), len(labels))
+    """Where a few rows happen to be of one class nothing can be told apart: then their smoothed share of likes."""
+    asked = _matrix(asking)
+    if np.unique(labels).size == 2:
+        model.fit(_matrix(fitting), labels)
+        p_yes = model.predict_proba(asked)[:, 1]
+    else:
+        p_yes = np.full(len(asked), (labels.sum() + 1) / (len(labels) + 2))
+    return Predicted(p_yes.astype(np.float64), round(time.perf_counter() - start, 2), len(labels))
 
 
 def _matrix(features: Features) -> NDArray[np.float32]:
     return np.stack(list(features.values()), axis=1)
-
-
-def _rows(features: Features, rows: NDArray[Any]) -> Features:
-    return {name: values[rows] for name, values in features.items()}

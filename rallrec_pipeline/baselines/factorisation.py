@@ -41,10 +41,17 @@ class Factorisation:
     biases: Floats
     factors: Floats
 
-    def opinions(self, items: Codes, ratings: Floats, histories: Runs, targets: Codes) -> Opinion:
-        """What users would give `targets` (n,), by their histories: runs (n,) of the flat `items` and `ratings`."""
+    def opinions(
+        self, items: Codes, ratings: Floats, histories: Runs, targets: Codes, one_sided: bool = False
+    ) -> Opinion:
+        """What users would give `targets` (n,), by their histories: runs (n,) of the flat `items` and `ratings`.
+
+        `one_sided`: a history has likes alone, as of implicit feedback. Then users have no bias, which would be that of
+        all, and would leave nothing to the factors.
+        """
         above = ratings - self.mean - self.biases[items]
         user_bias = histories.sums(above.astype(np.float64)) / (histories.lengths + USER_SHRINKAGE)
+        user_bias *= not one_sided
         tastes = ridge(self.factors, items, above, histories, user_bias.astype(np.float32))
         bias = self.mean + self.biases[targets] + user_bias
         rating = bias + np.einsum("nf,nf->n", tastes, self.factors[targets])
@@ -82,16 +89,22 @@ def ridge(factors: Floats, columns: Codes, values: Floats, runs: Runs, offsets: 
     columns = np.append(columns, np.int32(len(factors)))
     values = np.append(values, np.float32(0))
     found = np.zeros((len(runs), width), np.float32)
-    penalty = RIDGE * np.eye(width, dtype=np.float32)
     for batch in padded_batches(runs):
         inputs = padded[columns[batch.places]]  # (b, longest, f)
-        transposed = inputs.transpose(0, 2, 1)
         wanted = values[batch.places]
         if offsets is not None:
             wanted = wanted - offsets[batch.rows, None]
-        sums = transposed @ wanted[:, :, None]
-        found[batch.rows] = np.linalg.solve(transposed @ inputs + penalty, sums)[:, :, 0]
+        found[batch.rows] = _solved(inputs, wanted[:, :, None])[:, :, 0]
     return found
+
+
+def _solved(inputs: Floats, wanted: Floats) -> Floats:
+    """Ridge weights (b, f, 1) of `inputs` (b, n, f) and `wanted` (b, n, 1), by the smaller system of the two."""
+    transposed = inputs.transpose(0, 2, 1)
+    penalty = RIDGE * np.eye(min(inputs.shape[1:]), dtype=np.float32)
+    if inputs.shape[1] < inputs.shape[2]:
+        return np.asarray(transposed @ np.linalg.solve(inputs @ transposed + penalty, wanted), np.float32)
+    return np.asarray(np.linalg.solve(transposed @ inputs + penalty, transposed @ wanted), np.float32)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 BATCH_CELLS = 2**18  # cells of a padded batch: with 32 factors a cell has 128 bytes
 
+SPREAD = 1.5
+
 
 @dataclass(frozen=True)
 class Runs:
@@ -51,13 +53,17 @@ class Batch:
 
 
 def padded_batches(runs: Runs, cells: int = BATCH_CELLS) -> Iterator[Batch]:
-    """All runs that are not empty, the short ones first; a batch has at most `cells` cells, or one run."""
+    """All runs that are not empty, the short ones first; a batch has at most `cells` cells, or one run.
+
+    No run of a batch is longer than `SPREAD` times the shortest, so that most cells are filled.
+    """
     order = np.argsort(runs.lengths, kind="stable")
     order = order[np.searchsorted(runs.lengths[order], 1) :]
     lengths = runs.lengths[order]
     first = 0
     while first < len(order):
-        last = _end_of_batch(lengths, first, cells)
+        alike = int(np.searchsorted(lengths, SPREAD * lengths[first], side="right"))
+        last = _end_of_batch(lengths[:alike], first, cells)
         rows = order[first:last]
         step = np.arange(lengths[last - 1])
         places = runs.starts[rows][:, None] + step

@@ -133,11 +133,9 @@ class RatingLog:
         return self.seen(self.fitted & (self.places < place), self.moments[self.train] < place)
 
     def without(self, held: Flags) -> Seen:
-        """The training interactions but the targets of the training samples that are `held`."""
-        rows = self.rows[self.train[held]]
-        flat = self.fitted.copy()
-        flat[self.sequences.offsets[rows.users] + rows.lengths] = False
-        return self.seen(flat, ~held)
+        """Training interactions and training samples without the flat ratings that are `held`."""
+        targets = self.sequences.offsets[self.rows.users] + self.rows.lengths
+        return self.seen(self.fitted & ~held, ~held[targets[self.train]])
 
     def folds(self, seed: int, most: int) -> list[Fold]:
         """Training rows, `most` of them, and what has been seen without them.
@@ -153,8 +151,15 @@ class RatingLog:
             late = self.train[self.moments[self.train] >= place]  # a target and its negatives stay together
             return [Fold(_thinned(late, most), self.before(place))]
         part = np.random.default_rng(seed).permutation(len(self.train)) % USER_FOLDS
-        parts = [part == number for number in np.unique(part)]
-        return [Fold(_thinned(self.train[held], most // len(parts)), self.without(held)) for held in parts]
+        parts = [self.train[part == number] for number in np.unique(part)]
+        return [Fold(_thinned(rows, most // len(parts)), self.without(self._targets(rows))) for rows in parts]
+
+    def _targets(self, samples: Ints) -> Flags:
+        """Which flat ratings are the targets of samples, or were at the moment of a sampled negative."""
+        rows = self.rows[samples]
+        found = np.zeros(len(self.fitted), bool)
+        found[self.sequences.offsets[rows.users] + rows.lengths] = True
+        return found
 
 
 def _thinned(rows: Ints, most: int) -> Ints:

@@ -27,6 +27,7 @@ FETCHED = ("raw", "models")
 NEW_SETTINGS = ("adapters", "methods", "retrievers")
 OLD_CODE = {"retrieved_histories": "1", "tuning_prompts": "1", "evaluation_prompts": "2"}
 CHANGED = {*OLD_CODE, "lora_adapter", "predictions", REPORT}  # stages that depend on something else since then
+OTHERS = {"baseline_predictions", "expert_predictions"}  # they score the rows of stages that changed
 UNKNOWN = {"collaborative": {"warm_start": True}, "alignment": {"warm_start": True}, "text": {"of_old": 1}}
 
 
@@ -121,11 +122,11 @@ def adopted(lake: Path) -> tuple[dict[str, Plan], list[str]]:
 def test_what_depends_on_the_same_is_up_to_date_and_nothing_goes_to_the_llm_again(lake: Path) -> None:
     plans, said = adopted(lake)
     assert {name for name, plan in plans.items() if plan.reasons} == CHANGED
-    assert {name for name, plan in plans.items() if not plan.is_fresh} == CHANGED | {"baseline_predictions"}
+    assert {name for name, plan in plans.items() if not plan.is_fresh} == CHANGED | OTHERS
     assert plans["retrieved_histories"].reasons == ["the code changed"]
     assert said == [f"{NAME}: {len(STAGES) - 1} of {len(STAGES)} results of an older version were taken over"]
     worked = {name for name, worked in make_stages(lake, NAME, load_settings()).items() if worked}
-    assert CHANGED - {"tuning_prompts", "evaluation_prompts"} <= worked <= CHANGED | {"baseline_predictions"}
+    assert CHANGED - {"tuning_prompts", "evaluation_prompts"} <= worked <= CHANGED | OTHERS
     for name in ("lora_adapter", "predictions"):
         assert in_force_now(lake, NAME, name).metadata["llm"]["rows"] == 0, name
     assert not (lake / "provenance" / NAME).exists()

@@ -13,12 +13,11 @@ from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import read_json
 from rallrec_pipeline.pipeline.lineage.item import counts
 from rallrec_pipeline.pipeline.lineage.model import Adapter, Histories, Predictions, Uses
-from rallrec_pipeline.pipeline.lineage.state import LakeState, gone
+from rallrec_pipeline.pipeline.lineage.state import PREDICTORS, LakeState, gone
 from rallrec_pipeline.prompts.build import HISTORY_COLUMN
 from rallrec_pipeline.tuning.lora import PROVENANCE
 
 TARGET = "target"
-PREDICTORS = ("predictions", "baseline_predictions")
 
 
 def uses_of(state: LakeState, item_id: str) -> Uses:

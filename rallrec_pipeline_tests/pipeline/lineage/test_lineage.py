@@ -175,7 +175,7 @@ def test_predictions_are_those_of_the_tables(lake: Path) -> None:
     asked = rows_of(lake, tables.RETRIEVED_HISTORIES)
     targets = asked.filter(pl.col("item_id") == ITEM)
     assert uses.histories and uses.histories.target == dict(targets["split"].value_counts().iter_rows())
-    assert len(uses.predictions) == 11
+    assert len(uses.predictions) == 20
     for one in uses.predictions:
         scored = rows_of(lake, tables.predictions_table(one.method)).join(targets, on="sample_id", how="semi")
         assert sum(one.targets.values()) == scored.height
