@@ -37,6 +37,7 @@ def panels(width: float, height: float, rows: int, columns: int) -> tuple[Figure
     every = [figure.add_subplot(rows, columns, place + 1) for place in range(rows * columns)]
     for axes in every:
         axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.spines["bottom"].set_color(INK)
         axes.tick_params(length=0, labelsize=9, colors=INK)
         axes.xaxis.label.set(size=9, color=INK)
         axes.yaxis.label.set(size=9, color=INK)

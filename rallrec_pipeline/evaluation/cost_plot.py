@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from rallrec_pipeline.evaluation.canvas import GRID, INK, OTHER, WIDTH, canvas, svg
 from rallrec_pipeline.evaluation.lines import legend_below, lines_of
-from rallrec_pipeline.evaluation.wording import Report, duration
+from rallrec_pipeline.evaluation.wording import Report
+
+_MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
+_TICKS = {
+    10.0**power * unit: f"{10**power:g} {name}"
+    for unit, name, powers in ((1, "s", range(-6, 2)), (_MINUTE, "min", (0, 1)), (_HOUR, "h", (0, 1)))
+    for power in powers
+} | {10.0**power * _DAY: f"{10**power:,} d" for power in range(1, 6)}
+"""Seconds, and how they are told."""
 
 
 def cost_plots(report: Report) -> dict[str, bytes]:
@@ -32,9 +40,11 @@ def _plot(report: Report, known: dict[str, tuple[float, float]]) -> bytes:
     for line in lines:
         axes.plot(*known[line.name], color=line.colour, marker=line.marker, ms=8, linestyle="none", label=line.label)
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(lambda seconds, _: duration(seconds))
-    axes.xaxis.set_minor_formatter(lambda *_: "")
     axes.margins(0.12)
+    low, high = axes.get_xlim()
+    ticks = [place for place in _TICKS if low <= place <= high]
+    axes.set_xticks(ticks, [_TICKS[place] for place in ticks])
+    axes.minorticks_off()
     axes.set(xlabel="time of a million predictions", ylabel="AUC")
     axes.grid(color=GRID, linewidth=0.7)
     axes.xaxis.label.set_color(INK)

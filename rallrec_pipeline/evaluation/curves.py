@@ -67,8 +67,8 @@ def histogram_plot(report: Report) -> bytes:
 
 def _histogram(axes: Axes, line: Line, found: Mapping[str, Any], title: str) -> None:
     edges = found["edges"]
-    axes.stairs(found["liked"], edges, color=BLUE, linewidth=1.5, label="liked")
-    axes.stairs(found["disliked"], edges, color=VERMILION, linewidth=1.5, linestyle="--", label="disliked")
+    axes.stairs(found["liked"], edges, color=BLUE, linewidth=1.5, zorder=3, label="liked")
+    axes.stairs(found["disliked"], edges, color=VERMILION, linewidth=1.5, linestyle="--", zorder=3, label="disliked")
     axes.set_title(label(title, 30), fontsize=8.5, color=INK)
     axes.set(xlim=(0, 1), ylim=(0, None))
     axes.tick_params(labelsize=8)

@@ -27,8 +27,8 @@ LOOKS = {
 }
 """Colour and meaning of a method's dot: the first three in a report, the others in a study."""
 _MANY = 20  # methods; a picture of more is stored more coarsely, for it also lies in Dagster's database
-_WIDTH = 6.0  # inches
-_LABEL = 72  # characters
+_WIDTH = 5.4  # inches
+_LABEL = 64  # characters
 _FROM_CHANCE = 0.03  # a figure this near to chance has chance in the picture too
 
 
@@ -66,8 +66,8 @@ def _overview(report: Report) -> Figure:
 
 def _dot(axes: Axes, row: int, figures: Mapping[str, Any], colour: str) -> None:
     auc, across = figures["auc"], axes.get_yaxis_transform()
-    axes.text(0, row + 0.36, label(figures["title"], _LABEL), transform=across, va="center", fontsize=8.5, color=INK)
-    axes.text(1, row, number(auc), transform=across, va="center", ha="right", fontsize=8.5, color=INK)
+    axes.text(0, row + 0.36, label(figures["title"], _LABEL), transform=across, va="center", fontsize=9, color=INK)
+    axes.text(1, row, number(auc), transform=across, va="center", ha="right", fontsize=9, color=INK)
     if auc is not None:
         low, high = (auc if bound is None else bound for bound in figures["auc_ci"])
         error = np.maximum(0, [[auc - low], [high - auc]])
@@ -109,7 +109,7 @@ def _legend(figure: Figure, axes: Axes, report: Report) -> None:
         loc="outside upper left",
         ncols=1 + (len(handles) > 2),
         frameon=False,
-        fontsize=8.5,
+        fontsize=9,
         labelcolor=INK,
     )
 

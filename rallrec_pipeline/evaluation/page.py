@@ -54,7 +54,9 @@ def _environment() -> Environment:
     )
     wording = {"number": number, "with_error": with_error, "duration": duration, "holm_text": holm_text}
     environment.filters |= (
-        {"stacked": _stacked} | wording | {"count": "{:,}".format, "percent": _percent, "share": _share}
+        {"stacked": _stacked}
+        | wording
+        | {"count": "{:,}".format, "whole": _whole, "percent": _percent, "share": _share}
     )
     return environment
 
@@ -63,6 +65,10 @@ def _stacked(value: float | None, se: float | None) -> Markup:
     """A figure with its error below, which keeps a column narrow."""
     told = Markup("{}").format(number(value))
     return told if se is None else told + Markup('<br><span class="soft">± {}</span>').format(number(se))
+
+
+def _whole(value: float | None) -> str:
+    return NONE if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _percent(share: float | None, digits: int = 1) -> str:

@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _SHOWN = {"auc": "AUC", "uauc": "UAUC, within a user"}
+_METHODS = 5  # with their intervals beside each other
 _SPREAD = 0.6  # of the way to the next slice, over which the methods stand beside each other
 
 
 def slice_plots(report: Report) -> dict[str, bytes]:
     """Caption -> SVG, one for each slicing that has slices with an AUC."""
     return {
-        f"By {told['title']}; under each slice its number of test rows": slice_plot(told["slices"], lines_of(report))
+        f"By {told['title']}; under each slice its number of test rows": slice_plot(
+            told["slices"], lines_of(report, _METHODS)
+        )
         for told in report["slices"].values()
         if any(has_figures(part) for part in told["slices"])
     }

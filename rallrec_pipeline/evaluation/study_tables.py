@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rallrec_pipeline.evaluation.papers import PAPER_DATASETS
+from rallrec_pipeline.evaluation.papers import PAPER_DATASETS, PAPER_TITLES
 from rallrec_pipeline.evaluation.wording import Report, direction, measure_title, stands_out
 
 VERDICTS = {
@@ -67,7 +67,8 @@ def winner(report: Report, table: Mapping[str, Any]) -> str | None:
 def _row(report: Report, row: Mapping[str, Any], best: str | None) -> dict[str, Any]:
     return {
         "figures": report["methods"][row["row"]],
-        "published_as": row["published_as"] and row["published_as"].replace("_", " "),
+        "published_as": row["published_as"]
+        and PAPER_TITLES.get(row["published_as"], row["published_as"].replace("_", " ")),
         "published": row["published"],
         "difference": row["paired"] and row["paired"]["auc"],
         "main": row["row"] == best,
