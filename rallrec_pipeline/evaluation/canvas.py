@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 BLUE, SKY, ORANGE, GREEN, VERMILION, PURPLE = "#0072B2", "#56B4E9", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
 INK, GRID, FAINT, OTHER = "#333333", "#DDDDDD", "#999999", "#8A94A3"
-_DARK = {INK: "#E6E9EE", GRID: "#323B47", FAINT: "#7A8594", BLUE: "#4AA8E8", SKY: "#9AD3F5", GREEN: "#2CC59A"}
+_DARK = {INK: "#E6E9EE", GRID: "#323B47", FAINT: "#7A8594", BLUE: "#56B4E9", SKY: "#2A7FB0", GREEN: "#2CC59A"}
 """What each colour of an SVG is on a dark page; the others are seen on both."""
 WIDTH = 4.8
 """Inches of a picture that a phone shows at three quarters of its size and a desktop beside another."""
