@@ -11,7 +11,7 @@ from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.evaluation.metrics import METRICS
 
 PAPER_DATASETS = {"bookcrossing": "BookCrossing", "movielens-1m": "MovieLens-1M", "amazon-movies": "Amazon-Movies"}
-_PAPER_TITLES = {
+PAPER_TITLES = {
     "deepfm": "DeepFM",
     "xdeepfm": "xDeepFM",
     "dcn": "DCN",
@@ -40,7 +40,7 @@ def paper_figures(paper_dataset: str | None) -> dict[str, Any]:
     tables = _paper_tables()
     rows = [
         {"paper": paper, "source": tables["sources"][paper], "table": number, "method": method}
-        | {"title": _PAPER_TITLES[method]}
+        | {"title": PAPER_TITLES[method]}
         | dict(zip(METRICS, values[paper_dataset], strict=True))
         for paper, table, number in _PAPER_TABLES
         for method, values in tables[table].items()

@@ -1,15 +1,16 @@
-"""The report of a study as one self-contained HTML page, and its picture."""
+"""The report of a study as one self-contained HTML page."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from textwrap import wrap
 from typing import Any
 
-import numpy as np
-
-from rallrec_pipeline.evaluation.canvas import BLUE, GRID, INK, ORANGE, SKY, canvas, plain, png
-from rallrec_pipeline.evaluation.page import render
+from rallrec_pipeline.evaluation.foot import files_told
+from rallrec_pipeline.evaluation.overview import look_of
+from rallrec_pipeline.evaluation.page import render, shown_by_section
+from rallrec_pipeline.evaluation.plots import Plots
+from rallrec_pipeline.evaluation.slice_plots import unsliced
+from rallrec_pipeline.evaluation.study_tables import claims_told, tables_told
 from rallrec_pipeline.evaluation.wording import (
     Report,
     counted,
@@ -24,24 +25,27 @@ from rallrec_pipeline.evaluation.wording import (
 )
 
 SHORT = 10  # characters of a fingerprint that people see
-_MANY = 20  # methods; a picture of more is stored more coarsely, for it also lies in Dagster's database
-_LABEL = 46  # characters of a line beside the picture
 
 
-def render_study(report: Report, plots: Mapping[str, bytes]) -> str:
-    """The page of a report from `build_study`, with `plots` (caption -> PNG bytes).
+def render_study(report: Report, plots: Plots) -> str:
+    """The page of a report from `build_study`, with the pictures of `study_plots`.
 
     Its `provenance` says which results each variant has and, as `study`, what the study's file says.
     """
     origin = report["provenance"]
     return render(
         "study.html.j2",
-        plots,
+        {},
         origin,
         title=report["title"],
         facts=_facts(report),
         lead=[text for text in (report["note"], headline(report), study_verdict(report)) if text],
         report=report,
+        claims=list(claims_told(report)),
+        tables=list(tables_told(report)),
+        shown=shown_by_section(plots),
+        why_not=list(unsliced(report)),
+        files=files_told(report),
         methods=list(_methods(report)),
         reference=report["methods"][report["reference"]]["title"],
         variants=list(_variants(origin)),
@@ -50,32 +54,6 @@ def render_study(report: Report, plots: Mapping[str, bytes]) -> str:
         computed=len(origin["computed_now"]),
         undefined=undefined_told(report),
     )
-
-
-def study_plots(report: Report) -> dict[str, bytes]:
-    """All pictures of a study: caption -> PNG."""
-    caption = "AUC of every method with its 95% interval; orange: the reference; dark blue: told apart from it at 5%"
-    return {caption: study_plot(report)}
-
-
-def study_plot(report: Report) -> bytes:
-    """AUC of every method as a dot with its 95% interval, in the study's order, and that of the reference as a line."""
-    methods = list(report["methods"].items())[::-1]
-    figure, axes = canvas(8.0, 1.2 + 0.4 * len(methods))
-    for row, (name, figures) in enumerate(methods):
-        auc = figures["auc"]
-        if auc is None:
-            continue
-        low, high = (auc if bound is None else bound for bound in figures["auc_ci"])
-        error = np.maximum(0, [[auc - low], [high - auc]])
-        axes.errorbar(auc, row, xerr=error, fmt="o", color=_colour(report, name), ecolor=INK, capsize=3, zorder=3)
-    if (reference := report["methods"][report["reference"]]["auc"]) is not None:
-        axes.axvline(reference, color=ORANGE, linewidth=1.2, linestyle="--")
-    axes.set_yticks(range(len(methods)), [_label(figures["title"]) for _, figures in methods])
-    axes.set_ylim(-0.6, len(methods) - 0.4)
-    axes.set_xlabel("AUC on the same test rows")
-    axes.grid(axis="x", color=GRID, linewidth=0.7, zorder=0)
-    return png(figure, dpi=120 if len(methods) <= _MANY else 75)
 
 
 def study_verdict(report: Report) -> str:
@@ -114,19 +92,7 @@ def _methods(report: Report) -> Iterator[dict[str, Any]]:
     """Figures of each method in the study's order; only a best one that is told apart from the next stands out."""
     for name, figures in report["methods"].items():
         found = report["paired"].get(name, {}).get("auc")
-        yield {**figures, "difference": found, "colour": _colour(report, name), "main": stands_out(report, name)}
-
-
-def _colour(report: Report, name: str) -> str:
-    if report["methods"][name]["auc"] is None:
-        return "So nothing can be said of how the methods rank."
-    if name == report["reference"]:
-        return ORANGE
-    return BLUE if direction(report["paired"][name]["auc"]) else SKY
-
-
-def _label(title: str) -> str:
-    return plain("\n".join(wrap(title, _LABEL, max_lines=2, placeholder=" …")))
+        yield {**figures, "difference": found, "look": look_of(report, name), "main": stands_out(report, name)}
 
 
 def _variants(origin: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:

@@ -82,8 +82,13 @@ def undefined_told(report: Report) -> list[str]:
     for figures in report["methods"].values():
         for key, why in figures["not_defined"].items():
             if key.removesuffix("_se") in MEASURES or key == "calibration":
-                told.setdefault(why, []).append(_NAMES.get(key, key.replace("_se", " ±").replace("_", " ")))
+                told.setdefault(why, []).append(measure_title(key))
     return [f"{', '.join(dict.fromkeys(names))}: not defined, because {why}" for why, names in told.items()]
+
+
+def measure_title(key: str) -> str:
+    """`UAUC` of `uauc`, `log loss ±` of `log_loss_se`."""
+    return _NAMES.get(key, key.replace("_se", " ±").replace("_", " "))
 
 
 def headline(report: Report) -> str:
@@ -136,13 +141,6 @@ def paper_main(report: Report) -> Mapping[str, Any] | None:
     """The row of RALLRec in its own paper."""
     rows = report["paper"]["rows"]
     return next((row for row in rows if row["method"] == MAIN and row["paper"] == "rallrec"), None)
-
-
-def highlighted(report: Report, others: int = 3) -> list[str]:
-    """Few methods that a crowded plot can show: RALLRec, the reference, and the best `others`, best first."""
-    order, always = [name for name, _ in ranked(report)], (MAIN, reference_of(report))
-    rest = [name for name in order if name not in always][:others]
-    return [name for name in order if name in (*always, *rest)]
 
 
 def direction(difference: Mapping[str, Any]) -> int:

@@ -11,10 +11,12 @@ from typing import Any
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.evaluation.csv_tables import methods_csv, slices_csv
 from rallrec_pipeline.evaluation.metrics import MEASURES, RAW
+from rallrec_pipeline.evaluation.overview import CAPTION, overview_png
+from rallrec_pipeline.evaluation.plots import study_plots
 from rallrec_pipeline.evaluation.report import Scored
 from rallrec_pipeline.evaluation.row_facts import row_facts
 from rallrec_pipeline.evaluation.study import StudyContext, build_study
-from rallrec_pipeline.evaluation.study_page import render_study, study_plots
+from rallrec_pipeline.evaluation.study_page import render_study
 from rallrec_pipeline.evaluation.study_parts import StudyParts
 from rallrec_pipeline.evaluation.wording import number, rows_told, with_error
 from rallrec_pipeline.inference.methods import Method, methods
@@ -212,12 +214,15 @@ def _report(
     )
     facts = row_facts(run.read(tables.CORE_INTERACTIONS), run.read(tables.SAMPLES))
     report = build_study(context, scored, run.settings.scoring.bootstrap, facts)
-    plots = study_plots(report)
     file = run.out / "reports" / run.dataset / stage_name(name)
     json_file, csv_file, html_file = (file.with_suffix(f".{kind}") for kind in ("json", "csv", "html"))
     slices_file = file.with_name(f"{file.name}_slices.csv")
     write_json(json_file, report)
-    texts = {csv_file: methods_csv(report), slices_file: slices_csv(report), html_file: render_study(report, plots)}
+    texts = {
+        csv_file: methods_csv(report),
+        slices_file: slices_csv(report),
+        html_file: render_study(report, study_plots(report)),
+    }
     for path, text in texts.items():
         with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -227,9 +232,8 @@ def _report(
         for measure in (*MEASURES, *RAW)
         if figures[measure] is not None
     }
-    pictures = "\n\n".join(picture(caption, png) for caption, png in plots.items())
     metadata = {"rows": report["n_test"], **figures, **shared.as_metadata()}
-    metadata |= {"methods": Markdown(_table(report)), "picture": Markdown(pictures)}
+    metadata |= {"methods": Markdown(_table(report)), "picture": Markdown(picture(CAPTION, overview_png(report)))}
     return Made([json_file, *texts], metadata)
 
 

@@ -18,6 +18,7 @@ from rallrec_pipeline.evaluation.costs import Cost
 from rallrec_pipeline.evaluation.metrics import Floats, Labels
 from rallrec_pipeline.evaluation.report import ReportContext, Scored, build_report
 from rallrec_pipeline.evaluation.study import StudyContext, build_study
+from rallrec_pipeline.evaluation.study_parts import StudyParts
 from rallrec_pipeline_tests.datasets.worlds import frame, make_spec
 
 NOISE = {"zero_shot_rating": 1.5, "recent": 1.0, "rallrec": 0.4, "item_mean": 2.0, "boosted_trees": 0.5}
@@ -121,9 +122,55 @@ def study_context(**changes: Any) -> StudyContext:
 
 
 def study(**changes: Any) -> dict[str, Any]:
-    """The report of a study on `predictions()`; `changes` replace titles, or what `study_context` takes."""
+    """The report of a study on `predictions()`; `changes` replace titles, or what `study_context` takes.
+
+    With `one_class` all rows are liked.
+    """
     titles = {name: f"title of {name}" for name in NOISE} | changes.pop("titles", {})
-    return build_study(study_context(**changes), scored(predictions(), titles), 100, facts())
+    frames = predictions()
+    if changes.pop("one_class", False):
+        frames = {name: frame.with_columns(label=pl.lit(1, pl.Int8)) for name, frame in frames.items()}
+    return build_study(study_context(**changes), scored(frames, titles), 100, facts())
+
+
+def parts(title: str = "The main comparison") -> StudyParts:
+    """Two tables, the second with a reference of its own, two figures and a claim of each verdict."""
+    return StudyParts(
+        tables={
+            "main": {
+                "title": title,
+                "note": f"note of {title}",
+                "published": "rallrec_table_1_main",
+                "rows": {"zero_shot_rating": "llama3.1", "boosted_trees": "", "rallrec": "rallrec"},
+            },
+            "own": {
+                "title": "Its own reference",
+                "note": "",
+                "published": "",
+                "reference": "item_mean",
+                "rows": {"rallrec": "", "recent": "", "item_mean": ""},
+            },
+        },
+        figures={
+            "size": {
+                "title": "More samples",
+                "x": "samples",
+                "lines": {
+                    "tuned": {"64": "recent", "256": "rallrec"},
+                    "plain": {"64": "item_mean", "256": "boosted_trees"},
+                },
+            },
+            "way": {"title": title, "x": title, "lines": {title: {title: "recent", "rerank": "rallrec"}}},
+        },
+        claims=[
+            {"says": title, "better": "rallrec", "than": "item_mean", "by": "auc"},
+            {"says": "The mean is better", "better": "item_mean", "than": "rallrec", "by": "auc"},
+            {"says": "Lower loss", "better": "rallrec", "than": "item_mean", "by": "log_loss"},
+            {"says": "Higher loss", "better": "item_mean", "than": "rallrec", "by": "log_loss"},
+            {"says": "Nothing to tell", "better": "rallrec", "than": "boosted_trees", "by": "auc"},
+        ],
+        paper_dataset="movielens-1m",
+    )
 
 
 _VARIANTS = {

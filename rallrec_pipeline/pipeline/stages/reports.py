@@ -11,6 +11,7 @@ from rallrec_pipeline.evaluation.dataset_page import render_dataset_page
 from rallrec_pipeline.evaluation.dataset_plots import dataset_plots
 from rallrec_pipeline.evaluation.html import render_html
 from rallrec_pipeline.evaluation.metrics import MEASURES, RAW
+from rallrec_pipeline.evaluation.overview import CAPTION, overview_png
 from rallrec_pipeline.evaluation.plots import report_plots
 from rallrec_pipeline.evaluation.report import ReportContext, build_report
 from rallrec_pipeline.evaluation.row_facts import row_facts
@@ -23,7 +24,6 @@ from rallrec_pipeline.pipeline.markdown import picture, plain
 from rallrec_pipeline.pipeline.scored import WITHOUT_LLM, scored_by_llm, scored_without_llm
 from rallrec_pipeline.settings import MIXTURE
 
-PICTURES_IN_UI = 1  # pictures are stored in Dagster's database several times over: one is enough
 PROFILED = ("interactions", "rejected_rows", "items", "core_interactions", "core_items", "samples")
 
 
@@ -62,16 +62,19 @@ def evaluation_report(run: StageRun) -> Made:
         scored |= {method: scored_without_llm(method, record, run.lake) for method in record.metadata["seconds"]}
     facts = row_facts(run.read(tables.CORE_INTERACTIONS), run.read(tables.SAMPLES))
     report = build_report(_context(run), scored, facts, run.settings.scoring.bootstrap)
-    plots = report_plots(report)
     json_file, html_file = report_files(run.out, run.dataset)
     csv_file, slices_file = json_file.with_suffix(".csv"), json_file.with_name("slices.csv")
     write_json(json_file, report)
-    texts = {html_file: render_html(report, plots), csv_file: methods_csv(report), slices_file: slices_csv(report)}
+    texts = {
+        html_file: render_html(report, report_plots(report)),
+        csv_file: methods_csv(report),
+        slices_file: slices_csv(report),
+    }
     for path, text in texts.items():
         with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    pictures = "\n\n".join(picture(name, png) for name, png in list(plots.items())[:PICTURES_IN_UI])
-    shown = {**_figures(report), "methods": Markdown(_summary(report)), "picture": Markdown(pictures)}
+    shown = {**_figures(report), "methods": Markdown(_summary(report))}
+    shown["picture"] = Markdown(picture(CAPTION, overview_png(report)))
     return Made([json_file, *texts], shown)
 
 
