@@ -111,7 +111,7 @@ FITTED_INTERACTIONS = _table(
 )
 EXPECTED_RATINGS = _table(
     "expected_ratings",
-    "one core interaction",
+    "one core interaction, or sampled negative",
     ("user_id", "item_id"),
     {"user_id": TEXT, "item_id": TEXT, "expected": FLOAT},
 )
@@ -209,7 +209,7 @@ COLUMNS: dict[str, str] = {
     "sequential_ratings": "Ratings of `sequential`, in its order.",
     "reranked": "Items chosen by similarity and recency together (eq. 8), the best first.",
     "reranked_ratings": "Ratings of `reranked`, in its order.",
-    "expected": "What a factorisation of earlier ratings expects the user to rate; null where nothing is earlier.",
+    "expected": "What a factorisation of earlier ratings expects the user to rate.",
     "retriever": "Name of the retriever, which says by which vectors the relevant history was chosen.",
     "facts": "Names of the statistics that the prompt states.",
     "titles": "Whether the prompt shows the titles of items, or replaces them all.",

@@ -303,8 +303,8 @@ GRAPH: tuple[Stage, ...] = (
         "prompts",
         ("core_interactions", "core_items", "samples"),
         "What a factorisation of earlier ratings expects each user to rate; prompts may state it as a fact.",
-        prompts.expected_ratings_of_users,
-        lambda s, d: {"seed": s.seeds.fits, "implicit": d.is_implicit},
+        prompts.expected_ratings,
+        lambda s, d: {"seed": s.seeds.fits, "label": d.label},
         sections=("seeds",),
     ),
     Stage(

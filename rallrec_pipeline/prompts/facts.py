@@ -2,7 +2,7 @@
 
 No fact knows its own answer: the target's mean is taken over earlier training ratings only (all of them for
 validation and test samples), and a history item's mean leaves out the rating of the user who is asked about. Expected
-ratings are out of time by themselves (`baselines/expected.py`).
+ratings are out of time by themselves (`baselines/opinions.py`).
 """
 
 from __future__ import annotations

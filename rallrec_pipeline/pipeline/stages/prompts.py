@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from rallrec_pipeline.baselines.expected import expected_ratings
+from rallrec_pipeline.baselines.opinions import factorisation_opinions, rated_rows
 from rallrec_pipeline.datasets.histories import training_interactions
 from rallrec_pipeline.datasets.statistics import rating_statistics
 from rallrec_pipeline.inference.methods import Asked, adapters, methods, tuning_asked, validation_method
@@ -17,14 +17,17 @@ from rallrec_pipeline.prompts.facts import Facts, make_facts
 from rallrec_pipeline.settings import Fact, Settings
 
 
-def expected_ratings_of_users(run: StageRun) -> Made:
-    """What the factorisation expects of every core interaction; of implicit feedback nothing can be expected."""
-    core, item_ids = run.read(tables.CORE_INTERACTIONS), run.read(tables.CORE_ITEMS)["item_id"].to_list()
-    if run.spec.is_implicit:
-        nothing = pl.lit(None, pl.Float32).alias("expected")
-        return run.write(core.select("user_id", "item_id").with_columns(nothing), tables.EXPECTED_RATINGS)
-    found = expected_ratings(core, run.read(tables.SAMPLES), item_ids, run.seeds.fits)
-    return run.write(found, tables.EXPECTED_RATINGS, known=found["expected"].count())
+def expected_ratings(run: StageRun) -> Made:
+    """What the factorisation expects of every core interaction and every sample, out of time."""
+    core, samples = run.read(tables.CORE_INTERACTIONS), run.read(tables.SAMPLES)
+    pair = ["user_id", "item_id"]
+    rated = rated_rows(core, core.select(pair)).select(*pair, "history_length")
+    negatives = samples.join(core, on=pair, how="anti").select(rated.columns).unique(pair, maintain_order=True)
+    asked, like_above = pl.concat([rated, negatives]), run.spec.label.like_above
+    item_ids = run.read(tables.CORE_ITEMS)["item_id"].to_list()
+    found = factorisation_opinions(core, samples, item_ids, asked, like_above, run.seeds.fits)
+    expected = pl.col("factorisation").cast(pl.Float32).alias("expected")
+    return run.write(found.select(*pair, expected), tables.EXPECTED_RATINGS)
 
 
 def tuning_prompts(run: StageRun) -> Made:
