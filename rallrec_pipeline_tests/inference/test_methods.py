@@ -28,6 +28,7 @@ from rallrec_pipeline.settings import (
     load_settings,
 )
 
+FACTS: tuple[Fact, ...] = ("item_mean", "expected_rating")
 OTHER = """
 [retrievers.text]
 parts = { text = 1 }
@@ -98,8 +99,8 @@ def built_in(tuned: AnswerForm, facts: tuple[Fact, ...], told: str) -> list[Meth
 
 
 BEFORE = {
-    "demo": built_in("rating", ("item_mean",), " with item mean"),
-    "full": built_in("rating", ("item_mean",), " with item mean"),
+    "demo": built_in("rating", FACTS, " with item mean and expected rating"),
+    "full": built_in("rating", FACTS, " with item mean and expected rating"),
     "paper": built_in("yes_no", (), ""),
 }
 
@@ -121,8 +122,8 @@ def test_a_method_in_a_file_comes_after_the_built_in_ones(tmp_path: Path) -> Non
     settings = with_file(tmp_path, OTHER)
     *before, added = methods(settings)
     assert before == BEFORE["demo"]
-    title = "tuned (rallrec), rating list with item mean, retrieved history by text"
-    assert added == Method("rallrec_text", title, "reranked", "rating", "rallrec", "text", ("item_mean",))
+    title = "tuned (rallrec), rating list with item mean and expected rating, retrieved history by text"
+    assert added == Method("rallrec_text", title, "reranked", "rating", "rallrec", "text", FACTS)
     assert list(retrievers(settings)) == [MIXTURE, "text"] and retrievers(settings)["text"].k == 7
 
 
