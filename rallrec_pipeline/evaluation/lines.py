@@ -78,9 +78,9 @@ def strongest_without_llm(report: Report) -> str | None:
     return max(known, key=lambda name: known[name]) if known else None
 
 
-def label(title: str, width: int = _LABEL) -> str:
-    """A title on at most two lines, fit for matplotlib."""
-    return plain("\n".join(wrap(title, width, max_lines=2, placeholder=" …")))
+def label(title: str, width: int = _LABEL, lines: int = 2) -> str:
+    """A title on at most so many lines, fit for matplotlib."""
+    return plain("\n".join(wrap(title, width, max_lines=lines, placeholder=" …")))
 
 
 def legend_below(axes: Axes, title: str | None = None) -> None:

@@ -34,7 +34,7 @@ _FROM_CHANCE = 0.03  # a figure this near to chance has chance in the picture to
 
 def overview_png(report: Report) -> bytes:
     """For Dagster's UI, below 100 KB."""
-    return png(_overview(report), dpi=100 if len(report["methods"]) <= _MANY else 75)
+    return png(_overview(report), dpi=100 if len(report["methods"]) <= _MANY else 66)
 
 
 def overview_svg(report: Report) -> bytes:
@@ -66,7 +66,8 @@ def _overview(report: Report) -> Figure:
 
 def _dot(axes: Axes, row: int, figures: Mapping[str, Any], colour: str) -> None:
     auc, across = figures["auc"], axes.get_yaxis_transform()
-    axes.text(0, row + 0.36, label(figures["title"], _LABEL), transform=across, va="center", fontsize=9, color=INK)
+    title = axes.text(0, row + 0.36, label(figures["title"], _LABEL, lines=1), transform=across, fontsize=9, color=INK)
+    title.set(va="center", in_layout=False)
     axes.text(1, row, number(auc), transform=across, va="center", ha="right", fontsize=9, color=INK)
     if auc is not None:
         low, high = (auc if bound is None else bound for bound in figures["auc_ci"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rallrec_pipeline.evaluation.canvas import GRID, WIDTH, canvas, plain, svg
+from rallrec_pipeline.evaluation.canvas import GRID, WIDTH, canvas, svg
 from rallrec_pipeline.evaluation.lines import MOST, label, legend_below, named_lines
 from rallrec_pipeline.evaluation.slice_plots import draw_points
 from rallrec_pipeline.evaluation.wording import Report
@@ -17,7 +17,11 @@ _APART = 0.012  # of the axis, between the intervals of two lines at one x
 
 def figure_plots(report: Report) -> dict[str, bytes]:
     """Caption -> SVG, in the study's order."""
-    return {_caption(found): figure_plot(found) for found in report["figures"].values()}
+    plots: dict[str, bytes] = {}
+    for name, found in report["figures"].items():
+        caption = _caption(found)
+        plots[f"{caption} ({name})" if caption in plots else caption] = figure_plot(found)
+    return plots
 
 
 def figure_plot(found: Mapping[str, Any]) -> bytes:
@@ -33,7 +37,7 @@ def figure_plot(found: Mapping[str, Any]) -> bytes:
         x = np.array([places[point["x"]] + shift for point in known])
         draw_points(axes, x, np.array([p["auc"] for p in known]), [p["auc_ci"] for p in known], line)
     axes.set_xticks(list(places.values()), [label(x, 14) for x in places], fontsize=8 if len(places) < 6 else 7)
-    axes.set(xlabel=plain(found["x"]), ylabel="AUC", xlim=_limits(list(places.values()), span))
+    axes.set(xlabel=label(found["x"]), ylabel="AUC", xlim=_limits(list(places.values()), span))
     axes.grid(color=GRID, linewidth=0.7)
     legend_below(axes)
     return svg(figure)
