@@ -13,6 +13,8 @@ PIP  := $(BIN)/python -m pip --disable-pip-version-check -qq
 export DAGSTER_HOME := $(CURDIR)
 # pyproject.toml names the module, and the code location stays the same from whatever shell make is called.
 unexport DAGSTER_MODULE_NAME
+# Without bytecode every worker of the tests and every process that they start would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test test-fast lint format ui bench vllm clean help
 .DEFAULT_GOAL := help

@@ -249,6 +249,24 @@ def prune(
 
 
 @app.command()
+def results(
+    out: Annotated[Path | None, typer.Option(help="A Markdown file; default: to the terminal.")] = None,
+) -> None:
+    """Tell which claims of the papers hold, from the reports of all studies in the lake."""
+    from rallrec_pipeline.evaluation.results_page import results_page
+    from rallrec_pipeline.lake.files import atomic_path, read_json
+
+    files = sorted((lake_root() / "reports").glob("*/study_*.json"), key=lambda path: (path.stem, path.parent.name))
+    page = results_page([read_json(file) for file in files])
+    if out is None:
+        typer.echo(page, nl=False)
+        return
+    with atomic_path(out) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    console.print(f"wrote {out}: {len(files)} reports", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
 def check(file: Annotated[Path, typer.Argument(metavar="FILE.toml", help="A dataset's TOML file.")]) -> None:
     """Tell the problems of a dataset's TOML file, all at once, and once it has none those of the real files."""
     from rallrec_pipeline.datasets.checking.places import is_listed

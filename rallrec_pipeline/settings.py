@@ -21,9 +21,9 @@ from rallrec_pipeline.errors import ConfigError
 
 AnswerForm = Literal["yes_no", "rating"]
 PromptForm = Literal["recent", "relevance", "sequential", "reranked"]
-Fact = Literal["item_mean", "user_mean"]
+Fact = Literal["item_mean", "user_mean", "expected_rating"]
 TEMPLATE_GAP = re.compile(r"{(item|max_words|fields)}")
-RelevanceKind = Literal["text", "collaborative", "aligned"]
+RelevanceKind = Literal["title", "text", "collaborative", "aligned"]
 Role = Literal["writer", "encoder", "predictor"]
 ROLES: tuple[Role, ...] = ("writer", "encoder", "predictor")
 """What models are for: each role is an asset of its own, and one model may play several."""
@@ -50,7 +50,7 @@ class SeedSettings(Section):
 
     data: Seed = Field(2025, description="Order of ratings, split, negatives, validation and test rows, intervals.")
     sampling: Seed = Field(2025, description="Few-shot training samples, and what the LLM writes as descriptions.")
-    fits: Seed = Field(2025, description="LightGCN, projector, PCA, lists of the index, common-sense baselines.")
+    fits: Seed = Field(2025, description="LightGCN, projector, PCA, lists of the index, baselines, experts.")
     tuning: Seed = Field(2025, description="LoRA: first weights, order of the prompts, dropout.")
 
 
@@ -110,6 +110,11 @@ class TextEmbeddingSettings(Section):
 
     pca_dimensions: int = Field(128, ge=0, description="PCA of each of e_title and e_desc; 0 keeps all.")
     whiten: bool = Field(False, description="Scale each principal component to unit variance.")
+    descriptions: Literal["written", "shuffled", "empty"] = Field(
+        "written",
+        description="What e_desc is made of. `shuffled`: each item takes another's, a control of how much noise in "
+        "descriptions costs. `empty`: titles and fields alone.",
+    )
 
 
 class CollaborativeSettings(Section):
@@ -118,6 +123,11 @@ class CollaborativeSettings(Section):
     graph: Literal["binary", "signed"] = Field(
         "binary",
         description="`binary`: plain LightGCN (BPR). `signed`: edges carry the centred rating, which is fitted.",
+    )
+    fit_on: Literal["training", "all_but_last"] = Field(
+        "training",
+        description="`all_but_last` is the leak of the published code: all ratings but the last of each user, those of "
+        "the validation and test periods among them. For the study of what it is worth, never else.",
     )
     dimensions: int = Field(64, gt=0, description="Length of a vector.")
     layers: int = Field(3, ge=0, description="Steps along the graph; a vector is the mean over 0 to this many (eq. 4).")
@@ -173,7 +183,7 @@ class PromptSettings(Section):
     """Wording and samples."""
 
     answer_form: AnswerForm = Field("yes_no", description="Answer form of the tuned methods.")
-    facts: tuple[Fact, ...] = Field((), description="Statistics of the training split stated as facts.")
+    facts: tuple[Fact, ...] = Field((), description="What prompts state as facts, all out of time.")
     train_samples: int = Field(8192, gt=0, description="Few-shot training samples.")
     validation_samples: int = Field(512, gt=0, description="Random validation rows (best epoch, calibration).")
     test_samples: int = Field(0, ge=0, description="Random test rows; 0 takes the whole test split.")
@@ -237,6 +247,13 @@ class ScoringSettings(Section):
     bootstrap: int = Field(1000, gt=0, description="Resamples of the confidence intervals.")
 
 
+class ExpertSettings(Section):
+    """The strongest predictors without an LLM, which the LLM is compared with."""
+
+    rows: int = Field(300_000, gt=0, description="Training rows that an expert is fitted on, at most.")
+    trees: int = Field(5, gt=0, description="Fits of boosted trees, by seed, whose mean counts.")
+
+
 class RaySettings(Section):
     """More than one machine: LLM stages spread their chunks over actors of a Ray cluster, each with an engine."""
 
@@ -286,7 +303,11 @@ MethodName = Annotated[str, Field(pattern=METHOD_NAME)]
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 TAKEN = {
-    "methods": ("item_mean", "user_mean", "recent_mean", "logistic_regression", "boosted_trees"),  # baselines
+    "methods": (
+        *("item_mean", "user_mean", "recent_mean", "logistic_regression", "boosted_trees"),  # baselines
+        *("prompt_logistic", "lightgcn", "text_knn", "item_knn", "factorisation"),  # experts, and all together:
+        *("expert_logistic", "expert_trees", "text_logistic", "text_trees"),
+    ),
     "adapters": ("llm", "why", "machine", "engine"),  # what a record says beside its adapters
 }
 """Names that methods and adapters cannot have."""
@@ -296,7 +317,23 @@ class RetrieverSettings(Section):
     """Which vectors choose the relevant history, and how much of it a prompt shows."""
 
     parts: dict[RelevanceKind, Weight] = Field({}, description="Weights of eq. 7; without them those of `[mixture]`.")
+    combine: Literal["vectors", "softmax", "quota"] = Field(
+        "vectors",
+        description="`vectors`: mix, then retrieve (eq. 7). `softmax`: retrieve, then mix the similarities as shares "
+        "of the history. `quota`: (K + 1) // 2 items by the first part, the others by the second.",
+    )
     k: int | None = Field(None, gt=0, description="History items in a prompt; None takes `retrieval.history_length`.")
+    strictly_earlier: bool = Field(False, description="Leave out history of the target's own second.")
+
+    @model_validator(mode="after")
+    def _has_parts_to_combine(self) -> RetrieverSettings:
+        if self.parts and not any(self.parts.values()):
+            raise ValueError("at least one of its parts must weigh more than 0")
+        if self.combine == "quota" and len(self.parts) != 2:
+            raise ValueError("combine = 'quota' takes two parts")
+        if self.combine == "softmax" and not self.parts:
+            raise ValueError("combine = 'softmax' needs parts")
+        return self
 
 
 class AdapterSettings(Section):
@@ -304,7 +341,13 @@ class AdapterSettings(Section):
 
     retriever: MethodName = MIXTURE
     forms: tuple[PromptForm, ...] = Field((), description="Prompt forms; without them those of `prompts.augmentation`.")
+    repeats: int = Field(
+        1, gt=0, description="Times that each prompt enters an epoch: so adapters of fewer forms take as many steps."
+    )
     validation_form: PromptForm = Field("reranked", description="Prompt form of the validation rows.")
+    answer_form: AnswerForm | None = Field(None, description="As of a method.")
+    facts: tuple[Fact, ...] | None = Field(None, description="As of a method.")
+    titles: bool = Field(True, description="As of a method.")
 
 
 class MethodSettings(Section):
@@ -317,12 +360,13 @@ class MethodSettings(Section):
     facts: tuple[Fact, ...] | None = Field(
         None, description="None takes `prompts.facts` where the answer form is that of `prompts`, else none."
     )
+    titles: bool = Field(True, description="Off: every title is replaced, so that ratings are all a prompt tells.")
     adapter: MethodName | None = Field(None, description="The adapter laid over the model; None is zero-shot.")
 
 
 DEFAULT_RETRIEVERS = {MIXTURE: RetrieverSettings()}
 DEFAULT_ADAPTERS = {
-    "recent": AdapterSettings(forms=("recent",), validation_form="recent"),
+    "recent": AdapterSettings(forms=("recent",), repeats=3, validation_form="recent"),
     "rallrec": AdapterSettings(),
 }
 DEFAULT_METHODS = {
@@ -360,9 +404,12 @@ class Settings(Section):
     )
     adapters: dict[MethodName, AdapterSettings] = Field(DEFAULT_ADAPTERS, description="As `retrievers`.")
     methods: dict[MethodName, MethodSettings] = Field(DEFAULT_METHODS, description="As `retrievers`.")
-    only_methods: tuple[MethodName, ...] = Field((), description="Methods that are scored; without any, all.")
+    only_methods: tuple[MethodName, ...] = Field(
+        (), description="Methods that are scored, without any all; baselines always are."
+    )
     tuning: TuningSettings = TuningSettings()
     scoring: ScoringSettings = ScoringSettings()
+    experts: ExpertSettings = ExpertSettings()
     ray: RaySettings = RaySettings()
     automation: AutomationSettings = AutomationSettings()
 
@@ -395,13 +442,10 @@ class Settings(Section):
         for name, adapter in self.adapters.items():
             _require(f"adapters.{name}: retriever", adapter.retriever, self.retrievers)
         for name in self.only_methods:
-            _require("only_methods", name, self.methods)
+            _require("only_methods", name, {**self.methods, **dict.fromkeys(TAKEN["methods"])})
         for kind, names in TAKEN.items():
             if taken := sorted(set(getattr(self, kind)).intersection(names)):
                 raise ValueError(f"{kind}.{taken[0]}: this name is taken, choose another one")
-        for name, retriever in self.retrievers.items():
-            if retriever.parts and not any(retriever.parts.values()):
-                raise ValueError(f"retrievers.{name}: at least one of its parts must weigh more than 0")
         if len(set(self.only_methods)) < len(self.only_methods):
             raise ValueError("only_methods names a method twice")
         return self

@@ -6,12 +6,11 @@ curve so that its log loss means something; two combine all statistics.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from rallrec_pipeline.baselines.classifiers import Classifier, logistic_regression
 from rallrec_pipeline.errors import DataError
 
 Floats = NDArray[np.float64]
@@ -27,11 +26,6 @@ COMMON_SENSE: dict[str, str] = {
 
 _MEANS = ("item_mean", "user_mean", "recent_mean")
 _FEWEST_FOR_STOPPING = 200  # rows of the rarer class; with fewer, a held-out tenth is noise
-
-
-class _Classifier(Protocol):
-    def fit(self, features: Floats, labels: NDArray[np.int8]) -> Any: ...
-    def predict_proba(self, features: Floats) -> Floats: ...
 
 
 def predict_common_sense(
@@ -55,7 +49,7 @@ def predict_common_sense(
     predictions = {}
     for name in COMMON_SENSE:
         x = features.select(inputs.get(name, features.columns)).to_numpy()
-        model = _boosted_trees(labels, seed) if name == "boosted_trees" else _logistic_regression()
+        model = _boosted_trees(labels, seed) if name == "boosted_trees" else logistic_regression()
         model.fit(x[train], labels)
         predictions[name] = model.predict_proba(x)[:, 1]
     return predictions
@@ -78,21 +72,12 @@ def common_sense_features(statistics: pl.DataFrame, samples: pl.DataFrame, like_
     ).fill_nan(0.0)
 
 
-def _logistic_regression() -> _Classifier:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    model: _Classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    return model
-
-
-def _boosted_trees(labels: NDArray[np.int8], seed: int) -> _Classifier:
+def _boosted_trees(labels: NDArray[np.int8], seed: int) -> Classifier:
     """Small, slow-learning trees, stopped early on a random tenth of the training rows."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     stopping = bool(np.bincount(labels).min() >= _FEWEST_FOR_STOPPING)
-    model: _Classifier = HistGradientBoostingClassifier(
+    model: Classifier = HistGradientBoostingClassifier(
         learning_rate=0.05,
         max_iter=300 if stopping else 50,
         max_leaf_nodes=15,

@@ -65,7 +65,11 @@ def _encode(encoder: TextEncoder, batch: Mapping[str, str], progress: Progress |
 def text_vectors(
     title: NDArray[np.float32], description: NDArray[np.float32], settings: TextEmbeddingSettings, seed: int
 ) -> NDArray[np.float32]:
-    """e_text = [e_title || e_desc] (eq. 3), each reduced by PCA; shape (n, 2 x dimensions)."""
+    """e_text = [e_title || e_desc] (eq. 3), each reduced by PCA; shape (n, 2 x dimensions), or e_title's alone."""
+    if settings.descriptions == "empty":
+        return reduce_dimensions(title, settings.pca_dimensions, settings.whiten, seed)
+    if settings.descriptions == "shuffled":
+        description = description[np.random.default_rng(seed).permutation(len(description))]
     parts = [reduce_dimensions(part, settings.pca_dimensions, settings.whiten, seed) for part in (title, description)]
     return np.concatenate(parts, axis=1)
 

@@ -1,15 +1,14 @@
-"""Platt scaling of P(yes), fitted on validation rows, and the reliability curve that shows its effect."""
+"""Platt scaling of P(yes), fitted on validation rows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from rallrec_pipeline.evaluation.metrics import check_predictions
+from rallrec_pipeline.evaluation.metrics import Floats, check_predictions
 
-Floats = NDArray[np.float64]
 _CLIP = 1e-12  # far below the metrics' own clipping, so that no ranks are lost
 _SMALLEST_SLOPE = 1e-3
 
@@ -42,27 +41,6 @@ def fit_platt(p_yes: ArrayLike, labels: ArrayLike) -> Platt:
         slope = _SMALLEST_SLOPE
         (intercept,) = _newton(np.ones((logits.size, 1)), targets, offset=slope * logits)
     return Platt(float(slope), float(intercept))
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """Bins of equally many rows: mean prediction, share of "yes", and rows, each (bins,)."""
-
-    predicted: Floats
-    observed: Floats
-    counts: NDArray[np.int64]
-
-
-def reliability_curve(labels: ArrayLike, p_yes: ArrayLike, bins: int = 10) -> Reliability:
-    """Observed against predicted P(yes) in quantile bins; rows of equal p_yes share a bin."""
-    y, p = check_predictions(labels, p_yes)
-    edges = np.unique(np.quantile(p, np.linspace(0, 1, bins + 1)[1:-1]))
-    bin_of = np.searchsorted(edges, p, side="left")
-    counts = np.bincount(bin_of, minlength=edges.size + 1)
-    full = counts > 0
-    predicted = np.bincount(bin_of, weights=p, minlength=counts.size)[full] / counts[full]
-    observed = np.bincount(bin_of, weights=y.astype(np.float64), minlength=counts.size)[full] / counts[full]
-    return Reliability(predicted, observed, counts[full])
 
 
 def _newton(features: Floats, targets: Floats, offset: Floats | float = 0.0, steps: int = 100) -> Floats:

@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from rallrec_pipeline.evaluation.metrics import METRICS
-from rallrec_pipeline.evaluation.report import MAIN
 from rallrec_pipeline.evaluation.study_page import results_told
 from rallrec_pipeline.evaluation.wording import (
     Report,
@@ -20,9 +19,12 @@ from rallrec_pipeline.evaluation.wording import (
     number,
     paper_main,
     ranked,
+    stands_out,
     verdict,
     with_error,
 )
+
+SHOWN = ("auc", "uauc", "log_loss", "ece", "accuracy")
 
 
 def print_report(report: Report, console: Console, paths: Mapping[str, Path] | None = None) -> None:
@@ -47,14 +49,14 @@ def print_study(report: Report, console: Console, paths: Mapping[str, Path]) -> 
     caption = Text(f"n = {rows}, the same for all; differences to: {reference}")
     table = Table(title=Text(f"{report['title']}\n{report['dataset_title']} ({report['profile']})"), caption=caption)
     table.add_column("Method", overflow="fold")
-    for name in ("AUC", "Log loss", "AUC difference", "p"):
+    for name in ("AUC", "UAUC", "Log loss", "AUC difference", "p (Holm)"):
         table.add_column(name, justify="right", no_wrap=True)
     for method, figures in report["methods"].items():
         found = report["paired"].get(method, {}).get("auc")
         told = ["", ""]
         if found is not None:
-            told = [with_error(found["difference"], found["se"], 4, sign=True), number(found["p_value"], 3)]
-        cells = [with_error(figures[name], figures[f"{name}_se"]) for name in ("auc", "log_loss")]
+            told = [with_error(found["difference"], found["se"], 4, sign=True), number(found["p_holm"], 3)]
+        cells = [with_error(figures[name], figures[f"{name}_se"]) for name in ("auc", "uauc", "log_loss")]
         table.add_row(Text(figures["title"]), *cells, *told)
     console.print(table)
     console.print(Text(results_told(report["provenance"])))
@@ -66,15 +68,16 @@ def _table(report: Report) -> Table:
     all_rows = report.get("n_train_baselines")  # a report of an earlier version does not say
     fitted = f"; {report['n_train']:,} training samples for the LLM, {all_rows:,} for the baselines" if all_rows else ""
     caption = (
-        f"n = {report['n_test']:,} test rows, the same for all{fitted}; ± standard error, "
-        f"{report['resamples']:,} resamples"
+        f"n = {report['n_test']:,} test rows, the same for all{fitted}; ± standard error over users, "
+        f"{report['resamples']:,} resamples; ECE of calibrated probabilities"
     )
     table = Table(title=Text(f"{report['dataset_title']} ({report['profile']})"), caption=caption)
     table.add_column("Method", overflow="fold")
-    for name in ("AUC", "Log loss", "Accuracy", "n", "Time"):
+    for name in ("AUC", "UAUC", "Log loss", "ECE", "Accuracy", "Time"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, figures in ranked(report):
-        cells = [with_error(figures[m], figures[f"{m}_se"]) for m in METRICS]
-        cells += [f"{figures['n']:,}", duration(figures["seconds"])]
-        table.add_row(Text(figures["title"]), *cells, style="bold" if name == MAIN else None)
+        # A report of an earlier version has the papers' measures alone.
+        cells = [with_error(figures.get(m), figures.get(f"{m}_se")) for m in SHOWN]
+        cells.append(duration(figures["seconds"]))
+        table.add_row(Text(figures["title"]), *cells, style="bold" if stands_out(report, name) else None)
     return table

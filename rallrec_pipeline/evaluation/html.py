@@ -5,25 +5,46 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rallrec_pipeline.evaluation.page import render
+from rallrec_pipeline.evaluation.foot import files_told
+from rallrec_pipeline.evaluation.overview import look_of
+from rallrec_pipeline.evaluation.page import render, shown_by_section
+from rallrec_pipeline.evaluation.plots import Plots
 from rallrec_pipeline.evaluation.report import MAIN
-from rallrec_pipeline.evaluation.wording import Report, headline, paper_caveat, ranked, verdict
+from rallrec_pipeline.evaluation.slice_plots import unsliced
+from rallrec_pipeline.evaluation.wording import (
+    Report,
+    headline,
+    paper_caveat,
+    ranked,
+    reference_of,
+    rows_told,
+    stands_out,
+    undefined_told,
+    verdict,
+)
 
 
-def render_html(report: Report, plots: Mapping[str, bytes]) -> str:
-    """The page of a report from `build_report`, with `plots` (caption -> PNG bytes, the first at full width)."""
+def render_html(report: Report, plots: Plots) -> str:
+    """The page of a report from `build_report`, with the pictures of `report_plots`."""
     return render(
         "evaluation.html.j2",
-        plots,
+        {},
         report["provenance"],
         title=f"{report['dataset_title']}: evaluation",
         facts=_facts(report),
         lead=[headline(report), verdict(report)],
         report=report,
         methods=ranked(report),
-        main=MAIN,
+        looks={name: look_of(report, name) for name in report["methods"]},
+        shown=shown_by_section(plots),
+        why_not=list(unsliced(report)),
+        files=files_told(report),
+        bold=[name for name in report["methods"] if stands_out(report, name)],
+        reference=report["methods"].get(reference_of(report)),
+        undefined=undefined_told(report),
         ours=report["methods"].get(MAIN),
         paired=list(_paired(report)),
+        against=[(report["methods"][name]["title"], found) for name, found in report["against_reference"].items()],
         mixtures=list(_mixtures(report)),
         alpha=f"{report['retrieval'].get('alpha', 0):.3g}",
         caveat=paper_caveat(report),
@@ -38,7 +59,7 @@ def _facts(report: Report) -> list[str]:
         f"profile {report['profile']}",
         f"seed {report['seed']}",
         f"{report['n_train']:,} training samples for the LLM{beside}",
-        f"{report['n_test']:,} test rows, {report['share_liked']:.0%} liked",
+        rows_told(report),
     ]
 
 

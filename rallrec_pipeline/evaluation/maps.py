@@ -88,7 +88,7 @@ def projections() -> dict[str, Projection]:
 def t_sne(vectors: Vectors, seed: int) -> NDArray[np.float32]:
     """Barnes-Hut t-SNE of (n, d), n at least FEWEST, to (n, 2)."""
     from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     perplexity = min(30.0, (len(vectors) - 1) / 3)
     # One thread, because several that share their cores with other work wait for each other: 75 s became 18 s.

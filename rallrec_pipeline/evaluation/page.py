@@ -9,15 +9,38 @@ from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-from rallrec_pipeline.evaluation.wording import NONE, duration, number, p_text, with_error
+from rallrec_pipeline.evaluation.wording import NONE, duration, holm_text, number, with_error
+
+SECTIONS = ("figures", "overview", "curves", "slices", "cost")
 
 
 def render(template: str, plots: Mapping[str, bytes], provenance: Mapping[str, Any], **values: Any) -> str:
     """A page; `plots` (caption -> PNG bytes), `provenance` and `values` are plain data, never markup."""
-    pictures = [{"caption": caption, "base64": b64encode(png).decode()} for caption, png in plots.items()]
     origin = json.dumps(provenance, indent=2, ensure_ascii=False, sort_keys=True)
-    return _environment().get_template(template).render(plots=pictures, provenance=origin, **values)
+    return _environment().get_template(template).render(plots=pictures(plots), provenance=origin, **values)
+
+
+def pictures(plots: Mapping[str, bytes]) -> list[dict[str, str]]:
+    """Caption and data URI of each picture, PNG or SVG."""
+    return [{"caption": caption, **_picture(content)} for caption, content in plots.items()]
+
+
+def shown_by_section(plots: Mapping[str, Mapping[str, bytes]]) -> dict[str, list[dict[str, str]]]:
+    """The pictures of each section; one without pictures is an empty list."""
+    return {section: pictures(plots.get(section, {})) for section in SECTIONS}
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """`content` within the page, of a media type such as `text/csv`."""
+    return f"data:{kind};base64,{b64encode(content).decode()}"
+
+
+def _picture(content: bytes) -> dict[str, str]:
+    kind = "png" if content.startswith(b"\x89PNG") else "svg"
+    uri = data_uri("image/png" if kind == "png" else "image/svg+xml", content)
+    return {"src": uri, "kind": kind}
 
 
 @cache
@@ -29,9 +52,23 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    wording = {"number": number, "with_error": with_error, "duration": duration, "p_text": p_text}
-    environment.filters |= wording | {"count": "{:,}".format, "percent": _percent, "share": _share}
+    wording = {"number": number, "with_error": with_error, "duration": duration, "holm_text": holm_text}
+    environment.filters |= (
+        {"stacked": _stacked}
+        | wording
+        | {"count": "{:,}".format, "whole": _whole, "percent": _percent, "share": _share}
+    )
     return environment
+
+
+def _stacked(value: float | None, se: float | None) -> Markup:
+    """A figure with its error below, which keeps a column narrow."""
+    told = Markup("{}").format(number(value))
+    return told if se is None else told + Markup('<br><span class="soft">± {}</span>').format(number(se))
+
+
+def _whole(value: float | None) -> str:
+    return NONE if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _percent(share: float | None, digits: int = 1) -> str:

@@ -1,148 +1,30 @@
-"""Plots of the evaluation report as PNG bytes, below 100 KB each, in the colour-blind-safe palette of Okabe and Ito."""
+"""All pictures of a report's page, by the section that shows them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
 
-import numpy as np
-import polars as pl
+from rallrec_pipeline.evaluation.cost_plot import cost_plots
+from rallrec_pipeline.evaluation.curves import curve_plots
+from rallrec_pipeline.evaluation.overview import CAPTION, overview_svg
+from rallrec_pipeline.evaluation.slice_plots import slice_plots
+from rallrec_pipeline.evaluation.study_figures import figure_plots
+from rallrec_pipeline.evaluation.wording import Report
 
-from rallrec_pipeline.evaluation.calibration import reliability_curve
-from rallrec_pipeline.evaluation.canvas import (
-    BLUE,
-    GREEN,
-    GRID,
-    INK,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    canvas,
-    plain,
-    png,
-)
-from rallrec_pipeline.evaluation.report import MAIN, REFERENCE, align_predictions
-from rallrec_pipeline.evaluation.wording import Report, highlighted, number, paper_main, ranked
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-_LINES = {MAIN: (BLUE, "-"), REFERENCE: (ORANGE, "-")}
-_OTHER_LINES = ((GREEN, "--"), (PURPLE, "-."), (VERMILION, ":"), (SKY, "--"))
+Plots = Mapping[str, Mapping[str, bytes]]
+"""Section of the page -> caption -> SVG."""
 
 
-def methods_plot(report: Report) -> bytes:
-    """AUC of every method as a bar from 0.5 (chance) with its 95% interval, and RALLRec's published AUC as a line."""
-    methods = ranked(report)[::-1]
-    figure, axes = canvas(8.0, 1.3 + 0.42 * len(methods))
-    auc = np.array([figures["auc"] for _, figures in methods])
-    low, high = np.array([_interval(figures) for _, figures in methods]).T
-    colours = [_bar_colour(name, figures) for name, figures in methods]
-    rows = np.arange(len(methods))
-    axes.barh(rows, auc - 0.5, left=0.5, height=0.68, color=colours, zorder=2)
-    axes.errorbar(
-        auc,
-        rows,
-        xerr=np.maximum(0, [auc - low, high - auc]),
-        fmt="none",
-        ecolor=INK,
-        elinewidth=1.2,
-        capsize=3,
-        zorder=3,
-    )
-    axes.set_yticks(rows, [plain(figures["title"]) for _, figures in methods])
-    axes.set_xlabel("AUC on the same test rows\n(bars start at 0.5, chance; whiskers: 95% interval)")
-    published = paper_main(report)
-    right = max(0.6, float(high.max()), published["auc"] if published else 0.0)
-    edge = right + 0.035
-    axes.set_xlim(min(0.5, float(low.min())) - 0.005, edge)
-    for row, value in enumerate(auc):  # a column at the edge, where neither whiskers nor the line pass
-        axes.text(edge, row, number(value), va="center", ha="right", fontsize=9, color=INK)
-    axes.axvline(0.5, color=INK, linewidth=0.8)
-    axes.grid(axis="x", color=GRID, linewidth=0.7, zorder=0)
-    _methods_legend(figure, axes, report, published)
-    return png(figure)
-
-
-def roc_plot(report: Report, predictions: Mapping[str, pl.DataFrame]) -> bytes:
-    """ROC curves of the highlighted methods. `predictions` as in `build_report`."""
-    from sklearn.metrics import roc_curve
-
-    _, labels, scores = align_predictions(predictions)
-    figure, axes = canvas(5.6, 5.2)
-    axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.9, linestyle=(0, (2, 3)))
-    for name, (colour, style) in _lines(highlighted(report)).items():
-        wrong, right, _ = roc_curve(labels, scores[name])
-        figures = report["methods"][name]
-        label = f"{plain(figures['title'])} ({number(figures['auc'])})"
-        axes.plot(wrong, right, color=colour, linestyle=style, linewidth=1.7, label=label)
-    axes.set(xlabel="share of disliked items ranked as liked", ylabel="share of liked items found")
-    _square(axes)
-    return png(figure)
-
-
-def reliability_plot(report: Report, predictions: Mapping[str, pl.DataFrame]) -> bytes:
-    """Share of liked items against predicted P(yes), in ten bins of equally many rows, of the highlighted methods."""
-    _, labels, scores = align_predictions(predictions)
-    figure, axes = canvas(5.6, 5.2)
-    axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.9, linestyle=(0, (2, 3)))
-    for name, (colour, style) in _lines(highlighted(report, others=1)).items():
-        curve = reliability_curve(labels, scores[name])
-        figures = report["methods"][name]
-        label = f"{plain(figures['title'])} ({number(figures['log_loss'])})"
-        axes.plot(
-            curve.predicted, curve.observed, color=colour, linestyle=style, linewidth=1.5, marker="o", ms=4, label=label
-        )
-    axes.set(xlabel="predicted P(yes), mean of a tenth of the rows", ylabel="share of these rows that are liked")
-    _square(axes)
-    return png(figure)
-
-
-def report_plots(report: Report, predictions: Mapping[str, pl.DataFrame]) -> dict[str, bytes]:
-    """All plots: caption -> PNG."""
+def report_plots(report: Report) -> dict[str, dict[str, bytes]]:
+    """Of a report from `build_report`: `overview`, `curves`, `slices`, `cost`; a section without data is empty."""
     return {
-        "AUC of every method": methods_plot(report),
-        "ROC curves (AUC in brackets)": roc_plot(report, predictions),
-        "Reliability (log loss in brackets); the dotted line is perfect": reliability_plot(report, predictions),
+        "overview": {CAPTION: overview_svg(report)},
+        "curves": curve_plots(report),
+        "slices": slice_plots(report),
+        "cost": cost_plots(report),
     }
 
 
-def _interval(figures: Mapping[str, Any]) -> tuple[float, float]:
-    low, high = figures["auc_ci"]
-    return (figures["auc"], figures["auc"]) if low is None or high is None else (low, high)
-
-
-def _bar_colour(name: str, figures: Mapping[str, Any]) -> str:
-    if figures["kind"] == "baseline":
-        return ORANGE
-    return BLUE if name == MAIN else SKY
-
-
-def _methods_legend(figure: Figure, axes: Axes, report: Report, published: Mapping[str, Any] | None) -> None:
-    from matplotlib.artist import Artist
-    from matplotlib.patches import Patch
-
-    handles: list[Artist] = []
-    colours = {_bar_colour(name, figures) for name, figures in ranked(report)}
-    for colour, label in ((BLUE, "RALLRec"), (SKY, "other LLM methods"), (ORANGE, "without an LLM")):
-        if colour in colours:
-            handles.append(Patch(color=colour, label=label))
-    if published:
-        label = f"RALLRec in its paper, on {report['paper']['title']}: {number(published['auc'])}"
-        handles.append(axes.axvline(published["auc"], color=VERMILION, linewidth=1.6, linestyle="--", label=label))
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8.5)
-
-
-def _lines(names: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Colour and style by method; RALLRec and boosted trees have theirs in every plot."""
-    others = iter(_OTHER_LINES)
-    return {name: _LINES.get(name) or next(others) for name in names}
-
-
-def _square(axes: Axes) -> None:
-    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    axes.grid(color=GRID, linewidth=0.7)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False, fontsize=8.5)
+def study_plots(report: Report) -> dict[str, dict[str, bytes]]:
+    """Of a report from `build_study`: also `figures`, which the study's file asks for."""
+    return {"figures": figure_plots(report), **report_plots(report)}

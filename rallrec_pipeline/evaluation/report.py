@@ -6,38 +6,25 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from rallrec_pipeline.baselines.common_sense import COMMON_SENSE
-from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.evaluation.metrics import METRICS, check_predictions, evaluate
-from rallrec_pipeline.evaluation.significance import Difference, Floats, bootstrap_metrics, differences, intervals
+from rallrec_pipeline.evaluation.bootstrap import COLUMNS, Scores
+from rallrec_pipeline.evaluation.comparisons import best, strongest, table
+from rallrec_pipeline.evaluation.costs import Cost, told_cost
+from rallrec_pipeline.evaluation.measured import Comparison, compare_methods, figures, not_defined
+from rallrec_pipeline.evaluation.metrics import Labels
+from rallrec_pipeline.evaluation.papers import paper_figures
+from rallrec_pipeline.evaluation.reliability import histogram, roc_points, told_reliability
+from rallrec_pipeline.evaluation.slices import sliced
 
-MAIN, REFERENCE = "rallrec", "boosted_trees"
-Kind = Literal["llm", "baseline"]
-
-PAPER_DATASETS = {"bookcrossing": "BookCrossing", "movielens-1m": "MovieLens-1M", "amazon-movies": "Amazon-Movies"}
-_PAPER_TITLES = {
-    "deepfm": "DeepFM",
-    "xdeepfm": "xDeepFM",
-    "dcn": "DCN",
-    "autoint": "AutoInt",
-    "llama3.1": "Llama-3.1-8B zero-shot",
-    "rella": "ReLLa",
-    "hybrid_score": "Hybrid-Score",
-    "rallrec": "RALLRec",
-    "rallrec_plus": "RALLRec+",
-}
-_PAPER_TABLES = (
-    ("rallrec", "rallrec_table_1_main", "table 1"),
-    ("rallrec_plus", "rallrec_plus_table_4_main", "table 4"),
-)
+MAIN = "rallrec"
+FALLBACK = "boosted_trees"
+"""The reference where no validation row can choose one."""
+Kind = Literal["llm", "baseline", "expert"]
+"""`expert`: a recommender model without an LLM; `baseline`: a few numbers about item and user."""
 
 
 @dataclass(frozen=True)
@@ -57,32 +44,30 @@ class ReportContext:
     """`weights` of eq. 7, `neighbour_auc` of every mixture that was tried, `alpha` and its search."""
 
 
-def build_report(
-    context: ReportContext,
-    predictions: Mapping[str, pl.DataFrame],
-    seconds: Mapping[str, float],
-    titles: Mapping[str, str],
-    resamples: int = 1000,
-) -> dict[str, Any]:
-    """The JSON-able report on test `predictions`: method -> columns `sample_id`, `label`, `p_yes`.
+@dataclass(frozen=True)
+class Scored:
+    """One method: its predictions (`compared_rows`), what it is called, what it is and what it cost."""
 
-    `n_train` of the context counts the samples that the tuned methods saw. Methods named in COMMON_SENSE are
-    baselines, all others LLMs. Values that cannot be computed are null, never NaN.
-    Raises DataError when the methods were not scored on the same rows, or AUC is undefined.
+    predictions: pl.DataFrame
+    title: str
+    kind: Kind = "llm"
+    cost: Cost = field(default_factory=Cost)
+
+
+def build_report(
+    context: ReportContext, scored: Mapping[str, Scored], facts: pl.DataFrame | None = None, resamples: int = 1000
+) -> dict[str, Any]:
+    """The JSON-able report on the test rows of every method; docs/measures.md names its keys.
+
+    `facts` has a row for each test sample: `sample_id`, `user_id`, `item_id`, `history_length`, `item_train_count`.
+    `n_train` of the context counts the samples that the tuned methods saw. Values that cannot be computed are null,
+    never NaN, and `not_defined` says why. Raises DataError when the methods were not scored on the same rows.
     """
-    sample_ids, labels, scores = align_predictions(predictions)
-    points = {method: evaluate(labels, p).as_array() for method, p in scores.items()}
-    samples = bootstrap_metrics(labels, scores, resamples, context.seed)
-    methods = {
-        method: _method(method, points[method], samples[method], labels.size, seconds.get(method), titles)
-        for method in scores
-    }
-    best_first = sorted(scores, key=lambda m: (m != REFERENCE, -points[m][0]))
-    others = [m for m in best_first if m != MAIN] if MAIN in scores else []
-    paired = {
-        f"{MAIN} - {other}": told_differences(differences(samples[MAIN], samples[other], points[MAIN] - points[other]))
-        for other in others
-    }
+    found = compare_scored(scored, facts, resamples, context.seed)
+    reference = _reference(found, scored)
+    strong = reference["method"]
+    ours = {} if MAIN not in scored else {f"{MAIN} - {name}": (MAIN, name) for name in _against(MAIN, found, strong)}
+    all_others = {} if strong is None else {name: (name, strong) for name in scored if name != strong}
     report = {
         "dataset": context.dataset,
         "dataset_title": context.title,
@@ -90,11 +75,11 @@ def build_report(
         "seed": context.seed,
         "n_train": context.n_train,
         "n_train_baselines": context.n_train_baselines,
-        "n_test": int(sample_ids.size),
-        "share_liked": float(labels.mean()),
-        "resamples": resamples,
-        "methods": methods,
-        "paired": paired,
+        **shared_told(found, resamples, context.seed),
+        "methods": methods_told(found, scored),
+        "reference": reference,
+        "paired": table(found.measured, ours),
+        "against_reference": table(found.measured, all_others),
         "paper": paper_figures(context.paper_dataset),
         "retrieval": dict(context.retrieval),
         "provenance": dict(context.provenance),
@@ -102,78 +87,75 @@ def build_report(
     return finite(report)
 
 
-def align_predictions(
-    predictions: Mapping[str, pl.DataFrame],
-) -> tuple[NDArray[np.int64], NDArray[np.int8], dict[str, Floats]]:
-    """Sample ids (n,) ascending, their labels (n,), and P(yes) (n,) by method.
-
-    Raises DataError when a method has other rows, repeated rows or other labels than the first.
-    """
-    if not predictions:
-        raise DataError("there are no predictions to report on: score at least one method first")
-    sample_ids = labels = None
-    scores: dict[str, Floats] = {}
-    for method, frame in predictions.items():
-        ordered = frame.select("sample_id", "label", "p_yes").sort("sample_id")
-        ids = ordered["sample_id"].to_numpy()
-        if ordered["sample_id"].n_unique() < ids.size:
-            raise DataError(f"predictions of {method!r} repeat sample ids: score the method again")
-        if sample_ids is None or labels is None:
-            sample_ids, labels = ids, ordered["label"].to_numpy()
-        elif not (np.array_equal(ids, sample_ids) and np.array_equal(ordered["label"].to_numpy(), labels)):
-            first = next(iter(predictions))
-            raise DataError(
-                f"{method!r} ({ids.size} rows) and {first!r} ({sample_ids.size} rows) were not scored on the same"
-                " labelled rows: score both again with the same settings"
-            )
-        scores[method] = check_predictions(labels, ordered["p_yes"].to_numpy())[1]
-    assert sample_ids is not None and labels is not None
-    return sample_ids, labels.astype(np.int8), scores
+def compare_scored(scored: Mapping[str, Scored], facts: pl.DataFrame | None, resamples: int, seed: int) -> Comparison:
+    """`compare_methods` of the methods' predictions."""
+    return compare_methods({name: method.predictions for name, method in scored.items()}, facts, resamples, seed)
 
 
-def paper_figures(paper_dataset: str | None) -> dict[str, Any]:
-    """Published figures for `paper_dataset`: `rows` of RALLRec's table 1 and RALLRec+'s table 4; empty for None.
-
-    Raises DataError for a name that is in no table.
-    """
-    if paper_dataset is None:
-        return {"dataset": None, "title": None, "rows": []}
-    if paper_dataset not in PAPER_DATASETS:
-        raise DataError(f"the papers have no dataset {paper_dataset!r}: choose one of {', '.join(PAPER_DATASETS)}")
-    tables = _paper_tables()
-    rows = [
-        {"paper": paper, "source": tables["sources"][paper], "table": number, "method": method}
-        | {"title": _PAPER_TITLES[method]}
-        | dict(zip(METRICS, values[paper_dataset], strict=True))
-        for paper, table, number in _PAPER_TABLES
-        for method, values in tables[table].items()
-    ]
-    return {"dataset": paper_dataset, "title": PAPER_DATASETS[paper_dataset], "rows": rows}
-
-
-@cache
-def _paper_tables() -> dict[str, Any]:
-    text = Path(__file__).with_name("paper_tables.json").read_text(encoding="utf-8")
-    tables: dict[str, Any] = json.loads(text)
-    return tables
+def methods_told(found: Comparison, scored: Mapping[str, Scored]) -> dict[str, dict[str, Any]]:
+    """Every method's measures with their errors, its calibration and cost, and why a value is null."""
+    told = {}
+    measured, calibration = found.measured, found.calibration
+    for method, about in scored.items():
+        cost, scaling = told_cost(about.cost), calibration.scaling.get(method)
+        why = not_defined(measured) | cost.pop("not_defined")
+        if scaling is None:
+            why |= dict.fromkeys(("calibration", "validation_auc"), calibration.undefined[method])
+        told[method] = figures(measured, method) | {
+            "title": about.title,
+            "kind": about.kind,
+            "n": int(measured.labels.size),
+            "uauc_users": measured.users_with_both,
+            "seconds": cost["seconds"],
+            "cost": cost,
+            "calibration": None if scaling is None else {"slope": scaling.slope, "intercept": scaling.intercept},
+            "validation_auc": calibration.auc(method),
+            "not_defined": why,
+        }
+    return told
 
 
-def _method(
-    method: str, point: Floats, samples: Floats, n: int, seconds: float | None, titles: Mapping[str, str]
-) -> dict[str, Any]:
-    kind: Kind = "baseline" if method in COMMON_SENSE else "llm"
-    entry: dict[str, Any] = dict(zip(METRICS, point.tolist(), strict=True)) | {"n": n, "seconds": seconds}
-    for name, interval in intervals(samples).items():
-        entry |= {f"{name}_se": interval.se, f"{name}_ci": [interval.low, interval.high]}
-    return entry | {"kind": kind, "title": titles.get(method) or COMMON_SENSE.get(method, method)}
-
-
-def told_differences(found: Mapping[str, Difference]) -> dict[str, Any]:
-    """Differences by metric, as plain values."""
+def shared_told(found: Comparison, resamples: int, seed: int) -> dict[str, Any]:
+    """What a report and a study say alike: rows, users, validation, winners, curves and slices."""
+    measured, validation = found.measured, found.calibration.rows.labels
     return {
-        name: {"difference": d.difference, "se": d.se, "ci": [d.low, d.high], "p_value": d.p_value}
-        for name, d in found.items()
+        "n_test": int(measured.labels.size),
+        "share_liked": float(measured.labels.mean()) if measured.labels.size else None,
+        "users": {"n": measured.n_users, "with_both_answers": measured.users_with_both},
+        "validation": {"n": int(validation.size), "share_liked": float(validation.mean()) if validation.size else None},
+        "resamples": resamples,
+        "smallest_p": 1 / (resamples + 1),
+        "best": best(measured),
+        "curves": {method: _curves(measured.labels, scores) for method, scores in measured.scores.items()},
+        "slices": sliced(found, resamples, seed),
     }
+
+
+def _curves(labels: Labels, scores: Scores) -> dict[str, Any]:
+    return {
+        "reliability": told_reliability(labels, scores.calibrated),
+        "reliability_raw": None if scores.raw is None else told_reliability(labels, scores.raw),
+        "roc": roc_points(labels, scores.given),
+        "histogram": histogram(labels, scores.calibrated),
+    }
+
+
+def _reference(found: Comparison, scored: Mapping[str, Scored]) -> dict[str, Any]:
+    """The strongest method without an LLM, as validation rows say: test rows choose nothing."""
+    candidates = [name for name, method in scored.items() if method.kind != "llm"]
+    chosen = strongest(candidates, found.calibration)
+    if chosen is not None:
+        return {"method": chosen, "chosen_by": "AUC on the validation rows", "not_defined": None}
+    if not candidates:
+        return {"method": None, "chosen_by": None, "not_defined": "no method without an LLM was scored"}
+    taken = FALLBACK if FALLBACK in candidates else candidates[0]
+    return {"method": taken, "chosen_by": None, "not_defined": "validation rows give no AUC, so none was chosen by it"}
+
+
+def _against(method: str, found: Comparison, reference: str | None) -> list[str]:
+    """All other methods: the reference, then by falling AUC."""
+    auc = {name: np.nan_to_num(point[COLUMNS.index("auc")]) for name, point in found.measured.points.items()}
+    return sorted(auc.keys() - {method}, key=lambda name: (name != reference, -auc[name], name))
 
 
 def finite(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 
-from rallrec_pipeline.evaluation.metrics import METRICS, evaluate
-from rallrec_pipeline.evaluation.report import align_predictions, finite, told_differences
-from rallrec_pipeline.evaluation.significance import bootstrap_metrics, differences, intervals
+from rallrec_pipeline.evaluation.comparisons import table
+from rallrec_pipeline.evaluation.report import Scored, compare_scored, finite, methods_told, shared_told
+from rallrec_pipeline.evaluation.study_parts import StudyParts, parts_told
 
 
 @dataclass(frozen=True)
@@ -28,33 +26,22 @@ class StudyContext:
     reference: str
     seed: int
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    parts: StudyParts = field(default_factory=StudyParts)
 
 
 def build_study(
-    context: StudyContext, predictions: Mapping[str, pl.DataFrame], titles: Mapping[str, str], resamples: int
+    context: StudyContext,
+    scored: Mapping[str, Scored],
+    resamples: int,
+    facts: pl.DataFrame | None = None,
 ) -> dict[str, Any]:
-    """The JSON-able report on test `predictions`: method -> columns `sample_id`, `label`, `p_yes`.
+    """The JSON-able report on the test rows of every method, with `facts` as in `build_report`.
 
-    Raises DataError when the methods were not scored on the same rows, or AUC is undefined.
+    Raises DataError when the methods were not scored on the same rows.
     """
-    sample_ids, labels, scores = align_predictions(predictions)
-    points = {method: evaluate(labels, p).as_array() for method, p in scores.items()}
-    samples = bootstrap_metrics(labels, scores, resamples, context.seed)
-    methods: dict[str, Any] = {}
-    for method in scores:
-        figures = dict(zip(METRICS, points[method].tolist(), strict=True))
-        spread = {
-            key: value
-            for name, interval in intervals(samples[method]).items()
-            for key, value in ((f"{name}_se", interval.se), (f"{name}_ci", [interval.low, interval.high]))
-        }
-        methods[method] = {"title": titles[method], "n": int(sample_ids.size)} | figures | spread
-    reference = context.reference
-    compared = {
-        method: told_differences(differences(samples[method], samples[reference], points[method] - points[reference]))
-        for method in scores
-        if method != reference
-    }
+    found = compare_scored(scored, facts, resamples, context.seed)
+    methods = methods_told(found, scored)
+    pairs = {method: (method, context.reference) for method in methods if method != context.reference}
     report = {
         "study": context.name,
         "title": context.title,
@@ -62,24 +49,11 @@ def build_study(
         "dataset": context.dataset,
         "dataset_title": context.dataset_title,
         "profile": context.profile,
-        "n_test": int(sample_ids.size),
-        "resamples": resamples,
-        "reference": reference,
+        **shared_told(found, resamples, context.seed),
+        "reference": context.reference,
         "methods": methods,
-        "paired": compared,
+        "paired": table(found.measured, pairs),
+        **parts_told(context.parts, context.reference, found.measured, methods),
         "provenance": dict(context.provenance),
     }
     return finite(report)
-
-
-def study_csv(report: Mapping[str, Any]) -> str:
-    """One line a method: figures, errors, and the difference of AUC to the reference with its p."""
-    out = io.StringIO()
-    columns = [part for name in METRICS for part in (name, f"{name}_se")]
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["method", "title", "n", *columns, "auc_difference", "auc_difference_se", "auc_p_value"])
-    for method, figures in report["methods"].items():
-        difference = report["paired"].get(method, {}).get("auc", {})
-        told = [difference.get(name) for name in ("difference", "se", "p_value")]
-        writer.writerow([method, figures["title"], figures["n"], *(figures[name] for name in columns), *told])
-    return out.getvalue()

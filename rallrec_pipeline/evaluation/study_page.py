@@ -1,86 +1,73 @@
-"""The report of a study as one self-contained HTML page, and its picture."""
+"""The report of a study as one self-contained HTML page."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from textwrap import wrap
 from typing import Any
 
-import numpy as np
-
-from rallrec_pipeline.evaluation.canvas import BLUE, GRID, INK, ORANGE, SKY, canvas, plain, png
-from rallrec_pipeline.evaluation.page import render
+from rallrec_pipeline.evaluation.foot import files_told
+from rallrec_pipeline.evaluation.overview import look_of
+from rallrec_pipeline.evaluation.page import render, shown_by_section
+from rallrec_pipeline.evaluation.plots import Plots
+from rallrec_pipeline.evaluation.slice_plots import unsliced
+from rallrec_pipeline.evaluation.study_tables import claims_told, tables_told
 from rallrec_pipeline.evaluation.wording import (
     Report,
     counted,
     direction,
     headline,
-    p_text,
+    holm_text,
     ranked,
+    rows_told,
+    stands_out,
+    undefined_told,
     with_error,
 )
 
 SHORT = 10  # characters of a fingerprint that people see
-_MANY = 20  # methods; a picture of more is stored more coarsely, for it also lies in Dagster's database
-_LABEL = 46  # characters of a line beside the picture
 
 
-def render_study(report: Report, plots: Mapping[str, bytes]) -> str:
-    """The page of a report from `build_study`, with `plots` (caption -> PNG bytes).
+def render_study(report: Report, plots: Plots) -> str:
+    """The page of a report from `build_study`, with the pictures of `study_plots`.
 
     Its `provenance` says which results each variant has and, as `study`, what the study's file says.
     """
     origin = report["provenance"]
     return render(
         "study.html.j2",
-        plots,
+        {},
         origin,
         title=report["title"],
         facts=_facts(report),
         lead=[text for text in (report["note"], headline(report), study_verdict(report)) if text],
         report=report,
+        claims=list(claims_told(report)),
+        tables=list(tables_told(report)),
+        shown=shown_by_section(plots),
+        why_not=list(unsliced(report)),
+        files=files_told(report),
         methods=list(_methods(report)),
         reference=report["methods"][report["reference"]]["title"],
         variants=list(_variants(origin)),
         stages=list(_stages(origin["variants"])),
         results=results_told(origin),
         computed=len(origin["computed_now"]),
+        undefined=undefined_told(report),
     )
-
-
-def study_plots(report: Report) -> dict[str, bytes]:
-    """All pictures of a study: caption -> PNG."""
-    caption = "AUC of every method with its 95% interval; orange: the reference; dark blue: told apart from it at 5%"
-    return {caption: study_plot(report)}
-
-
-def study_plot(report: Report) -> bytes:
-    """AUC of every method as a dot with its 95% interval, in the study's order, and that of the reference as a line."""
-    methods = list(report["methods"].items())[::-1]
-    figure, axes = canvas(8.0, 1.2 + 0.4 * len(methods))
-    for row, (name, figures) in enumerate(methods):
-        auc = figures["auc"]
-        low, high = (auc if bound is None else bound for bound in figures["auc_ci"])
-        error = np.maximum(0, [[auc - low], [high - auc]])
-        axes.errorbar(auc, row, xerr=error, fmt="o", color=_colour(report, name), ecolor=INK, capsize=3, zorder=3)
-    axes.axvline(report["methods"][report["reference"]]["auc"], color=ORANGE, linewidth=1.2, linestyle="--")
-    axes.set_yticks(range(len(methods)), [_label(figures["title"]) for _, figures in methods])
-    axes.set_ylim(-0.6, len(methods) - 0.4)
-    axes.set_xlabel("AUC on the same test rows")
-    axes.grid(axis="x", color=GRID, linewidth=0.7, zorder=0)
-    return png(figure, dpi=120 if len(methods) <= _MANY else 75)
 
 
 def study_verdict(report: Report) -> str:
     """Whether the best method by AUC can be told apart from the reference."""
     name, _ = ranked(report)[0]
     title = report["methods"][report["reference"]]["title"]
+    if report["methods"][name]["auc"] is None:
+        return "So nothing can be said of how the methods rank."
     if name == report["reference"]:
         return f"No method ranks better than the reference, {title}."
     found = report["paired"][name]["auc"]
     told = "It ranks better than" if direction(found) > 0 else "It cannot be told apart from"
     error = with_error(found["difference"], found["se"], 4, sign=True)
-    return f"{told} the reference, {title}: AUC {error} ({p_text(found['p_value'], report['resamples'])})."
+    return f"{told} the reference, {title}: AUC {error} ({holm_text(found)})."
 
 
 def results_told(origin: Mapping[str, Any]) -> str:
@@ -97,27 +84,15 @@ def _facts(report: Report) -> list[str]:
         f"profile {report['profile']}",
         counted(len(report["provenance"]["variants"]), "variant"),
         counted(len(report["methods"]), "method"),
-        counted(report["n_test"], "test row"),
+        rows_told(report),
     ]
 
 
 def _methods(report: Report) -> Iterator[dict[str, Any]]:
-    """Figures of each method in the study's order; only a best one that differs from the reference stands out."""
-    best, _ = ranked(report)[0]
+    """Figures of each method in the study's order; only a best one that is told apart from the next stands out."""
     for name, figures in report["methods"].items():
         found = report["paired"].get(name, {}).get("auc")
-        stands_out = name == best and found is not None and direction(found) > 0
-        yield {**figures, "difference": found, "colour": _colour(report, name), "main": stands_out}
-
-
-def _colour(report: Report, name: str) -> str:
-    if name == report["reference"]:
-        return ORANGE
-    return BLUE if direction(report["paired"][name]["auc"]) else SKY
-
-
-def _label(title: str) -> str:
-    return plain("\n".join(wrap(title, _LABEL, max_lines=2, placeholder=" …")))
+        yield {**figures, "difference": found, "look": look_of(report, name), "main": stands_out(report, name)}
 
 
 def _variants(origin: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:

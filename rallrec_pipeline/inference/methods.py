@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import polars as pl
 
 from rallrec_pipeline.settings import (
     MIXTURE,
@@ -24,6 +27,25 @@ _HISTORY: dict[PromptForm, str] = {
 _ANSWER: dict[AnswerForm, str] = {"rating": "rating list", "yes_no": "yes/no"}
 
 
+class Asked(NamedTuple):
+    """What a prompt is made of besides its sample."""
+
+    retriever: str
+    prompt_form: PromptForm
+    answer_form: AnswerForm
+    facts: tuple[Fact, ...] = ()
+    titles: bool = True
+
+    def as_columns(self) -> dict[str, str | bool]:
+        """These, as a table of prompts holds them."""
+        return {**self._asdict(), "facts": "+".join(self.facts)}
+
+    @property
+    def rows(self) -> pl.Expr:
+        """The rows of a table of prompts that are asked so."""
+        return pl.all_horizontal(pl.col(column) == value for column, value in self.as_columns().items())
+
+
 @dataclass(frozen=True)
 class Method:
     """One method; `adapter` names the LoRA adapter laid over the model, None is zero-shot."""
@@ -35,12 +57,18 @@ class Method:
     adapter: str | None = None
     retriever: str = MIXTURE
     facts: tuple[Fact, ...] = ()
+    titles: bool = True
+
+    @property
+    def asked(self) -> Asked:
+        """How it asks."""
+        return Asked(self.retriever, self.prompt_form, self.answer_form, self.facts, self.titles)
 
 
 def methods(settings: Settings) -> list[Method]:
     """The methods that are scored, in the order in which they are."""
     chosen = settings.only_methods or tuple(settings.methods)
-    return [_method(name, settings.methods[name], settings) for name in chosen]
+    return [_method(name, settings.methods[name], settings) for name in chosen if name in settings.methods]
 
 
 def adapters(settings: Settings) -> dict[str, AdapterSettings]:
@@ -50,21 +78,30 @@ def adapters(settings: Settings) -> dict[str, AdapterSettings]:
 
 
 def retrievers(settings: Settings) -> dict[str, RetrieverSettings]:
-    """The retrievers that scored methods and their adapters use, in the order of the settings."""
-    used = {method.retriever for method in methods(settings)}
+    """The retrievers that scored methods and their adapters use, in the order of the settings; one at least."""
+    used = {method.retriever for method in methods(settings)} or {MIXTURE}
     used |= {adapter.retriever for adapter in adapters(settings).values()}
     return {name: retriever for name, retriever in settings.retrievers.items() if name in used}
 
 
-def tuning_forms(adapter: str, settings: Settings) -> tuple[PromptForm, ...]:
-    """Prompt forms that a training sample enters in, for one adapter."""
-    return settings.adapters[adapter].forms or settings.prompts.augmentation
+def tuning_asked(adapter: str, settings: Settings) -> list[Asked]:
+    """How an adapter's training samples are asked, in each of its prompt forms."""
+    forms = settings.adapters[adapter].forms or settings.prompts.augmentation
+    validated = validation_method(adapter, settings).asked
+    return [validated._replace(prompt_form=form) for form in dict.fromkeys(forms)]
 
 
 def validation_method(adapter: str, settings: Settings) -> Method:
     """How an adapter is asked on validation rows while it is tuned: as it is used."""
     chosen = settings.adapters[adapter]
-    asked = MethodSettings(retriever=chosen.retriever, prompt_form=chosen.validation_form, adapter=adapter)
+    asked = MethodSettings(
+        retriever=chosen.retriever,
+        prompt_form=chosen.validation_form,
+        answer_form=chosen.answer_form,
+        facts=chosen.facts,
+        titles=chosen.titles,
+        adapter=adapter,
+    )
     return _method(adapter, asked, settings)
 
 
@@ -75,7 +112,7 @@ def _method(name: str, chosen: MethodSettings, settings: Settings) -> Method:
     if facts is None:  # facts belong to the variant's own answer form; the other one is asked plainly
         facts = settings.prompts.facts if answer == own else ()
     title = chosen.title or _title(chosen, answer, facts)
-    return Method(name, title, chosen.prompt_form, answer, chosen.adapter, chosen.retriever, facts)
+    return Method(name, title, chosen.prompt_form, answer, chosen.adapter, chosen.retriever, facts, chosen.titles)
 
 
 def _title(chosen: MethodSettings, answer: AnswerForm, facts: tuple[Fact, ...]) -> str:
@@ -83,4 +120,5 @@ def _title(chosen: MethodSettings, answer: AnswerForm, facts: tuple[Fact, ...]) 
     named = " and ".join(fact.replace("_", " ") for fact in facts)
     stated = f" with {named}" if named else ""
     by = f" by {chosen.retriever}" if chosen.retriever != MIXTURE and chosen.prompt_form != "recent" else ""
-    return f"{who}, {_ANSWER[answer]}{stated}, {_HISTORY[chosen.prompt_form]}{by}"
+    hidden = "" if chosen.titles else ", without titles"
+    return f"{who}, {_ANSWER[answer]}{stated}, {_HISTORY[chosen.prompt_form]}{by}{hidden}"

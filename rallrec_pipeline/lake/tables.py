@@ -109,6 +109,13 @@ FITTED_INTERACTIONS = _table(
     "embeddings/collaborative/{dataset}.fitted.parquet",
     made_by="collaborative_embeddings",
 )
+EXPECTED_RATINGS = _table(
+    "expected_ratings",
+    "one core interaction, or sampled negative",
+    ("user_id", "item_id"),
+    {"user_id": TEXT, "item_id": TEXT, "expected": FLOAT},
+)
+
 RETRIEVED_HISTORIES = _table(
     "retrieved_histories",
     "one sample that a prompt is made of, as one retriever sees it",
@@ -143,8 +150,8 @@ def prompts_table(split: str) -> Table:
     return _table(
         f"{split}_prompts",
         "one rendered prompt",
-        ("sample_id", "retriever", "facts", "prompt_form", "answer_form"),
-        {**PROMPT_COLUMNS, "retriever": TEXT, "facts": TEXT},
+        ("sample_id", "retriever", "facts", "titles", "prompt_form", "answer_form"),
+        {**PROMPT_COLUMNS, "retriever": TEXT, "facts": TEXT, "titles": pl.Boolean},
         f"prompts/{split}/{{dataset}}.parquet",
     )
 
@@ -202,8 +209,10 @@ COLUMNS: dict[str, str] = {
     "sequential_ratings": "Ratings of `sequential`, in its order.",
     "reranked": "Items chosen by similarity and recency together (eq. 8), the best first.",
     "reranked_ratings": "Ratings of `reranked`, in its order.",
+    "expected": "What a factorisation of earlier ratings expects the user to rate.",
     "retriever": "Name of the retriever, which says by which vectors the relevant history was chosen.",
     "facts": "Names of the statistics that the prompt states.",
+    "titles": "Whether the prompt shows the titles of items, or replaces them all.",
     "prompt_form": "Which history the prompt shows.",
     "answer_form": "What the prompt asks for: yes or no, or a rating.",
     "prompt": "The text that the LLM reads.",

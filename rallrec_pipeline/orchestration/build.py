@@ -38,6 +38,7 @@ KINDS: dict[str, set[str]] = {
     "item_index": {"faiss"},
     "retrieved_histories": {"numpy", "polars"},
     "baseline_predictions": {"scikitlearn", "polars"},
+    "expert_predictions": {"scikitlearn", "numpy"},
     "dataset_report": {"polars", "matplotlib"},
     "alignment_report": {"scikitlearn", "matplotlib"},
     "evaluation_report": {"numpy", "matplotlib"},

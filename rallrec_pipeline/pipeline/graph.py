@@ -19,6 +19,7 @@ from rallrec_pipeline.pipeline.stages import (
     data,
     descriptions,
     embeddings,
+    experts,
     model,
     models,
     prompts,
@@ -278,6 +279,7 @@ GRAPH: tuple[Stage, ...] = (
             "core_interactions",
             "core_items",
             "samples",
+            "title_embeddings",
             "text_embeddings",
             "collaborative_embeddings",
             "aligned_embeddings",
@@ -297,24 +299,33 @@ GRAPH: tuple[Stage, ...] = (
     ),
     # prompts
     Stage(
+        "expected_ratings",
+        "prompts",
+        ("core_interactions", "core_items", "samples"),
+        "What a factorisation of earlier ratings expects each user to rate; prompts may state it as a fact.",
+        prompts.expected_ratings,
+        lambda s, d: {"seed": s.seeds.fits, "label": d.label},
+        sections=("seeds",),
+    ),
+    Stage(
         "tuning_prompts",
         "prompts",
-        ("retrieved_histories", "core_interactions", "core_items", "samples", "users"),
+        ("retrieved_histories", "expected_ratings", "core_interactions", "core_items", "samples", "users"),
         "Few-shot training prompts, each sample in several prompt forms.",
         prompts.tuning_prompts,
         lambda s, d: _wording(s, d) | {"adapters": adapters(s)},
         sections=_METHODS,
-        code_version="2",
+        code_version="3",
     ),
     Stage(
         "evaluation_prompts",
         "prompts",
-        ("retrieved_histories", "core_interactions", "core_items", "samples", "users"),
+        ("retrieved_histories", "expected_ratings", "core_interactions", "core_items", "samples", "users"),
         "Validation and test prompts of every method.",
         prompts.evaluation_prompts,
         lambda s, d: _wording(s, d) | {"asked": prompts.evaluation_asked(s)},
         sections=_METHODS,
-        code_version="4",
+        code_version="5",
     ),
     # model
     Stage(
@@ -345,6 +356,7 @@ GRAPH: tuple[Stage, ...] = (
             | {"methods": _asked(s)}
         ),
         sections=(*_ENGINE, *_METHODS, "scoring"),
+        code_version="2",
         uses_llm=True,
         role="predictor",
     ),
@@ -356,6 +368,28 @@ GRAPH: tuple[Stage, ...] = (
         model.baseline_predictions,
         lambda s, d: {"label": d.label, "seed": s.seeds.fits},
         sections=("seeds",),
+        code_version="2",
+    ),
+    Stage(
+        "expert_predictions",
+        "model",
+        (
+            "core_interactions",
+            "core_items",
+            "samples",
+            "retrieved_histories",
+            "title_embeddings",
+            "collaborative_embeddings",
+        ),
+        "P(yes) of the strongest predictors without an LLM on the same rows.",
+        experts.expert_predictions,
+        lambda s, d: {
+            "label": d.label,
+            "experts": s.experts,
+            "retriever": experts.shown_retriever(s),
+            "seed": s.seeds.fits,
+        },
+        sections=("experts", *_METHODS, "seeds"),
     ),
     # reports
     Stage(
@@ -396,6 +430,9 @@ GRAPH: tuple[Stage, ...] = (
         (
             "predictions",
             "baseline_predictions",
+            "expert_predictions",
+            "core_interactions",
+            "samples",
             "encoder",
             "predictor",
             "collaborative_embeddings",
@@ -405,7 +442,7 @@ GRAPH: tuple[Stage, ...] = (
             "tuning_prompts",
             "lora_adapter",
         ),
-        "AUC, log loss and accuracy of all methods with intervals, beside the papers' figures.",
+        "All methods by every measure, with errors over users, slices and costs, beside the papers' figures.",
         reports.evaluation_report,
         lambda s, d: {
             "settings": _in_report(s),
@@ -413,6 +450,7 @@ GRAPH: tuple[Stage, ...] = (
             "paper_dataset": d.paper_dataset,
         },
         sections=_ALL,
+        code_version="2",
     ),
 )
 

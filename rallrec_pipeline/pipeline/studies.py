@@ -7,20 +7,54 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from rallrec_pipeline.errors import ConfigError
+from rallrec_pipeline.evaluation.papers import published_rows
 from rallrec_pipeline.settings import OF_STUDIES, MethodName, Section, Settings, load_settings, plain_problem
 
 _BUILT_IN = Path(__file__).parent / "studies"
 STUDY_NAME = re.compile(r"[a-z0-9_]{1,48}")
 ONE = "one"
 """Name of the variant of a study that lists none."""
+
+
+RowName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*(/[a-z0-9][a-z0-9_-]*)?$", max_length=130)]
+"""A row of a report: a method, or `variant/method` in a study with variants."""
+
+
+class StudyTable(Section):
+    """Rows of the report that are looked at together, beside what a paper published of them."""
+
+    title: str = Field(min_length=1, max_length=200)
+    note: str = Field("", max_length=1000)
+    rows: dict[RowName, str] = Field(
+        min_length=1, description="Rows in their order, each with the key of its published figures or an empty text."
+    )
+    published: str = Field("", description="Key of a table in `evaluation/paper_tables.json`.")
+    reference: RowName | None = Field(None, description="What its rows are compared with; None: the study's.")
+
+
+class StudyFigure(Section):
+    """Lines over one setting."""
+
+    title: str = Field(min_length=1, max_length=200)
+    x: str = Field(min_length=1, max_length=60, description="What lies on the horizontal axis.")
+    lines: dict[str, dict[str, RowName]] = Field(min_length=1, description="By name: the row of each x.")
+
+
+class StudyClaim(Section):
+    """That one row is better than another, to be held against the figures."""
+
+    says: str = Field(min_length=1, max_length=300, description="The claim in words.")
+    better: RowName
+    than: RowName
+    by: Literal["auc", "uauc", "log_loss"] = Field("auc", description="The measure that decides.")
 
 
 class Study(Section):
@@ -34,6 +68,41 @@ class Study(Section):
     variants: dict[MethodName, dict[str, Any]] = Field(
         {}, description="Overlays by name, each a variant of its own; without any there is one."
     )
+    tables: dict[MethodName, StudyTable] = Field({}, description="Parts of the report, in its order.")
+    figures: dict[MethodName, StudyFigure] = Field({}, description="Curves over a setting, in the report's order.")
+
+    claims: tuple[StudyClaim, ...] = Field((), description="What the papers say, as paired differences of two rows.")
+
+    @property
+    def row_names(self) -> list[str]:
+        """Rows of the report, in its order."""
+        return [row_name(variant, method, self) for variant in self.variants or [ONE] for method in self.methods]
+
+    @model_validator(mode="after")
+    def _rows_are_known(self) -> Study:
+        known = set(self.row_names)
+        named = [
+            *((f"tables.{name}", row) for name, table in self.tables.items() for row in table.rows),
+            *(("claims", row) for claim in self.claims for row in (claim.better, claim.than)),
+            *((f"tables.{name}: reference", t.reference) for name, t in self.tables.items() if t.reference),
+            *(
+                (f"figures.{n}", row)
+                for n, f in self.figures.items()
+                for line in f.lines.values()
+                for row in line.values()
+            ),
+        ]
+        for where, row in named:
+            if row not in known:
+                raise ValueError(f"{where}: the study has no row {row!r}{_meant(row, known)}")
+        for name, table in self.tables.items():
+            published = published_rows(table.published) if table.published else {}
+            for row, key in table.rows.items():
+                if key and key not in published:
+                    raise ValueError(
+                        f"tables.{name}: {row}: {key!r} is no row of {table.published or 'a published table'}"
+                    )
+        return self
 
     @field_validator("methods")
     @classmethod
@@ -41,6 +110,11 @@ class Study(Section):
         if len(set(methods)) < len(methods):
             raise ValueError("a method is named twice")
         return methods
+
+
+def row_name(variant: str, method: str, study: Study) -> str:
+    """What a method of a variant is called in the report."""
+    return f"{variant}/{method}" if study.variants else method
 
 
 def load_study(name: str, lake: Path) -> Study:
@@ -87,6 +161,11 @@ def study_variants(
         if len(values) > 1:
             raise ConfigError(f"the study {path}: its variants differ in {setting}, so they have other test rows")
     return found
+
+
+def _meant(name: str, known: Set[str]) -> str:
+    close = get_close_matches(name, sorted(known), 1)
+    return f", did you mean {close[0]!r}?" if close else ""
 
 
 def _files(lake: Path) -> dict[str, list[Path]]:

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.evaluation.study import StudyContext, build_study, study_csv
-from rallrec_pipeline.evaluation.study_page import render_study, study_plots
-from rallrec_pipeline.evaluation.wording import number
-from rallrec_pipeline.inference.methods import methods
+from rallrec_pipeline.evaluation.csv_tables import methods_csv, slices_csv
+from rallrec_pipeline.evaluation.metrics import MEASURES, RAW
+from rallrec_pipeline.evaluation.overview import CAPTION, overview_png
+from rallrec_pipeline.evaluation.plots import study_plots
+from rallrec_pipeline.evaluation.report import Scored
+from rallrec_pipeline.evaluation.row_facts import row_facts
+from rallrec_pipeline.evaluation.study import StudyContext, build_study
+from rallrec_pipeline.evaluation.study_page import render_study
+from rallrec_pipeline.evaluation.study_parts import StudyParts
+from rallrec_pipeline.evaluation.wording import number, rows_told, with_error
+from rallrec_pipeline.inference.methods import Method, methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import atomic_path, write_json
-from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.store import Record, publish_links
 from rallrec_pipeline.pipeline.checks.catalog import CHECKS
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import picture, plain
+from rallrec_pipeline.pipeline.scored import WITHOUT_LLM, made_by, scored_by_llm, scored_without_llm
 from rallrec_pipeline.pipeline.stage import (
     Graph,
     Outcome,
@@ -31,11 +36,26 @@ from rallrec_pipeline.pipeline.stage import (
     run_stage,
     upstream,
 )
-from rallrec_pipeline.pipeline.studies import Study, load_study, study_variants
+from rallrec_pipeline.pipeline.studies import Study, load_study, row_name, study_variants
 from rallrec_pipeline.settings import OF_STUDIES
 
-COMPARED = "predictions"
-VERSION = "1"
+FACTS = ("core_interactions", "samples")
+"""What a report knows of its test rows, which are the same in all variants."""
+VERSION = "2"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the report: a method of a variant, `by_llm` where it asks one."""
+
+    variant: str
+    method: str
+    by_llm: Method | None
+
+    @property
+    def title(self) -> str:
+        """What it is called, without its variant."""
+        return self.by_llm.title if self.by_llm else WITHOUT_LLM[made_by(self.method)][self.method]
 
 
 @dataclass
@@ -79,24 +99,27 @@ def run_study(run: StageRun, graph: Graph, name: str, profile: str | None, overr
     for variant, settings in variants.items():
         own = replace(run, settings=settings, publish=False)
         run.log(f"study {name}, variant {variant}")
-        given[variant] = _up_to_predictions(own, graph, variant, shared)
-    titles = {
-        _row(variant, method.name, study): (variant, method.name, method.title)
+        records = _up_to_predictions(own, graph, variant, study, shared)
+        given |= {_input(variant, stage): record for stage, record in records.items() if stage not in FACTS}
+        facts = {stage: records[stage] for stage in FACTS}
+    asked = {
+        row_name(variant, name, study): Row(variant, name, by_llm.get(name))
         for variant, settings in variants.items()
-        for method in methods(settings)
+        for by_llm in ({method.name: method for method in methods(settings)},)
+        for name in study.methods
     }
     first = next(iter(variants.values()))
     stage = Stage(
         stage_name(name),
         "studies",
-        tuple(given),
+        (*given, *facts),
         study.title,
-        lambda own: _report(own, name, study, run.settings.profile, titles, shared),
+        lambda own: _report(own, name, study, run.settings.profile, asked, shared),
         lambda s, d: {
             "study": study.model_dump(mode="json"),
             "profile": run.settings.profile,
             "title": d.title,
-            "titles": titles,
+            "titles": {row: (place.variant, place.method, place.title) for row, place in asked.items()},
             "seed": s.seeds.data,
             "resamples": s.scoring.bootstrap,
         },
@@ -107,14 +130,21 @@ def run_study(run: StageRun, graph: Graph, name: str, profile: str | None, overr
     called = replace(
         run, settings=first.model_copy(update={"profile": f"{OF_STUDIES}{run.settings.profile}-{name}"}), publish=False
     )
-    outcome = put_result(called, plan_with(called, stage, given, []))
+    outcome = put_result(called, plan_with(called, stage, given | facts, []))
     publish_links(run.lake, outcome.record)
     return outcome
 
 
-def _up_to_predictions(run: StageRun, graph: Graph, variant: str, shared: Shared) -> Record:
+def _input(variant: str, stage: str) -> str:
+    """What a study calls a stage of one of its variants."""
+    return f"{variant}: {stage}"
+
+
+def _up_to_predictions(run: StageRun, graph: Graph, variant: str, study: Study, shared: Shared) -> dict[str, Record]:
+    """Records of what the report reads, after all stages before were made and checked."""
+    compared = {made_by(method) for method in study.methods}
     records: dict[str, Record] = {}
-    for name in _needed(graph):
+    for name in _needed(graph, compared):
         outcome = run_stage(run, graph, name)
         records[name] = outcome.record
         if outcome.worked:
@@ -122,12 +152,12 @@ def _up_to_predictions(run: StageRun, graph: Graph, variant: str, shared: Shared
             shared.llm.update(outcome.record.metadata.get("llm", {}))
         _check(replace(run, inputs=records), name, variant, shared)
     shared.fingerprints[variant] = {name: record.fingerprint for name, record in records.items()}
-    return records[COMPARED]
+    return {name: record for name, record in records.items() if name in compared or name in FACTS}
 
 
-def _needed(graph: Graph) -> list[str]:
-    """Stages up to the predictions, and what the checks of these read besides, in the graph's order."""
-    made = upstream(graph, [COMPARED])
+def _needed(graph: Graph, compared: Set[str]) -> list[str]:
+    """Stages up to those in `compared`, and what the checks of these read besides, in the graph's order."""
+    made = upstream(graph, list(compared))
     read = {name for check in CHECKS if check.blocking and check.asset in made for name in check.also_reads}
     wanted = made | upstream(graph, list(read))
     return [name for name in graph if name in wanted]
@@ -155,21 +185,16 @@ def _check(run: StageRun, name: str, variant: str, shared: Shared) -> None:
         shared.checked.add(asked)
 
 
-def _row(variant: str, method: str, study: Study) -> str:
-    return method if not study.variants else f"{variant}/{method}"
-
-
 def _report(
     run: StageRun,
     name: str,
     study: Study,
     profile: str,
-    titles: Mapping[str, tuple[str, str, str]],
+    asked: Mapping[str, Row],
     shared: Shared,
 ) -> Made:
-    predictions = {row: _predictions(run, variant, method) for row, (variant, method, _) in titles.items()}
-    reference = next(row for row, (_, method, _) in titles.items() if method == study.reference)
-    told = {row: title if not study.variants else f"{variant}: {title}" for row, (variant, _, title) in titles.items()}
+    scored = {row: _scored(run, place, study) for row, place in asked.items()}
+    reference = next(row for row, place in asked.items() if place.method == study.reference)
     context = StudyContext(
         name,
         study.title,
@@ -185,37 +210,63 @@ def _report(
             "study": study.model_dump(mode="json"),
             **shared.as_metadata(),
         },
+        _parts(study, run.spec.paper_dataset),
     )
-    report = build_study(context, predictions, told, run.settings.scoring.bootstrap)
-    plots = study_plots(report)
+    facts = row_facts(run.read(tables.CORE_INTERACTIONS), run.read(tables.SAMPLES))
+    report = build_study(context, scored, run.settings.scoring.bootstrap, facts)
     file = run.out / "reports" / run.dataset / stage_name(name)
     json_file, csv_file, html_file = (file.with_suffix(f".{kind}") for kind in ("json", "csv", "html"))
+    slices_file = file.with_name(f"{file.name}_slices.csv")
     write_json(json_file, report)
-    for path, text in ((csv_file, study_csv(report)), (html_file, render_study(report, plots))):
+    texts = {
+        csv_file: methods_csv(report),
+        slices_file: slices_csv(report),
+        html_file: render_study(report, study_plots(report)),
+    }
+    for path, text in texts.items():
         with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     figures = {
-        f"{metric}_{row.replace('/', '_')}": figures[metric]
+        f"{measure}_{row.replace('/', '_')}": figures[measure]
         for row, figures in report["methods"].items()
-        for metric in ("auc", "log_loss")
+        for measure in (*MEASURES, *RAW)
+        if figures[measure] is not None
     }
-    pictures = "\n\n".join(picture(caption, png) for caption, png in plots.items())
     metadata = {"rows": report["n_test"], **figures, **shared.as_metadata()}
-    metadata |= {"methods": Markdown(_table(report)), "picture": Markdown(pictures)}
-    return Made([json_file, csv_file, html_file], metadata)
+    metadata |= {"methods": Markdown(_table(report)), "picture": Markdown(picture(CAPTION, overview_png(report)))}
+    return Made([json_file, *texts], metadata)
 
 
-def _predictions(run: StageRun, variant: str, method: str) -> pl.DataFrame:
-    rows = read_table(tables.predictions_table(method), run.folder(variant), run.dataset)
-    return rows.filter(pl.col("split") == "test")
+def _parts(study: Study, paper_dataset: str | None) -> StudyParts:
+    """The tables, figures and claims that the study's file asks for."""
+    return StudyParts(
+        {name: table.model_dump(exclude_none=True) for name, table in study.tables.items()},
+        {name: figure.model_dump() for name, figure in study.figures.items()},
+        [claim.model_dump() for claim in study.claims],
+        paper_dataset,
+    )
+
+
+def _scored(run: StageRun, row: Row, study: Study) -> Scored:
+    """A row of the report, from what its variant has made."""
+    record = run.given(_input(row.variant, made_by(row.method)))
+    by_llm = row.by_llm and scored_by_llm(row.by_llm, record, run.lake, run.spec)
+    found = by_llm or scored_without_llm(row.method, record, run.lake)
+    return replace(found, title=f"{row.variant}: {found.title}") if study.variants else found
 
 
 def _table(report: Mapping[str, Any]) -> str:
     """The study as a table in Markdown."""
-    lines = ["| method | AUC | ± | to the reference | p | log loss |", "|---|---:|---:|---:|---:|---:|"]
+    lines = [
+        f"{rows_told(report)}; ± over users",
+        "",
+        "| method | AUC | UAUC | log loss | ECE | to the reference | p |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
     for method, figures in report["methods"].items():
         found = report["paired"].get(method, {}).get("auc", {})
-        told = number(found.get("difference"), 4, sign=True), number(found.get("p_value"), 3)
-        cells = plain(figures["title"]), number(figures["auc"], 4), number(figures["auc_se"], 4), *told
-        lines.append(f"| {' | '.join(cells)} | {number(figures['log_loss'], 4)} |")
+        errors = (with_error(figures[name], figures[f"{name}_se"], 4) for name in ("auc", "uauc"))
+        told = number(found.get("difference"), 4, sign=True), number(found.get("p_holm"), 3)
+        cells = plain(figures["title"]), *errors, *(number(figures[name], 4) for name in ("log_loss", "ece")), *told
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -32,6 +32,9 @@ HISTORY_COLUMN: dict[PromptForm, str] = {
 BEST_FIRST: frozenset[PromptForm] = frozenset({"relevance", "reranked"})
 
 
+_CALLED = {"mean": "average", "expected": "expected rating"}
+
+
 @dataclass(frozen=True)
 class PromptContext:
     """What prompts state beside the histories, as they show it.
@@ -52,6 +55,13 @@ def prompt_context(spec: DatasetSpec, items: pl.DataFrame, users: pl.DataFrame, 
     known = [shown_profile(dict(zip(fields, row, strict=True))) for row in users.select(fields).iter_rows()]
     profile = pl.Series("profile", known or [""] * users.height, dtype=pl.String)  # without fields there are no rows
     return PromptContext(spec, titles, users.select("user_id").with_columns(profile), facts)
+
+
+def without_titles(context: PromptContext) -> PromptContext:
+    """The same with "A movie" (the dataset's word) as the title of every item: what is left is ratings."""
+    word = context.spec.words.item
+    hidden = pl.lit(f"{'An' if word[:1].lower() in set('aeiou') else 'A'} {word}").alias("title")
+    return replace(context, titles=context.titles.with_columns(hidden))
 
 
 def build_prompts(
@@ -98,7 +108,7 @@ def _samples(histories: pl.DataFrame, context: PromptContext) -> pl.DataFrame:
     return rows.select(
         "title",
         pl.col("profile").fill_null(""),
-        texts_of(context.facts.target_mean(histories["sample_id"]), mean_text).alias("target_mean"),
+        *_in_brackets(context.facts.target_mean(histories["sample_id"]), context.facts.expected_rating(histories)),
         texts_of(context.facts.user_mean(histories["sample_id"]), mean_text).alias("user_mean"),
     )
 
@@ -118,13 +128,21 @@ def _shown_history(
         pl.int_range(pl.len(), dtype=pl.UInt32).alias("row"), "user_id", ids.alias("item_id"), ratings.alias("rating")
     )
     rows = lists.filter(pl.col("item_id").list.len() > 0).explode("item_id", "rating")
-    means = context.facts.history_mean(rows)
-    return _with_titles(rows, context).select(
-        "row",
-        "title",
-        texts_of(rows["rating"], rating_text).alias("rating"),
-        texts_of(means, mean_text).alias("mean"),
+    numbers, _ = _in_brackets(context.facts.history_mean(rows), context.facts.expected_rating(rows))
+    rating = texts_of(rows["rating"], rating_text).alias("rating")
+    return _with_titles(rows, context).select("row", "title", rating, numbers)
+
+
+def _in_brackets(means: pl.Series, expected: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """`numbers`, what stands in brackets behind a title, and `called`, what it is; null where nothing is known."""
+    known = pl.DataFrame({"mean": texts_of(means, mean_text), "expected": texts_of(expected, mean_text)})
+    names = [pl.when(pl.col(name).is_not_null()).then(pl.lit(word)) for name, word in _CALLED.items()]
+    nothing = pl.all_horizontal(pl.col("mean", "expected").is_null())
+    found = known.select(
+        pl.when(~nothing).then(pl.concat_str("mean", "expected", separator=", ", ignore_nulls=True)).alias("numbers"),
+        pl.when(~nothing).then(pl.concat_str(names, separator=" and ", ignore_nulls=True)).alias("called"),
     )
+    return found["numbers"], found["called"]
 
 
 def _with_titles(rows: pl.DataFrame, context: PromptContext) -> pl.DataFrame:

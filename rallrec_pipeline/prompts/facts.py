@@ -1,7 +1,8 @@
 """Statistics of the training split that prompts may state as facts (setting `prompts.facts`).
 
 No fact knows its own answer: the target's mean is taken over earlier training ratings only (all of them for
-validation and test samples), and a history item's mean leaves out the rating of the user who is asked about.
+validation and test samples), and a history item's mean leaves out the rating of the user who is asked about. Expected
+ratings are out of time by themselves (`baselines/opinions.py`).
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ class Facts:
     items: ItemMeans | None = None
     users: pl.DataFrame | None = None
     """sample_id and user_mean."""
+    expected: pl.DataFrame | None = None
+    """user_id, item_id and expected, what the factorisation foretells."""
 
     def target_mean(self, sample_ids: pl.Series) -> pl.Series:
         """Mean rating of each sample's target."""
@@ -44,6 +47,13 @@ class Facts:
     def user_mean(self, sample_ids: pl.Series) -> pl.Series:
         """Mean rating in each sample's history."""
         return _looked_up(sample_ids, self.users, "user_mean")
+
+    def expected_rating(self, rows: pl.DataFrame) -> pl.Series:
+        """What the factorisation foretells of each of `rows` (user_id, item_id)."""
+        if self.expected is None:
+            return pl.repeat(None, rows.height, dtype=pl.Float64, eager=True).alias("expected")
+        keys = ["user_id", "item_id"]
+        return rows.select(keys).join(self.expected, on=keys, how="left", maintain_order="left")["expected"]
 
     def history_mean(self, rows: pl.DataFrame) -> pl.Series:
         """Mean rating of history items (user_id, item_id, rating), each without its user's own rating of it."""
@@ -60,21 +70,27 @@ class Facts:
 
 
 def make_facts(
-    wanted: Sequence[Fact], statistics: pl.DataFrame, histories: pl.DataFrame, training: pl.DataFrame
+    wanted: Sequence[Fact],
+    statistics: pl.DataFrame,
+    histories: pl.DataFrame,
+    training: pl.DataFrame,
+    foretold: pl.DataFrame | None = None,
 ) -> Facts:
     """The facts in `wanted` for the samples of `histories`.
 
-    `statistics` is `rating_statistics` of all samples; `training` the training interactions.
+    `statistics` is `rating_statistics` of all samples; `training` the training interactions, `foretold` the table
+    `expected_ratings`.
     """
+    expected = foretold if "expected_rating" in wanted else None
     asked = statistics.join(histories.select("sample_id"), on="sample_id", how="semi")
     users = asked.select("sample_id", "user_mean") if "user_mean" in wanted else None
     if "item_mean" not in wanted:
-        return Facts(users=users)
+        return Facts(users=users, expected=expected)
     rating = pl.col("rating").cast(pl.Float64)
     sums = training.group_by("item_id").agg(rating.sum().alias("total"), pl.len().cast(pl.Int64).alias("count"))
     pairs = training.join(histories.select("user_id").unique(), on="user_id", how="semi").select("user_id", "item_id")
     mean = float(training["rating"].cast(pl.Float64).mean() or 0.0)  # type: ignore[arg-type]
-    return Facts(ItemMeans(asked.select("sample_id", "item_mean"), sums, pairs.unique(), mean), users)
+    return Facts(ItemMeans(asked.select("sample_id", "item_mean"), sums, pairs.unique(), mean), users, expected)
 
 
 def _looked_up(sample_ids: pl.Series, known: pl.DataFrame | None, name: str) -> pl.Series:

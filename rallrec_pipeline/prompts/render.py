@@ -73,9 +73,10 @@ def texts_of(values: pl.Series, write: Callable[[float], str]) -> pl.Series:
 def render(samples: pl.DataFrame, history: pl.DataFrame, form: AnswerForm, spec: DatasetSpec) -> pl.DataFrame:
     """The prompt of each sample, in order: `prompt`, and `answer_offsets` (List(Int32)).
 
-    `samples` has `title` (of the target) and `profile`, and `target_mean` and `user_mean`, null where not stated.
-    `history` has a row for each history item: `row` (place of its sample, ascending), `title`, `rating` and `mean`, in
-    the order in which it is shown. All but `row` is text. `answer_offsets` says at which characters of the prompt the
+    `samples` has `title` (of the target), `profile`, `user_mean`, `numbers` (what stands in brackets behind the title)
+    and `called` (what these numbers are), null where not stated. `history` has a row for each history item: `row`
+    (place of its sample, ascending), `title`, `rating` and `numbers`, in the order in which it is shown. All but `row`
+    is text. `answer_offsets` says at which characters of the prompt the
     ratings of the history stand (rating form; else empty).
     """
     return _rating_prompts(samples, history, spec) if form == "rating" else _yes_no_prompts(samples, history, spec)
@@ -83,14 +84,14 @@ def render(samples: pl.DataFrame, history: pl.DataFrame, form: AnswerForm, spec:
 
 def _rating_prompts(samples: pl.DataFrame, history: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
     scale, what = spec.label.scale, spec.words.item.capitalize()
-    means = pl.when(pl.col("target_mean").is_not_null()).then(pl.lit(", average in brackets")).otherwise(pl.lit(""))
+    means = pl.concat_str(pl.lit(", "), "called", pl.lit(" in brackets")).fill_null("")
     average = pl.concat_str(pl.lit(" This user's average: "), "user_mean", pl.lit(".")).fill_null("")
     head = [pl.lit(f"{what} ratings of one user from {scale[0]:g} to {scale[-1]:g}"), means, pl.lit("."), average]
     heads = samples.select(pl.concat_str(*head, pl.lit("\n"))).to_series()
     before = heads.str.len_chars().gather(history["row"])  # characters in front of the first line
     lines = history.select(
         "row",
-        pl.concat_str(_titled(history, "title", "mean"), pl.lit(":")).alias("name"),
+        pl.concat_str(_titled(history), pl.lit(":")).alias("name"),
         pl.concat_str("rating", pl.lit("\n")).alias("answer"),
     )
     length = pl.col("name").str.len_chars() + pl.col("answer").str.len_chars()
@@ -98,13 +99,13 @@ def _rating_prompts(samples: pl.DataFrame, history: pl.DataFrame, spec: DatasetS
     offsets = lines.select((end + before).cast(pl.Int32).alias("answer_offsets")).to_series()
     counts = _history_lengths(samples, history)
     shown = consecutive_lists(lines.select(pl.concat_str("name", "answer")).to_series(), counts).list.join("")
-    prompt = pl.concat_str(heads, shown, _titled(samples, "title", "target_mean"), pl.lit(":")).alias("prompt")
+    prompt = pl.concat_str(heads, shown, _titled(samples), pl.lit(":")).alias("prompt")
     return samples.select(prompt, consecutive_lists(offsets, counts))
 
 
 def _yes_no_prompts(samples: pl.DataFrame, history: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
-    rated = pl.concat_str(_titled(history, "title", "mean"), pl.lit(" ("), "rating", pl.lit(" stars)"))
-    shown = _titled(history, "title", "mean") if spec.is_implicit else rated
+    rated = pl.concat_str(_titled(history), pl.lit(" ("), "rating", pl.lit(" stars)"))
+    shown = _titled(history) if spec.is_implicit else rated
     lists = consecutive_lists(history.select(shown).to_series(), _history_lengths(samples, history))
     joined = pl.when(lists.list.len() > 0).then(lists.list.join(", ")).alias("shown")
     lines = [_profile(), *_known(spec), *_question(samples, spec)]
@@ -133,7 +134,7 @@ def _known(spec: DatasetSpec) -> list[pl.Expr]:
 def _question(samples: pl.DataFrame, spec: DatasetSpec) -> list[pl.Expr]:
     asked = pl.lit(f'Judging by this, will the user like the {spec.words.item} "')
     return [
-        pl.concat_str(asked, _titled(samples, "title", "target_mean"), pl.lit('"?')),
+        pl.concat_str(asked, _titled(samples), pl.lit('"?')),
         pl.lit("Answer with Yes or No only."),
     ]
 
@@ -143,8 +144,8 @@ def _history_lengths(samples: pl.DataFrame, history: pl.DataFrame) -> NDArray[np
     return np.bincount(history["row"].to_numpy(), minlength=samples.height)
 
 
-def _titled(frame: pl.DataFrame, title: str, mean: str) -> pl.Expr:
-    """The title, with the mean in brackets where there is one."""
-    if frame[mean].null_count() == frame.height:
-        return pl.col(title)
-    return pl.concat_str(title, pl.concat_str(pl.lit(" ("), mean, pl.lit(")")).fill_null(""))
+def _titled(frame: pl.DataFrame) -> pl.Expr:
+    """The title, with its numbers in brackets where there are any."""
+    if frame["numbers"].null_count() == frame.height:
+        return pl.col("title")
+    return pl.concat_str("title", pl.concat_str(pl.lit(" ("), "numbers", pl.lit(")")).fill_null(""))

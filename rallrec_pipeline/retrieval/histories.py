@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from rallrec_pipeline.datasets.sequences import UserSequences
 from rallrec_pipeline.lake.lists import consecutive_lists
-from rallrec_pipeline.retrieval.relevance import Retrieved, in_time_order, most_recent, most_relevant
+from rallrec_pipeline.retrieval.rankings import Ranking
+from rallrec_pipeline.retrieval.relevance import Retrieved, in_time_order, most_recent
 from rallrec_pipeline.retrieval.rerank import rerank
 from rallrec_pipeline.settings import RetrievalSettings
 
@@ -16,16 +17,16 @@ from rallrec_pipeline.settings import RetrievalSettings
 def retrieve_histories(
     samples: pl.DataFrame,
     sequences: UserSequences,
-    vectors: NDArray[np.float32],
+    ranking: Ranking,
     settings: RetrievalSettings,
     alpha: float,
 ) -> pl.DataFrame:
-    """All four histories of each row of `samples`; `vectors` (n_items, d) are the mixture of eq. 7."""
+    """All four histories of each row of `samples`; `ranking` says what is relevant."""
     users = sequences.user_codes(samples["user_id"])
     lengths = samples["history_length"].to_numpy().astype(np.int32)
     targets = sequences.item_codes(samples["item_id"])
     k = settings.history_length
-    relevant = most_relevant(sequences, users, lengths, targets, vectors, k)
+    relevant = ranking(sequences, users, lengths, targets, k)
     recent = most_recent(lengths, k)
     reranked = rerank(relevant.positions, recent.positions, alpha, settings.beta, k)
     columns: dict[str, NDArray[np.int32]] = {

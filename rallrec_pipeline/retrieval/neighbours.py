@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rallrec_pipeline.embeddings.mixture import mix
+from rallrec_pipeline.retrieval.rankings import Ranking
 from rallrec_pipeline.retrieval.relevance import Retrieved, most_recent, most_relevant
 from rallrec_pipeline.retrieval.rerank import rerank
 
@@ -106,14 +107,14 @@ def search_mixture(
 
 
 def search_alpha(
-    sequences: UserSequences, rows: Rows, vectors: NDArray[np.float32], k: int, beta: float
+    sequences: UserSequences, rows: Rows, ranking: Ranking, k: int, beta: float
 ) -> tuple[float, list[dict[str, float]]]:
     """The alpha of eq. 8 out of 1/2, 2/3, 4/5 with the best neighbour AUC on `rows`, and every one's AUC.
 
-    `vectors` (n_items, d) are the mixed ones (eq. 7). At equal AUC the smaller alpha stays.
+    `ranking` says what is relevant. At equal AUC the smaller alpha stays.
     """
     rows = rows.thinned(MAX_ROWS)
-    found = most_relevant(sequences, rows.user_codes, rows.history_lengths, rows.targets, vectors, k)
+    found = ranking(sequences, rows.user_codes, rows.history_lengths, rows.targets, k)
     recent = most_recent(rows.history_lengths, k)
     tried = []
     for alpha in ALPHAS:

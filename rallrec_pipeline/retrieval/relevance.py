@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 BLOCK_SCORES = 2**22  # similarities held at once: 16 MB of float32, and twice that of sort keys
 NO_ITEM = -1  # padding of positions
 _MASKED = np.iinfo(np.int64).min
+
+Similarity = Callable[[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]], NDArray[np.float32]]
+"""Of m targets to h history items: item codes (m,), item codes (h,), history lengths (m,) -> (m, h)."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,30 @@ def most_relevant(
 ) -> Retrieved:
     """Of each sample's own history, the `k` items with the largest dot product with the target.
 
-    `user_codes`, `history_lengths`, `targets` are (n,); `vectors` is (n_items, d). A history is the first
-    `history_length` interactions of its user, so nothing later can be chosen. Among equals the later wins.
+    `vectors` is (n_items, d); for the rest see `most_similar`.
+    """
+
+    def dot_product(
+        asked: NDArray[np.int32], history: NDArray[np.int32], lengths: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = vectors[asked] @ vectors[history].T  # (m, d) @ (d, h) -> (m, h)
+        return found
+
+    return most_similar(sequences, user_codes, history_lengths, targets, dot_product, k)
+
+
+def most_similar(
+    sequences: UserSequences,
+    user_codes: NDArray[np.int32],
+    history_lengths: NDArray[np.int32],
+    targets: NDArray[np.int32],
+    similarity: Similarity,
+    k: int,
+) -> Retrieved:
+    """Of each sample's own history, the `k` items most similar to the target.
+
+    `user_codes`, `history_lengths`, `targets` are (n,). A history is the first `history_length` interactions of its
+    user, so nothing later can be chosen. Among equals the later wins.
     """
     n = len(user_codes)
     positions = np.full((n, k), NO_ITEM, np.int32)
@@ -49,11 +74,11 @@ def most_relevant(
         lengths = history_lengths[rows]
         start = sequences.offsets[user]
         history = sequences.items[start : start + lengths.max()]
-        similarity = vectors[targets[rows]] @ vectors[history].T  # (m, d) @ (d, longest) -> (m, longest)
-        chosen = _top(similarity, lengths, k)
+        similar = similarity(targets[rows], history, lengths)
+        chosen = _top(similar, lengths, k)
         width = chosen.shape[1]
         found = chosen >= 0
-        values = np.take_along_axis(similarity, np.maximum(chosen, 0), axis=1)
+        values = np.take_along_axis(similar, np.maximum(chosen, 0), axis=1)
         positions[rows, :width] = chosen
         scores[rows, :width] = np.where(found, values, 0)
     return Retrieved(positions, scores)

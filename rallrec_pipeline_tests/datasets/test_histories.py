@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rallrec_pipeline.datasets.histories import _split, make_samples, training_interactions
+from rallrec_pipeline.datasets.histories import (
+    _split,
+    all_but_last,
+    make_samples,
+    strictly_earlier,
+    training_interactions,
+)
 from rallrec_pipeline.datasets.spec import LabelSpec, ProtocolSpec
 from rallrec_pipeline.lake.parquet import check_schema
 from rallrec_pipeline.lake.tables import SAMPLES
@@ -101,3 +107,31 @@ def test_the_published_split_sizes_are_met(n: int, sizes: tuple[int, int, int]) 
     """The papers' code on MovieLens-1M and Amazon Movies & TV."""
     counts = dict(_split(n, (0.8, 0.1, 0.1), None).value_counts().iter_rows())
     assert tuple(counts[split] for split in ("train", "valid", "test")) == sizes
+
+
+def test_strictly_earlier_history_leaves_out_the_targets_own_second() -> None:
+    core = pl.DataFrame(
+        {
+            "user_id": ["a", "a", "b", "a", "a", "b"],
+            "item_id": ["1", "2", "1", "3", "4", "9"],
+            "timestamp": [10, 20, 20, 20, 30, None],
+        },
+        schema_overrides={"timestamp": pl.Int64},
+    )
+    samples = pl.DataFrame(
+        {
+            "user_id": ["a", "a", "a", "b"],
+            "item_id": ["2", "3", "4", "9"],
+            "timestamp": [20, 20, 30, None],
+            "history_length": [1, 2, 3, 1],
+        },
+        schema_overrides={"timestamp": pl.Int64, "history_length": pl.Int32},
+    )
+    cut = strictly_earlier(samples, core)
+    assert cut["history_length"].to_list() == [1, 1, 3, 1]
+    assert cut.columns == samples.columns and cut["item_id"].to_list() == samples["item_id"].to_list()
+
+
+def test_all_but_last_leaves_out_the_last_of_each_user() -> None:
+    core = pl.DataFrame({"user_id": ["a", "b", "a", "b", "c"], "item_id": ["1", "2", "3", "4", "5"]})
+    assert all_but_last(core)["item_id"].to_list() == ["1", "2"]

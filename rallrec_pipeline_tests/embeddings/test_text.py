@@ -104,6 +104,20 @@ def test_both_parts_stand_side_by_side() -> None:
     assert both.shape == (20, 8)
 
 
+def test_descriptions_may_be_another_items_or_left_out() -> None:
+    rng = np.random.default_rng(1)
+    title, description = (rng.normal(size=(20, 12)).astype(np.float32) for _ in range(2))
+    own = TextEmbeddingSettings(pca_dimensions=0)
+    written, shuffled, empty = (
+        text_vectors(title, description, own.model_copy(update={"descriptions": kind}), 1)
+        for kind in ("written", "shuffled", "empty")
+    )
+    assert (shuffled[:, :12] == written[:, :12]).all() and (empty == written[:, :12]).all()
+    moved = shuffled[:, 12:]
+    assert not (moved == written[:, 12:]).all(axis=1).all()
+    assert (np.sort(moved, axis=0) == np.sort(written[:, 12:], axis=0)).all()
+
+
 def test_a_vector_that_is_not_finite_is_refused() -> None:
     vectors = np.array([[1.0], [np.nan]], np.float32)
     with pytest.raises(DataError, match="first of item 'b'"):

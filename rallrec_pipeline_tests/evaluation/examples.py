@@ -8,29 +8,70 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from rallrec_pipeline.datasets.histories import in_protocol_order, make_samples
 from rallrec_pipeline.datasets.kcore import core_of
 from rallrec_pipeline.datasets.profile import profile_dataset
 from rallrec_pipeline.datasets.spec import DatasetSpec
-from rallrec_pipeline.evaluation.report import ReportContext, build_report
+from rallrec_pipeline.evaluation.costs import Cost
+from rallrec_pipeline.evaluation.metrics import Floats, Labels
+from rallrec_pipeline.evaluation.report import ReportContext, Scored, build_report
 from rallrec_pipeline.evaluation.study import StudyContext, build_study
+from rallrec_pipeline.evaluation.study_parts import StudyParts
 from rallrec_pipeline_tests.datasets.worlds import frame, make_spec
 
 NOISE = {"zero_shot_rating": 1.5, "recent": 1.0, "rallrec": 0.4, "item_mean": 2.0, "boosted_trees": 0.5}
+BASELINES = ("item_mean", "boosted_trees")
 
 
-def predictions(rows: int = 300, seed: int = 0) -> dict[str, pl.DataFrame]:
-    """Test predictions of five methods on the same rows, the better the smaller their noise."""
+def rows_of(n: int, seed: int, noise: float = 1.0, users: int = 10) -> tuple[Labels, Floats, NDArray[np.int64]]:
+    """Labels, the probabilities that they were drawn from with noise on the logit, and the user of each row."""
     rng = np.random.default_rng(seed)
-    logit = rng.normal(0, 1.5, rows)
-    labels = pl.Series("label", rng.random(rows) < 1 / (1 + np.exp(-logit))).cast(pl.Int8)
-    ids = pl.Series("sample_id", np.arange(rows) + 1000, dtype=pl.Int64)
+    logit = rng.normal(0, 1, n)
+    labels = (rng.random(n) < 1 / (1 + np.exp(-logit))).astype(np.int8)
+    return labels, 1 / (1 + np.exp(-(logit + rng.normal(0, noise, n)))), rng.integers(0, users, n)
+
+
+def predictions(rows: int = 300, seed: int = 0, valid: int = 100) -> dict[str, pl.DataFrame]:
+    """Predictions of five methods on the same test rows, from 1000 on, and after them `valid` validation rows.
+
+    They are the better the smaller their noise.
+    """
+    rng = np.random.default_rng(seed)
+    logit = rng.normal(0, 1.5, rows + valid)
+    labels = pl.Series("label", rng.random(logit.size) < 1 / (1 + np.exp(-logit))).cast(pl.Int8)
+    ids = pl.Series("sample_id", np.arange(logit.size) + 1000, dtype=pl.Int64)
+    splits = pl.Series("split", ["test"] * rows + ["valid"] * valid, dtype=pl.String)
     return {
-        method: pl.DataFrame([ids, labels]).with_columns(
-            p_yes=pl.Series(1 / (1 + np.exp(-(logit + rng.normal(0, noise, rows)))))
+        method: pl.DataFrame([ids, splits, labels]).with_columns(
+            p_yes=pl.Series(1 / (1 + np.exp(-(logit + rng.normal(0, noise, logit.size)))))
         )
         for method, noise in NOISE.items()
+    }
+
+
+def facts(rows: int = 300, users: int = 40, seed: int = 1) -> pl.DataFrame:
+    """Users, lengths of histories and counts of items for the test rows of `predictions()`."""
+    rng = np.random.default_rng(seed)
+    return pl.DataFrame(
+        {
+            "sample_id": np.arange(rows) + 1000,
+            "user_id": [f"u{user}" for user in rng.integers(0, users, rows)],
+            "item_id": [f"i{item}" for item in rng.integers(0, 50, rows)],
+            "history_length": rng.integers(1, 150, rows),
+            "item_train_count": rng.integers(0, 120, rows),
+        }
+    )
+
+
+def scored(frames: Mapping[str, pl.DataFrame], titles: Mapping[str, str] | None = None) -> dict[str, Scored]:
+    """Methods with their kinds and costs, as a stage gives them to a report."""
+    costs = {"rallrec": Cost(403.0, 500, 90_000, 500), "boosted_trees": Cost(0.5, 10_000, 0, 10_000)}
+    told = titles or {}
+    return {
+        name: Scored(frame, told.get(name, name), "baseline" if name in BASELINES else "llm", costs.get(name, Cost()))
+        for name, frame in frames.items()
     }
 
 
@@ -47,8 +88,7 @@ def report(**changes: Any) -> dict[str, Any]:
         "paper_dataset": "movielens-1m",
         "provenance": {"samples": {"data_version": "abc"}},
     } | changes
-    seconds = {"rallrec": 403.0, "boosted_trees": 0.5}
-    return build_report(ReportContext(**context), predictions(), seconds, titles, resamples=100)
+    return build_report(ReportContext(**context), scored(predictions(), titles), facts(), resamples=100)
 
 
 RULES = {"user_core": 2, "item_core": 8, "min_history": 1}
@@ -82,9 +122,55 @@ def study_context(**changes: Any) -> StudyContext:
 
 
 def study(**changes: Any) -> dict[str, Any]:
-    """The report of a study on `predictions()`; `changes` replace titles, or what `study_context` takes."""
+    """The report of a study on `predictions()`; `changes` replace titles, or what `study_context` takes.
+
+    With `one_class` all rows are liked.
+    """
     titles = {name: f"title of {name}" for name in NOISE} | changes.pop("titles", {})
-    return build_study(study_context(**changes), predictions(), titles, resamples=100)
+    frames = predictions()
+    if changes.pop("one_class", False):
+        frames = {name: frame.with_columns(label=pl.lit(1, pl.Int8)) for name, frame in frames.items()}
+    return build_study(study_context(**changes), scored(frames, titles), 100, facts())
+
+
+def parts(title: str = "The main comparison") -> StudyParts:
+    """Two tables, the second with a reference of its own, two figures and a claim of each verdict."""
+    return StudyParts(
+        tables={
+            "main": {
+                "title": title,
+                "note": f"note of {title}",
+                "published": "rallrec_table_1_main",
+                "rows": {"zero_shot_rating": "llama3.1", "boosted_trees": "", "rallrec": "rallrec"},
+            },
+            "own": {
+                "title": "Its own reference",
+                "note": "",
+                "published": "",
+                "reference": "item_mean",
+                "rows": {"rallrec": "", "recent": "", "item_mean": ""},
+            },
+        },
+        figures={
+            "size": {
+                "title": "More samples",
+                "x": "samples",
+                "lines": {
+                    "tuned": {"64": "recent", "256": "rallrec"},
+                    "plain": {"64": "item_mean", "256": "boosted_trees"},
+                },
+            },
+            "way": {"title": title, "x": title, "lines": {title: {title: "recent", "rerank": "rallrec"}}},
+        },
+        claims=[
+            {"says": title, "better": "rallrec", "than": "item_mean", "by": "auc"},
+            {"says": "The mean is better", "better": "item_mean", "than": "rallrec", "by": "auc"},
+            {"says": "Lower loss", "better": "rallrec", "than": "item_mean", "by": "log_loss"},
+            {"says": "Higher loss", "better": "item_mean", "than": "rallrec", "by": "log_loss"},
+            {"says": "Nothing to tell", "better": "rallrec", "than": "boosted_trees", "by": "auc"},
+        ],
+        paper_dataset="movielens-1m",
+    )
 
 
 _VARIANTS = {

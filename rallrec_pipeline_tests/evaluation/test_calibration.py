@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rallrec_pipeline.evaluation.calibration import fit_platt, reliability_curve
+from rallrec_pipeline.evaluation.calibration import fit_platt
 from rallrec_pipeline.evaluation.metrics import evaluate
 
 
@@ -49,16 +49,3 @@ def test_a_ranking_worse_than_chance_is_not_turned_round() -> None:
     calibrated = fit_platt(1 - p, labels).apply(1 - p)
     assert evaluate(labels, calibrated).auc < 0.5
     assert calibrated.mean() == pytest.approx(labels.mean(), abs=0.01)
-
-
-def test_reliability_bins_hold_every_row_once_and_their_means() -> None:
-    labels, p = _miscalibrated(1000, 2)
-    curve = reliability_curve(labels, p)
-    assert curve.counts.sum() == 1000 and curve.counts.size == 10
-    assert (curve.counts * curve.predicted).sum() == pytest.approx(p.sum())
-    assert (curve.counts * curve.observed).sum() == pytest.approx(labels.sum())
-
-
-def test_reliability_of_a_constant_is_one_point() -> None:
-    curve = reliability_curve([0, 1, 1, 0], [0.25] * 4)
-    assert (curve.predicted.tolist(), curve.observed.tolist(), curve.counts.tolist()) == ([0.25], [0.5], [4])

@@ -25,6 +25,7 @@ from rallrec_pipeline.settings import Settings
 from rallrec_pipeline_tests.datasets.worlds import SCHEMA, frame, make_spec
 from rallrec_pipeline_tests.evaluation.examples import ATTACK, DAY, PNG, RULES, Tags, profile_of, some_ratings
 from rallrec_pipeline_tests.pipeline.given import in_force_now, seeing
+from rallrec_pipeline_tests.pipeline.tiny import DATASET
 
 
 def implicit() -> dict[str, Any]:
@@ -101,33 +102,6 @@ def test_any_reason_can_be_plotted(step: str) -> None:
     assert all(png.startswith(PNG) for png in dataset_plots(profile_of(some_ratings(), reasons={step: 2})).values())
 
 
-TOML = """
-title = "Tiny | <b>bold</b>"
-
-[source]
-kind = "folder"
-location = "{folder}"
-
-[interactions]
-file = "ratings.csv"
-columns = {{ user_id = "user", item_id = "item", rating = "rating", timestamp = "time" }}
-
-[items]
-file = "items.csv"
-columns = {{ item_id = "item" }}
-
-[protocol]
-user_core = 2
-item_core = 8
-min_history = 1
-{expected}
-
-[label]
-scale = [1, 2, 3, 4, 5]
-like_above = 3
-"""
-
-
 def _no_progress(what: str) -> Progress:
     return lambda done, total: None
 
@@ -140,9 +114,11 @@ def run(tmp_path: Path) -> StageRun:
     (lake / "catalog").mkdir(parents=True)
     rows = some_ratings().select("user_id", "item_id", pl.col("rating").cast(pl.Int64), "timestamp")
     body = "".join(f"{','.join(map(str, row))}\n" for row in rows.iter_rows())
-    text = f"user,item,rating,time\n{body}u0,i0,9,1\nu0,i0\n"
+    text = f"user_id,item_id,rating,timestamp\n{body}u0,i0,9,1\nu0,i0\n"
     (source / "ratings.csv").write_text(text, encoding="utf-8")
-    (source / "items.csv").write_text("item,title\n" + "".join(f"i{n},Item {n}\n" for n in range(40)), encoding="utf-8")
+    (source / "items.csv").write_text(
+        "item_id,title\n" + "".join(f"i{n},Item {n}\n" for n in range(40)), encoding="utf-8"
+    )
     expect(lake, source)
     made = StageRun(lake, "tiny", Settings(profile="demo"), "run-1", print, _no_progress)
     for name, stage in STAGES.items():
@@ -152,9 +128,17 @@ def run(tmp_path: Path) -> StageRun:
 
 
 def expect(lake: Path, source: Path, expected: Mapping[str, int] | None = None, tolerance: float = 0) -> None:
-    line = f"expected = {{ {', '.join(f'{k} = {v}' for k, v in expected.items())} }}" if expected else ""
-    line += f"\ntolerance = {tolerance}"
-    (lake / "catalog" / "tiny.toml").write_text(TOML.format(folder=source.as_posix(), expected=line), encoding="utf-8")
+    figures = f"expected = {{ {', '.join(f'{k} = {v}' for k, v in expected.items())} }}" if expected else ""
+    bounds = f"user_core = 2\nitem_core = 8\nmin_history = 1\n{figures}\ntolerance = {tolerance}"
+    toml = DATASET.format(name="tiny")
+    for old, new in (
+        ('"Small"', '"Tiny | <b>bold</b>"'),
+        ("../files/tiny", source.as_posix()),
+        ("user_core = 3\nitem_core = 3\nmin_history = 3", bounds),
+    ):
+        assert old in toml
+        toml = toml.replace(old, new)
+    (lake / "catalog" / "tiny.toml").write_text(toml, encoding="utf-8")
 
 
 def again(run: StageRun, expected: Mapping[str, int], tolerance: float = 0) -> StageRun:

@@ -13,7 +13,7 @@ from rallrec_pipeline.inference.methods import (
     adapters,
     methods,
     retrievers,
-    tuning_forms,
+    tuning_asked,
     validation_method,
 )
 from rallrec_pipeline.lake.provenance import stable_hash
@@ -28,6 +28,7 @@ from rallrec_pipeline.settings import (
     load_settings,
 )
 
+FACTS: tuple[Fact, ...] = ("item_mean", "expected_rating")
 OTHER = """
 [retrievers.text]
 parts = { text = 1 }
@@ -98,8 +99,8 @@ def built_in(tuned: AnswerForm, facts: tuple[Fact, ...], told: str) -> list[Meth
 
 
 BEFORE = {
-    "demo": built_in("rating", ("item_mean",), " with item mean"),
-    "full": built_in("rating", ("item_mean",), " with item mean"),
+    "demo": built_in("rating", FACTS, " with item mean and expected rating"),
+    "full": built_in("rating", FACTS, " with item mean and expected rating"),
     "paper": built_in("yes_no", (), ""),
 }
 
@@ -109,8 +110,8 @@ def test_the_methods_of_a_profile_are_what_they_were(profile: str) -> None:
     settings = load_settings(profile)
     assert methods(settings) == BEFORE[profile]
     assert list(adapters(settings)) == ["recent", "rallrec"] and list(retrievers(settings)) == [MIXTURE]
-    assert tuning_forms("recent", settings) == ("recent",)
-    assert tuning_forms("rallrec", settings) == ("relevance", "sequential", "recent")
+    assert [asked.prompt_form for asked in tuning_asked("recent", settings)] == ["recent"]
+    assert [asked.prompt_form for asked in tuning_asked("rallrec", settings)] == ["relevance", "sequential", "recent"]
     asked = {name: validation_method(name, settings) for name in adapters(settings)}
     assert {name: method.prompt_form for name, method in asked.items()} == {"recent": "recent", "rallrec": "reranked"}
     assert all(method.answer_form == settings.prompts.answer_form for method in asked.values())
@@ -121,8 +122,8 @@ def test_a_method_in_a_file_comes_after_the_built_in_ones(tmp_path: Path) -> Non
     settings = with_file(tmp_path, OTHER)
     *before, added = methods(settings)
     assert before == BEFORE["demo"]
-    title = "tuned (rallrec), rating list with item mean, retrieved history by text"
-    assert added == Method("rallrec_text", title, "reranked", "rating", "rallrec", "text", ("item_mean",))
+    title = "tuned (rallrec), rating list with item mean and expected rating, retrieved history by text"
+    assert added == Method("rallrec_text", title, "reranked", "rating", "rallrec", "text", FACTS)
     assert list(retrievers(settings)) == [MIXTURE, "text"] and retrievers(settings)["text"].k == 7
 
 

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
-from rallrec_pipeline.inference.methods import methods, tuning_forms
+from rallrec_pipeline.inference.methods import methods, tuning_asked
 from rallrec_pipeline.inference.score import (
     ScoredPrompts,
     ScoreStore,
@@ -173,5 +173,5 @@ def test_every_profile_has_both_answer_forms_and_both_tuned_methods(profile: str
     assert forms == {"yes_no", "rating"}
     assert named["rallrec"].prompt_form == "reranked" and named["recent"].prompt_form == "recent"
     assert {m.answer_form for m in named.values() if m.adapter} == {settings.prompts.answer_form}
-    assert tuning_forms("recent", settings) == ("recent",)
-    assert tuning_forms("rallrec", settings) == settings.prompts.augmentation
+    assert [asked.prompt_form for asked in tuning_asked("recent", settings)] == ["recent"]
+    assert tuple(asked.prompt_form for asked in tuning_asked("rallrec", settings)) == settings.prompts.augmentation

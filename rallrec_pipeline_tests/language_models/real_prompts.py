@@ -26,7 +26,7 @@ def write_real_prompts(lake: Path, movielens: Path, spec: DatasetSpec, users: in
     items = _read(movielens / "ml-100k.item").rename({"movie_title": "title", "release_year": "year"})
     context = prompt_context(spec, items, pl.DataFrame(schema={"user_id": pl.String}), Facts())
     prompts = build_prompts(_histories(movielens, users), context, ["reranked"], ["yes_no", "rating"])
-    asked = prompts.with_columns(pl.lit(MIXTURE).alias("retriever"), pl.lit("").alias("facts"))
+    asked = prompts.with_columns(retriever=pl.lit(MIXTURE), facts=pl.lit(""), titles=pl.lit(True))
     first = items.head(texts)
     fields = first.select("title", "year", genres="class").fill_null("").to_dicts()
     described = first.select(

@@ -134,10 +134,13 @@ def content(file: Path) -> Any:
     if file.suffix == ".json":
         return without_times(json.loads(file.read_text(encoding="utf-8")))
     if file.suffix == ".html":
-        # Seconds are among the figures, which the JSON beside the page holds too; pictures are compared as they are.
+        # Seconds are among the figures, which the JSON beside the page holds too; pictures are compared as they are,
+        # but for that of the cost.
+        page = re.sub(r'<section id="cost">.*?</section>', "", file.read_text(encoding="utf-8"), flags=re.DOTALL)
         return [
-            part if part.startswith("data:") else re.sub(r"[\d.,]+", "", RUN_OR_TIME.sub("", part))
-            for part in file.read_text(encoding="utf-8").split('"')
+            part if part.startswith("data:image") else re.sub(r"[\d.,]+", "", RUN_OR_TIME.sub("", part))
+            for part in page.split('"')
+            if not part.startswith("data:text/csv")
         ]
     return file.read_bytes()
 

@@ -22,48 +22,19 @@ from rallrec_pipeline.pipeline.readiness import check_run_model, long_prompts
 from rallrec_pipeline.settings import ROLES, Settings, load_settings
 from rallrec_pipeline_tests.language_models.small_llama import edit_config, write_llama
 from rallrec_pipeline_tests.pipeline.given import in_force_now, make_stages
-from rallrec_pipeline_tests.pipeline.tiny import make_world
+from rallrec_pipeline_tests.pipeline.tiny import SIZES, make_world
 
-# The same keys as in the profile, with sizes cut down; where there is no GPU the engine is another one.
-SETTINGS = """
+# Where there is no GPU the engine is another one.
+SETTINGS = f"""
 [model]
-source = "{source}"
+source = "{{source}}"
 name = "small-llama"
 engine = "transformers"
 tokens_per_batch = 4096
-
-[descriptions]
-max_words = 8
-max_new_tokens = 8
-batch_size = 8
-
-[collaborative]
-epochs = 2
-dimensions = 4
-
-[alignment]
-epochs = 2
-hidden = 4
-
-[text]
-pca_dimensions = 4
-
-[retrieval]
-history_length = 3
-
-[prompts]
-train_samples = 6
-validation_samples = 8
-test_samples = 10
-
-[tuning]
+{SIZES}
 epochs = 1
-batch_size = 8
 tokens_per_batch = 4096
-{tuning}
-
-[scoring]
-bootstrap = 20
+{{tuning}}
 """
 
 

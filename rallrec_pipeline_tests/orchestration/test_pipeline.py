@@ -98,9 +98,15 @@ def test_every_embedding_row_says_what_made_it(first_run: RunSummary, slice_lake
         assert table["input_hash"].null_count() == 0 and set(table["run_id"]) == {first_run.run_id}
 
 
-def test_tuned_methods_score_validation_rows_and_others_do_not(first_run: RunSummary, slice_lake: Path) -> None:
-    for method, splits in (("rallrec", {"valid", "test"}), ("zero_shot_rating", {"test"})):
-        assert set(read_table(tables.predictions_table(method), slice_lake, "slice")["split"]) == splits
+def test_every_method_scores_the_same_validation_and_test_rows(first_run: RunSummary, slice_lake: Path) -> None:
+    rows = {
+        method: set(
+            read_table(tables.predictions_table(method), slice_lake, "slice").select("sample_id", "split").rows()
+        )
+        for method in ("rallrec", "zero_shot_rating", "item_mean", "boosted_trees")
+    }
+    assert {split for _, split in rows["rallrec"]} == {"valid", "test"}
+    assert all(found == rows["rallrec"] for found in rows.values())
 
 
 def test_lost_predictions_are_made_again_without_the_llm(first_run: RunSummary, slice_lake: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rallrec_pipeline.baselines.common_sense import COMMON_SENSE
+from rallrec_pipeline.baselines.experts import EXPERTS
 from rallrec_pipeline.errors import StaleArtefactError
 from rallrec_pipeline.lake.prune import PruneOptions, prune_lake
 from rallrec_pipeline.pipeline.context import Made, StageRun
@@ -62,7 +63,7 @@ def test_an_input_whose_file_was_edited_is_not_used(tmp_path: Path) -> None:
 
 
 def test_names_of_baselines_are_taken() -> None:
-    assert set(TAKEN["methods"]) == set(COMMON_SENSE)
+    assert set(TAKEN["methods"]) == {*COMMON_SENSE, *EXPERTS}
 
 
 def test_prune_waits_for_a_lake_of_an_older_version_to_be_taken_over(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +19,29 @@ from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.stage import Plan, plan_stages
 from rallrec_pipeline.settings import ROLES, Settings, load_settings
 from rallrec_pipeline_tests.pipeline.given import in_force_now, looking_run, make_stages
-from rallrec_pipeline_tests.pipeline.tiny import make_world
+from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world
 
-NAME, REPORT = "small", "evaluation_report"
+NAME, REPORT = SMALL, "evaluation_report"
 FETCHED = ("raw", "models")
 NEW_SETTINGS = ("adapters", "methods", "retrievers")
 OLD_CODE = {"retrieved_histories": "1", "tuning_prompts": "1", "evaluation_prompts": "2"}
 CHANGED = {*OLD_CODE, "lora_adapter", "predictions", REPORT}  # stages that depend on something else since then
+OTHERS = {"baseline_predictions", "expert_predictions"}  # they score the rows of stages that changed
 UNKNOWN = {"collaborative": {"warm_start": True}, "alignment": {"warm_start": True}, "text": {"of_old": 1}}
 
 
 @pytest.fixture(scope="module")
-def old_lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """All stages made with a tiny LLM, then written as the last version with slots would have left them."""
-    with pytest.MonkeyPatch.context() as patch:
-        lake = make_world(tmp_path_factory.mktemp("old"), patch, (NAME,))
-        make_stages(lake, NAME, load_settings())
-        into_slots(lake, load_settings())
-        yield lake
+def old_lake(finished_world: Path, finished_lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All that the whole job makes, as the last version with slots would have left it."""
+    lake = copied_world(finished_world, tmp_path_factory.mktemp("old"))
+    into_slots(lake, load_settings())
+    return lake
 
 
 @pytest.fixture
-def lake(old_lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy for one test, with the data where they were."""
-    shutil.copytree(old_lake, tmp_path / "lake", symlinks=True)
-    catalogued = tmp_path / "lake" / "catalog" / f"{NAME}.toml"
-    text = catalogued.read_text(encoding="utf-8")
-    catalogued.write_text(text.replace("../files", (old_lake / "files").as_posix()), encoding="utf-8")
-    return tmp_path / "lake"
+def lake(old_lake: Path, tmp_path: Path) -> Path:
+    """A copy for one test."""
+    return shutil.copytree(old_lake, tmp_path / "lake", symlinks=True)
 
 
 def into_slots(lake: Path, settings: Settings) -> None:
@@ -121,11 +115,11 @@ def adopted(lake: Path) -> tuple[dict[str, Plan], list[str]]:
 def test_what_depends_on_the_same_is_up_to_date_and_nothing_goes_to_the_llm_again(lake: Path) -> None:
     plans, said = adopted(lake)
     assert {name for name, plan in plans.items() if plan.reasons} == CHANGED
-    assert {name for name, plan in plans.items() if not plan.is_fresh} == CHANGED | {"baseline_predictions"}
+    assert {name for name, plan in plans.items() if not plan.is_fresh} == CHANGED | OTHERS
     assert plans["retrieved_histories"].reasons == ["the code changed"]
     assert said == [f"{NAME}: {len(STAGES) - 1} of {len(STAGES)} results of an older version were taken over"]
     worked = {name for name, worked in make_stages(lake, NAME, load_settings()).items() if worked}
-    assert CHANGED - {"tuning_prompts", "evaluation_prompts"} <= worked <= CHANGED | {"baseline_predictions"}
+    assert CHANGED - {"tuning_prompts", "evaluation_prompts"} <= worked <= CHANGED | OTHERS
     for name in ("lora_adapter", "predictions"):
         assert in_force_now(lake, NAME, name).metadata["llm"]["rows"] == 0, name
     assert not (lake / "provenance" / NAME).exists()

@@ -28,14 +28,8 @@ ASKED = {"lora_adapter", "predictions"}
 ENCODED = {"title_embeddings", "description_embeddings"}
 REPORT = {"evaluation_report"}  # which shows all settings but those that change no figure
 PROMPTED = {"collaborative_embeddings", "retrieved_histories", "tuning_prompts", "evaluation_prompts", "lora_adapter"}
-FITTED = {
-    "text_embeddings",
-    "collaborative_embeddings",
-    "aligned_embeddings",
-    "item_index",
-    "baseline_predictions",
-    "alignment_report",
-}
+VECTORS = {"text_embeddings", "collaborative_embeddings", "aligned_embeddings", "item_index"}
+FITTED = VECTORS | {"baseline_predictions", "expert_predictions", "expected_ratings", "alignment_report"}
 DRAWN = {"item_descriptions", "collaborative_embeddings", "retrieved_histories"}
 
 PROMPTS = {"tuning_prompts", "evaluation_prompts"}
@@ -67,6 +61,7 @@ SETTINGS: dict[str, tuple[Any, set[str]]] = {
     "tuning.rank": (2, {"lora_adapter"} | REPORT),
     "tuning.checkpoint_every": (3, set()),
     "scoring.calibration": ("none", {"predictions"} | REPORT),
+    "experts.trees": (2, {"expert_predictions"} | REPORT),
     "ray.actors": (2, set()),
     "automation.sensor_interval_s": (5, set()),
 }

@@ -18,6 +18,8 @@ AFFECTED = {
         "aligned_embeddings",
         "item_index",
         "baseline_predictions",
+        "expert_predictions",
+        "expected_ratings",
         "alignment_report",
     },
     "tuning": {"lora_adapter"},

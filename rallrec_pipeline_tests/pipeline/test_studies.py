@@ -8,6 +8,7 @@ import pytest
 
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.inference.methods import methods
+from rallrec_pipeline.pipeline.scored import made_by
 from rallrec_pipeline.pipeline.studies import ONE, Study, known_studies, load_study, study_variants
 from rallrec_pipeline.settings import PROFILES, Settings
 
@@ -17,6 +18,7 @@ title = "Does it help?"
 methods = ["rallrec", "recent"]
 reference = "recent"
 """
+TABLE_1 = 'published = "rallrec_table_1_main"'
 
 
 @pytest.fixture(autouse=True)
@@ -52,11 +54,13 @@ def test_a_built_in_study_is_valid_under_every_profile(name: str, profile: str, 
     study, variants = load(tmp_path, name, profile)
     assert variants
     for settings in variants.values():
-        assert [method.name for method in methods(settings)] == list(study.methods)
+        assert [method.name for method in methods(settings)] == [
+            name for name in study.methods if made_by(name) == "predictions"
+        ]
 
 
 def test_there_is_a_built_in_study(tmp_path: Path) -> None:
-    assert known_studies(tmp_path) == [BUILT_IN]
+    assert BUILT_IN in known_studies(tmp_path)
 
 
 def test_a_study_without_variants_has_one(tmp_path: Path) -> None:
@@ -105,6 +109,16 @@ def test_a_study_lies_over_the_settings_file_too(tmp_path: Path) -> None:
         (GOOD + "[variants.a]\n[variants.b.prompts]\ntest_samples = 7", "its variants differ in prompts.test_samples"),
         (GOOD + '[settings]\nseed = "x"', "seed: it must be a whole number"),
         (GOOD + '[variants.a]\nprofile = "demo"', "profile: it cannot be set in a file"),
+        (
+            GOOD + '[tables.t]\ntitle = "T"\nrows = { recnt = "" }',
+            "tables.t: the study has no row 'recnt', did",
+        ),
+        (GOOD + '[tables.t]\ntitle = "T"\npublished = "t9"\nrows = { recent = "" }', "the papers have no table 't9'"),
+        (GOOD + f'[tables.t]\ntitle = "T"\n{TABLE_1}\nrows = {{ recent = "deepf" }}', "'deepf' is no row of rallrec"),
+        (
+            GOOD + '[figures.f]\ntitle = "F"\nx = "K"\nlines = { a = { 1 = "b" } }',
+            "figures.f: the study has no row",
+        ),
         ("title = ", "cannot read the study"),
     ],
 )
@@ -125,7 +139,7 @@ def test_a_file_that_is_no_text_is_one_line(tmp_path: Path) -> None:
 def test_an_unknown_study_lists_the_known_ones_and_suggests_a_near_one(tmp_path: Path) -> None:
     write(tmp_path, "mine", GOOD)
     told = refusal(tmp_path, "mime")
-    assert "unknown study 'mime', did you mean 'mine'?" in told and f"known are mine, {BUILT_IN}" in told
+    assert "unknown study 'mime', did you mean 'mine'?" in told and f"mine, {BUILT_IN}" in told
 
 
 @pytest.mark.parametrize("name", ["My study", "a-b", "x" * 49, "../mine"])
@@ -141,7 +155,7 @@ def test_a_faulty_file_stops_no_other_study(tmp_path: Path) -> None:
     write(tmp_path, "broken", "title = ")
     write(tmp_path, "no study!", GOOD)
     own = write(tmp_path, BUILT_IN, GOOD)
-    assert known_studies(tmp_path) == ["broken", "good", BUILT_IN]
+    assert known_studies(tmp_path) == sorted(["broken", "good", *known_studies(Path("nowhere"))])
     load(tmp_path, "good")
     assert "cannot read the study" in refusal(tmp_path, "broken")
     told = refusal(tmp_path, BUILT_IN)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,10 @@ from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.stage import Outcome, run_stage, upstream
 from rallrec_pipeline.pipeline.study_run import run_study, stage_name
 from rallrec_pipeline.settings import load_settings
-from rallrec_pipeline_tests.pipeline.tiny import make_world, ratings_file
+from rallrec_pipeline_tests.pipeline.tiny import DATASET as TOML
+from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world, ratings_file, write_ratings
 
-DATASET, STUDY = "small", "fits"
+DATASET, STUDY = SMALL, "fits"
 TEXT = """
 title = "Do fits matter?"
 methods = ["rallrec", "zero_shot_yes_no"]
@@ -91,17 +91,20 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with pytest.MonkeyPatch.context() as patch:
-        world = World(make_world(tmp_path_factory.mktemp("world"), patch, (DATASET, "lopsided")))
-        (world.lake / "variants").mkdir()
-        mine = 'only_methods = ["rallrec", "zero_shot_yes_no"]\n'
-        (world.lake / "variants" / "mine.toml").write_text(mine, encoding="utf-8")
-        wanted = upstream(STAGES, ["predictions"])
-        for stage in STAGES:
-            if stage in wanted:
-                run_stage(world.run("mine"), STAGES, stage)
-        yield world
+def made(finished_world: Path, finished_lake: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
+    world = World(copied_world(finished_world, tmp_path_factory.mktemp("world")))
+    (world.lake / "catalog" / "lopsided.toml").write_text(TOML.format(name="lopsided"), encoding="utf-8")
+    write_ratings(world.lake, "lopsided")
+    (world.lake / "variants").mkdir()
+    mine = 'only_methods = ["rallrec", "zero_shot_yes_no"]\n'
+    (world.lake / "variants" / "mine.toml").write_text(mine, encoding="utf-8")
+    wanted = upstream(STAGES, ["predictions"])
+    for stage in STAGES:
+        if stage in wanted:
+            run_stage(world.run("mine"), STAGES, stage)
+        elif STAGES[stage].partitioned:  # of the whole job, which `mine` did not do
+            shutil.rmtree(world.lake / "results" / DATASET / stage)
+    return world
 
 
 @dataclass
@@ -131,14 +134,8 @@ def world(studied: Studied, tmp_path: Path) -> World:
 
 
 def copy_of(world: World, folder: Path) -> World:
-    """The same lake elsewhere; its source stays where it is, for that is part of what was made of it."""
-    copy = World(folder / "lake")
-    shutil.copytree(world.lake, copy.lake, symlinks=True)
-    catalog = copy.lake / "catalog" / f"{DATASET}.toml"
-    location = (world.lake / "files" / DATASET).as_posix()
-    text = catalog.read_text(encoding="utf-8").replace(f"../files/{DATASET}", location)
-    catalog.write_text(text, encoding="utf-8")
-    return copy
+    """The same lake elsewhere."""
+    return World(shutil.copytree(world.lake, folder / "lake", symlinks=True))
 
 
 def test_what_variants_share_is_computed_once(studied: Studied) -> None:
@@ -171,13 +168,14 @@ def test_the_second_run_does_no_work(studied: Studied) -> None:
 
 def test_figures_table_page_and_picture_lie_together(studied: Studied) -> None:
     world, record = studied.world, studied.outcome.record
-    files = [world.lake / "reports" / DATASET / f"{stage_name(STUDY)}.{kind}" for kind in ("json", "csv", "html")]
+    ends = (".json", ".csv", "_slices.csv", ".html")
+    files = [world.lake / "reports" / DATASET / f"{stage_name(STUDY)}{end}" for end in ends]
     assert all(file.is_file() for file in files)
     assert {(world.lake / name).resolve() for name in record.outputs} == {file.resolve() for file in files}
-    page = files[2].read_text(encoding="utf-8")
+    page = files[3].read_text(encoding="utf-8")
     assert "Do fits matter?" in page and "seeds.fits = 7" in page and "--study fits --profile demo" in page
     assert record.metadata["picture"]["markdown"].count("data:image/png;base64,") == 1
-    assert record.metadata["methods"]["markdown"].count("\n") == 1 + 4
+    assert record.metadata["methods"]["markdown"].count("\n") == 3 + 4
 
 
 def test_the_paths_of_the_contract_stay_those_of_the_variant_in_force(studied: Studied) -> None:

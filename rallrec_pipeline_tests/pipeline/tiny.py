@@ -1,7 +1,12 @@
-"""A lake, an instance and an LLM so small that the whole job takes seconds; and the command line as a process."""
+"""A lake, an instance and an LLM so small that the whole job takes seconds; and the command line as a process.
+
+`make_world` makes one in which nothing has run. The fixture `finished_world` (conftest.py) is one whose whole job has
+run, once for all tests: they read it, or change a copy (`copied_world`).
+"""
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +22,11 @@ from rallrec_pipeline_tests.language_models.small_llama import NARROW, write_lla
 
 REPOSITORY = Path(__file__).parents[2]
 LINE_S = 300
+SMALL = "small"
+"""The dataset of the finished world."""
+TITLE = "[red]Third[/red] title"
+"""Its item `i3`; of those beside the ten of its core `i77` has one rating and `i88` none."""
+RARE = "Rare \x1b[31m\u202etitle"
 
 DATASET = """
 title = "Small"
@@ -43,20 +53,11 @@ scale = [1, 2, 3, 4, 5]
 like_above = 3
 """
 
-SETTINGS = """
-[model]
-source = "{model}"
-name = "tiny"
-dtype = "float32"
-
-[encoder]
-source = "{model}"
-name = "tiny"
-dtype = "float32"
-
+SIZES = """
 [descriptions]
 max_words = 8
 max_new_tokens = 8
+batch_size = 8
 
 [collaborative]
 epochs = 2
@@ -77,12 +78,24 @@ train_samples = 6
 validation_samples = 8
 test_samples = 10
 
-[tuning]
-batch_size = 8
-
 [scoring]
 bootstrap = 20
 
+[tuning]
+batch_size = 8
+"""
+
+SETTINGS = f"""
+[model]
+source = "{{model}}"
+name = "tiny"
+dtype = "float32"
+
+[encoder]
+source = "{{model}}"
+name = "tiny"
+dtype = "float32"
+{SIZES}
 [automation]
 refresh_cron = "* * * * *"
 sensor_interval_s = 1
@@ -108,10 +121,38 @@ def make_world(root: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ..
         (at,) = [number for number, line in enumerate(lines) if line.startswith(f"  {key}:")]
         lines[at] = f"  {key}: {value}"
     (home / "dagster.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    use_lake(lake, settings, monkeypatch)
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    return lake
+
+
+def use_lake(lake: Path, settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the environment name a lake and a file of settings."""
     monkeypatch.delenv("RALLREC_PROFILE", raising=False)
     monkeypatch.setenv("RALLREC_LAKE", str(lake))
     monkeypatch.setenv("RALLREC_SETTINGS", str(settings))
-    monkeypatch.setenv("DAGSTER_HOME", str(home))
+
+
+def add_odd_items(lake: Path) -> None:
+    """An item whose title is markup, and two outside the core."""
+    file = ratings_file(lake, SMALL)
+    replace_once(file.with_name("items.csv"), "i3,Title 3\n", f"i3,{TITLE}\n")
+    replace_once(file.with_name("items.csv"), "i9,Title 9\n", f"i9,Title 9\ni77,{RARE}\ni88,Unrated\n")
+    replace_once(file, "timestamp\n", "timestamp\nu0,i77,4,3\n")
+
+
+def replace_once(file: Path, old: str, new: str) -> None:
+    """Replace what is in a file exactly once."""
+    text = file.read_text(encoding="utf-8")
+    assert text.count(old) == 1, old
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def copied_world(world: Path, folder: Path) -> Path:
+    """The lake of a finished world in `folder`; its source stays where it is, which is part of what was made of it."""
+    lake = folder / "lake"
+    shutil.copytree(world / "lake", lake, symlinks=True)
+    replace_once(lake / "catalog" / f"{SMALL}.toml", "../files", (world / "lake" / "files").as_posix())
     return lake
 
 

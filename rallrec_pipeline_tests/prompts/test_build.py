@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.datasets.statistics import SHRINKAGE
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.prompts.build import build_prompts, prompt_context
+from rallrec_pipeline.prompts.build import build_prompts, prompt_context, without_titles
 from rallrec_pipeline.prompts.facts import Facts, make_facts
 from rallrec_pipeline.prompts.sampling import choose_samples
-from rallrec_pipeline.settings import PromptSettings, SeedSettings
+from rallrec_pipeline.settings import AnswerForm, PromptSettings, SeedSettings
 
 ITEMS = pl.DataFrame({"item_id": list("abcd"), "title": ["Alien", "Big", "Cube", "Dune"]})
 USERS = pl.DataFrame(
@@ -52,6 +52,30 @@ def test_every_sample_enters_in_every_form(spec: DatasetSpec) -> None:
     context = prompt_context(spec, ITEMS, USERS, Facts())
     made = build_prompts(histories(), context, ["relevance", "sequential", "recent"], ["yes_no", "rating"])
     assert made.height == 6 and made.select("prompt_form", "answer_form").is_unique().all()
+
+
+@pytest.mark.parametrize("form", ["yes_no", "rating"])
+def test_without_titles_ratings_are_all_that_a_prompt_tells(form: AnswerForm, spec: DatasetSpec) -> None:
+    context = prompt_context(spec, ITEMS, USERS, Facts())
+    (shown,) = build_prompts(histories(), context, ["recent"], [form])["prompt"]
+    (hidden,) = build_prompts(histories(), without_titles(context), ["recent"], [form])["prompt"]
+    titles = context.titles["title"].to_list()
+    assert any(title in shown for title in titles) and not any(title in hidden for title in titles)
+    assert hidden.count(f"A {spec.words.item}") == sum(shown.count(title) for title in titles)
+
+
+def test_an_expected_rating_stands_beside_the_mean_of_target_and_history(spec: DatasetSpec) -> None:
+    foretold = pl.DataFrame({"user_id": ["u", "u"], "item_id": ["a", "c"], "expected": [4.26, 2.0]})
+    training = pl.DataFrame({"user_id": ["v"], "item_id": ["c"], "rating": [3.0]})
+    statistics = pl.DataFrame({"sample_id": [7], "item_mean": [3.14], "user_mean": [3.0]})
+    for wanted, line, asked, called in (
+        (["item_mean", "expected_rating"], "Alien (3.0, 4.3):4", "Cube (3.1, 2.0):", "average and expected rating in"),
+        (["expected_rating"], "Alien (4.3):4", "Cube (2.0):", "5, expected rating in brackets"),
+    ):
+        facts = make_facts(wanted, statistics, histories(), training, foretold)
+        context = prompt_context(spec, ITEMS, USERS, facts)
+        (made,) = build_prompts(histories(), context, ["recent"], ["rating"])["prompt"]
+        assert line in made and made.endswith(asked) and called in made
 
 
 def test_facts_leave_the_own_rating_out() -> None:

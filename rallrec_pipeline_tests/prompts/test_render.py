@@ -28,8 +28,8 @@ from rallrec_pipeline.text import clean_text
 Item = tuple[str, float] | tuple[str, float, float]
 """(title, rating) of a history item, or (title, rating, mean)."""
 HISTORY: list[Item] = [("Heat", 4.0), ("Big", 2.0)]
-SAMPLE = {"title": pl.String, "profile": pl.String, "target_mean": pl.String, "user_mean": pl.String}
-LINE = {"row": pl.UInt32, "title": pl.String, "rating": pl.String, "mean": pl.String}
+SAMPLE = dict.fromkeys(("title", "profile", "numbers", "user_mean", "called"), pl.String)
+LINE = {"row": pl.UInt32, "title": pl.String, "rating": pl.String, "numbers": pl.String}
 
 
 def prompt(
@@ -43,7 +43,9 @@ def prompt(
 ) -> tuple[str, list[int]]:
     """(text, answer_offsets) of one sample."""
     means = [None if mean is None else mean_text(mean) for mean in (target_mean, user_mean)]
-    samples = pl.DataFrame([[shown_title(title), shown_profile(profile or {}), *means]], schema=SAMPLE, orient="row")
+    called = None if target_mean is None else "average"
+    shown = [shown_title(title), shown_profile(profile or {}), *means, called]
+    samples = pl.DataFrame([shown], schema=SAMPLE, orient="row")
     lines = [[0, shown_title(n), rating_text(r), mean_text(m[0]) if m else None] for n, r, *m in history]
     made = render(samples, pl.DataFrame(lines, schema=LINE, orient="row"), form, spec)
     return made["prompt"][0], made["answer_offsets"][0].to_list()
@@ -78,7 +80,7 @@ def test_all_samples_at_once_are_each_sample_by_itself(
     spec: DatasetSpec, samples: list[tuple[str, list[tuple[str, float, float | None]], float | None]]
 ) -> None:
     """The rule for one sample, in plain Python."""
-    rows = [[shown_title(title), "", None, None if m is None else mean_text(m)] for title, _, m in samples]
+    rows = [[shown_title(title), "", None, None if m is None else mean_text(m), None] for title, _, m in samples]
     lines = [[row, shown_title(t), rating_text(r), None if m is None else mean_text(m)]
              for row, (_, history, _) in enumerate(samples) for t, r, m in history]  # fmt: skip
     made = render(
@@ -108,7 +110,8 @@ def test_yes_no_prompts_of_many_samples_are_each_sample_by_itself(
         columns = {name: column for name, column in spec.interactions.columns.items() if name != "rating"}
         spec = spec.model_copy(update={"interactions": spec.interactions.model_copy(update={"columns": columns})})
         assert spec.is_implicit
-    rows = [[shown_title(title), "", None if m is None else mean_text(m), None] for title, _, m in samples]
+    numbers = [None if m is None else mean_text(m) for _, _, m in samples]
+    rows = [[shown_title(title), "", n, None, None] for (title, _, _), n in zip(samples, numbers, strict=True)]
     lines = [[row, shown_title(t), rating_text(r), None if m is None else mean_text(m)]
              for row, (_, history, _) in enumerate(samples) for t, r, m in history]  # fmt: skip
     together = render(

@@ -14,6 +14,7 @@ from rallrec_pipeline.retrieval.neighbours import (
     search_alpha,
     search_mixture,
 )
+from rallrec_pipeline.retrieval.rankings import by_vectors
 from rallrec_pipeline.retrieval.relevance import most_relevant
 from rallrec_pipeline_tests.retrieval.worlds import make_world
 
@@ -98,7 +99,7 @@ def test_mixture_search_drops_the_part_that_says_nothing() -> None:
 
 def test_alpha_search_takes_the_best_of_the_papers_values() -> None:
     sequences, rows, vectors = planted()
-    alpha, tried = search_alpha(sequences, rows, vectors, 5, beta=1.0)
+    alpha, tried = search_alpha(sequences, rows, by_vectors(vectors), 5, beta=1.0)
     assert tuple(result["alpha"] for result in tried) == ALPHAS
     assert max(tried, key=lambda result: result["auc"])["alpha"] == alpha
 
@@ -117,7 +118,7 @@ def test_alpha_search_follows_the_channel_that_tells(telling: str, expected: flo
         ratings[:, :-1] = rng.permuted(ratings[:, :-1], axis=1)
     ratings[:, -3:-1] = last[:, None]
     changed = replace(sequences, ratings=ratings.ravel().astype(np.float32))
-    alpha, tried = search_alpha(changed, rows, vectors, 5, beta=1.0)
+    alpha, tried = search_alpha(changed, rows, by_vectors(vectors), 5, beta=1.0)
     assert alpha == expected
     aucs = [result["auc"] for result in tried]
     assert max(aucs) > min(aucs) + 0.02, aucs

@@ -11,6 +11,7 @@ from rallrec_pipeline.pipeline.checks.items import (
 )
 from rallrec_pipeline.pipeline.checks.llm import (
     adapter_is_whole,
+    experts_score_the_same_rows,
     probabilities_valid,
     prompts_fit_context,
     tuning_rows_are_training_rows,
@@ -82,6 +83,12 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check("lora_adapter", "adapter_is_whole", "Weights and provenance are there.", adapter_is_whole),
     Check("predictions", "probabilities_valid", "Same rows for all methods, finite.", probabilities_valid),
+    Check(
+        "expert_predictions",
+        "experts_score_the_same_rows",
+        "Same rows as the LLM methods, finite.",
+        experts_score_the_same_rows,
+    ),
     Check(
         "alignment_report",
         "alignment_figures_hold",

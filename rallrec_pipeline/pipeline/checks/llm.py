@@ -75,3 +75,17 @@ def probabilities_valid(run: StageRun) -> Verdict:
         if rows["sample_id"].sort().to_list() != wanted or not inside:
             bad.append(method)
     return Verdict(not bad, {"methods": len(methods), "bad": bad, "rows": len(wanted)})
+
+
+def experts_score_the_same_rows(run: StageRun) -> Verdict:
+    """Every expert scored the validation and test rows that prompts are made of, with probabilities."""
+    asked = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") != "train")
+    wanted = asked.select("sample_id", "split", "label").unique().sort("sample_id")
+    experts = list(run.given("expert_predictions").metadata["seconds"])
+    bad = []
+    for expert in experts:
+        rows = run.read(tables.predictions_table(expert))
+        inside = rows.filter(pl.col("p_yes").is_between(0, 1)).height == rows.height  # neither null nor NaN is
+        if not inside or not rows.select(wanted.columns).sort("sample_id").equals(wanted):
+            bad.append(expert)
+    return Verdict(bool(experts) and not bad, {"experts": len(experts), "bad": bad, "rows": wanted.height})

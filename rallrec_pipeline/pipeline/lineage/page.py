@@ -25,6 +25,7 @@ from rallrec_pipeline.pipeline.lineage.model import (
     Uses,
     Vector,
 )
+from rallrec_pipeline.pipeline.lineage.state import PREDICTORS
 from rallrec_pipeline.text import clean_text
 
 HASH, RUN = 12, 8  # characters that are shown; `--at` and other commands know a run by them
@@ -214,7 +215,7 @@ def _predictions(found: Sequence[Predictions]) -> Section:
     for one in found:
         cells = [one.method, _short(one.run_id, RUN), _counts(one.targets), _numbers(one.mean_p_yes)]
         table.add_row(*(Text(cell) for cell in (*cells, "–" if one.in_history is None else _counts(one.in_history))))
-    return Section("Predictions", ["evaluation_prompts", "predictions", "baseline_predictions"], [], [], table)
+    return Section("Predictions", ["evaluation_prompts", *PREDICTORS], [], [], table)
 
 
 def _counts(found: Counts | None) -> str:

@@ -19,6 +19,8 @@ from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.lineage.model import At, Provenance, Step
 from rallrec_pipeline.pipeline.stage import plan_stages, upstream
 
+PREDICTORS = ("predictions", "baseline_predictions", "expert_predictions")
+"""Stages that score samples."""
 NEWEST = 5  # runs that an error names
 REMOVED = "rallrec prune has removed it"
 
@@ -156,4 +158,4 @@ def gone(state: LakeState, stage: str, what: str) -> list[str]:
 
 @cache
 def _chain() -> frozenset[str]:
-    return frozenset(upstream(STAGES, ("item_index", "predictions", "baseline_predictions")))
+    return frozenset(upstream(STAGES, ("item_index", *PREDICTORS)))

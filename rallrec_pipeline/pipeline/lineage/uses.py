@@ -8,17 +8,16 @@ from typing import Any
 import polars as pl
 
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.inference.methods import methods, tuning_forms
+from rallrec_pipeline.inference.methods import methods, tuning_asked
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import read_json
 from rallrec_pipeline.pipeline.lineage.item import counts
 from rallrec_pipeline.pipeline.lineage.model import Adapter, Histories, Predictions, Uses
-from rallrec_pipeline.pipeline.lineage.state import LakeState, gone
+from rallrec_pipeline.pipeline.lineage.state import PREDICTORS, LakeState, gone
 from rallrec_pipeline.prompts.build import HISTORY_COLUMN
 from rallrec_pipeline.tuning.lora import PROVENANCE
 
 TARGET = "target"
-PREDICTORS = ("predictions", "baseline_predictions")
 
 
 def uses_of(state: LakeState, item_id: str) -> Uses:
@@ -106,8 +105,8 @@ def _adapter(
     tuning: dict[str, Any] = told.get("tuning") or recorded
     best = tuning.get("best_epoch")
     auc = next((epoch["validation_auc"] for epoch in tuning.get("epochs", []) if epoch["epoch"] == best), None)
-    own = tuning_forms(name, state.run.settings) if name in state.run.settings.adapters else ()
-    forms = told.get("prompt_forms") or list(own)
+    own = tuning_asked(name, state.run.settings) if name in state.run.settings.adapters else ()
+    forms = told.get("prompt_forms") or [asked.prompt_form for asked in own]
     roles = {} if tuned is None else _roles(tuned.filter(pl.col("prompt_form").is_in(forms)))
     return Adapter(
         name=name,

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rallrec_pipeline.datasets.histories import training_interactions, without_tuning_targets
+from rallrec_pipeline.datasets.histories import all_but_last, training_interactions, without_tuning_targets
 from rallrec_pipeline.datasets.sequences import UserSequences
 from rallrec_pipeline.descriptions import template_text
 from rallrec_pipeline.embeddings.alignment import train_projector
@@ -70,7 +70,11 @@ def collaborative_embeddings(run: StageRun) -> Made:
     tuning = choose_samples(samples, run.settings.prompts, run.seeds, run.spec.protocol).filter(
         pl.col("split") == "train"
     )
-    training = without_tuning_targets(training_interactions(core, samples), tuning)
+    if run.settings.collaborative.fit_on == "training":
+        training = without_tuning_targets(training_interactions(core, samples), tuning)
+    else:
+        training = all_but_last(core)
+        run.log("LightGCN is fitted on held-out ratings, too: collaborative.fit_on = all_but_last asks for the leak")
     sequences = UserSequences.from_interactions(core, item_ids.to_list())
     ratings = Ratings(
         sequences.user_codes(training["user_id"]),

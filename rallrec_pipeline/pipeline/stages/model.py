@@ -14,7 +14,7 @@ from rallrec_pipeline.baselines.common_sense import predict_common_sense
 from rallrec_pipeline.datasets.statistics import rating_statistics
 from rallrec_pipeline.evaluation.calibration import fit_platt
 from rallrec_pipeline.evaluation.metrics import evaluate
-from rallrec_pipeline.inference.methods import Method, adapters, methods, tuning_forms, validation_method
+from rallrec_pipeline.inference.methods import Method, adapters, methods, tuning_asked, validation_method
 from rallrec_pipeline.inference.score import ScoreStore, score_missing_prompts, score_prompts
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import read_json, write_json
@@ -30,7 +30,6 @@ from rallrec_pipeline.pipeline.stages.engine import (
     model_version,
     tuning_model_version,
 )
-from rallrec_pipeline.pipeline.stages.prompts import asked_by
 from rallrec_pipeline.prompts.render import answer_texts
 from rallrec_pipeline.tuning.examples import make_examples
 from rallrec_pipeline.tuning.lora import PROVENANCE, adapter_version, add_adapter, save_adapter
@@ -62,7 +61,7 @@ def predictions(run: StageRun) -> Made:
     files = [tables.predictions_table(name).file(run.out, run.dataset) for name in records]
     version = content_version(files)
     files += [file.with_suffix(".json") for file in files]
-    shown = ("prompts", "scored", "reused", "tokens_per_second")
+    shown = ("prompts", "scored", "reused", "prompt_tokens", "tokens_per_second")
     speeds = {name: {key: record[key] for key in shown} for name, record in records.items()}
     seconds = {name: record["seconds"] for name, record in records.items()}
     metadata = {"seconds": seconds, "prompts": speeds, "llm": asdict(engines.usage), "engine": engines.used}
@@ -70,22 +69,24 @@ def predictions(run: StageRun) -> Made:
 
 
 def baseline_predictions(run: StageRun) -> Made:
-    """Item mean, user mean, recent mean, logistic regression and boosted trees on the same rows."""
+    """Item mean, user mean, recent mean, logistic regression and boosted trees on the same rows as the LLM methods."""
     samples = run.read(tables.SAMPLES)
     statistics = rating_statistics(run.read(tables.CORE_INTERACTIONS), samples)
     start = time.perf_counter()
     scores = predict_common_sense(statistics, samples, run.spec.label.like_above, run.seeds.fits)
-    asked = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") == "test").select("sample_id").unique()
+    asked = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") != "train").select("sample_id").unique()
     seconds = round(time.perf_counter() - start, 2)
     files = []
     for name, p_yes in scores.items():
+        found = pl.Series("p_yes", p_yes, dtype=pl.Float64)
         frame = samples.select("sample_id", "split", "label").with_columns(
-            pl.Series("p_yes", p_yes, dtype=pl.Float64), pl.lit(None, pl.List(pl.Float32)).alias("probabilities")
+            found, probabilities=pl.lit(None, pl.List(pl.Float32))
         )
         rows = frame.join(asked, on="sample_id", how="semi")
         files.append(write_table(rows, tables.predictions_table(name), run.out, run.dataset))
     training_rows = samples.filter(pl.col("split") == "train").height
-    shown = {"seconds": dict.fromkeys(scores, seconds), "rows": asked.height, "training_rows": training_rows}
+    shown = {"seconds": dict.fromkeys(scores, seconds), "predicted": samples.height}
+    shown |= {"rows": asked.height, "training_rows": training_rows}
     return Made(files, shown)
 
 
@@ -116,7 +117,7 @@ def _tune(
     """Tune an adapter on `rows` and save it in `home`."""
     from rallrec_pipeline.tuning.train import tune  # torch is loaded only where there is work
 
-    form, valid = run.settings.prompts.answer_form, _validation_rows(run, adapter)
+    form, valid = validation_method(adapter, run.settings).answer_form, _validation_rows(run, adapter)
     answers, chat = answer_texts(form, run.spec), form == "yes_no"
     trie = engine.trie(answers)
     examples = make_examples(engine, trie, answers, rows, chat, run.settings.tuning)
@@ -144,7 +145,7 @@ def _tune(
         "key": key,
         "adapter": adapter,
         "answer_form": form,
-        "prompt_forms": list(tuning_forms(adapter, run.settings)),
+        "prompt_forms": [asked.prompt_form for asked in tuning_asked(adapter, run.settings)],
         "base_model": {"name": run.settings.model.name, "fingerprint": tuning_model_version(run)},
         "tuning_settings": run.settings.tuning.model_dump(mode="json"),
         "seed": run.seeds.tuning,
@@ -164,33 +165,25 @@ def is_tuned(run: StageRun, adapter: str, rows: pl.DataFrame) -> bool:
 def tuning_key(run: StageRun, adapter: str, rows: pl.DataFrame) -> str:
     """Hash of all that an adapter depends on; `rows` are its `tuning_rows`."""
     inputs = [_content(rows), _content(_validation_rows(run, adapter)), run.spec.label, tuning_model_version(run)]
-    form = run.settings.prompts.answer_form
+    form = validation_method(adapter, run.settings).answer_form
     return stable_hash(TUNING_VERSION, adapter, form, run.settings.tuning.decisive(), run.seeds.tuning, *inputs)
 
 
 def tuning_rows(run: StageRun, adapter: str) -> pl.DataFrame:
-    """The tuning prompts of an adapter: each training sample once in each of its prompt forms."""
-    prompts = run.read(tables.prompts_table("tuning"))
-    own = pl.col("retriever") == run.settings.adapters[adapter].retriever
-    return prompts.filter(own & pl.col("prompt_form").is_in(tuning_forms(adapter, run.settings)))
+    """The tuning prompts of an adapter: each training sample in each of its prompt forms, as often as it repeats."""
+    own = pl.any_horizontal(asked.rows for asked in tuning_asked(adapter, run.settings))
+    rows = run.read(tables.prompts_table("tuning")).filter(own)
+    return pl.concat([rows] * run.settings.adapters[adapter].repeats)
 
 
 def scored_rows(run: StageRun, method: Method) -> pl.DataFrame:
-    """The evaluation prompts that a method scores.
-
-    Only tuned methods score validation rows, for the calibration: a zero-shot method is fitted to nothing.
-    """
-    rows = _evaluation_rows(run, method)
-    return rows if method.adapter else rows.filter(pl.col("split") == "test")
+    """The evaluation prompts that a method scores: test rows, and validation rows for the calibration."""
+    return run.read(tables.prompts_table("evaluation")).filter(method.asked.rows)
 
 
 def _validation_rows(run: StageRun, adapter: str) -> pl.DataFrame:
-    rows = _evaluation_rows(run, validation_method(adapter, run.settings))
+    rows = scored_rows(run, validation_method(adapter, run.settings))
     return rows.filter(pl.col("split") == "valid")
-
-
-def _evaluation_rows(run: StageRun, method: Method) -> pl.DataFrame:
-    return run.read(tables.prompts_table("evaluation")).filter(asked_by(method).rows)
 
 
 def _predict(run: StageRun, method: Method, engines: OneEngine) -> tuple[dict[str, Any], pl.DataFrame]:
@@ -204,8 +197,7 @@ def _predict(run: StageRun, method: Method, engines: OneEngine) -> tuple[dict[st
     result = score_missing_prompts(
         lambda: engines.of(adapter), rows, method.answer_form, run.spec, store, run.progress(f"scoring {method.name}")
     )
-    calibrate = method.adapter is not None and run.settings.scoring.calibration == "platt"
-    table = tables.predictions_table(method.name)
+    table, calibrate = tables.predictions_table(method.name), run.settings.scoring.calibration == "platt"
     path = write_table(_calibrated(result.table) if calibrate else result.table, table, run.out, run.dataset)
     tokens = engines.usage.prompt_tokens - tokens_before
     record = {
@@ -214,6 +206,7 @@ def _predict(run: StageRun, method: Method, engines: OneEngine) -> tuple[dict[st
         "scored": result.scored,
         "reused": rows.height - result.scored,
         "seconds": round(result.seconds, 2),
+        "prompt_tokens": tokens,
         "tokens_per_second": round(tokens / result.seconds_now, 1) if result.scored else None,
         "adapter_version": store.adapter_version,
         "model_fingerprint": store.model_fingerprint,

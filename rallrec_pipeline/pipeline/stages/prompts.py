@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import polars as pl
 
+from rallrec_pipeline.baselines.opinions import factorisation_opinions, rated_rows
 from rallrec_pipeline.datasets.histories import training_interactions
 from rallrec_pipeline.datasets.statistics import rating_statistics
-from rallrec_pipeline.inference.methods import Method, adapters, methods, tuning_forms, validation_method
+from rallrec_pipeline.inference.methods import Asked, adapters, methods, tuning_asked, validation_method
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
-from rallrec_pipeline.prompts.build import PromptContext, build_prompts, prompt_context
+from rallrec_pipeline.prompts.build import PromptContext, build_prompts, prompt_context, without_titles
 from rallrec_pipeline.prompts.facts import Facts, make_facts
-from rallrec_pipeline.settings import AnswerForm, Fact, PromptForm, Settings
+from rallrec_pipeline.settings import Fact, Settings
+
+
+def expected_ratings(run: StageRun) -> Made:
+    """What the factorisation expects of every core interaction and every sample, out of time."""
+    core, samples = run.read(tables.CORE_INTERACTIONS), run.read(tables.SAMPLES)
+    pair = ["user_id", "item_id"]
+    rated = rated_rows(core, core.select(pair)).select(*pair, "history_length")
+    negatives = samples.join(core, on=pair, how="anti").select(rated.columns).unique(pair, maintain_order=True)
+    asked, like_above = pl.concat([rated, negatives]), run.spec.label.like_above
+    item_ids = run.read(tables.CORE_ITEMS)["item_id"].to_list()
+    found = factorisation_opinions(core, samples, item_ids, asked, like_above, run.seeds.fits)
+    expected = pl.col("factorisation").cast(pl.Float32).alias("expected")
+    return run.write(found.select(*pair, expected), tables.EXPECTED_RATINGS)
 
 
 def tuning_prompts(run: StageRun) -> Made:
     """Training samples in the prompt forms of each adapter, as the adapter's retriever sees them."""
     histories = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") == "train")
-    wanted = {
-        (adapter.retriever, form)
-        for name, adapter in adapters(run.settings).items()
-        for form in tuning_forms(name, run.settings)
-    }
-    answer, facts = run.settings.prompts.answer_form, run.settings.prompts.facts
-    asked = [Asked(retriever, form, answer, facts) for retriever, form in sorted(wanted)]
-    return _write(run, _prompts(run, histories, asked), "tuning")
+    wanted = {asked for name in adapters(run.settings) for asked in tuning_asked(name, run.settings)}
+    return _write(run, _prompts(run, histories, sorted(wanted)), "tuning")
 
 
 def evaluation_prompts(run: StageRun) -> Made:
@@ -39,33 +46,7 @@ def evaluation_prompts(run: StageRun) -> Made:
 def evaluation_asked(settings: Settings) -> list[Asked]:
     """How methods ask, and adapters where they are validated, each way once."""
     validated = [validation_method(name, settings) for name in adapters(settings)]
-    return sorted({asked_by(method) for method in (*methods(settings), *validated)})
-
-
-class Asked(NamedTuple):
-    """What a prompt is made of besides its sample."""
-
-    retriever: str
-    prompt_form: PromptForm
-    answer_form: AnswerForm
-    facts: tuple[Fact, ...]
-
-    @property
-    def rows(self) -> pl.Expr:
-        """The rows of a table of prompts that are asked so."""
-        columns = ("retriever", "prompt_form", "answer_form")
-        same = pl.all_horizontal(pl.col(column) == value for column, value in zip(columns, self, strict=False))
-        return same & (pl.col("facts") == named_facts(self.facts))
-
-
-def asked_by(method: Method) -> Asked:
-    """How a method asks."""
-    return Asked(method.retriever, method.prompt_form, method.answer_form, method.facts)
-
-
-def named_facts(facts: Sequence[Fact]) -> str:
-    """Facts as the column `facts` holds them."""
-    return "+".join(facts)
+    return sorted({method.asked for method in (*methods(settings), *validated)})
 
 
 def _prompts(run: StageRun, histories: pl.DataFrame, asked: Sequence[Asked]) -> pl.DataFrame:
@@ -73,10 +54,10 @@ def _prompts(run: StageRun, histories: pl.DataFrame, asked: Sequence[Asked]) -> 
     made = [
         build_prompts(
             histories.filter(pl.col("retriever") == one.retriever),
-            contexts[one.facts],
+            contexts[one.facts] if one.titles else without_titles(contexts[one.facts]),
             [one.prompt_form],
             [one.answer_form],
-        ).with_columns(pl.lit(one.retriever).alias("retriever"), pl.lit(named_facts(one.facts)).alias("facts"))
+        ).with_columns(pl.lit(value).alias(column) for column, value in one.as_columns().items())
         for one in asked
     ]
     return pl.concat([pl.DataFrame(schema=tables.prompts_table("tuning").columns), *made])
@@ -95,6 +76,7 @@ def _facts(run: StageRun, wanted: Sequence[Fact]) -> Facts:
         rating_statistics(core, samples),
         run.read(tables.RETRIEVED_HISTORIES).unique("sample_id", keep="first", maintain_order=True),
         samples.filter(pl.col("split") == "train") if run.spec.is_implicit else training_interactions(core, samples),
+        run.read(tables.EXPECTED_RATINGS),
     )
 
 

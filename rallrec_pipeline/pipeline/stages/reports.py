@@ -5,24 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
-from rallrec_pipeline.baselines.common_sense import COMMON_SENSE
 from rallrec_pipeline.datasets.profile import Profile, profile_dataset
+from rallrec_pipeline.evaluation.csv_tables import methods_csv, slices_csv
 from rallrec_pipeline.evaluation.dataset_page import render_dataset_page
 from rallrec_pipeline.evaluation.dataset_plots import dataset_plots
 from rallrec_pipeline.evaluation.html import render_html
-from rallrec_pipeline.evaluation.metrics import METRICS
+from rallrec_pipeline.evaluation.metrics import MEASURES, RAW
+from rallrec_pipeline.evaluation.overview import CAPTION, overview_png
 from rallrec_pipeline.evaluation.plots import report_plots
 from rallrec_pipeline.evaluation.report import ReportContext, build_report
+from rallrec_pipeline.evaluation.row_facts import row_facts
+from rallrec_pipeline.evaluation.wording import number, ranked, rows_told, with_error
 from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import atomic_path, write_json
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import picture, plain
+from rallrec_pipeline.pipeline.scored import WITHOUT_LLM, scored_by_llm, scored_without_llm
 from rallrec_pipeline.settings import MIXTURE
 
-PICTURES_IN_UI = 1  # pictures are stored in Dagster's database several times over: one is enough
 PROFILED = ("interactions", "rejected_rows", "items", "core_interactions", "core_items", "samples")
 
 
@@ -54,24 +55,27 @@ def dataset_report(run: StageRun) -> Made:
 
 
 def evaluation_report(run: StageRun) -> Made:
-    llm = [method.name for method in methods(run.settings)]
-    scored = {name: _test_predictions(run, name) for name in (*llm, *COMMON_SENSE)}
-    titles = {method.name: method.title for method in methods(run.settings)}
-    report = build_report(
-        _context(run),
-        scored,
-        _seconds(run),
-        titles,
-        run.settings.scoring.bootstrap,
-    )
-    plots = report_plots(report, scored)
+    llm = run.given("predictions")
+    scored = {method.name: scored_by_llm(method, llm, run.lake, run.spec) for method in methods(run.settings)}
+    for stage in WITHOUT_LLM:
+        record = run.given(stage)
+        scored |= {method: scored_without_llm(method, record, run.lake) for method in record.metadata["seconds"]}
+    facts = row_facts(run.read(tables.CORE_INTERACTIONS), run.read(tables.SAMPLES))
+    report = build_report(_context(run), scored, facts, run.settings.scoring.bootstrap)
     json_file, html_file = report_files(run.out, run.dataset)
+    csv_file, slices_file = json_file.with_suffix(".csv"), json_file.with_name("slices.csv")
     write_json(json_file, report)
-    with atomic_path(html_file) as temporary:
-        temporary.write_text(render_html(report, plots), encoding="utf-8")
-    pictures = "\n\n".join(picture(name, png) for name, png in list(plots.items())[:PICTURES_IN_UI])
-    shown = {**_figures(report), "methods": Markdown(_summary(report)), "picture": Markdown(pictures)}
-    return Made([json_file, html_file], shown)
+    texts = {
+        html_file: render_html(report, report_plots(report)),
+        csv_file: methods_csv(report),
+        slices_file: slices_csv(report),
+    }
+    for path, text in texts.items():
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    shown = {**_figures(report), "methods": Markdown(_summary(report))}
+    shown["picture"] = Markdown(picture(CAPTION, overview_png(report)))
+    return Made([json_file, *texts], shown)
 
 
 def report_files(root: Path, dataset: str) -> tuple[Path, Path]:
@@ -106,10 +110,6 @@ def _funnel(profile: Profile) -> str:
         figures = " | ".join(f"{step[key]:,}" for key in ("rows_in", "dropped", "added", "rows_out"))
         lines.append(f"| {plain(step['step'])} | {figures} |")
     return "\n".join(lines)
-
-
-def _test_predictions(run: StageRun, method: str) -> pl.DataFrame:
-    return run.read(tables.predictions_table(method)).filter(pl.col("split") == "test")
 
 
 def _context(run: StageRun) -> ReportContext:
@@ -159,24 +159,20 @@ def _retrieval(run: StageRun) -> dict[str, Any]:
     return {key: found[key] for key in ("weights", "neighbour_auc")} | {k: v[chosen] for k, v in by_name.items()}
 
 
-def _seconds(run: StageRun) -> dict[str, float]:
-    """Seconds that each method took to score, by the records of the stages."""
-    seconds: dict[str, float] = {}
-    for stage in ("predictions", "baseline_predictions"):
-        seconds |= dict(run.given(stage).metadata["seconds"])
-    return seconds
-
-
 def _figures(report: dict[str, Any]) -> dict[str, float]:
     """`auc_rallrec` and the like: single numbers, which the UI plots over partitions and time."""
-    return {f"{metric}_{name}": f[metric] for metric in METRICS for name, f in report["methods"].items()}
+    return {
+        f"{measure}_{name}": figures[measure]
+        for measure in (*MEASURES, *RAW)
+        for name, figures in report["methods"].items()
+        if figures[measure] is not None
+    }
 
 
 def _summary(report: dict[str, Any]) -> str:
-    lines = ["| method | AUC | ± | log loss | accuracy | n |", "|---|---|---|---|---|---|"]
-    ranked = sorted(report["methods"].items(), key=lambda pair: -pair[1]["auc"])
-    for name, f in ranked:
-        lines.append(
-            f"| {name} | {f['auc']:.4f} | {f['auc_se']:.4f} | {f['log_loss']:.4f} | {f['accuracy']:.4f} | {f['n']} |"
-        )
+    lines = [f"{rows_told(report)}; ± over users", "", "| method | AUC | UAUC | log loss | ECE | accuracy |"]
+    lines.append("|---|---:|---:|---:|---:|---:|")
+    for name, f in ranked(report):
+        errors = " | ".join(with_error(f[measure], f[f"{measure}_se"], 4) for measure in ("auc", "uauc"))
+        lines.append(f"| {name} | {errors} | {' | '.join(number(f[m], 4) for m in ('log_loss', 'ece', 'accuracy'))} |")
     return "\n".join(lines)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from rallrec_pipeline.datasets.histories import strictly_earlier
 from rallrec_pipeline.datasets.sequences import UserSequences
 from rallrec_pipeline.embeddings.mixture import mix
 from rallrec_pipeline.inference.methods import retrievers
@@ -22,6 +22,7 @@ from rallrec_pipeline.retrieval.index import nearest_items, write_index
 from rallrec_pipeline.retrieval.index_update import refresh_index
 from rallrec_pipeline.retrieval.inverted_lists import has_lists
 from rallrec_pipeline.retrieval.neighbours import Rows, search_alpha
+from rallrec_pipeline.retrieval.rankings import Ranking, by_quota, by_softmax, by_vectors
 from rallrec_pipeline.settings import RetrievalSettings, RetrieverSettings
 
 EXAMPLES, NEIGHBOURS = 3, 5
@@ -65,14 +66,15 @@ def item_index(run: StageRun) -> Made:
 
 def retrieved_histories(run: StageRun) -> Made:
     """Of each chosen sample the histories of every retriever that a method or adapter uses."""
-    sequences = read_sequences(run)
+    sequences, core = read_sequences(run), run.read(tables.CORE_INTERACTIONS)
     chosen = choose_samples(run.read(tables.SAMPLES), run.settings.prompts, run.seeds, run.spec.protocol)
     rows = validation_rows(run, sequences)
     frames, alphas, searches = [], {}, {}
     for name, retriever in retrievers(run.settings).items():
-        vectors, settings = _vectors_of(run, retriever), _retrieval(run, retriever)
-        alphas[name], searches[name] = _alpha(sequences, rows, vectors, settings)
-        found = retrieve_histories(chosen, sequences, vectors, settings, alphas[name])
+        ranking, settings = _ranking(run, retriever), _retrieval(run, retriever)
+        alphas[name], searches[name] = _alpha(sequences, rows, ranking, settings)
+        asked = strictly_earlier(chosen, core) if retriever.strictly_earlier else chosen
+        found = retrieve_histories(asked, sequences, ranking, settings, alphas[name])
         frames.append(found.with_columns(pl.lit(name).alias("retriever")))
     return run.write(
         pl.concat(frames),
@@ -89,17 +91,20 @@ def _retrieval(run: StageRun, retriever: RetrieverSettings) -> RetrievalSettings
     return settings.model_copy(update={"history_length": retriever.k or settings.history_length})
 
 
-def _vectors_of(run: StageRun, retriever: RetrieverSettings) -> NDArray[np.float32]:
-    """The mixture of eq. 7 by the retriever's own weights, or the variant's, shape (n_items, d)."""
-    if not retriever.parts:
-        return read_vectors(run, "item")
-    return mix({kind: read_vectors(run, kind) for kind in retriever.parts}, retriever.parts)
+def _ranking(run: StageRun, retriever: RetrieverSettings) -> Ranking:
+    """By the mixture of eq. 7 with the retriever's own weights, or the variant's, or as the papers' baselines do."""
+    parts = {kind: read_vectors(run, kind) for kind in retriever.parts}
+    if retriever.combine == "quota":
+        return by_quota(*parts.values())
+    if retriever.combine == "softmax":
+        return by_softmax([(vectors, retriever.parts[kind]) for kind, vectors in parts.items()])
+    return by_vectors(mix(parts, retriever.parts) if parts else read_vectors(run, "item"))
 
 
 def _alpha(
-    sequences: UserSequences, rows: Rows, vectors: NDArray[np.float32], settings: RetrievalSettings
+    sequences: UserSequences, rows: Rows, ranking: Ranking, settings: RetrievalSettings
 ) -> tuple[float, list[dict[str, float]]]:
     """The alpha of eq. 8 that the settings give, or the one found on validation rows, and every one that was tried."""
     if settings.alpha is not None:
         return settings.alpha, []
-    return search_alpha(sequences, rows, vectors, settings.history_length, settings.beta)
+    return search_alpha(sequences, rows, ranking, settings.history_length, settings.beta)

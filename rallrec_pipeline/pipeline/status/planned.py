@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from rallrec_pipeline.inference.methods import adapters, methods, tuning_forms
+from rallrec_pipeline.inference.methods import adapters, methods, tuning_asked
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.status.pending import Pending, description_tokens
@@ -39,7 +39,7 @@ def _lora_adapter(run: StageRun) -> Pending:
     prompts, tuning = run.settings.prompts, run.settings.tuning
     samples = min(prompts.train_samples, run.spec.protocol.few_shot or prompts.train_samples)
     tuned = adapters(run.settings)
-    forms = sum(len(tuning_forms(adapter, run.settings)) for adapter in tuned)
+    forms = sum(len(tuning_asked(name, run.settings)) * adapter.repeats for name, adapter in tuned.items())
     rows = samples * forms * tuning.epochs
     checked = prompts.validation_samples * tuning.epochs * len(tuned)
     length = _prompt_tokens(run)
@@ -51,7 +51,7 @@ def _predictions(run: StageRun) -> Pending | None:
     if test is None:
         return None
     asked = methods(run.settings)
-    rows = sum(test + (run.settings.prompts.validation_samples if method.adapter else 0) for method in asked)
+    rows = (test + run.settings.prompts.validation_samples) * len(asked)
     length = _prompt_tokens(run)
     return Pending(rows, rows, tokens=length, length=length, loads=len({method.adapter for method in asked}))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -145,6 +146,9 @@ def test_a_split_by_user_takes_the_last_rating_and_nothing_fitted_knows_a_held_o
     give(run, tables.FITTED_INTERACTIONS, core.drop("rating"))
     leaky = fitted_on_training_only(run)
     assert not leaky.passed and leaky.figures["leaked"] == 4
+    asked = run.settings.collaborative.model_copy(update={"fit_on": "all_but_last"})
+    meant = fitted_on_training_only(replace(run, settings=run.settings.model_copy(update={"collaborative": asked})))
+    assert meant.passed and meant.figures["leak_asked_for"] and meant.figures["leaked"] == 4
 
     first = raw.filter(pl.col("user_id") == "u7").sort("timestamp")["item_id"][0]
     item = pl.when(pl.col("user_id") == "u7").then(pl.lit(first)).otherwise("item_id")

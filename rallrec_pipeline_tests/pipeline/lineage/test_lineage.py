@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -35,41 +34,30 @@ from rallrec_pipeline.pipeline.lineage.model import Lineage
 from rallrec_pipeline.settings import ROLES, load_settings
 from rallrec_pipeline_tests.conftest import REPOSITORY
 from rallrec_pipeline_tests.pipeline.given import in_force_now
-from rallrec_pipeline_tests.pipeline.tiny import make_world, ratings_file
+from rallrec_pipeline_tests.pipeline.tiny import SMALL, TITLE, ratings_file, replace_once
 
-NAME, ITEM, TITLE = "small", "i3", "[red]Third[/red] title"
+NAME, ITEM = SMALL, "i3"
 KINDS = ("title", "description", "text", "collaborative", "aligned", "item")
 DATA = [stage.name for stage in GRAPH if stage.group in ("raw", "data")]
-RARE = "Rare \x1b[31m\u202etitle"
-
-
-@pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The whole job of one dataset; one more item has one rating, another none."""
-    with pytest.MonkeyPatch.context() as patch:
-        made = make_world(tmp_path_factory.mktemp("world"), patch, (NAME,))
-        patch.delenv("DAGSTER_HOME")
-        edit(made, "items.csv", "i3,Title 3\n", f"i3,{TITLE}\n")
-        edit(made, "items.csv", "i9,Title 9\n", f"i9,Title 9\ni77,{RARE}\ni88,Unrated\n")
-        edit(made, "ratings.csv", "timestamp\n", "timestamp\nu0,i77,4,3\n")
-        assert materialize_dataset(NAME).error is None
-        yield made
 
 
 @pytest.fixture
-def copy(lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same lake, for a test that changes it."""
+def lake(finished_lake: Path) -> Path:
+    """What the whole job has made of one dataset."""
+    return finished_lake
+
+
+@pytest.fixture
+def copy(finished_lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same lake with files of its own, for a test that changes it."""
     target = tmp_path / "lake"
-    shutil.copytree(lake, target, symlinks=True)
+    shutil.copytree(finished_lake, target, symlinks=True)
     monkeypatch.setenv("RALLREC_LAKE", str(target))
     return target
 
 
 def edit(lake: Path, file: str, old: str, new: str) -> None:
-    path = ratings_file(lake, NAME).with_name(file)
-    text = path.read_text(encoding="utf-8")
-    assert text.count(old) == 1
-    path.write_text(text.replace(old, new), encoding="utf-8")
+    replace_once(ratings_file(lake, NAME).with_name(file), old, new)
 
 
 def find(lake: Path, item: str = ITEM, at: str | None = None, dataset: str = NAME) -> Lineage:
@@ -175,7 +163,7 @@ def test_predictions_are_those_of_the_tables(lake: Path) -> None:
     asked = rows_of(lake, tables.RETRIEVED_HISTORIES)
     targets = asked.filter(pl.col("item_id") == ITEM)
     assert uses.histories and uses.histories.target == dict(targets["split"].value_counts().iter_rows())
-    assert len(uses.predictions) == 11
+    assert len(uses.predictions) == 20
     for one in uses.predictions:
         scored = rows_of(lake, tables.predictions_table(one.method)).join(targets, on="sample_id", how="semi")
         assert sum(one.targets.values()) == scored.height
@@ -278,11 +266,11 @@ def test_an_unknown_run_is_told_the_known_ones_and_a_prefix_is_enough(lake: Path
     assert found.at and found.at.run_id == record.run_id and found.description.text
 
 
-def test_the_chain_ends_where_stages_were_never_made(lake: Path) -> None:
-    toml = (lake / "catalog" / f"{NAME}.toml").read_text(encoding="utf-8")
-    (lake / "catalog" / "part.toml").write_text(toml, encoding="utf-8")
+def test_the_chain_ends_where_stages_were_never_made(copy: Path) -> None:
+    toml = (copy / "catalog" / f"{NAME}.toml").read_text(encoding="utf-8")
+    (copy / "catalog" / "part.toml").write_text(toml, encoding="utf-8")
     assert materialize_dataset("part", DATA).error is None
-    found = find(lake, dataset="part")
+    found = find(copy, dataset="part")
     assert found.ends and (found.ends.stage, found.ends.command) == ("item_descriptions", "rallrec run part")
     assert found.ratings.core and found.ratings.fitted is None and found.uses.predictions == []
     assert found.stages["item_index"].reasons == ["never made"] and not found.index.notes
@@ -290,17 +278,17 @@ def test_the_chain_ends_where_stages_were_never_made(lake: Path) -> None:
     assert result.exit_code == 0 and "rallrec run part" in result.output and "Index" not in result.output
 
 
-def test_items_out_of_the_file_of_the_ratings(lake: Path) -> None:
-    folder = lake / "files" / "orders"
+def test_items_out_of_the_file_of_the_ratings(copy: Path) -> None:
+    folder = copy / "files" / "orders"
     folder.mkdir()
-    lines = (lake / "files" / NAME / "ratings.csv").read_text(encoding="utf-8").splitlines()
+    lines = (copy / "files" / NAME / "ratings.csv").read_text(encoding="utf-8").splitlines()
     rows = [f"{line},Name of {line.split(',')[1]}" for line in lines[1:]]
     (folder / "ratings.csv").write_text("\n".join([f"{lines[0]},name", *rows, ""]), encoding="utf-8")
-    toml = (lake / "catalog" / f"{NAME}.toml").read_text(encoding="utf-8")
+    toml = (copy / "catalog" / f"{NAME}.toml").read_text(encoding="utf-8")
     own = toml.replace(f"files/{NAME}", "files/orders").replace("items.csv", "ratings.csv").replace('"title"', '"name"')
-    (lake / "catalog" / "orders.toml").write_text(f"max_rejected = 1\n{own}", encoding="utf-8")
+    (copy / "catalog" / "orders.toml").write_text(f"max_rejected = 1\n{own}", encoding="utf-8")
     assert materialize_dataset("orders", DATA).error is None
-    raw = find(lake, dataset="orders").raw
+    raw = find(copy, dataset="orders").raw
     assert raw.same_file and raw.item == raw.ratings and raw.item is not None and raw.item.count > 1
     assert "the file of the ratings" in raw.notes[0]
 

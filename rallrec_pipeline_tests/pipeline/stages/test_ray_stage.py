@@ -25,13 +25,13 @@ if "CI" not in os.environ:
     pytest.importorskip("ray")
 
 INPUTS = [stage.name for stage in GRAPH if stage.group in ("raw", "data")] + ["writer"]
-ONE_AT_A_TIME = "max_new_tokens = 8\nbatch_size = 1"
+AT_ONCE = "max_new_tokens = 8\nbatch_size = "
 
 
 def test_descriptions_survive_the_loss_of_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lake = make_world(tmp_path, monkeypatch, ("small",))
     settings = Path(os.environ["RALLREC_SETTINGS"])
-    settings.write_text(settings.read_text().replace("max_new_tokens = 8", ONE_AT_A_TIME), encoding="utf-8")
+    settings.write_text(settings.read_text().replace(f"{AT_ONCE}8", f"{AT_ONCE}1"), encoding="utf-8")
     assert materialize_dataset("small", INPUTS).error is None
     whole = shutil.copytree(lake, tmp_path / "whole")
     log = tmp_path / "log"

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,9 +27,9 @@ from rallrec_pipeline.pipeline.status.table import catching_up
 from rallrec_pipeline.settings import ROLES, Settings, load_settings
 from rallrec_pipeline_tests.lake.test_locks import hold
 from rallrec_pipeline_tests.pipeline.given import in_force_now, make_stages
-from rallrec_pipeline_tests.pipeline.tiny import make_world, ratings_file, write_ratings
+from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world, ratings_file, use_lake, write_ratings
 
-ITEMS = 10
+ITEMS, CATALOGUE = 10, 12
 LLM_STAGES = ("item_descriptions", "title_embeddings", "description_embeddings", "lora_adapter", "predictions")
 
 
@@ -45,14 +44,14 @@ class Project:
         values = {name: getattr(self.settings, name).model_copy(update=update) for name, update in sections.items()}
         return replace(self, settings=self.settings.model_copy(update=values))
 
-    def run(self, *names: str, dataset: str = "slice") -> dict[str, bool]:
+    def run(self, *names: str, dataset: str = SMALL) -> dict[str, bool]:
         return make_stages(self.lake, dataset, self.settings, *names)
 
     def record(self, stage: str) -> Record:
         """What is in force of a stage."""
-        return in_force_now(self.lake, "slice", stage)
+        return in_force_now(self.lake, SMALL, stage)
 
-    def status(self, dataset: str = "slice") -> DatasetStatus:
+    def status(self, dataset: str = SMALL) -> DatasetStatus:
         return dataset_status(self.lake, dataset, self.settings)
 
     def assets(self) -> dict[str, AssetStatus]:
@@ -63,29 +62,13 @@ class Project:
         return 0 if (work := work_of(self.record(stage))) is None else work.rows
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """Everything made once with a tiny LLM; tests work on copies."""
-    with pytest.MonkeyPatch.context() as patch:
-        lake = make_world(tmp_path_factory.mktemp("status"), patch, ("slice",))
-        project = Project(lake, load_settings())
-        project.run()
-        yield project
-
-
 @pytest.fixture
-def project(made: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    shutil.copytree(made.lake, tmp_path / "lake", symlinks=True)
-    catalogued = tmp_path / "lake" / "catalog" / "slice.toml"
-    text = catalogued.read_text(encoding="utf-8")
-    catalogued.write_text(text.replace("../files", (made.lake / "files").as_posix()), encoding="utf-8")
-    for name in ("RALLREC_PROFILE", "RALLREC_SETTINGS"):
-        monkeypatch.delenv(name, raising=False)
-    settings = tmp_path / "settings.toml"
-    settings.write_text((made.lake.parent / "settings.toml").read_text(encoding="utf-8"), encoding="utf-8")
-    monkeypatch.setenv("RALLREC_SETTINGS", str(settings))
-    monkeypatch.setenv("RALLREC_LAKE", str(tmp_path / "lake"))
-    return Project(tmp_path / "lake", made.settings)
+def project(finished_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """What the whole job has made with a tiny LLM, as a copy of the test's own."""
+    lake, settings = copied_world(finished_world, tmp_path), tmp_path / "settings.toml"
+    shutil.copy(finished_world / "settings.toml", settings)
+    use_lake(lake, settings, monkeypatch)
+    return Project(lake, load_settings())
 
 
 def test_what_is_made_is_fresh_and_costs_nothing(project: Project) -> None:
@@ -108,7 +91,7 @@ def test_it_is_quick_and_loads_no_heavy_package(project: Project) -> None:
     assert done.returncode == 0 and done.stderr.strip() == "[]"
     assert os.times().children_user - start < 5
     told = json.loads(done.stdout)
-    assert told["profile"] == "demo" and told["datasets"]["slice"]["assets"]["predictions"]["state"] == "fresh"
+    assert told["profile"] == "demo" and told["datasets"][SMALL]["assets"]["predictions"]["state"] == "fresh"
 
 
 def test_a_new_template_is_told_with_its_rows_and_what_waits(project: Project) -> None:
@@ -144,7 +127,7 @@ def test_a_new_template_is_told_with_its_rows_and_what_waits(project: Project) -
 def test_one_changed_item_is_one_row(project: Project, tmp_path: Path) -> None:
     own = own_files(project, tmp_path)
     text = own.read_text(encoding="utf-8")
-    own.write_text(text.replace("Title 3", "Another Title"), encoding="utf-8")
+    own.write_text(text.replace("Title 4", "Another Title"), encoding="utf-8")
     assets = project.assets()
     assert assets["raw_files"].reasons == ["setting state changed"] and assets["raw_files"].waits_for == []
     waiting = [name for name, asset in assets.items() if asset.state == "stale"]
@@ -187,11 +170,11 @@ def test_tuning_is_examples_times_epochs_and_zero_shot_methods_do_not_wait(proje
     edited = project.changed(tuning={"rank": 2, "epochs": 2})
     assets = edited.assets()
     tuned, predicted = assets["lora_adapter"], assets["predictions"]
-    prompts = pl.read_parquet(tables.prompts_table("tuning").file(project.lake, "slice"))
+    prompts = pl.read_parquet(tables.prompts_table("tuning").file(project.lake, SMALL))
     recent = prompts.filter(pl.col("prompt_form") == "recent").height
     assert tuned.cost.is_exact and tuned.cost.now.rows == 2 * (recent + prompts.height)
     assert predicted.waits_for == ["lora_adapter"] and predicted.cost.now.rows == 0
-    asked = pl.read_parquet(tables.prompts_table("evaluation").file(project.lake, "slice"))
+    asked = pl.read_parquet(tables.prompts_table("evaluation").file(project.lake, SMALL))
     of_tuned = asked.filter(pl.col("prompt_form").is_in(["recent", "reranked"]), pl.col("answer_form") == "rating")
     assert predicted.cost.at_most.rows == of_tuned.height
     edited.run("lora_adapter")
@@ -200,7 +183,7 @@ def test_tuning_is_examples_times_epochs_and_zero_shot_methods_do_not_wait(proje
     project.run("lora_adapter")
     record = project.record("lora_adapter")
     keys = {record.metadata[adapter]["key"] for adapter in ("recent", "rallrec")}
-    homes = project.lake / "cache" / "adapters" / "slice"
+    homes = project.lake / "cache" / "adapters" / SMALL
     assert keys < {folder.name for folder in homes.glob("*/*")} and len(list(homes.glob("*/*"))) == 4
     # A result that has gone is made again of its adapters, without tuning.
     shutil.rmtree(record.folder(project.lake))
@@ -208,12 +191,12 @@ def test_tuning_is_examples_times_epochs_and_zero_shot_methods_do_not_wait(proje
     assert (lost.reasons, lost.cost.at_most.rows) == (["its result was removed"], 0)
     project.run("lora_adapter")
     assert project.record("lora_adapter").metadata["llm"]["rows"] == 0
-    assert CliRunner().invoke(app, ["prune", "slice", "--keep", "1"]).exit_code == 0
+    assert CliRunner().invoke(app, ["prune", SMALL, "--keep", "1"]).exit_code == 0
     assert {folder.name for folder in homes.glob("*/*")} >= keys
 
 
 def test_lost_and_edited_files_and_what_was_never_made(project: Project) -> None:
-    core = tables.CORE_ITEMS.file(project.lake, "slice")
+    core = tables.CORE_ITEMS.file(project.lake, SMALL)
     pl.read_parquet(core).head(4).write_parquet(core)
     assets = project.assets()
     assert (assets["core_items"].state, assets["core_items"].reasons) == ("stale", ["its files were edited"])
@@ -221,10 +204,10 @@ def test_lost_and_edited_files_and_what_was_never_made(project: Project) -> None
     assets = project.assets()
     assert (assets["core_items"].state, assets["core_items"].reasons) == ("missing", ["its result was removed"])
     described = assets["item_descriptions"]
-    assert described.state == "stale" and described.cost.at_most.rows == ITEMS, "at most the catalogue"
+    assert described.state == "stale" and described.cost.at_most.rows == CATALOGUE, "at most the catalogue"
     assert not described.cost.is_exact
     for folder in ("results", "refs"):
-        shutil.rmtree(project.lake / folder / "slice")
+        shutil.rmtree(project.lake / folder / SMALL)
     status = project.status()
     assert {asset.state for asset in status.assets if asset.asset not in ROLES} == {"missing"}
     assert status.assets[0].reasons == ["never made"]
@@ -242,7 +225,7 @@ def test_a_damaged_table_does_not_hide_the_rest(project: Project) -> None:
 
 def test_rates_come_from_other_datasets_or_are_stated_defaults(project: Project, tmp_path: Path) -> None:
     write_ratings(tmp_path / "lake", "other")
-    text = (project.lake / "catalog" / "slice.toml").read_text(encoding="utf-8")
+    text = (project.lake / "catalog" / f"{SMALL}.toml").read_text(encoding="utf-8")
     place = (project.lake / "files" / "other").as_posix()
     (project.lake / "catalog" / "other.toml").write_text(
         text.replace(text.split('location = "')[1].split('"')[0], place), encoding="utf-8"
@@ -254,7 +237,7 @@ def test_rates_come_from_other_datasets_or_are_stated_defaults(project: Project,
     assert (cost.basis, assets["collaborative_embeddings"].cost.basis) == (OTHERS, OTHERS)
     assert cost.now.rows == 0 or cost.now.tokens
     for stage in LLM_STAGES:
-        shutil.rmtree(project.lake / "results" / "slice" / stage)
+        shutil.rmtree(project.lake / "results" / SMALL / stage)
     described = {asset.asset: asset for asset in project.status("other").assets}["item_descriptions"]
     assert described.cost.basis == DEFAULT and "by default figures" in catching_up(project.status("other"))
     amount = described.cost.at_most
@@ -270,11 +253,11 @@ def test_the_record_with_most_work_gives_the_rates(project: Project) -> None:
 
 
 def test_a_run_under_way_is_named(project: Project) -> None:
-    other = hold(project.lake)
+    other = hold(project.lake, SMALL)
     try:
-        result = CliRunner().invoke(app, ["status", "slice"])
+        result = CliRunner().invoke(app, ["status", SMALL])
         assert result.exit_code == 0
-        assert f"under way: process {other.pid} on" in result.output and "holds slice" in result.output
+        assert f"under way: process {other.pid} on" in result.output and f"holds {SMALL}" in result.output
     finally:
         other.kill()
         other.wait()
@@ -292,13 +275,13 @@ def test_the_command_prints_every_dataset_and_exits_with_zero(project: Project) 
     settings.write_text(
         settings.read_text(encoding="utf-8").replace("max_words = 8", "max_words = 9"), encoding="utf-8"
     )
-    result = CliRunner().invoke(app, ["status", "slice"])
+    result = CliRunner().invoke(app, ["status", SMALL])
     assert result.exit_code == 0 and "descriptions.max_words" in result.output and "≤" in result.output
     told = json.loads(CliRunner().invoke(app, ["status", "--json"]).output)["datasets"]
     assert told["gone"]["error"].startswith("unknown dataset")
-    described = told["slice"]["assets"]["item_descriptions"]
+    described = told[SMALL]["assets"]["item_descriptions"]
     assert described["rows"]["stale"] == described["cost"]["at_most"]["rows"] == ITEMS
-    assert told["slice"]["total"]["exact"] is False and told["slice"]["total"]["at_most"]["minutes"] > 0
+    assert told[SMALL]["total"]["exact"] is False and told[SMALL]["total"]["at_most"]["minutes"] > 0
 
 
 def test_mistakes_are_one_line(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,12 +298,12 @@ def test_prune_prints_what_goes_and_the_lake_stays_fresh(project: Project) -> No
     for words in (5, 6, 7):
         project.changed(descriptions={"max_words": words}).run("item_descriptions", "description_embeddings")
     project.run()
-    dry = CliRunner().invoke(app, ["prune", "slice", "--keep", "1", "--dry-run"])
-    done = CliRunner().invoke(app, ["prune", "slice", "--keep", "1"])
+    dry = CliRunner().invoke(app, ["prune", SMALL, "--keep", "1", "--dry-run"])
+    done = CliRunner().invoke(app, ["prune", SMALL, "--keep", "1"])
     assert dry.exit_code == done.exit_code == 0
     assert dry.output.replace("would remove", "removed") == done.output
     assert "results" in done.output and "cache/descriptions" in done.output
-    assert all_records(project.lake, "slice", "item_descriptions") == [project.record("item_descriptions")]
+    assert all_records(project.lake, SMALL, "item_descriptions") == [project.record("item_descriptions")]
     assert catching_up(project.status()) == "everything is up to date"
     project.run()
     again = CliRunner().invoke(app, ["prune", "--keep", "1"])
@@ -334,11 +317,11 @@ def test_prune_prints_what_goes_and_the_lake_stays_fresh(project: Project) -> No
 
 def own_files(project: Project, tmp_path: Path) -> Path:
     """The raw files as a copy of this test's own; returns the one with the items."""
-    catalogued = project.lake / "catalog" / "slice.toml"
+    catalogued = project.lake / "catalog" / f"{SMALL}.toml"
     text = catalogued.read_text(encoding="utf-8")
     location = text.split('location = "')[1].split('"')[0]
     shutil.copytree(location, tmp_path / "own")
     catalogued.write_text(text.replace(location, (tmp_path / "own").as_posix()), encoding="utf-8")
-    assert ratings_file(project.lake, "slice").name == "ratings.csv"
+    assert ratings_file(project.lake, SMALL).name == "ratings.csv"
     project.run("raw_files", "interactions", "items", "users", "rejected_rows")
     return tmp_path / "own" / "items.csv"

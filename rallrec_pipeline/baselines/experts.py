@@ -1,0 +1,192 @@
+"""The strongest predictors without an LLM: factorisation, nearest items, LightGCN's score, and all of it together.
+
+Whatever is fitted sees the training split alone. Where the output of one model is a feature of another, the features of
+the rows that the latter is fitted on are made out of time, by a model that has seen neither their answers nor anything
+later (`rating_log.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from rallrec_pipeline.baselines.classifiers import Classifier, MeanOfTrees, logistic_regression
+from rallrec_pipeline.baselines.expert_features import Describer, Features, Group
+from rallrec_pipeline.baselines.graph_score import graph_features
+from rallrec_pipeline.baselines.prompt_numbers import prompt_numbers
+from rallrec_pipeline.baselines.rating_log import RatingLog
+from rallrec_pipeline.datasets.histories import training_interactions
+from rallrec_pipeline.datasets.sequences import codes_in
+from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.settings import ExpertSettings
+
+Probabilities = NDArray[np.float64]
+Labels = NDArray[np.int8]
+Ints = NDArray[np.int64]
+FEWEST = 100  # rows that LightGCN was not fitted on; with fewer the curve of its score is fitted on validation rows
+
+EXPERTS: dict[str, str] = {
+    "prompt_logistic": "logistic regression on the prompt's own numbers",
+    "lightgcn": "LightGCN score",
+    "text_knn": "item kNN by text",
+    "item_knn": "item kNN by co-rating",
+    "factorisation": "matrix factorisation",
+    "expert_logistic": "logistic regression on all experts",
+    "expert_trees": "boosted trees on all experts",
+    "text_logistic": "logistic regression on all experts and text",
+    "text_trees": "boosted trees on all experts and text",
+}
+"""Name -> title, in the order of the report."""
+
+
+@dataclass(frozen=True)
+class Expert:
+    """A classifier on the features of `groups`, or on those of them that are named."""
+
+    groups: tuple[Group, ...]
+    is_trees: bool = False
+    names: tuple[str, ...] = ()
+
+    def chosen(self, features: Mapping[str, Features]) -> Features:
+        """Its features, of all groups."""
+        own = {name: values for group in self.groups for name, values in features[group].items()}
+        return {name: own[name] for name in self.names} if self.names else own
+
+
+_NUMBERS: tuple[Group, ...] = ("means", "factorisation", "co_rating")
+GROUPS: tuple[Group, ...] = (*_NUMBERS, "text")
+
+
+def _nearest(group: Group, k: int) -> tuple[str, ...]:
+    """What the `k` nearest add to the biases; where all ratings are alike, how near they are is all that they tell."""
+    return "factorisation_bias", f"{group}_{k}", f"{group}_highest", f"{group}_total"
+
+
+_BY_FEATURES = {
+    "text_knn": Expert(("factorisation", "text"), names=_nearest("text", 40)),
+    "item_knn": Expert(("factorisation", "co_rating"), names=_nearest("co_rating", 15)),
+    "factorisation": Expert(("factorisation",), names=("factorisation",)),
+    "expert_logistic": Expert(_NUMBERS),
+    "expert_trees": Expert(_NUMBERS, is_trees=True),
+    "text_logistic": Expert((*_NUMBERS, "text")),
+    "text_trees": Expert((*_NUMBERS, "text"), is_trees=True),
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What experts are made from.
+
+    Tables: `core_interactions`, `samples`, `retrieved_histories` of one retriever, the `fitted` interactions of
+    LightGCN. Vectors: `text` (m, d) and `collaborative` (m, e) float32 of the items `item_ids`.
+    """
+
+    core: pl.DataFrame
+    samples: pl.DataFrame
+    histories: pl.DataFrame
+    fitted: pl.DataFrame
+    item_ids: Sequence[str]
+    text: NDArray[np.float32]
+    collaborative: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """P(yes) (n,) float64 by one expert, the seconds that it took, and on how many rows it was fitted."""
+
+    p_yes: Probabilities
+    seconds: float
+    training_rows: int
+
+
+def predict_experts(
+    evidence: Evidence, asked: Ints, like_above: float, settings: ExpertSettings, seed: int
+) -> dict[str, Predicted]:
+    """P(yes) of the samples at the places `asked` (n,) int64, by each of `EXPERTS`.
+
+    Labels of validation and test rows are not looked at (but see `_by_graph`). The seconds of an expert are those of
+    all that it needs, also of features that others share. Raises DataError when the training samples are of one class.
+    """
+    log = RatingLog.of(evidence.core, evidence.samples, evidence.item_ids)
+    if np.unique(log.labels[log.train]).size < 2:
+        raise DataError(
+            f"the {len(log.train)} training samples are of one class, so no expert can be fitted:"
+            " check the dataset's `like_above` and its split"
+        )
+    found = {
+        "prompt_logistic": _by_prompt_numbers(evidence, log, asked),
+        "lightgcn": _by_graph(evidence, log, asked),
+        **_by_features(Describer(log, evidence.text, like_above, seed), asked, settings),
+    }
+    return {name: found[name] for name in EXPERTS}
+
+
+def _by_prompt_numbers(evidence: Evidence, log: RatingLog, asked: Ints) -> Predicted:
+    """Fitted on the few-shot training samples that the LLM is tuned on, and no others."""
+    start = time.perf_counter()
+    core, samples = evidence.core, evidence.samples
+    training = samples.filter(pl.col("split") == "train") if log.is_sampled else training_interactions(core, samples)
+    numbers = prompt_numbers(evidence.histories, core, samples, training)
+    shown = evidence.histories
+    is_train = (shown["split"] == "train").to_numpy()
+    places = codes_in(samples["sample_id"].gather(asked), shown["sample_id"])
+    fitting, asking = ({name: values[rows] for name, values in numbers.items()} for rows in (is_train, places))
+    return _fitted(logistic_regression(), fitting, shown["label"].to_numpy()[is_train], asking, start)
+
+
+def _by_graph(evidence: Evidence, log: RatingLog, asked: Ints) -> Predicted:
+    """Fitted on training rows whose targets LightGCN was not fitted on: it knows the answers of the others.
+
+    Where these are fewer than `FEWEST` or of one class, on the validation rows: a curve of four numbers.
+    """
+    start = time.perf_counter()
+    pair = ["user_id", "item_id"]
+    numbered = evidence.samples.with_row_index("place")
+    spared = numbered.filter(pl.col("split") == "train").join(evidence.fitted, on=pair, how="anti")
+    # Sampled negatives are in no graph, so that hardly a like would be among the spared.
+    if log.is_sampled or spared.height < FEWEST or spared["label"].n_unique() < 2:
+        spared = numbered.filter(pl.col("split") == "valid")
+    places = spared["place"].to_numpy().astype(np.int64)
+    made = [graph_features(log, evidence.collaborative, log.rows[rows]) for rows in (places, asked)]
+    return _fitted(logistic_regression(), made[0], log.labels[places], made[1], start)
+
+
+def _by_features(describer: Describer, asked: Ints, settings: ExpertSettings) -> dict[str, Predicted]:
+    """The experts that are classifiers on features: fitted on training rows out of time."""
+    log = describer.log
+    folds = log.folds(describer.seed, settings.rows)
+    labels = log.labels[np.concatenate([fold.rows for fold in folds])]
+    whole = log.whole_training()
+    fitting, asking, seconds = dict[str, Features](), dict[str, Features](), dict[str, float]()
+    for group in GROUPS:
+        start = time.perf_counter()
+        parts = [describer.features(group, fold.seen, log.rows[fold.rows]) for fold in folds]
+        fitting[group] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        asking[group] = describer.features(group, whole, log.rows[asked])
+        seconds[group] = time.perf_counter() - start
+    found = {}
+    for name, expert in _BY_FEATURES.items():
+        start = time.perf_counter() - sum(seconds[group] for group in expert.groups)
+        model = MeanOfTrees(describer.seed, settings.trees) if expert.is_trees else logistic_regression()
+        found[name] = _fitted(model, expert.chosen(fitting), labels, expert.chosen(asking), start)
+    return found
+
+
+def _fitted(model: Classifier, fitting: Features, labels: Labels, asking: Features, start: float) -> Predicted:
+    """Where a few rows happen to be of one class nothing can be told apart: then their smoothed share of likes."""
+    asked = _matrix(asking)
+    if np.unique(labels).size == 2:
+        model.fit(_matrix(fitting), labels)
+        p_yes = model.predict_proba(asked)[:, 1]
+    else:
+        p_yes = np.full(len(asked), (labels.sum() + 1) / (len(labels) + 2))
+    return Predicted(p_yes.astype(np.float64), round(time.perf_counter() - start, 2), len(labels))
+
+
+def _matrix(features: Features) -> NDArray[np.float32]:
+    return np.stack(list(features.values()), axis=1)

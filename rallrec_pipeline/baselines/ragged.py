@@ -1,0 +1,84 @@
+"""Runs of different lengths in one flat array, computed with in padded batches of about equal size.
+
+A run is what lies at `starts[i] : starts[i] + lengths[i]` of a flat array: the history of a sample, the ratings of an
+item. Runs may overlap, as the histories of one user do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+BATCH_CELLS = 2**18  # cells of a padded batch: with 32 factors a cell has 128 bytes
+
+SPREAD = 1.5
+
+
+@dataclass(frozen=True)
+class Runs:
+    """`starts` and `lengths` (n,) int64."""
+
+    starts: Ints
+    lengths: Ints
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> Runs:
+        return Runs(self.starts[rows], self.lengths[rows])
+
+    def sums(self, values: NDArray[np.float64], last: int | None = None) -> NDArray[np.float64]:
+        """Sum (n,) of flat `values` over each run, or over its `last` ones."""
+        totals = np.concatenate([[0.0], np.cumsum(values)])
+        lengths = self.lengths if last is None else np.minimum(self.lengths, last)
+        ends = self.starts + self.lengths
+        return np.asarray(totals[ends] - totals[ends - lengths], np.float64)
+
+    def means(self, values: NDArray[np.float64], empty: float, last: int | None = None) -> NDArray[np.float64]:
+        """Mean (n,) of flat `values` over each run, or over its `last` ones; `empty` for an empty run."""
+        lengths = self.lengths if last is None else np.minimum(self.lengths, last)
+        return np.where(lengths > 0, self.sums(values, last) / np.maximum(lengths, 1), empty)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Runs of about one length: `rows` (b,) says which, `places` (b, longest) where; -1 is behind a run's end."""
+
+    rows: Ints
+    places: Ints
+
+
+def padded_batches(runs: Runs, cells: int = BATCH_CELLS) -> Iterator[Batch]:
+    """All runs that are not empty, the short ones first; a batch has at most `cells` cells, or one run.
+
+    No run of a batch is longer than `SPREAD` times the shortest, so that most cells are filled.
+    """
+    order = np.argsort(runs.lengths, kind="stable")
+    order = order[np.searchsorted(runs.lengths[order], 1) :]
+    lengths = runs.lengths[order]
+    first = 0
+    while first < len(order):
+        alike = int(np.searchsorted(lengths, SPREAD * lengths[first], side="right"))
+        last = _end_of_batch(lengths[:alike], first, cells)
+        rows = order[first:last]
+        step = np.arange(lengths[last - 1])
+        places = runs.starts[rows][:, None] + step
+        places[step >= lengths[first:last, None]] = -1
+        yield Batch(rows, places)
+        first = last
+
+
+def _end_of_batch(lengths: Ints, first: int, cells: int) -> int:
+    """The largest end for which the batch, as wide as its last run, has at most `cells` cells; or of one run."""
+    low, high = first + 1, len(lengths)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if (middle - first) * int(lengths[middle - 1]) <= cells:
+            low = middle
+        else:
+            high = middle - 1
+    return low

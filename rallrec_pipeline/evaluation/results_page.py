@@ -1,0 +1,112 @@
+"""`docs/results.md`, written from the studies' JSON: which claims of the papers hold, and every table behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rallrec_pipeline.evaluation.wording import Report, number, with_error
+
+_HEAD = (
+    "This page is written by `rallrec results` from the studies' JSON: no figure in it is typed. ± is the standard",
+    "error over users; p is two-sided, paired on the same users, and corrected by Holm's method over the claims or",
+    "the table that it stands in. Published figures are of an LLM of 8 billion parameters on the full datasets.",
+)
+_VERDICTS = {"holds": "holds", "refuted": "the opposite holds", "open": "cannot be told"}
+
+
+def results_page(reports: Sequence[Report]) -> str:
+    """Markdown of all `reports` (of `build_study`), grouped by study; a page without any says how to make one."""
+    lines = ["# Results", "", "[Back to the README](../README.md)", ""]
+    lines += [*_HEAD, ""]
+    by_study: dict[str, list[Report]] = {}
+    for report in reports:
+        by_study.setdefault(report["study"], []).append(report)
+    if not by_study:
+        lines += ["No study was run yet: `rallrec run DATASET --study tables`.", ""]
+    for found in by_study.values():
+        lines += [f"## {found[0]['title']}", ""]
+        lines += [line for line in (found[0]["note"],) if line]
+        lines += ["", *_claims(found)]
+        for report in found:
+            lines += ["", *_dataset(report)]
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _claims(reports: Sequence[Report]) -> Iterator[str]:
+    """One line a claim, with its difference and verdict on each dataset."""
+    if not reports[0].get("claims"):
+        return
+    yield "| claim | by | " + " | ".join(report["dataset"] for report in reports) + " |"
+    yield "|---|---|" + "---|" * len(reports)
+    told = [{claim["says"]: claim for claim in report["claims"]} for report in reports]
+    for says, first in told[0].items():
+        cells = [_verdict(claims[says]) if says in claims else "" for claims in told]
+        yield f"| {says} | {_MEASURES[first['by']]} | {' | '.join(cells)} |"
+
+
+_MEASURES = {"auc": "AUC", "uauc": "UAUC", "log_loss": "log loss"}
+
+
+def _verdict(claim: Report) -> str:
+    found = claim["paired"][claim["by"]]
+    difference = with_error(found["difference"], found["se"], 4, sign=True)
+    return f"**{_VERDICTS[claim['verdict']]}**: {difference}, {_p(found['p_holm'])}"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "p not defined"
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def _dataset(report: Report) -> Iterator[str]:
+    yield f"### {report['dataset_title']}, profile `{report['profile']}`"
+    yield ""
+    yield f"`{report['provenance']['command']}`: {report['n_test']:,} test rows{_of_users(report)}."
+    tables: dict[str, Any] = report.get("tables") or {"": _whole(report)}
+    for table in tables.values():
+        yield ""
+        yield from _table(table, report)
+
+
+def _of_users(report: Report) -> str:
+    users = report["users"]["n"]
+    return "" if users is None else f" of {users:,} users"
+
+
+def _whole(report: Report) -> dict[str, Any]:
+    """A study without tables: all of its rows as one."""
+    rows = [
+        {"row": row, "title": figures["title"], "paired": report["paired"].get(row), "published": None}
+        for row, figures in report["methods"].items()
+    ]
+    return {"title": "", "note": "", "reference": report["reference"], "published_dataset": None, "rows": rows}
+
+
+def _table(table: Report, report: Report) -> Iterator[str]:
+    beside = table["published_dataset"]
+    yield from (line for line in (f"**{table['title']}**" if table["title"] else "", table["note"]) if line)
+    yield ""
+    header = ["method", "AUC", "UAUC", "log loss", "ECE", "accuracy", "AUC to the reference", "p"]
+    header += [f"published on {beside}: AUC", "log loss", "accuracy"] if beside else []
+    yield f"| {' | '.join(header)} |"
+    yield "|---|" + "---:|" * (len(header) - 1)
+    for row in table["rows"]:
+        figures = report["methods"][row["row"]]
+        cells = [
+            row["title"].replace("|", "\\|"),
+            *(with_error(figures[m], figures[f"{m}_se"], 4) for m in ("auc", "uauc")),
+        ]
+        cells += [number(figures[measure], 4) for measure in ("log_loss", "ece", "accuracy")]
+        found = (row["paired"] or {}).get("auc")
+        cells += (
+            [with_error(found["difference"], found["se"], 4, sign=True), _p(found["p_holm"])]
+            if found
+            else ["reference", ""]
+        )
+        if beside:
+            published = row["published"] or {}
+            cells += [number(published.get(measure), 4) for measure in ("auc", "log_loss", "accuracy")]
+        yield f"| {' | '.join(cells)} |"

@@ -1,0 +1,41 @@
+"""The finished world: one run of the whole job for all tests that look at what it made."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rallrec_pipeline.lake.locks import lake_lock
+from rallrec_pipeline.orchestration.jobs import materialize_dataset
+from rallrec_pipeline_tests.pipeline.tiny import SMALL, add_odd_items, make_world, use_lake
+
+
+@pytest.fixture(scope="session")
+def finished_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `lake`, `settings.toml` and the LLM, for all workers; tests must not change it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    root = shared / "finished"
+    with lake_lock(shared, "finished", print), pytest.MonkeyPatch.context() as patch:  # of several workers one makes it
+        if not (root / "whole").exists():
+            shutil.rmtree(root, ignore_errors=True)
+            add_odd_items(make_world(root, patch, (SMALL,)))
+            patch.delenv("DAGSTER_HOME")
+            summary = materialize_dataset(SMALL)
+            assert summary.error is None and summary.checks and all(summary.worked.values())
+            (root / "whole").touch()
+    return root
+
+
+@pytest.fixture(scope="module")
+def finished_lake(finished_world: Path) -> Iterator[Path]:
+    """The lake of the finished world, which the environment names; runs go into no instance that stays."""
+    with pytest.MonkeyPatch.context() as patch:
+        use_lake(finished_world / "lake", finished_world / "settings.toml", patch)
+        patch.delenv("DAGSTER_HOME")
+        yield finished_world / "lake"
