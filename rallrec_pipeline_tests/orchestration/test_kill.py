@@ -40,6 +40,7 @@ OWN = {
     "seconds",
     "tokens_per_second",
     "seconds_per_epoch",
+    "seconds_per_million",
     "scored",
     "reused",
     "llm",
@@ -133,6 +134,8 @@ def content(file: Path) -> Any:
         return frame.drop(name for name in frame.columns if name in OWN).serialize()
     if file.suffix == ".json":
         return without_times(json.loads(file.read_text(encoding="utf-8")))
+    if file.suffix == ".csv" and "reports" in file.parts:
+        return without_times(pl.read_csv(file).to_dict(as_series=False))
     if file.suffix == ".html":
         # Seconds are among the figures, which the JSON beside the page holds too; pictures are compared as they are,
         # but for that of the cost.
