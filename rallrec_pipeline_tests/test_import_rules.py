@@ -39,7 +39,19 @@ RANK = {
     "cli": 14,
     "__init__": 14,
 }
-HEAVY = {"torch", "transformers", "peft", "accelerate", "bitsandbytes", "faiss", "vllm", "ray", "sklearn", "matplotlib"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "bitsandbytes",
+    "faiss",
+    "vllm",
+    "ray",
+    "sklearn",
+    "matplotlib",
+    "deepctr_torch",
+}
 # These modules load torch when they are loaded, so they are loaded only when they are needed.
 TORCH_MODULES = {
     "language_models.kernels.attention",
