@@ -252,6 +252,7 @@ class ExpertSettings(Section):
 
     rows: int = Field(300_000, gt=0, description="Training rows that an expert is fitted on, at most.")
     trees: int = Field(5, gt=0, description="Fits of boosted trees, by seed, whose mean counts.")
+    deep: bool = Field(True, description="The papers' baselines on ids too: DeepFM, xDeepFM, DCN, AutoInt.")
 
 
 class RaySettings(Section):
@@ -307,6 +308,7 @@ TAKEN = {
         *("item_mean", "user_mean", "recent_mean", "logistic_regression", "boosted_trees"),  # baselines
         *("prompt_logistic", "lightgcn", "text_knn", "item_knn", "factorisation"),  # experts, and all together:
         *("expert_logistic", "expert_trees", "text_logistic", "text_trees"),
+        *("deepfm", "xdeepfm", "dcn", "autoint", "deepfm_few", "xdeepfm_few", "dcn_few", "autoint_few"),
     ),
     "adapters": ("llm", "why", "machine", "engine"),  # what a record says beside its adapters
 }

@@ -43,6 +43,7 @@ DIFFERENCES: dict[str, dict[str, Any]] = {
     "demo": SMALL
     | {
         "descriptions": {"max_words": 40, "max_new_tokens": 48},
+        "experts": {"deep": False},
         "prompts": SMALL["prompts"] | {"train_samples": 256, "validation_samples": 200, "test_samples": 1000},
     },
     "paper": {

@@ -377,6 +377,7 @@ GRAPH: tuple[Stage, ...] = (
             "core_interactions",
             "core_items",
             "samples",
+            "users",
             "retrieved_histories",
             "title_embeddings",
             "collaborative_embeddings",

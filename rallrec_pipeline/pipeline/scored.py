@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from rallrec_pipeline.baselines.common_sense import COMMON_SENSE
+from rallrec_pipeline.baselines.deep_ctr import DEEP_CTR
 from rallrec_pipeline.baselines.experts import EXPERTS
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.evaluation.costs import Cost
@@ -19,7 +20,14 @@ from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.store import Record
 from rallrec_pipeline.prompts.render import answer_texts
 
-WITHOUT_LLM: dict[str, Mapping[str, str]] = {"baseline_predictions": COMMON_SENSE, "expert_predictions": EXPERTS}
+ON_IDS = DEEP_CTR | {f"{name}_few": f"{title} on the LLM's samples" for name, title in DEEP_CTR.items()}
+"""The papers' baselines on ids, which `experts.deep` asks for: name -> title."""
+WITHOUT_LLM: dict[str, Mapping[str, str]] = {
+    "baseline_predictions": COMMON_SENSE,
+    "expert_predictions": EXPERTS
+    | DEEP_CTR
+    | {f"{name}_few": f"{title} on the LLM's samples" for name, title in DEEP_CTR.items()},
+}
 """Stages that predict without an LLM: name -> title of their methods."""
 
 

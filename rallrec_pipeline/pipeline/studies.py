@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.evaluation.papers import published_rows
+from rallrec_pipeline.pipeline.scored import ON_IDS
 from rallrec_pipeline.settings import OF_STUDIES, MethodName, Section, Settings, load_settings, plain_problem
 
 _BUILT_IN = Path(__file__).parent / "studies"
@@ -146,7 +147,9 @@ def study_variants(
     """
     path, overlays = _file(name, lake), study.variants or {ONE: {}}
     base = load_settings(profile, lake=lake, overrides=overrides).profile
-    chosen = {"only_methods": list(study.methods)}
+    chosen: dict[str, Any] = {"only_methods": list(study.methods)}
+    if not ON_IDS.keys().isdisjoint(study.methods):
+        chosen["experts"] = {"deep": True}
     found: dict[str, Settings] = {}
     for variant, overlay in overlays.items():
         layers: list[tuple[Path, Mapping[str, Any]]] = [(path, study.settings), (path, overlay), (path, chosen)]

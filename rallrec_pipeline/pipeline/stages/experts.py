@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from rallrec_pipeline.baselines.ctr_fields import ctr_fields
+from rallrec_pipeline.baselines.deep_ctr import CtrPrediction, CtrRows, predict_deep_ctr
 from rallrec_pipeline.baselines.experts import Evidence, predict_experts
 from rallrec_pipeline.datasets.sequences import codes_in
 from rallrec_pipeline.inference.methods import retrievers
@@ -30,22 +34,46 @@ def expert_predictions(run: StageRun) -> Made:
         read_vectors(run, "collaborative"),
     )
     places = codes_in(asked["sample_id"], samples["sample_id"]).astype("int64")
-    found = predict_experts(evidence, places, run.spec.label.like_above, run.settings.experts, run.seeds.fits)
+    like_above = run.spec.label.like_above
+    found = predict_experts(evidence, places, like_above, run.settings.experts, run.seeds.fits)
+    predicted = {name: (one.p_yes, one.seconds, one.training_rows) for name, one in found.items()}
+    if run.settings.experts.deep:
+        few = histories.filter(pl.col("split") == "train")
+        deep = _on_ids(run, samples, few, asked, places)
+        predicted |= {name: (one.p_yes, round(one.seconds, 2), one.n_train) for name, one in deep.items()}
     files = []
-    for name, predicted in found.items():
+    for name, (p_yes, _, _) in predicted.items():
         frame = asked.select("sample_id", "split", "label").with_columns(
-            pl.Series("p_yes", predicted.p_yes, dtype=pl.Float64),
-            pl.lit(None, pl.List(pl.Float32)).alias("probabilities"),
+            pl.Series("p_yes", p_yes, dtype=pl.Float64), pl.lit(None, pl.List(pl.Float32)).alias("probabilities")
         )
         files.append(write_table(frame, tables.predictions_table(name), run.out, run.dataset))
     shown = {
-        "seconds": {name: predicted.seconds for name, predicted in found.items()},
-        "training_rows": {name: predicted.training_rows for name, predicted in found.items()},
+        "seconds": {name: seconds for name, (_, seconds, _) in predicted.items()},
+        "training_rows": {name: rows for name, (_, _, rows) in predicted.items()},
         "rows": asked.height,
         "predicted": asked.height,
         "retriever": retriever,
     }
     return Made(files, shown)
+
+
+def _on_ids(
+    run: StageRun, samples: pl.DataFrame, few: pl.DataFrame, asked: pl.DataFrame, places: NDArray[np.int64]
+) -> dict[str, CtrPrediction]:
+    """The papers' baselines on ids, fitted on the whole training split, and (`_few`) on the samples of the LLM alone.
+
+    They stop by the validation rows that the LLM is validated on, too.
+    """
+    users = run.read(tables.USERS)
+    core, items = run.read(tables.CORE_INTERACTIONS), run.read(tables.CORE_ITEMS)
+    fields = ctr_fields(samples, core, items, users if users.height else None, run.spec)
+    validation = places[(asked["split"] == "valid").to_numpy()]
+    fits = {
+        "": CtrRows(np.flatnonzero((samples["split"] == "train").to_numpy()), validation),
+        "_few": CtrRows(codes_in(few["sample_id"], samples["sample_id"]).astype(np.int64), validation),
+    }
+    labels = samples["label"].to_numpy()
+    return predict_deep_ctr(fields, labels, fits, places, run.seeds.fits, log=run.log)
 
 
 def shown_retriever(settings: Settings) -> str:
