@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rallrec_pipeline.language_models.sizing.hardware import threads
+
 Features = NDArray[np.float32] | NDArray[np.float64]
+ROWS_AT_ONCE = 8192
 
 
 class Classifier(Protocol):
@@ -51,19 +55,26 @@ class MeanOfTrees:
 
     def fit(self, features: Features, labels: NDArray[np.int8]) -> MeanOfTrees:
         """Fit each of them."""
-        with _one_thread():
-            for model in self.models:
-                model.fit(features, labels)
+        with _workers() as pool:
+            list(pool.map(lambda model: model.fit(features, labels), self.models))
         return self
 
     def predict_proba(self, features: Features) -> NDArray[np.float64]:
-        """Their mean, (n, 2)."""
-        with _one_thread():
-            return np.asarray(np.mean([model.predict_proba(features) for model in self.models], axis=0), np.float64)
+        """Their mean, (n, 2); some rows at a time, which stay in the processor's cache while all trees see them."""
+        starts = range(0, len(features), ROWS_AT_ONCE)
+        with _workers() as pool:
+            parts = pool.map(lambda start: self._mean(features[start : start + ROWS_AT_ONCE]), starts)
+            return np.concatenate([np.zeros((0, 2)), *parts])
+
+    def _mean(self, features: Features) -> NDArray[np.float64]:
+        return np.asarray(np.mean([model.predict_proba(features) for model in self.models], axis=0), np.float64)
 
 
-def _one_thread() -> Any:
-    """The threads of such trees wait by spinning: on a busy machine two take twenty times as long as one."""
+def _workers() -> ThreadPoolExecutor:
+    """A thread for each core, and in it a tree has that one alone.
+
+    Threads that share a tree wait for one another by spinning: on a busy machine two take twenty times as long as one.
+    """
     from threadpoolctl import threadpool_limits
 
-    return threadpool_limits(1, "openmp")
+    return ThreadPoolExecutor(threads(), initializer=lambda: threadpool_limits(1, "openmp"))

@@ -7,14 +7,16 @@ later than the row can enter.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rallrec_pipeline.baselines.ragged import Runs, padded_batches
+from rallrec_pipeline.baselines.ragged import Batch, Runs, padded_batches
 from rallrec_pipeline.baselines.rating_log import Ratings
+from rallrec_pipeline.language_models.sizing.hardware import threads
 
 Floats = NDArray[np.float32]
 Codes = NDArray[np.int32]
@@ -73,9 +75,10 @@ def fit_factorisation(ratings: Ratings, n_items: int, seed: int, without: float 
     left = (values - mean - biases[items] - user_biases[users]).astype(np.float32)
     by_user, by_item = _grouped(users, n_users), _grouped(items, n_items)
     factors = np.random.default_rng(seed).normal(0, FIRST_SPREAD, (n_items, FACTORS)).astype(np.float32)
+    of_users = (items[by_user.order], left[by_user.order], by_user.runs)
+    of_items = (users[by_item.order], left[by_item.order], by_item.runs)
     for _ in range(ROUNDS):
-        tastes = ridge(factors, items[by_user.order], left[by_user.order], by_user.runs)
-        factors = ridge(tastes, users[by_item.order], left[by_item.order], by_item.runs)
+        factors = ridge(ridge(factors, *of_users), *of_items)
     return Factorisation(mean, biases.astype(np.float32), factors)
 
 
@@ -89,12 +92,17 @@ def ridge(factors: Floats, columns: Codes, values: Floats, runs: Runs, offsets: 
     columns = np.append(columns, np.int32(len(factors)))
     values = np.append(values, np.float32(0))
     found = np.zeros((len(runs), width), np.float32)
-    for batch in padded_batches(runs):
-        inputs = padded[columns[batch.places]]  # (b, longest, f)
-        wanted = values[batch.places]
+
+    def solve(batch: Batch) -> None:
+        places = batch.places
+        inputs = padded.take(columns.take(places), axis=0)  # (b, longest, f); much faster than indexing
+        wanted = values.take(places)
         if offsets is not None:
-            wanted = wanted - offsets[batch.rows, None]
+            wanted -= offsets[batch.rows, None]
         found[batch.rows] = _solved(inputs, wanted[:, :, None])[:, :, 0]
+
+    with ThreadPoolExecutor(threads()) as pool:
+        list(pool.map(solve, padded_batches(runs)))
     return found
 
 

@@ -23,9 +23,10 @@ def graph_features(log: RatingLog, vectors: Floats, rows: Rows) -> dict[str, Flo
     mean = histories.means(sequences.ratings.astype(np.float64), 0.0).astype(np.float32)
     found = {"user_mean": mean, "graph_near": np.zeros_like(mean), "graph_liked": np.zeros_like(mean)}
     for batch in padded_batches(histories):
-        inside = batch.places >= 0
-        near = (vectors[sequences.items[batch.places]] @ vectors[rows.targets[batch.rows]][:, :, None])[:, :, 0]
-        liked = (sequences.ratings[batch.places] - mean[batch.rows, None]) * inside
+        places, own = batch.places, vectors[rows.targets[batch.rows]]
+        near = (vectors.take(sequences.items.take(places), axis=0) @ own[:, :, None])[:, :, 0]
+        inside = places >= 0
+        liked = (sequences.ratings.take(places) - mean[batch.rows, None]) * inside
         for name, weights in (("graph_near", inside.astype(np.float32)), ("graph_liked", liked)):
             strength = np.sqrt(np.abs(weights).sum(axis=1))
             total = (weights * near).sum(axis=1)

@@ -100,11 +100,11 @@ def neighbours(
     values = np.append(deviations, np.float32(0))
     for rows, local, near in _blocks(similarity, targets, n_items):
         for batch in padded_batches(histories[rows]):
-            alike = near[local[batch.rows, None], columns[batch.places]]
-            place = rows[batch.rows]
+            places, place = batch.places, rows[batch.rows]
+            alike = near[local[batch.rows, None], columns.take(places)]
             found.highest[place], found.total[place] = alike.max(axis=1), alike.sum(axis=1)
             weights, order = _nearest(alike, max(ks))
-            said = np.take_along_axis(values[batch.places], order, axis=1)
+            said = np.take_along_axis(values.take(places), order, axis=1)
             for column, k in enumerate(ks):
                 weight = weights[:, :k].sum(axis=1)
                 total = (weights[:, :k] * said[:, :k]).sum(axis=1)

@@ -46,10 +46,18 @@ class Runs:
 
 @dataclass(frozen=True)
 class Batch:
-    """Runs of about one length: `rows` (b,) says which, `places` (b, longest) where; -1 is behind a run's end."""
+    """Runs of about one length, the shortest first: `rows` (b,) says which they are of all."""
 
     rows: Ints
-    places: Ints
+    runs: Runs
+
+    @property
+    def places(self) -> Ints:
+        """Where they lie, (b, longest) int64; -1 is behind a run's end. Made anew each time: many are kept waiting."""
+        step = np.arange(self.runs.lengths[-1])
+        places = self.runs.starts[:, None] + step
+        places[step >= self.runs.lengths[:, None]] = -1
+        return places
 
 
 def padded_batches(runs: Runs, cells: int = BATCH_CELLS) -> Iterator[Batch]:
@@ -65,10 +73,7 @@ def padded_batches(runs: Runs, cells: int = BATCH_CELLS) -> Iterator[Batch]:
         alike = int(np.searchsorted(lengths, SPREAD * lengths[first], side="right"))
         last = _end_of_batch(lengths[:alike], first, cells)
         rows = order[first:last]
-        step = np.arange(lengths[last - 1])
-        places = runs.starts[rows][:, None] + step
-        places[step >= lengths[first:last, None]] = -1
-        yield Batch(rows, places)
+        yield Batch(rows, runs[rows])
         first = last
 
 
