@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-import pyarrow as pa  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 
@@ -13,6 +12,8 @@ def consecutive_lists(values: pl.Series, counts: NDArray[np.int64]) -> pl.Series
 
     Grouping by a key would take ten times as long.
     """
+    import pyarrow as pa  # type: ignore[import-untyped]  # not where this module loads: a twentieth of a second
+
     ends = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     flat = values.to_arrow(compat_level=pl.CompatLevel.newest())  # strings as Polars holds them
     lists = pa.LargeListArray.from_arrays(ends, flat)

@@ -1,4 +1,4 @@
-"""Everything of Dagster that is not public: what is imported from it, and the one class that is replaced.
+"""Everything of Dagster that is not public: what is imported from it, and the two names that are replaced.
 
 No other module reaches behind `dagster` itself. A test names each symbol with what is relied on, and
 docs/dagster-upstream.md says what Dagster would have to offer for this file to go.
@@ -9,16 +9,21 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster._core.errors import raise_execution_interrupts
 from dagster._core.events import RunFailureReason
 from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
-from dagster._core.executor import in_process, multiprocess
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster_shared.error import SerializableErrorInfo
 
 from rallrec_pipeline.orchestration.recovery import is_dead, process_of, recover_runs
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 __all__ = [
     "PatientClaims",
@@ -26,6 +31,7 @@ __all__ = [
     "SerializableErrorInfo",
     "WatchedRunLauncher",
     "WorkerStatus",
+    "kept_connections",
     "wait_patiently",
 ]
 
@@ -35,8 +41,43 @@ LOOK_EVERY_S = 5.0  # for a holder that was killed meanwhile
 
 def wait_patiently() -> None:
     """Make the executors of this process wait for pools as `PatientClaims` do; called where a run starts."""
+    from dagster._core.executor import in_process, multiprocess
+
     for executor in (in_process, multiprocess):
         executor.InstanceConcurrencyContext = PatientClaims  # type: ignore[attr-defined]
+
+
+@contextmanager
+def kept_connections() -> Iterator[None]:
+    """Within it the event log on SQLite has one engine for each of its files, and a connection that stays open.
+
+    Dagster 1.13 makes an engine for each event, which compiles each statement anew, and closes its only connection,
+    for which SQLite writes its journal through to the disk: a third of a run that finds all stages up to date.
+    """
+    from dagster._core.storage.event_log.sqlite import sqlite_event_log as module
+
+    sqlite_event_log: Any = module
+    plain = sqlite_event_log.create_engine
+    engines: dict[str, Engine] = {}
+    held: set[str] = set()
+    with ExitStack() as connections:
+
+        def create_engine(address: str, **options: Any) -> Engine:
+            if address not in engines:
+                options["connect_args"] = {**options.get("connect_args", {}), "check_same_thread": False}
+                engines[address] = plain(address, **options)
+            elif address not in held:  # by now its tables are there
+                held.add(address)
+                connection = connections.enter_context(engines[address].connect())
+                connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")  # joins those that use the journal
+                connection.rollback()
+            return engines[address]
+
+        sqlite_event_log.create_engine = create_engine
+        try:
+            yield
+        finally:
+            sqlite_event_log.create_engine = plain
 
 
 class PatientClaims(InstanceConcurrencyContext):

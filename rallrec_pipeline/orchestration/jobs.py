@@ -15,7 +15,7 @@ import dagster as dg
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.lake.locks import lake_lock
 from rallrec_pipeline.orchestration.build import FULL_JOB, STUDY_JOB, build_definitions
-from rallrec_pipeline.orchestration.internals import RunFailureReason, SerializableErrorInfo
+from rallrec_pipeline.orchestration.internals import RunFailureReason, SerializableErrorInfo, kept_connections
 from rallrec_pipeline.orchestration.resources import Project
 from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.study_run import stage_name
@@ -51,7 +51,7 @@ def materialize_dataset(
     definitions = build_definitions(project=project, loggers={"console": plain_console})
     job = definitions.resolve_job_def(STUDY_JOB if study else FULL_JOB)
     chosen = [stage_name(study)] if study else list(names)
-    with lake_lock(project.root(), dataset, _say), _instance() as instance, _interruptible():
+    with lake_lock(project.root(), dataset, _say), kept_connections(), _instance() as instance, _interruptible():
         result = job.execute_in_process(
             instance=instance,
             partition_key=dataset,

@@ -7,9 +7,11 @@ import time
 import weakref
 from collections.abc import Callable
 from functools import cache, cached_property
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+if TYPE_CHECKING:  # rich loads where a bar is drawn: the definitions, which draw none, load sooner
+    from rich.console import Console
+    from rich.progress import Progress
 
 LOG_EVERY_S = 20.0
 
@@ -36,6 +38,8 @@ class Reporter:
     @cached_property
     def _drawn(self) -> Progress:
         """The bar, which is taken off the terminal with this reporter where the work is broken off."""
+        from rich.progress import BarColumn, Progress, TextColumn
+
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
         drawn = Progress(*columns, console=_terminal(), refresh_per_second=2)
         drawn.add_task(self.what, state="")
@@ -53,4 +57,6 @@ class Reporter:
 @cache
 def _terminal() -> Console:
     """One for all bars, so that a bar within another is drawn below it."""
+    from rich.console import Console
+
     return Console(stderr=True)

@@ -17,10 +17,11 @@ from dagster._core.events import JobFailureData, RunFailureReason
 from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 from dagster._core.executor import in_process, multiprocess
 from dagster._core.launcher import CheckRunHealthResult, RunLauncher, WorkerStatus
+from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster_shared.error import SerializableErrorInfo
 
 from rallrec_pipeline.orchestration import internals
-from rallrec_pipeline.orchestration.internals import PatientClaims, WatchedRunLauncher, wait_patiently
+from rallrec_pipeline.orchestration.internals import PatientClaims, WatchedRunLauncher, kept_connections, wait_patiently
 
 FOLDER = Path(internals.__file__).parent
 
@@ -68,6 +69,26 @@ def test_both_executors_make_their_claims_by_the_name_that_is_replaced(monkeypat
         monkeypatch.setattr(executor, "InstanceConcurrencyContext", InstanceConcurrencyContext)
     wait_patiently()
     assert in_process.InstanceConcurrencyContext is multiprocess.InstanceConcurrencyContext is PatientClaims  # type: ignore[attr-defined]
+
+
+def test_the_event_log_makes_its_engines_by_the_name_that_is_replaced(tmp_path: Path) -> None:
+    assert "engine = create_engine(\n" in inspect.getsource(sqlite_event_log.SqliteEventLogStorage._connect)
+    plain = sqlite_event_log.create_engine
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
+    with kept_connections(), dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert sqlite_event_log.create_engine is not plain
+        storage = instance.event_log_storage
+        for _ in range(3):
+            instance.report_runless_asset_event(dg.AssetMaterialization("kept"))
+            assert list((tmp_path / "history" / "runs").glob("index.db-wal")), "the last connection was not closed"
+        with storage.index_connection() as one:
+            engine = one.engine
+        with storage.index_connection() as another:
+            assert another.engine is engine
+    assert sqlite_event_log.create_engine is plain
+    assert not list((tmp_path / "history" / "runs").glob("index.db-wal")), "all that was written lies in the file"
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert len(instance.fetch_materializations(dg.AssetKey("kept"), limit=9).records) == 3
 
 
 def test_what_the_launcher_answers_is_still_asked_for() -> None:

@@ -26,7 +26,7 @@ def prompts_fit_context(split: str) -> Callable[[StageRun], Verdict]:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         room = int(read_json(folder / "config.json")["max_position_embeddings"]) - 128
         prompts = run.read(tables.prompts_table(split))["prompt"].to_list()
-        longest = max((len(e.ids) for e in tokenizer.encode_batch(prompts)), default=0)
+        longest = max(map(len, tokenizer.encode_batch_fast(prompts)), default=0)
         return Verdict(longest <= room, {"longest": longest, "room": room, "prompts": len(prompts)})
 
     return judge
