@@ -31,6 +31,7 @@ DEEP_CTR: dict[str, str] = {"deepfm": "DeepFM", "xdeepfm": "xDeepFM", "dcn": "DC
 
 FEWEST_ROWS = 20  # with fewer training rows nothing is fitted
 SMALL_FIT = 10_000  # training rows; a smaller fit has small batches and many epochs
+LARGE_FIT = 1_000_000  # training rows; a step then costs as much for the vectors of all values as for its batch
 VALIDATION_ROWS = 100_000  # drawn where there are more: the best epoch is as clear
 PREDICT_BATCH = 4096
 UNKNOWN_USER_RATE = 0.5
@@ -55,7 +56,7 @@ class CtrSizes:
     dimensions: int = 16
     learning_rate: float = 1e-3
     fewest: int = 2  # rows with a value; a rarer value counts as unknown
-    round_rows: int = 1_000_000  # an epoch, or this many drawn rows of a longer one
+    round_rows: int = 500_000  # an epoch, or this many drawn rows of a longer one
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ def fit_sizes(n_train: int) -> CtrSizes:
     """Sizes for so many training rows, chosen on the validation split of MovieLens-100K."""
     if n_train < SMALL_FIT:
         return CtrSizes(batch=64, rounds=40, patience=8, unwatched_rounds=10)
-    return CtrSizes(batch=1024, rounds=10, patience=2, unwatched_rounds=2)
+    batch = 1024 if n_train < LARGE_FIT else 4096
+    return CtrSizes(batch, rounds=10, patience=2, unwatched_rounds=2)
 
 
 def predict_deep_ctr(
@@ -250,8 +252,9 @@ def _model(name: str, fields: CtrFields, sizes: tuple[int, ...], dimensions: int
     from deepctr_torch.models import DCN, AutoInt, DeepFM, xDeepFM
 
     columns = []
-    for field, size in zip(fields.fields, sizes, strict=True):
-        single = SparseFeat(field.name, size, dimensions)
+    for place, (field, size) in enumerate(zip(fields.fields, sizes, strict=True)):
+        # No field's own name: users and items may share one, and torch refuses some, as `type`.
+        single = SparseFeat(f"field_{place}", size, dimensions)
         columns.append(single if field.width == 1 else VarLenSparseFeat(single, field.width, "mean"))
     nets = {"deepfm": DeepFM, "xdeepfm": xDeepFM, "dcn": DCN, "autoint": AutoInt}
     # The library's (256, 128) feature maps take ten times as long, for the same AUC.

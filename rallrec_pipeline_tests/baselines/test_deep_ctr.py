@@ -25,9 +25,9 @@ SPEC = DatasetSpec.model_validate(
         },
         "items": {
             "file": "films.csv",
-            "columns": {"item_id": "i", "title": "t", "genres": {"column": "g", "split": "|"}},
+            "columns": {"item_id": "i", "title": "t", "genres": {"column": "g", "split": "|"}, "type": "y"},
         },
-        "users": {"file": "users.csv", "columns": {"user_id": "u", "taste": "a"}},
+        "users": {"file": "users.csv", "columns": {"user_id": "u", "type": "a"}},
         "label": {"scale": [1, 2, 3, 4, 5], "like_above": 3},
     }
 )
@@ -35,7 +35,10 @@ SPEC = DatasetSpec.model_validate(
 
 @cache
 def _world() -> tuple[CtrFields, np.ndarray]:
-    """Users like the genre of their taste, and good items: fields and labels of 60 × 40 ratings in random order."""
+    """Users like the genre of their type, and good items: fields and labels of 60 × 40 ratings in random order.
+
+    Items have a field of the same name, always empty.
+    """
     rng = np.random.default_rng(0)
     pairs = rng.permutation(USERS * ITEMS)
     user, item = pairs // ITEMS, pairs % ITEMS
@@ -50,9 +53,9 @@ def _world() -> tuple[CtrFields, np.ndarray]:
         }
     )
     items = pl.DataFrame({"item_id": np.arange(ITEMS).astype(str), "title": ["A movie"] * ITEMS}).with_columns(
-        genres=pl.Series(["War, Drama", "Comedy, Drama"] * (ITEMS // 2))
+        genres=pl.Series(["War, Drama", "Comedy, Drama"] * (ITEMS // 2)), type=pl.lit("")
     )
-    users = pl.DataFrame({"user_id": np.arange(USERS).astype(str), "taste": ["war", "comedy"] * (USERS // 2)})
+    users = pl.DataFrame({"user_id": np.arange(USERS).astype(str), "type": ["war", "comedy"] * (USERS // 2)})
     place = pl.int_range(pl.len(), dtype=pl.Int32).over("user_id").alias("history_length")
     fields = ctr_fields(core.with_columns(place), core, items, users, SPEC, history_length=5)
     return fields, (core["rating"] > 3).cast(pl.Int8).to_numpy()
@@ -174,8 +177,9 @@ def test_a_long_epoch_is_cut_into_rounds_of_drawn_rows() -> None:
     assert all(1 <= made.rounds <= 3 for made in found.values())
 
 
-def test_small_fits_take_small_batches() -> None:
-    assert fit_sizes(256).batch < fit_sizes(75_000).batch and fit_sizes(256).rounds > fit_sizes(75_000).rounds
+def test_the_more_rows_the_larger_the_batches_and_the_fewer_the_rounds() -> None:
+    few, whole, large = (fit_sizes(rows) for rows in (256, 75_000, 20_000_000))
+    assert few.batch < whole.batch < large.batch and few.rounds > whole.rounds == large.rounds
 
 
 def test_the_library_asks_no_index_whether_it_is_new() -> None:
