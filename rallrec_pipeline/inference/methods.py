@@ -56,6 +56,11 @@ def retrievers(settings: Settings) -> dict[str, RetrieverSettings]:
     return {name: retriever for name, retriever in settings.retrievers.items() if name in used}
 
 
+def shown_items(retriever: str, settings: Settings) -> int:
+    """K: how many history items a prompt of a retriever shows at most."""
+    return settings.retrievers[retriever].k or settings.retrieval.history_length
+
+
 def tuning_forms(adapter: str, settings: Settings) -> tuple[PromptForm, ...]:
     """Prompt forms that a training sample enters in, for one adapter."""
     return settings.adapters[adapter].forms or settings.prompts.augmentation
