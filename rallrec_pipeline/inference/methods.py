@@ -84,6 +84,11 @@ def retrievers(settings: Settings) -> dict[str, RetrieverSettings]:
     return {name: retriever for name, retriever in settings.retrievers.items() if name in used}
 
 
+def shown_items(retriever: str, settings: Settings) -> int:
+    """K: how many history items a prompt of a retriever shows at most."""
+    return settings.retrievers[retriever].k or settings.retrieval.history_length
+
+
 def tuning_asked(adapter: str, settings: Settings) -> list[Asked]:
     """How an adapter's training samples are asked, in each of its prompt forms."""
     forms = settings.adapters[adapter].forms or settings.prompts.augmentation

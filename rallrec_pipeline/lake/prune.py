@@ -20,7 +20,7 @@ from rallrec_pipeline.lake.leftovers import changed, is_temporary, size_of, temp
 from rallrec_pipeline.lake.locks import LLM, lake_lock
 from rallrec_pipeline.lake.marks import mark, row_keys
 from rallrec_pipeline.lake.memo import KINDS, Memo
-from rallrec_pipeline.lake.store import Record, Ref, recorded_datasets
+from rallrec_pipeline.lake.store import MANIFEST, Record, Ref, recorded_datasets
 
 KEEP = 5  # entries of a dataset's history that stay when nothing else is asked for
 UNCLAIMED_DAYS = 30  # how long stays what no finished run has used: one that was broken off may come back
@@ -115,8 +115,8 @@ class _Pruning:
             self._caches()
             for path in self._adapters():
                 self._remove("cache/adapters", path)
-        for record in self.marks.gone:
-            self._remove("results", record.folder(self.lake))
+        for folder in (*(record.folder(self.lake) for record in self.marks.gone), *self._broken()):
+            self._remove("results", folder)
         for path in self.marks.gone_refs:
             self._remove("history", path)
         for path in temporary_files(self.lake, self.now):
@@ -132,6 +132,13 @@ class _Pruning:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+    def _broken(self) -> Iterator[Path]:
+        """What is left of results whose removal was cut short: without a manifest, and no ref that stays names it."""
+        for dataset in self.datasets:
+            for path in sorted((self.lake / "results" / dataset).glob("*/[!.]*")):
+                if not (path / MANIFEST).exists() and path not in self.marks.unreadable:
+                    yield path
 
     def _adapters(self) -> Iterator[Path]:
         """Finished adapters that no result which stays was made of: superseded ones, and others that are old."""

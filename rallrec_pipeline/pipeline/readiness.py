@@ -11,6 +11,7 @@ from rallrec_pipeline.datasets.catalog import get_dataset
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.descriptions import description_prompt
 from rallrec_pipeline.errors import DataError, ModelError, StaleArtefactError
+from rallrec_pipeline.inference.methods import retrievers, shown_items
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import file_states
 from rallrec_pipeline.lake.parquet import read_table
@@ -28,7 +29,7 @@ from rallrec_pipeline.language_models.sizing.model_files import ModelFiles, loca
 from rallrec_pipeline.language_models.sizing.preflight import ModelCheck, check_model
 from rallrec_pipeline.pipeline.context import SHARED, StageRun
 from rallrec_pipeline.prompts.render import YES_NO, answer_texts
-from rallrec_pipeline.settings import ROLES, RetrievalSettings, Role, Settings
+from rallrec_pipeline.settings import ROLES, RetrievalSettings, RetrieverSettings, Role, Settings
 
 LONGEST = 8  # texts of a kind that are counted in tokens: the longest in characters
 # Where there is no prompt yet: its frame, each item of the history, and an item's title and fields.
@@ -144,17 +145,19 @@ def _with_dtype(lake: Path, settings: Settings) -> Settings:
 def long_prompts(lake: Path, settings: Settings, spec: DatasetSpec | None) -> Iterator[LongPrompt]:
     """The longest prompt of each kind: those in the lake, else about what the settings allow."""
     yield from _descriptions(lake, settings, spec)
-    estimate = FRAME_TOKENS + settings.retrieval.history_length * HISTORY_TOKENS
+    longest = max(retrievers(settings), key=lambda name: shown_items(name, settings))
+    estimate = FRAME_TOKENS + shown_items(longest, settings) * HISTORY_TOKENS
+    advice = f"retrievers.{longest}.k" if settings.retrievers[longest].k else "retrieval.history_length"
     for split, limited in (("evaluation", False), ("tuning", True)):
         rest = {
             "what": f"{split} prompts",
             "use": "tune" if limited else "score",
-            "advice": "retrieval.history_length",
+            "advice": advice,
             "added": ANSWER_TOKENS,
             "limit": settings.tuning.cutoff_tokens if limited else None,
             "limit_name": "tuning.cutoff_tokens",
         }
-        rows = _prompts(lake, settings, spec, split)
+        rows = _prompts(lake, shown_items(longest, settings), spec, split)
         if rows is None:
             yield LongPrompt(**rest, tokens=estimate)  # type: ignore[arg-type]
             continue
@@ -163,15 +166,16 @@ def long_prompts(lake: Path, settings: Settings, spec: DatasetSpec | None) -> It
                 yield LongPrompt(**rest, text=text, chat=form == "yes_no")  # type: ignore[arg-type]
 
 
-def _prompts(lake: Path, settings: Settings, spec: DatasetSpec | None, split: str) -> pl.DataFrame | None:
-    """The prompts in the lake, where they are as long as those that these settings will make."""
+def _prompts(lake: Path, shown: int, spec: DatasetSpec | None, split: str) -> pl.DataFrame | None:
+    """The prompts in the lake, where the longest of them show as many items as `shown`."""
     if spec is None:
         return None
     record = record_of(lake, spec.name, in_force(lake, spec.name), "retrieved_histories")
     if record is None:
         return None
-    chosen = RetrievalSettings.model_validate(record.settings["retrieval"])
-    if chosen.history_length != settings.retrieval.history_length:
+    common = RetrievalSettings.model_validate(record.settings["retrieval"]).history_length
+    own = [RetrieverSettings.model_validate(known).k for known in record.settings.get("retrievers", {}).values()]
+    if max((k or common for k in own), default=common) != shown:
         return None
     return _read(tables.prompts_table(split), lake, spec.name)
 
@@ -213,4 +217,5 @@ def _key(lake: Path, settings: Settings, dataset: str | None, tunes: bool, role:
 
 def _decisive(settings: Settings) -> dict[str, object]:
     """The settings that the model's fitness depends on."""
-    return settings.model_dump(mode="json", include={"model", "tuning", "descriptions", "retrieval", "ray"})
+    named = {"model", "tuning", "descriptions", "retrieval", "retrievers", "adapters", "methods", "only_methods", "ray"}
+    return settings.model_dump(mode="json", include=named)

@@ -369,6 +369,18 @@ def test_a_crash_anywhere_is_mended_by_the_next_prune(world: World, monkeypatch:
     assert not world.prune(keep=2).kinds and len(world.records("a", "predictions")) == 2
 
 
+def test_what_is_left_of_a_result_without_its_manifest_goes(world: World) -> None:
+    record = world.current("a", "core_items")
+    change(world, 1)
+    broken = world.current("a", "predictions")
+    change(world, 2)
+    broken.manifest(world.lake).unlink()
+    record.manifest(world.lake).rename(record.folder(world.lake) / "moved.json")
+    done = world.prune(keep=1)
+    assert not broken.folder(world.lake).exists() and done.kinds["results"].files > 0
+    assert record.folder(world.lake).exists() and "cannot read" in done.notes[0], "a ref that stays names it"
+
+
 def test_it_waits_for_a_run_and_a_dry_run_does_not(world: World) -> None:
     change(world, 1)
     other = hold(world.lake)  # a dataset whose first run is under way

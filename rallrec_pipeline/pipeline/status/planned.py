@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
-from rallrec_pipeline.inference.methods import adapters, methods, tuning_asked
+from rallrec_pipeline.inference.methods import adapters, methods, shown_items, tuning_asked
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.status.pending import Pending, description_tokens
@@ -42,7 +44,7 @@ def _lora_adapter(run: StageRun) -> Pending:
     forms = sum(len(tuning_asked(name, run.settings)) * adapter.repeats for name, adapter in tuned.items())
     rows = samples * forms * tuning.epochs
     checked = prompts.validation_samples * tuning.epochs * len(tuned)
-    length = _prompt_tokens(run)
+    length = _prompt_tokens(run, [adapter.retriever for adapter in tuned.values()])
     return Pending(rows, rows, tokens=length, length=length, checked=checked, loads=len(tuned))
 
 
@@ -52,12 +54,14 @@ def _predictions(run: StageRun) -> Pending | None:
         return None
     asked = methods(run.settings)
     rows = (test + run.settings.prompts.validation_samples) * len(asked)
-    length = _prompt_tokens(run)
+    length = _prompt_tokens(run, [method.retriever for method in asked])
     return Pending(rows, rows, tokens=length, length=length, loads=len({method.adapter for method in asked}))
 
 
-def _prompt_tokens(run: StageRun) -> float:
-    return FRAME_TOKENS + HISTORY_TOKENS * run.settings.retrieval.history_length
+def _prompt_tokens(run: StageRun, retrievers: Sequence[str]) -> float:
+    """Mean over prompts, about as many of each of `retrievers`."""
+    shown = [shown_items(name, run.settings) for name in retrievers]
+    return FRAME_TOKENS + HISTORY_TOKENS * sum(shown) / max(1, len(shown))
 
 
 def _tested(run: StageRun) -> int | None:

@@ -18,11 +18,12 @@ from rallrec_pipeline.language_models.sizing.calibration import calibration_file
 from rallrec_pipeline.language_models.sizing.footprint import footprint
 from rallrec_pipeline.language_models.sizing.hardware import machine_name
 from rallrec_pipeline.pipeline.graph import GRAPH
+from rallrec_pipeline.pipeline.readiness import HISTORY_TOKENS, long_prompts
 from rallrec_pipeline.pipeline.status.cost import DEFAULT, OTHER_MODEL, THIS_DATASET, work_of
 from rallrec_pipeline.pipeline.status.speeds import CALIBRATED, Speeds
 from rallrec_pipeline.pipeline.status.status import AssetStatus, dataset_status
 from rallrec_pipeline.pipeline.status.table import catching_up
-from rallrec_pipeline.settings import ROLES, Settings, load_settings
+from rallrec_pipeline.settings import ROLES, RetrieverSettings, Settings, load_settings
 from rallrec_pipeline_tests.lake.test_locks import hold
 from rallrec_pipeline_tests.pipeline.given import in_force_now, make_stages
 from rallrec_pipeline_tests.pipeline.tiny import make_world
@@ -173,6 +174,23 @@ def test_a_dataset_of_which_nothing_was_made_is_bounded_by_the_settings_and_its_
     for name, took in (("title_embeddings", 31_000), ("lora_adapter", 85_316), ("predictions", 513_461)):
         assert found[name].cost.at_most.tokens == pytest.approx(took, rel=0.35), name
     assert not (tmp_path / "lake").exists()
+
+
+def test_a_retriever_that_shows_more_makes_longer_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RALLREC_SETTINGS", "RALLREC_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    settings = load_settings("demo")
+    own = settings.model_copy(update={"retrievers": {"mixture": RetrieverSettings(k=50)}})
+    few, many = (list(long_prompts(tmp_path, each, None)) for each in (settings, own))
+    assert [prompt.what for prompt in few] == [prompt.what for prompt in many]
+    asked = {prompt.what: (prompt, other) for prompt, other in zip(few, many, strict=True)}
+    for what in ("evaluation prompts", "tuning prompts"):
+        prompt, other = asked[what]
+        assert other.tokens - prompt.tokens == 45 * HISTORY_TOKENS, "45 items more than the demo's five"
+        assert (prompt.advice, other.advice) == ("retrieval.history_length", "retrievers.mixture.k")
+    few_cost, many_cost = (assets(Speeds(tmp_path / "lake", each), "movielens-100k") for each in (settings, own))
+    for stage in ("lora_adapter", "predictions"):
+        assert (many_cost[stage].cost.at_most.tokens or 0) > 3 * (few_cost[stage].cost.at_most.tokens or 0), stage
 
 
 def test_a_damaged_calibration_is_measured_again(world: World) -> None:
