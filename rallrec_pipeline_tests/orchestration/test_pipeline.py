@@ -11,6 +11,8 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from rallrec_pipeline.baselines.common_sense import COMMON_SENSE
+from rallrec_pipeline.baselines.experts import EXPERTS
 from rallrec_pipeline.cli import app
 from rallrec_pipeline.errors import ConfigError, RallrecError
 from rallrec_pipeline.lake import tables
@@ -26,11 +28,8 @@ METHODS = {
     "zero_shot_rating",
     "recent",
     "rallrec",
-    "item_mean",
-    "user_mean",
-    "recent_mean",
-    "logistic_regression",
-    "boosted_trees",
+    *COMMON_SENSE,
+    *EXPERTS,
 }
 
 
@@ -60,7 +59,7 @@ def test_the_report_holds_all_methods_on_the_same_rows(first_run: RunSummary, sl
 def test_the_page_escapes_the_dataset_title(first_run: RunSummary, slice_lake: Path) -> None:
     page = (slice_lake / "reports" / "slice" / "evaluation.html").read_text(encoding="utf-8")
     assert "<b>MovieLens</b>" not in page and "&lt;b&gt;MovieLens&lt;/b&gt;" in page
-    assert page.count("data:image/png;base64,") >= 2
+    assert page.count("data:image/svg+xml") >= 2
 
 
 def test_checks_of_every_group_passed(first_run: RunSummary) -> None:
