@@ -257,7 +257,7 @@ def _model(name: str, fields: CtrFields, sizes: tuple[int, ...], dimensions: int
         single = SparseFeat(f"field_{place}", size, dimensions)
         columns.append(single if field.width == 1 else VarLenSparseFeat(single, field.width, "mean"))
     nets = {"deepfm": DeepFM, "xdeepfm": xDeepFM, "dcn": DCN, "autoint": AutoInt}
-    # The library's (256, 128) feature maps take ten times as long, for the same AUC.
+    # The library's (256, 128) feature maps take far longer; (64, 64) took four times as long, for 0.001 of AUC.
     extra = {"cin_layer_size": (32, 32)} if name == "xdeepfm" else {}
     return nets[name](columns, columns, init_std=0.01, seed=seed, **extra)
 

@@ -77,7 +77,7 @@ def test_the_report_asset_shows_figures_and_picture(page: Page) -> None:
     page.goto("/assets/evaluation_report?view=partitions&partition=slice")
     page.get_by_text("Show Markdown").first.wait_for()
     assert page.get_by_text("fingerprint", exact=True).count() >= 1
-    page.get_by_text("Show Markdown").first.click()
+    page.get_by_text("Show Markdown").last.click()  # the table of methods stands before it
     page.locator("img[src^='data:image/png;base64,']").first.wait_for()
 
 

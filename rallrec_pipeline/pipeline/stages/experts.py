@@ -62,15 +62,16 @@ def _on_ids(
 ) -> dict[str, CtrPrediction]:
     """The papers' baselines on ids, fitted on the whole training split, and (`_few`) on the samples of the LLM alone.
 
-    They stop by the validation rows that the LLM is validated on, too.
+    The first stop by the whole validation split, the others by the rows that the LLM is validated on.
     """
     users = run.read(tables.USERS)
     core, items = run.read(tables.CORE_INTERACTIONS), run.read(tables.CORE_ITEMS)
     fields = ctr_fields(samples, core, items, users if users.height else None, run.spec)
-    validation = places[(asked["split"] == "valid").to_numpy()]
+    train, valid = (np.flatnonzero((samples["split"] == split).to_numpy()) for split in ("train", "valid"))
+    of_llm = places[(asked["split"] == "valid").to_numpy()]
     fits = {
-        "": CtrRows(np.flatnonzero((samples["split"] == "train").to_numpy()), validation),
-        "_few": CtrRows(codes_in(few["sample_id"], samples["sample_id"]).astype(np.int64), validation),
+        "": CtrRows(train, valid),
+        "_few": CtrRows(codes_in(few["sample_id"], samples["sample_id"]).astype(np.int64), of_llm),
     }
     labels = samples["label"].to_numpy()
     return predict_deep_ctr(fields, labels, fits, places, run.seeds.fits, log=run.log)
