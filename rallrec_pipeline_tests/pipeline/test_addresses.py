@@ -14,6 +14,7 @@ from rallrec_pipeline.errors import StaleArtefactError
 from rallrec_pipeline.lake.prune import PruneOptions, prune_lake
 from rallrec_pipeline.pipeline.context import Made, StageRun
 from rallrec_pipeline.pipeline.graph import STAGES
+from rallrec_pipeline.pipeline.scored import ON_IDS
 from rallrec_pipeline.pipeline.stage import Stage, decisive_settings, looking, run_stage
 from rallrec_pipeline.settings import TAKEN, Settings
 
@@ -63,7 +64,7 @@ def test_an_input_whose_file_was_edited_is_not_used(tmp_path: Path) -> None:
 
 
 def test_names_of_baselines_are_taken() -> None:
-    assert set(TAKEN["methods"]) == {*COMMON_SENSE, *EXPERTS}
+    assert set(TAKEN["methods"]) == {*COMMON_SENSE, *EXPERTS, *ON_IDS}
 
 
 def test_prune_waits_for_a_lake_of_an_older_version_to_be_taken_over(tmp_path: Path) -> None:

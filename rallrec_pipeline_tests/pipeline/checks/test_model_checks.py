@@ -44,7 +44,7 @@ def put(run: StageRun, table: tables.Table, **columns: Sequence[Any]) -> None:
 
 
 def nothing(dtype: Any) -> Any:
-    return [] if dtype == pl.List else "" if dtype == pl.String else 0
+    return [] if dtype == pl.List else "" if dtype == pl.String else False if dtype == pl.Boolean else 0
 
 
 def put_samples(run: StageRun, times: Mapping[int, int]) -> None:

@@ -267,6 +267,6 @@ def test_tuning_that_was_broken_off_goes_on_and_ends_alike(first: StageRun, run:
     made = lora_adapter(replace(run, log=lines.append))
     assert made.version == first.given("lora_adapter").data_version
     assert made.metadata["recent"]["resumed_at"] == [1] and made.metadata["rallrec"]["resumed_at"] == []
-    assert "tuning goes on after step 1 of 2" in lines
+    assert "tuning goes on after step 1 of 6" in lines
     assert not list(run.lake.rglob(CHECKPOINT))
-    assert made.metadata["llm"]["rows"] == 4 + 16 + 2 * VALID  # the rest of `recent`, all of `rallrec`, validation
+    assert made.metadata["llm"]["rows"] == 20 + 16 + 2 * VALID  # the rest of `recent`, all of `rallrec`, validation

@@ -172,7 +172,7 @@ def test_tuning_is_examples_times_epochs_and_zero_shot_methods_do_not_wait(proje
     tuned, predicted = assets["lora_adapter"], assets["predictions"]
     prompts = pl.read_parquet(tables.prompts_table("tuning").file(project.lake, SMALL))
     recent = prompts.filter(pl.col("prompt_form") == "recent").height
-    assert tuned.cost.is_exact and tuned.cost.now.rows == 2 * (recent + prompts.height)
+    assert tuned.cost.is_exact and tuned.cost.now.rows == 2 * (3 * recent + prompts.height)
     assert predicted.waits_for == ["lora_adapter"] and predicted.cost.now.rows == 0
     asked = pl.read_parquet(tables.prompts_table("evaluation").file(project.lake, SMALL))
     of_tuned = asked.filter(pl.col("prompt_form").is_in(["recent", "reranked"]), pl.col("answer_form") == "rating")
