@@ -60,9 +60,9 @@ def _role_model(role: Role) -> Stage:
     return Stage(role, "models", (), says[role], models.role_model, decisive, _ENGINE, partitioned=False, role=role)
 
 
-_ENGINE = ("model", *ROLES, "ray", "tuning", "descriptions", "retrieval")
-"""What an engine is chosen by, and whether it fits this machine."""
 _METHODS = ("prompts", "methods", "adapters", "retrievers", "only_methods")
+_ENGINE = ("model", *ROLES, "ray", "tuning", "descriptions", "retrieval", *_METHODS)
+"""What an engine is chosen by, and whether it fits this machine: long prompts need room."""
 _ALL = tuple(name for name in Settings.model_fields if name not in ALWAYS)
 
 
@@ -340,7 +340,7 @@ GRAPH: tuple[Stage, ...] = (
             | {"tuning": s.tuning.decisive(), "prompts": s.prompts, "label": d.label, "seed": s.seeds.tuning}
             | {"version": TUNING_VERSION, "adapters": adapters(s)}
         ),
-        sections=(*_ENGINE, *_METHODS, "seeds"),
+        sections=(*_ENGINE, "seeds"),
         uses_llm=True,
         role="predictor",
     ),
@@ -355,7 +355,7 @@ GRAPH: tuple[Stage, ...] = (
             | {"calibration": s.scoring.calibration, "label": d.label, "scoring": SCORING_VERSION}
             | {"methods": _asked(s)}
         ),
-        sections=(*_ENGINE, *_METHODS, "scoring"),
+        sections=(*_ENGINE, "scoring"),
         code_version="2",
         uses_llm=True,
         role="predictor",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from rallrec_pipeline.evaluation.published import published_rows
 
+from rallrec_pipeline.evaluation.papers import published_rows
 from rallrec_pipeline.evaluation.significance import holm
 from rallrec_pipeline.evaluation.study_parts import StudyParts
 from rallrec_pipeline.evaluation.study_tables import claims_told, tables_told, winner
