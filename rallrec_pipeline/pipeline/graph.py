@@ -48,9 +48,9 @@ def _role_model(role: Role) -> Stage:
     return Stage(role, "models", (), says[role], models.role_model, decisive, _ENGINE, partitioned=False, role=role)
 
 
-_ENGINE = ("model", *ROLES, "ray", "tuning", "descriptions", "retrieval")
-"""What an engine is chosen by, and whether it fits this machine."""
 _METHODS = ("prompts", "methods", "adapters", "retrievers", "only_methods")
+_ENGINE = ("model", *ROLES, "ray", "tuning", "descriptions", "retrieval", *_METHODS)
+"""What an engine is chosen by, and whether it fits this machine: its longest prompts are those of a method."""
 _ALL = tuple(name for name in Settings.model_fields if name not in ALWAYS)
 
 
