@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from uuid import uuid4
 
 from rallrec_pipeline.errors import DataError
 
+UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+"""A name that `atomic_path` gives."""
 FULL_DISK = ("No space left on device", "Disk quota exceeded", "StorageFull")
 
 
@@ -22,17 +25,20 @@ FULL_DISK = ("No space left on device", "Disk quota exceeded", "StorageFull")
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; on success it is fsynced and renamed to `path`.
 
+    Within such a path nothing is fsynced by itself: all of it is before it gets its name.
     Works for a file, a folder and a link. On any error, Ctrl-C included, nothing is left behind.
     Raises DataError when the disk is full or the place is not writable.
     """
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    within = any(UNFINISHED.fullmatch(part) for part in path.parent.parts)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        if not temporary.is_symlink():  # what a link leads to is on disk already
-            _sync(temporary)
+        if not within and not temporary.is_symlink():  # what a link leads to is on disk already
+            _sync([*(path for path in temporary.rglob("*") if not path.is_symlink()), temporary])
         _replace(temporary, path)
-        _sync(path.parent)
+        if not within:
+            _sync([path.parent])
     except Exception as error:
         if is_full_disk(error):
             raise DataError(f"no space left to write {path}: free some disk space and run again") from error
@@ -87,10 +93,9 @@ def _replace(temporary: Path, path: Path) -> None:
         os.replace(temporary, path)
 
 
-def _sync(path: Path) -> None:
-    targets = [p for p in path.rglob("*") if p.is_file()] + [path] if path.is_dir() else [path]
-    for target in targets:
-        descriptor = os.open(target, os.O_RDONLY)
+def _sync(paths: Iterable[Path]) -> None:
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -62,7 +62,7 @@ def _role_model(role: Role) -> Stage:
 
 _METHODS = ("prompts", "methods", "adapters", "retrievers", "only_methods")
 _ENGINE = ("model", *ROLES, "ray", "tuning", "descriptions", "retrieval", *_METHODS)
-"""What an engine is chosen by, and whether it fits this machine: long prompts need room."""
+"""What an engine is chosen by, and whether it fits this machine: its longest prompts are those of a method."""
 _ALL = tuple(name for name in Settings.model_fields if name not in ALWAYS)
 
 

@@ -91,7 +91,7 @@ def checked_prune(world: World, dataset: str | None, keep: int | None, older_tha
         return
     world.prune(dataset, keep=keep, older_than=older_than)
     for owner, (refs, variants) in before.items():
-        runs = list(dict.fromkeys(ref.run_id for ref in refs))  # one run may leave behind several refs
+        runs = list(dict.fromkeys(ref.run_id for ref in refs))  # one may leave behind an entry for each variant
         staying = [ref for ref in refs if must_stay(world, runs.index(ref.run_id), ref, keep, older_than)]
         assert world.refs(owner) == (staying if dataset in (None, owner) else refs)
         assert variant_refs(world.lake, owner) == variants

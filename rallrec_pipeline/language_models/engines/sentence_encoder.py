@@ -16,6 +16,7 @@ from transformers import AutoModel
 
 from rallrec_pipeline.errors import ModelError
 from rallrec_pipeline.language_models.kernels.batching import padded, token_batches
+from rallrec_pipeline.language_models.kernels.memory import settle_imports
 from rallrec_pipeline.language_models.protocols import Progress, Sampling, Usage
 from rallrec_pipeline.language_models.tokens import unreadable
 from rallrec_pipeline.settings import ModelSettings
@@ -44,6 +45,7 @@ class SentenceEncoder:
 
         Remote code stays off. Raises ModelError when the folder holds no usable model.
         """
+        settle_imports()
         transformers.utils.logging.disable_progress_bar()
         transformers.utils.logging.set_verbosity_error()  # it would warn of a pooling layer that is not used
         try:

@@ -19,7 +19,7 @@ from rallrec_pipeline.language_models.dtypes import resolve_dtype
 from rallrec_pipeline.language_models.kernels import attention
 from rallrec_pipeline.language_models.kernels.decoding import sample_batch
 from rallrec_pipeline.language_models.kernels.forward import Batch, Decoder
-from rallrec_pipeline.language_models.kernels.memory import keep_freed_memory
+from rallrec_pipeline.language_models.kernels.memory import keep_freed_memory, settle_imports
 from rallrec_pipeline.language_models.kernels.packing import pack_head, pack_weights, unpack_weights
 from rallrec_pipeline.language_models.kernels.sections import Plan, plan_apart, plan_shared, shared_prefix
 from rallrec_pipeline.language_models.protocols import Progress, Sampling, Usage
@@ -55,6 +55,7 @@ class TransformersEngine(TokenizedModel):
         Remote code stays off. Raises ModelError when the folder holds no usable model.
         """
         keep_freed_memory()
+        settle_imports()
         transformers.utils.logging.disable_progress_bar()  # the stages report their own progress
         for name in NOISY:
             logging.getLogger(name).setLevel(logging.ERROR)
