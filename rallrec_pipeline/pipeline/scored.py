@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -29,6 +30,24 @@ WITHOUT_LLM: dict[str, Mapping[str, str]] = {
     | {f"{name}_few": f"{title} on the LLM's samples" for name, title in DEEP_CTR.items()},
 }
 """Stages that predict without an LLM: name -> title of their methods."""
+
+
+MOST_FIGURES = 70  # the UI hides what comes after a hundred entries
+
+
+def figures_shown(report: Mapping[str, Any]) -> dict[str, float]:
+    """`auc_rallrec` and the like: single numbers, which the UI plots over partitions and time.
+
+    Of AUC, UAUC, log loss and ECE, in this order, as many as `MOST_FIGURES` leaves room for; one at least.
+    """
+    methods = report["methods"]
+    measures = ("auc", "uauc", "log_loss", "ece")[: max(1, MOST_FIGURES // max(1, len(methods)))]
+    return {
+        f"{measure}_{name.replace('/', '_')}": figures[measure]
+        for measure in measures
+        for name, figures in methods.items()
+        if figures[measure] is not None
+    }
 
 
 def made_by(method: str) -> str:

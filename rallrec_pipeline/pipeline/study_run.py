@@ -10,7 +10,6 @@ from typing import Any
 
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.evaluation.csv_tables import methods_csv, slices_csv
-from rallrec_pipeline.evaluation.metrics import MEASURES, RAW
 from rallrec_pipeline.evaluation.overview import CAPTION, overview_png
 from rallrec_pipeline.evaluation.plots import study_plots
 from rallrec_pipeline.evaluation.report import Scored
@@ -26,7 +25,7 @@ from rallrec_pipeline.lake.store import Record, publish_links
 from rallrec_pipeline.pipeline.checks.catalog import CHECKS
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import picture, plain
-from rallrec_pipeline.pipeline.scored import WITHOUT_LLM, made_by, scored_by_llm, scored_without_llm
+from rallrec_pipeline.pipeline.scored import WITHOUT_LLM, figures_shown, made_by, scored_by_llm, scored_without_llm
 from rallrec_pipeline.pipeline.stage import (
     Graph,
     Outcome,
@@ -226,13 +225,7 @@ def _report(
     for path, text in texts.items():
         with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    figures = {
-        f"{measure}_{row.replace('/', '_')}": figures[measure]
-        for row, figures in report["methods"].items()
-        for measure in (*MEASURES, *RAW)
-        if figures[measure] is not None
-    }
-    metadata = {"rows": report["n_test"], **figures, **shared.as_metadata()}
+    metadata = {"rows": report["n_test"], **figures_shown(report), **shared.as_metadata()}
     metadata |= {"methods": Markdown(_table(report)), "picture": Markdown(picture(CAPTION, overview_png(report)))}
     return Made([json_file, *texts], metadata)
 

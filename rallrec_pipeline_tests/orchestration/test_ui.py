@@ -66,10 +66,12 @@ def page(address: str) -> Iterator[Page]:
 
 
 def test_the_graph_shows_every_group_and_its_assets(page: Page) -> None:
-    groups = sorted({stage.group for stage in GRAPH})
-    page.goto("/asset-groups?expanded=" + ",".join(f"global@global:{group}" for group in groups))
-    # Longer names are shown shortened in the middle.
-    for name in ("raw_files", "samples", "item_index", "lora_adapter", "predictions", "evaluation_report"):
+    # One group at a time, for what lies outside the window is not drawn. Longer names are shown shortened.
+    shown = {"raw": "raw_files", "data": "samples", "retrieval": "item_index", "model": "predictions"}
+    shown |= {"reports": "dataset_report", "models": "writer", "prompts": "tuning_prompts"}
+    assert shown.keys() <= {stage.group for stage in GRAPH}
+    for group, name in shown.items():
+        page.goto(f"/asset-groups?expanded=global@global:{group}")
         page.get_by_text(name, exact=True).first.wait_for(state="attached")
 
 

@@ -10,7 +10,6 @@ from rallrec_pipeline.evaluation.csv_tables import methods_csv, slices_csv
 from rallrec_pipeline.evaluation.dataset_page import render_dataset_page
 from rallrec_pipeline.evaluation.dataset_plots import dataset_plots
 from rallrec_pipeline.evaluation.html import render_html
-from rallrec_pipeline.evaluation.metrics import MEASURES, RAW
 from rallrec_pipeline.evaluation.overview import CAPTION, overview_png
 from rallrec_pipeline.evaluation.plots import report_plots
 from rallrec_pipeline.evaluation.report import ReportContext, build_report
@@ -21,7 +20,7 @@ from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import atomic_path, write_json
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import picture, plain
-from rallrec_pipeline.pipeline.scored import WITHOUT_LLM, scored_by_llm, scored_without_llm
+from rallrec_pipeline.pipeline.scored import WITHOUT_LLM, figures_shown, scored_by_llm, scored_without_llm
 from rallrec_pipeline.settings import MIXTURE
 
 PROFILED = ("interactions", "rejected_rows", "items", "core_interactions", "core_items", "samples")
@@ -73,7 +72,7 @@ def evaluation_report(run: StageRun) -> Made:
     for path, text in texts.items():
         with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    shown = {**_figures(report), "methods": Markdown(_summary(report))}
+    shown = {**figures_shown(report), "methods": Markdown(_summary(report))}
     shown["picture"] = Markdown(picture(CAPTION, overview_png(report)))
     return Made([json_file, *texts], shown)
 
@@ -157,16 +156,6 @@ def _retrieval(run: StageRun) -> dict[str, Any]:
     by_name = {key: found[key] for key in ("alpha", "alpha_search")}
     chosen = MIXTURE if MIXTURE in by_name["alpha"] else next(iter(by_name["alpha"]))
     return {key: found[key] for key in ("weights", "neighbour_auc")} | {k: v[chosen] for k, v in by_name.items()}
-
-
-def _figures(report: dict[str, Any]) -> dict[str, float]:
-    """`auc_rallrec` and the like: single numbers, which the UI plots over partitions and time."""
-    return {
-        f"{measure}_{name}": figures[measure]
-        for measure in (*MEASURES, *RAW)
-        for name, figures in report["methods"].items()
-        if figures[measure] is not None
-    }
 
 
 def _summary(report: dict[str, Any]) -> str:
