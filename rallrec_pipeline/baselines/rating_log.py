@@ -94,10 +94,7 @@ class RatingLog:
         sequences = UserSequences.from_interactions(core, item_ids)
         places = np.argsort(sequences.user_codes(core["user_id"]), kind="stable")
         rows = rows_of(samples, sequences)
-        observed = samples.join(core, on=["user_id", "item_id"], how="semi").height
-        pair = ["user_id", "item_id"]
-        training = training_interactions(core, samples).select(*pair, pl.lit(True).alias("fitted"))
-        fitted = core.select(pair).join(training, on=pair, how="left", maintain_order="left")["fitted"]
+        in_time = core["timestamp"].null_count() == 0
         return cls(
             sequences,
             rows,
@@ -106,9 +103,9 @@ class RatingLog:
             np.flatnonzero((samples["split"] == "train").to_numpy()),
             places,
             moments(rows, sequences, places),
-            fitted.fill_null(False).to_numpy()[places],
-            core["timestamp"].null_count() == 0,
-            observed < samples.height,
+            _fitted(core, samples, in_time)[places],
+            in_time,
+            bool((sequences.items[sequences.offsets[rows.users] + rows.lengths] != rows.targets).any()),
         )
 
     def histories(self, rows: Rows) -> Runs:
@@ -165,6 +162,17 @@ class RatingLog:
 def _thinned(rows: Ints, most: int) -> Ints:
     """At most `most` rows, evenly spaced."""
     return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)]
+
+
+def _fitted(core: pl.DataFrame, samples: pl.DataFrame, in_time: bool) -> Flags:
+    """Which rows of `core` are training interactions."""
+    training = training_interactions(core, samples)
+    if in_time:  # the first of the core: no join of millions of ids
+        return np.arange(core.height) < training.height
+    pair = ["user_id", "item_id"]
+    marks = training.select(*pair, pl.lit(True).alias("fitted"))
+    marked = core.select(pair).join(marks, on=pair, how="left", maintain_order="left")
+    return marked["fitted"].fill_null(False).to_numpy()
 
 
 def rows_of(frame: pl.DataFrame, sequences: UserSequences) -> Rows:
