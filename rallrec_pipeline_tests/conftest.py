@@ -36,8 +36,12 @@ Path(DAGSTER_HOME.name, "dagster.yaml").write_text("telemetry:\n  enabled: false
 
 FILLED_LAKE = ("test_pipeline.py", "test_slice_lineage.py", "test_ui.py")
 """Files whose tests need the whole slice materialized, which takes minutes."""
-LONG = {*FILLED_LAKE, "test_daemon.py", "test_kill.py", "test_own_data.py", "test_ray_engine.py", "test_vllm_engine.py"}
-"""Files that take minutes begin first, so that no worker is left alone with one at the end."""
+LONG = {
+    *FILLED_LAKE,
+    *("test_daemon.py", "test_kill.py", "test_ray_engine.py", "test_recovery.py", "test_vllm_engine.py"),
+    *("test_lineage.py", "test_own_data.py", "test_prune.py", "test_resume.py"),
+}
+"""Files that take long begin first, so that no worker is left alone with one at the end."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` looks at the markers

@@ -22,11 +22,17 @@ from rallrec_pipeline.language_models.engines.choice import is_sentence_encoder
 from rallrec_pipeline.language_models.engines.vllm_process import CPU_CACHE_BYTES
 from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.language_models.sizing.architecture import KNOWN, architecture_of, read_config
-from rallrec_pipeline.language_models.sizing.capacity import CERTAIN, LongPrompt, longest_by_use, token_counts
+from rallrec_pipeline.language_models.sizing.capacity import (
+    CERTAIN,
+    LongPrompt,
+    ModelCheck,
+    longest_by_use,
+    token_counts,
+)
 from rallrec_pipeline.language_models.sizing.footprint import Use, footprint, served_footprint
 from rallrec_pipeline.language_models.sizing.hardware import find_hardware
 from rallrec_pipeline.language_models.sizing.model_files import ModelFiles, local_files, small_files
-from rallrec_pipeline.language_models.sizing.preflight import ModelCheck, check_model
+from rallrec_pipeline.language_models.sizing.preflight import check_model
 from rallrec_pipeline.pipeline.context import SHARED, StageRun
 from rallrec_pipeline.prompts.render import YES_NO, answer_texts
 from rallrec_pipeline.settings import ROLES, RetrievalSettings, RetrieverSettings, Role, Settings

@@ -190,7 +190,7 @@ WRITERS = [(csv.QUOTE_ALL, "\n"), (csv.QUOTE_ALL, "\r\n"), (csv.QUOTE_MINIMAL, "
 TABLE_ROWS = st.integers(1, 4).flatmap(lambda n: st.lists(st.lists(FIELD | TRICKY, min_size=n, max_size=n), max_size=8))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(TABLE_ROWS, st.sampled_from(WRITERS))
 @example([["a", "x\n,,\nx", "b"]], (csv.QUOTE_MINIMAL, "\r\n"))
 @example([["a", "first line\nbirds, bees, trees\nlast", "b"], ["c", 'five" pipe', "d"]], (csv.QUOTE_MINIMAL, "\r\n"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,28 +56,43 @@ def run(
     return result, adapter_state(engine)
 
 
+@cache
+def undisturbed(*aucs: float) -> tuple[TuningResult, State]:
+    """The same to the end, without checkpoints."""
+    return run(list(aucs))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What a run that was killed in epoch 2 has written."""
+    path = tmp_path_factory.mktemp("killed") / "training.safetensors"
+    with pytest.raises(Killed):
+        run([0.5] * 3, path, kill=IN_EPOCH_2)
+    return path.read_bytes()
+
+
 def same(one: State, other: State) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("aucs", [[0.6, 0.7, 0.5], [0.9, 0.4, 0.5], [0.4, 0.5, 0.6]])
 def test_a_run_killed_in_epoch_2_ends_with_the_same_bytes(tmp_path: Path, aucs: list[float]) -> None:
-    undisturbed, wanted = run(aucs)
+    whole, wanted = undisturbed(*aucs)
     path, lines = tmp_path / "lake" / "training.safetensors", list[str]()
     with pytest.raises(Killed):
         run(aucs, path, kill=IN_EPOCH_2)
     resumed, found = run(aucs[1:], path, lines=lines)
     assert same(found, wanted)
-    assert resumed.resumed_at == [4] and undisturbed.resumed_at == []
+    assert resumed.resumed_at == [4] and whole.resumed_at == []
     assert lines == ["tuning goes on after step 4 of 9"]
-    assert resumed.best_epoch == undisturbed.best_epoch == aucs.index(max(aucs)) + 1
-    assert [e.loss for e in resumed.epochs] == [e.loss for e in undisturbed.epochs]
-    assert (resumed.tokens, resumed.computed) == (undisturbed.tokens, undisturbed.computed)
-    assert undisturbed.examples_now == 24 and resumed.examples_now == 5 + 8  # what was left of epoch 2, and epoch 3
+    assert resumed.best_epoch == whole.best_epoch == aucs.index(max(aucs)) + 1
+    assert [e.loss for e in resumed.epochs] == [e.loss for e in whole.epochs]
+    assert (resumed.tokens, resumed.computed) == (whole.tokens, whole.computed)
+    assert whole.examples_now == 24 and resumed.examples_now == 5 + 8  # what was left of epoch 2, and epoch 3
 
 
 def test_killed_twice_and_after_a_validation(tmp_path: Path) -> None:
-    _, wanted = run([0.4, 0.5, 0.6])
+    _, wanted = undisturbed(0.4, 0.5, 0.6)
     path = tmp_path / "training.safetensors"
     with pytest.raises(Killed):
         run([0.4], path, kill=1)  # before the first checkpoint
@@ -96,11 +112,8 @@ def test_without_checkpoints_nothing_is_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "of another version"])
-def test_a_damaged_checkpoint_is_ignored_and_said(tmp_path: Path, damage: str) -> None:
-    path, lines = tmp_path / "training.safetensors", list[str]()
-    with pytest.raises(Killed):
-        run([0.5] * 3, path, kill=IN_EPOCH_2)
-    content = path.read_bytes()
+def test_a_damaged_checkpoint_is_ignored_and_said(tmp_path: Path, checkpoint: bytes, damage: str) -> None:
+    path, lines, content = tmp_path / "training.safetensors", list[str](), checkpoint
     broken = {
         "cut": content[:-100],
         "flipped": content[:-9] + bytes([content[-9] ^ 64]) + content[-8:],
@@ -110,7 +123,7 @@ def test_a_damaged_checkpoint_is_ignored_and_said(tmp_path: Path, damage: str) -
     assert broken[damage] != content
     path.write_bytes(broken[damage])
     result, found = run([0.4, 0.5, 0.6], path, lines=lines)
-    _, wanted = run([0.4, 0.5, 0.6])
+    _, wanted = undisturbed(0.4, 0.5, 0.6)
     assert result.resumed_at == [] and same(found, wanted)
     assert len(lines) == 1 and "begins anew" in lines[0] and "\n" not in lines[0]
 
@@ -124,10 +137,9 @@ def test_a_checkpoint_of_other_parameters_is_ignored_and_said(tmp_path: Path) ->
     assert result.resumed_at == [] and "other parameters" in lines[0]
 
 
-def test_a_checkpoint_is_safetensors_with_json_in_its_header(tmp_path: Path) -> None:
+def test_a_checkpoint_is_safetensors_with_json_in_its_header(tmp_path: Path, checkpoint: bytes) -> None:
     path = tmp_path / "training.safetensors"
-    with pytest.raises(Killed):
-        run([0.5], path, kill=IN_EPOCH_2)
+    path.write_bytes(checkpoint)
     place, tensors = read_checkpoint(path)
     assert place["step"] == 1 and len(place["losses"]) == 1 and len(place["epochs"]) == 1
     kinds = {name.split(".")[0] for name in tensors}
@@ -151,5 +163,5 @@ def test_tuning_stops_after_epochs_without_a_better_auc() -> None:
     result, stopped = run([0.7, 0.7], settings=settings)
     assert result.stopped_early and len(result.epochs) == 2 and result.best_epoch == 1
     assert result.as_dict()["stopped_early"] is True and result.examples_now == 16
-    whole, kept = run([0.7, 0.7, 0.6], settings=SETTINGS)
+    whole, kept = undisturbed(0.7, 0.7, 0.6)
     assert not whole.stopped_early and len(whole.epochs) == 3 and same(stopped, kept)

@@ -59,8 +59,8 @@ class Sizes:
 
 
 @dataclass
-class MemoryCheck:
-    """Lines about memory, and the estimate of each use in bytes."""
+class ModelCheck:
+    """What must be mended, what should be known, and the figures behind it; one line each."""
 
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -105,9 +105,9 @@ def longest_by_use(prompts: Sequence[LongPrompt], counts: Sequence[int]) -> dict
     return longest
 
 
-def memory_problems(sizes: Sizes, longest: Mapping[Use, int]) -> MemoryCheck:
-    """Lines about what does not fit: one per use, and one if not even the weights fit. `longest` is in tokens."""
-    found = MemoryCheck()
+def memory_problems(sizes: Sizes, longest: Mapping[Use, int]) -> ModelCheck:
+    """What does not fit: a line per use, and one if not even the weights fit. Figures are bytes, `longest` tokens."""
+    found = ModelCheck()
     hardware, where = sizes.hardware, f"on {sizes.hardware.name}"
     found.figures["free memory"] = hardware.free_bytes
     weights_short = False

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from rallrec_pipeline.errors import ConfigError, ModelError
@@ -17,6 +16,7 @@ from rallrec_pipeline.language_models.engines.vllm_process import LORA_RANKS
 from rallrec_pipeline.language_models.sizing.architecture import Architecture, architecture_of, read_config
 from rallrec_pipeline.language_models.sizing.capacity import (
     LongPrompt,
+    ModelCheck,
     Sizes,
     context_problems,
     longest_by_use,
@@ -31,15 +31,6 @@ from rallrec_pipeline.settings import ModelSettings, Settings, TuningSettings
 
 SCALED_LOGITS = {"logits_scaling": 1, "final_logit_softcapping": None, "logit_scale": 1}
 """What some models (Granite, Gemma 2, Cohere) do to their logits, and the value that does nothing."""
-
-
-@dataclass
-class ModelCheck:
-    """What must be mended, what should be known, and the figures behind it; one line each."""
-
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    figures: dict[str, Any] = field(default_factory=dict)
 
 
 def check_model(

@@ -13,10 +13,10 @@ import pytest
 from rallrec_pipeline.errors import ModelError
 from rallrec_pipeline.language_models.engines.choice import vllm_build
 from rallrec_pipeline.language_models.sizing.architecture import LLAMA_8B
-from rallrec_pipeline.language_models.sizing.capacity import LongPrompt
+from rallrec_pipeline.language_models.sizing.capacity import LongPrompt, ModelCheck
 from rallrec_pipeline.language_models.sizing.hardware import Hardware, find_hardware, machine_name
 from rallrec_pipeline.language_models.sizing.model_files import local_files, small_files
-from rallrec_pipeline.language_models.sizing.preflight import ModelCheck, check_model, linear_modules
+from rallrec_pipeline.language_models.sizing.preflight import check_model, linear_modules
 from rallrec_pipeline.settings import Settings, load_settings
 from rallrec_pipeline_tests.language_models.small_llama import DEEPSEEK_R1_DISTILL, LLAMA_3_1, edit_config, write_llama
 
