@@ -31,7 +31,7 @@ Ints = NDArray[np.int64]
 FEWEST = 100  # rows that LightGCN was not fitted on; with fewer the curve of its score is fitted on validation rows
 
 EXPERTS: dict[str, str] = {
-    "prompt_logistic": "logistic regression on the prompt's own numbers",
+    "prompt_logistic": "logistic regression on the ratings and means in the prompt",
     "lightgcn": "LightGCN score",
     "text_knn": "item kNN by text",
     "item_knn": "item kNN by co-rating",

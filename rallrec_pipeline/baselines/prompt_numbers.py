@@ -1,4 +1,7 @@
-"""The numbers that a prompt itself shows, for a control: does the LLM do more than average them?"""
+"""The ratings and means that a prompt shows, for a control: does the LLM do more than average them?
+
+What a factorisation expects, which a prompt may state too, is not among them.
+"""
 
 from __future__ import annotations
 

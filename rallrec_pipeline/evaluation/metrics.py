@@ -34,10 +34,6 @@ class Metrics:
     log_loss: float
     accuracy: float
 
-    def as_array(self) -> Floats:
-        """Values in the order of METRICS, shape (3,)."""
-        return np.array([getattr(self, name) for name in METRICS])
-
 
 def evaluate(labels: ArrayLike, p_yes: ArrayLike) -> Metrics:
     """Metrics of probabilities `p_yes` (n,) against `labels` (n,) of 0 and 1.

@@ -25,12 +25,9 @@ ON_IDS = DEEP_CTR | {f"{name}_few": f"{title} on the LLM's samples" for name, ti
 """The papers' baselines on ids, which `experts.deep` asks for: name -> title."""
 WITHOUT_LLM: dict[str, Mapping[str, str]] = {
     "baseline_predictions": COMMON_SENSE,
-    "expert_predictions": EXPERTS
-    | DEEP_CTR
-    | {f"{name}_few": f"{title} on the LLM's samples" for name, title in DEEP_CTR.items()},
+    "expert_predictions": EXPERTS | ON_IDS,
 }
 """Stages that predict without an LLM: name -> title of their methods."""
-
 
 MOST_FIGURES = 70  # the UI hides what comes after a hundred entries
 

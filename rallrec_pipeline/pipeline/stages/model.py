@@ -78,9 +78,8 @@ def baseline_predictions(run: StageRun) -> Made:
     seconds = round(time.perf_counter() - start, 2)
     files = []
     for name, p_yes in scores.items():
-        found = pl.Series("p_yes", p_yes, dtype=pl.Float64)
         frame = samples.select("sample_id", "split", "label").with_columns(
-            found, probabilities=pl.lit(None, pl.List(pl.Float32))
+            pl.Series("p_yes", p_yes, dtype=pl.Float64), pl.lit(None, pl.List(pl.Float32)).alias("probabilities")
         )
         rows = frame.join(asked, on="sample_id", how="semi")
         files.append(write_table(rows, tables.predictions_table(name), run.out, run.dataset))
