@@ -154,7 +154,7 @@ def run_end_to_end(lake: Path, name: str, toml: str) -> None:
     assert all(0 <= method["auc"] <= 1 and method["log_loss"] > 0 for method in report["methods"].values())
     record = in_force_now(lake, name, "evaluation_report")
     for method, figures in report["methods"].items():
-        assert record.metadata[f"auc_{method}"] == figures["auc"]
+        assert all(record.metadata[f"{measure}_{method}"] == figures[measure] for measure in ("auc", "log_loss"))
         assert record.metadata.get(f"uauc_{method}") == figures["uauc"]  # the UI shows no figure that is not defined
 
 
