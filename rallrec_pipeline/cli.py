@@ -41,17 +41,21 @@ def run(
     profile: Profile = None,
     select: Annotated[str | None, typer.Option(help="Asset names, separated by commas; default: all.")] = None,
     study: Annotated[str | None, typer.Option(help="A study instead: methods and variants side by side.")] = None,
+    reasoning: Annotated[bool, typer.Option("--reasoning", help="With the stages of the reasoner (RALLRec+).")] = False,
 ) -> None:
     """Materialize the assets of one dataset, or a study of it; what is up to date is left alone."""
     start = time.monotonic()
     settings = _check(dataset, profile, study)
     if study and select:
         raise ConfigError("--study and --select exclude each other: a study makes what it needs")
+    if reasoning and (study or select):
+        raise ConfigError("--reasoning means all stages, so it goes with neither --study nor --select")
+    from rallrec_pipeline.pipeline.graph import EVERY_STAGE
     from rallrec_pipeline.orchestration.jobs import materialize_dataset
     from rallrec_pipeline.orchestration.resources import Project
 
     project = Project(profile=profile or "")
-    names = tuple(name.strip() for name in select.split(",")) if select else ()
+    names = tuple(name.strip() for name in select.split(",")) if select else tuple(EVERY_STAGE) if reasoning else ()
     try:
         summary = materialize_dataset(dataset, names, project, study)
     except KeyboardInterrupt:  # typer would leave without a word
@@ -68,7 +72,7 @@ def run(
         console.print(f"{len(worked)} of {len(summary.worked)} stages did work: {', '.join(worked)}")
         console.print(_llm_work(summary.llm))
     else:
-        what = f"up to date: {', '.join(names)}" if names else f"everything is up to date: {len(summary.worked)} stages"
+        what = f"up to date: {', '.join(names)}" if select else f"everything is up to date: {len(summary.worked)} stages"
         console.print(f"{what}, no work, no LLM call")
     console.print(f"{time.monotonic() - start:.1f} s, profile {settings.profile}")
 

@@ -24,9 +24,11 @@ PromptForm = Literal["recent", "relevance", "sequential", "reranked"]
 Fact = Literal["item_mean", "user_mean", "expected_rating"]
 TEMPLATE_GAP = re.compile(r"{(item|max_words|fields)}")
 RelevanceKind = Literal["title", "text", "collaborative", "aligned"]
-Role = Literal["writer", "encoder", "predictor"]
+Role = Literal["writer", "encoder", "predictor", "reasoner"]
 ROLES: tuple[Role, ...] = ("writer", "encoder", "predictor")
 """What models are for: each role is an asset of its own, and one model may play several."""
+ALL_ROLES: tuple[Role, ...] = (*ROLES, "reasoner")
+"""With that of stages which run on request only."""
 MAX_SEED = 2**32 - 1  # the largest that all libraries take
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
@@ -249,6 +251,34 @@ class ScoringSettings(Section):
     )
 
 
+class ReasoningSettings(Section):
+    """Sampled traces of the role `reasoner` (RALLRec+: temperature 0.6, up to 4,800 new tokens, 6 to 16 traces)."""
+
+    traces: int = Field(6, gt=0, description="Responses that are sampled for a prompt.")
+    max_new_tokens: int = Field(4800, gt=0, description="A response is cut off here; its thought is then closed.")
+    temperature: float = Field(0.6, gt=0, description="Divides the logits.")
+    top_p: float = Field(0.95, gt=0, le=1, description="Words are drawn from the likeliest that have this share.")
+    batch_size: int = Field(128, gt=0, description="Responses that decode together.")
+    instruction: str = Field(
+        "Think about it first: which of these {items} are like it, how this user rated those, and how well it is liked "
+        "by others. Then answer.",
+        description="How the reasoner is asked to think; `{item}` and `{items}` are filled in.",
+    )
+    max_tokens: int = Field(
+        0,
+        ge=0,
+        description="New tokens that may be written in all; 0: no bound. Rows where the tuned model is least sure come "
+        "first, and what was done by then is reported on.",
+    )
+
+    @field_validator("instruction")
+    @classmethod
+    def _has_known_gaps(cls, instruction: str) -> str:
+        if unknown := set(re.findall(r"{(\w*)}", instruction)) - {"item", "items"}:
+            raise ValueError(f"unknown gaps {sorted(unknown)}; it may name {{item}} and {{items}}")
+        return instruction
+
+
 class ExpertSettings(Section):
     """The strongest predictors without an LLM, which the LLM is compared with."""
 
@@ -368,6 +398,50 @@ class MethodSettings(Section):
     adapter: MethodName | None = Field(None, description="The adapter laid over the model; None is zero-shot.")
 
 
+class ReasonedSettings(Section):
+    """One way to ask the reasoner; a row of the reasoning report."""
+
+    title: str = Field("", max_length=120, description="How the report calls it; without one it says what it is.")
+    retriever: MethodName = MIXTURE
+    prompt_form: PromptForm = Field("reranked", description="Which history, in which order.")
+    answer_form: AnswerForm | None = Field(None, description="None takes `prompts.answer_form`.")
+    facts: tuple[Fact, ...] | None = Field(None, description="As of a method.")
+    told: MethodName | None = Field(
+        None, description="The method whose answer is put into words in the prompt (eq. 9): of the LLM, or an expert."
+    )
+
+
+class MergeSettings(Section):
+    """One prediction made of several (eq. 10 of RALLRec+, and what it has to beat)."""
+
+    title: str = Field("", max_length=120, description="How the report calls it; without one it says what it is.")
+    kind: Literal["consistency", "mean", "logistic", "best", "cascade"] = Field(
+        "consistency",
+        description="`consistency`: eq. 10. `mean`: of the members. `logistic`: stacking, fitted on validation rows. "
+        "`best`: the member with the least log loss there. `cascade`: the second member is asked only where that pays.",
+    )
+    members: tuple[MethodName, ...] = Field(
+        ("rallrec", "reasoned_told"), min_length=2, description="What is merged; of eq. 10 first P_G, then P_R."
+    )
+    runs: tuple[MethodName, ...] = Field(
+        (), description="Other runs of the first member, by prompt form, vectors or seed: their variance is var_G."
+    )
+    alpha: float | None = Field(0.1, ge=0, description="Weight of the reasoner in eq. 10; None chooses on validation.")
+    epsilon: float | None = Field(1e-3, gt=0, description="Added to variances in eq. 10; None chooses on validation.")
+    uncertainty: bool = Field(
+        False, description="`logistic`: with the variances, the length of the history and the item's ratings as well."
+    )
+    budget: float = Field(
+        0, ge=0, description="`cascade`: most tokens of the second member a row, over all rows; 0: no bound."
+    )
+
+    @model_validator(mode="after")
+    def _two_where_two_are_meant(self) -> MergeSettings:
+        if self.kind in ("consistency", "cascade") and len(self.members) != 2:
+            raise ValueError(f"kind = {self.kind!r} takes two members")
+        return self
+
+
 DEFAULT_RETRIEVERS = {MIXTURE: RetrieverSettings()}
 DEFAULT_ADAPTERS = {
     "recent": AdapterSettings(forms=("recent",), repeats=3, validation_form="recent"),
@@ -380,6 +454,27 @@ DEFAULT_METHODS = {
     "zero_shot_rating_recent": MethodSettings(prompt_form="recent", answer_form="rating"),
     "zero_shot_yes_no": MethodSettings(answer_form="yes_no"),
     "zero_shot_yes_no_recent": MethodSettings(prompt_form="recent", answer_form="yes_no"),
+}
+DEFAULT_REASONED = {
+    "reasoned": ReasonedSettings(title="reasoning"),
+    "reasoned_told": ReasonedSettings(title="reasoning, told the tuned model's answer (eq. 9)", told="rallrec"),
+}
+DEFAULT_MERGES = {
+    "rallrec_plus": MergeSettings(title="RALLRec+: merged by consistency (eq. 10)"),
+    "rallrec_plus_chosen": MergeSettings(title="eq. 10, alpha and epsilon by validation", alpha=None, epsilon=None),
+    "merged_mean": MergeSettings(title="plain mean", kind="mean"),
+    "merged_logistic": MergeSettings(title="logistic stacking", kind="logistic"),
+    "merged_uncertain": MergeSettings(title="logistic stacking with uncertainty", kind="logistic", uncertainty=True),
+    "merged_single": MergeSettings(title="the better single model", kind="best"),
+    "merged_expert": MergeSettings(
+        title="stacked with the strongest expert",
+        kind="logistic",
+        members=("text_trees", "rallrec", "reasoned_told"),
+        uncertainty=True,
+    ),
+    "cascade": MergeSettings(
+        title="the expert, and the LLM where that pays", kind="cascade", members=("text_trees", "merged_expert")
+    ),
 }
 
 
@@ -395,6 +490,7 @@ class Settings(Section):
         None, description="What makes the text vectors, an LLM or a sentence encoder; None takes the writer."
     )
     predictor: ModelSettings | None = Field(None, description="The LLM that is tuned and asked; None takes `model`.")
+    reasoner: ModelSettings | None = Field(None, description="The LLM that reasons (RALLRec+); None takes `model`.")
     descriptions: DescriptionSettings = DescriptionSettings()
     text: TextEmbeddingSettings = TextEmbeddingSettings()
     collaborative: CollaborativeSettings = CollaborativeSettings()
@@ -414,6 +510,9 @@ class Settings(Section):
     tuning: TuningSettings = TuningSettings()
     scoring: ScoringSettings = ScoringSettings()
     experts: ExpertSettings = ExpertSettings()
+    reasoning: ReasoningSettings = ReasoningSettings()
+    reasoned: dict[MethodName, ReasonedSettings] = Field(DEFAULT_REASONED, description="As `retrievers`.")
+    merges: dict[MethodName, MergeSettings] = Field(DEFAULT_MERGES, description="As `retrievers`.")
     ray: RaySettings = RaySettings()
     automation: AutomationSettings = AutomationSettings()
 
@@ -425,16 +524,25 @@ class Settings(Section):
         return own or self.model
 
     def in_role(self, role: Role) -> Settings:
-        """These settings with the role's model as `model`."""
-        return self.model_copy(update={"model": self.role(role)})
+        """These settings with the role's model as `model`.
 
-    @field_validator("retrievers", "adapters", "methods", mode="after")
+        What the reasoner writes has the sizes of `[reasoning]`, so that memory and context are held against these.
+        """
+        changed: dict[str, Any] = {"model": self.role(role)}
+        if role == "reasoner":
+            sizes = self.reasoning.model_dump(include={"max_new_tokens", "batch_size"})
+            changed["descriptions"] = self.descriptions.model_copy(update=sizes)
+        return self.model_copy(update=changed)
+
+    @field_validator("retrievers", "adapters", "methods", "reasoned", "merges", mode="after")
     @classmethod
     def _with_built_in(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         built_in: dict[str, Any] = {
             "retrievers": DEFAULT_RETRIEVERS,
             "adapters": DEFAULT_ADAPTERS,
             "methods": DEFAULT_METHODS,
+            "reasoned": DEFAULT_REASONED,
+            "merges": DEFAULT_MERGES,
         }
         return {**built_in[str(info.field_name)], **given}
 
@@ -445,8 +553,21 @@ class Settings(Section):
             _require(f"methods.{name}: adapter", method.adapter, self.adapters)
         for name, adapter in self.adapters.items():
             _require(f"adapters.{name}: retriever", adapter.retriever, self.retrievers)
+        predicted = {**self.methods, **dict.fromkeys(TAKEN["methods"])}
+        for name, asked in self.reasoned.items():
+            _require(f"reasoned.{name}: retriever", asked.retriever, self.retrievers)
+            _require(f"reasoned.{name}: told", asked.told, predicted)
+        known = predicted | self.reasoned
+        for name, merge in self.merges.items():  # one may take those before it
+            for member in (*merge.members, *merge.runs):
+                _require(f"merges.{name}: members and runs", member, known)
+            known = known | {name: merge}
         for name in self.only_methods:
-            _require("only_methods", name, {**self.methods, **dict.fromkeys(TAKEN["methods"])})
+            _require("only_methods", name, known)
+        if twice := sorted(name for name in self.merges if name in self.reasoned or name in self.methods):
+            raise ValueError(f"merges.{twice[0]}: this name is taken, choose another one")
+        if twice := sorted(set(self.reasoned).intersection(self.methods)):
+            raise ValueError(f"reasoned.{twice[0]}: this name is taken, choose another one")
         for kind, names in TAKEN.items():
             if taken := sorted(set(getattr(self, kind)).intersection(names)):
                 raise ValueError(f"{kind}.{taken[0]}: this name is taken, choose another one")

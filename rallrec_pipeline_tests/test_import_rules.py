@@ -32,6 +32,7 @@ RANK = {
     "tuning": 9,
     "inference": 10,
     "baselines": 10,
+    "reasoning": 10.5,
     "evaluation": 11,
     "pipeline": 12,
     "orchestration": 13,

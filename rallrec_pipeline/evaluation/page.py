@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from rallrec_pipeline.evaluation.wording import NONE, duration, holm_text, number, with_error
 
-SECTIONS = ("figures", "overview", "curves", "slices", "cost")
+SECTIONS = ("figures", "responses", "overview", "curves", "slices", "cost")
 
 
 def render(template: str, plots: Mapping[str, bytes], provenance: Mapping[str, Any], **values: Any) -> str:

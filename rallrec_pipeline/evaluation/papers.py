@@ -58,6 +58,12 @@ def published_rows(table: str) -> dict[str, dict[str, list[float]]]:
     return rows
 
 
+def published_tokens(paper_dataset: str | None) -> float | None:
+    """Table 7 of RALLRec+: tokens of a response on that dataset; None where no paper is near."""
+    found: dict[str, float] = _paper_tables()["rallrec_plus_table_7_tokens_per_response"]
+    return found.get(paper_dataset or "")
+
+
 @cache
 def _paper_tables() -> dict[str, Any]:
     text = Path(__file__).with_name("paper_tables.json").read_text(encoding="utf-8")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from rallrec_pipeline.evaluation.cost_plot import cost_plots
 from rallrec_pipeline.evaluation.curves import curve_plots
 from rallrec_pipeline.evaluation.overview import CAPTION, overview_svg
+from rallrec_pipeline.evaluation.response_plots import response_plots
 from rallrec_pipeline.evaluation.slice_plots import slice_plots
 from rallrec_pipeline.evaluation.study_figures import figure_plots
 from rallrec_pipeline.evaluation.wording import Report
@@ -26,5 +27,11 @@ def report_plots(report: Report) -> dict[str, dict[str, bytes]]:
 
 
 def study_plots(report: Report) -> dict[str, dict[str, bytes]]:
-    """Of a report from `build_study`: also `figures`, which the study's file asks for."""
-    return {"figures": figure_plots(report), **report_plots(report)}
+    """Of a report from `build_study`: also `figures`, which the study's file asks for, and those of the reasoner."""
+    told = report["responses"]
+    of_reasoner = {
+        f"{variant}: {caption}" if len(told) > 1 else caption: plot
+        for variant, one in told.items()
+        for caption, plot in response_plots(one).items()
+    }
+    return {"figures": figure_plots(report), "responses": of_reasoner, **report_plots(report)}

@@ -10,6 +10,7 @@ import polars as pl
 
 from rallrec_pipeline.evaluation.comparisons import table
 from rallrec_pipeline.evaluation.report import Scored, compare_scored, finite, methods_told, shared_told
+from rallrec_pipeline.evaluation.responses import ReasoningParts, responses_told
 from rallrec_pipeline.evaluation.study_parts import StudyParts, parts_told
 
 
@@ -27,6 +28,8 @@ class StudyContext:
     seed: int
     provenance: Mapping[str, Any] = field(default_factory=dict)
     parts: StudyParts = field(default_factory=StudyParts)
+    responses: Mapping[str, ReasoningParts] = field(default_factory=dict)
+    """By variant, what is told of the reasoner's responses."""
 
 
 def build_study(
@@ -54,6 +57,7 @@ def build_study(
         "methods": methods,
         "paired": table(found.measured, pairs),
         **parts_told(context.parts, context.reference, found.measured, methods),
+        "responses": {variant: responses_told(parts) for variant, parts in context.responses.items()},
         "provenance": dict(context.provenance),
     }
     return finite(report)

@@ -43,6 +43,7 @@ def render_study(report: Report, plots: Plots) -> str:
         report=report,
         claims=list(claims_told(report)),
         tables=list(tables_told(report)),
+        responses=list(_responses(report)),
         shown=shown_by_section(plots),
         why_not=list(unsliced(report)),
         files=files_told(report),
@@ -93,6 +94,19 @@ def _methods(report: Report) -> Iterator[dict[str, Any]]:
     for name, figures in report["methods"].items():
         found = report["paired"].get(name, {}).get("auc")
         yield {**figures, "difference": found, "look": look_of(report, name), "main": stands_out(report, name)}
+
+
+def _responses(report: Report) -> Iterator[dict[str, Any]]:
+    """A row for each way to ask the reasoner: how long its responses are, what they take, what is wrong with them."""
+    for variant, told in report["responses"].items():
+        for one in told["responses"].values():
+            title = f"{variant}: {one['title']}" if len(report["responses"]) > 1 else one["title"]
+            marks = ", ".join(f"{count:,} {mark}" for mark, count in one["marks"].items())
+            yield (
+                one
+                | {"title": title, "wrong": marks, "published": told["published_tokens"]}
+                | {"general_seconds": told["general_seconds"]}
+            )
 
 
 def _variants(origin: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:

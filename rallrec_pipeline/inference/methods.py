@@ -12,6 +12,7 @@ from rallrec_pipeline.settings import (
     AdapterSettings,
     AnswerForm,
     Fact,
+    MergeSettings,
     MethodSettings,
     PromptForm,
     RetrieverSettings,
@@ -65,10 +66,67 @@ class Method:
         return Asked(self.retriever, self.prompt_form, self.answer_form, self.facts, self.titles)
 
 
+@dataclass(frozen=True)
+class ReasonedMethod:
+    """One way to ask the reasoner; `told` names the method whose answer the prompt puts into words (eq. 9)."""
+
+    name: str
+    title: str
+    asked: Asked
+    told: str | None
+
+
+def chosen_methods(settings: Settings) -> tuple[str, ...]:
+    """Names of all that is predicted: `only_methods` and what these are made of, or all methods of the LLM.
+
+    What the reasoner is told, and the members and runs of a merge, come before the one that needs them.
+    """
+    found: dict[str, None] = {}
+
+    def take(name: str) -> None:
+        for needed in _needs(name, settings):
+            take(needed)
+        found.setdefault(name)
+
+    for name in settings.only_methods or tuple(settings.methods):
+        take(name)
+    return tuple(found)
+
+
+def _needs(name: str, settings: Settings) -> tuple[str, ...]:
+    if (merge := settings.merges.get(name)) is not None:
+        return (*merge.members, *merge.runs)
+    told = settings.reasoned[name].told if name in settings.reasoned else None
+    return () if told is None else (told,)
+
+
 def methods(settings: Settings) -> list[Method]:
-    """The methods that are scored, in the order in which they are."""
-    chosen = settings.only_methods or tuple(settings.methods)
-    return [_method(name, settings.methods[name], settings) for name in chosen if name in settings.methods]
+    """The methods of the LLM that are scored, in the order in which they are."""
+    return [
+        _method(name, settings.methods[name], settings) for name in chosen_methods(settings) if name in settings.methods
+    ]
+
+
+def reasoned_methods(settings: Settings) -> list[ReasonedMethod]:
+    """How the reasoner is asked: all ways, or with `only_methods` those that are needed."""
+    chosen = chosen_methods(settings) if settings.only_methods else tuple(settings.reasoned)
+    return [_reasoned(name, settings) for name in chosen if name in settings.reasoned]
+
+
+def merges(settings: Settings) -> dict[str, MergeSettings]:
+    """What is merged, members before those that take them: all, or with `only_methods` those that are needed."""
+    chosen = chosen_methods(settings) if settings.only_methods else tuple(settings.merges)
+    return {name: settings.merges[name] for name in chosen if name in settings.merges}
+
+
+def _reasoned(name: str, settings: Settings) -> ReasonedMethod:
+    chosen = settings.reasoned[name]
+    shared = chosen.model_dump(include={"retriever", "prompt_form", "answer_form", "facts"})
+    method = _method(name, MethodSettings(**shared), settings)
+    told = f", told the answer of {chosen.told}" if chosen.told else ""
+    return ReasonedMethod(
+        name, chosen.title or f"reasoning, {_HISTORY[chosen.prompt_form]}{told}", method.asked, chosen.told
+    )
 
 
 def adapters(settings: Settings) -> dict[str, AdapterSettings]:
@@ -80,6 +138,7 @@ def adapters(settings: Settings) -> dict[str, AdapterSettings]:
 def retrievers(settings: Settings) -> dict[str, RetrieverSettings]:
     """The retrievers that scored methods and their adapters use, in the order of the settings; one at least."""
     used = {method.retriever for method in methods(settings)} or {MIXTURE}
+    used |= {method.asked.retriever for method in reasoned_methods(settings)}
     used |= {adapter.retriever for adapter in adapters(settings).values()}
     return {name: retriever for name, retriever in settings.retrievers.items() if name in used}
 

@@ -51,7 +51,9 @@ DESCRIPTIONS = Kind("descriptions", {"prompt": pl.String, "text": pl.String, "st
 SCORES = Kind("scores", {"probabilities": FLOATS, "seconds": pl.Float64})
 # `vector` is float32, little-endian: the memo need not know how wide a model is.
 VECTORS = Kind("vectors", {"vector": pl.Binary, "data_version": pl.String}, wide=True)
-KINDS = (DESCRIPTIONS, SCORES, VECTORS)
+# `ended` is 0 where the most tokens cut the text off.
+TRACES = Kind("traces", {"text": pl.String, "tokens": pl.Int64, "ended": pl.Int8, "seconds": pl.Float64})
+KINDS = (DESCRIPTIONS, SCORES, VECTORS, TRACES)
 
 
 class Memo:

@@ -180,6 +180,79 @@ def predictions_table(method: str) -> Table:
     )
 
 
+_ASKED_ROW = {"sample_id": pl.Int64, "split": TEXT, "label": pl.Int8, "method": TEXT}
+REASONING_PROMPTS = _table(
+    "reasoning_prompts",
+    "one prompt of the reasoner",
+    ("method", "sample_id"),
+    {**_ASKED_ROW, "answer_form": TEXT, "plain": TEXT, "prompt": TEXT},
+    "prompts/reasoning/{dataset}.parquet",
+    made_by="reasoning_traces",
+)
+TRACES = _table(
+    "reasoning_traces",
+    "one response of the reasoner",
+    ("method", "sample_id", "trace"),
+    {
+        **_ASKED_ROW,
+        "trace": pl.Int32,
+        "thought": TEXT,
+        "answer": TEXT,
+        "mark": TEXT,
+        "tokens": pl.Int64,
+        "seconds": pl.Float64,
+        "input_hash": TEXT,
+        "model_fingerprint": TEXT,
+        "run_id": TEXT,
+        "created_at": TEXT,
+    },
+)
+TRACE_PREDICTIONS = _table(
+    "trace_predictions",
+    "one response of the reasoner, read; one without a trace is the answer without a thought",
+    ("method", "sample_id", "trace"),
+    {**_ASKED_ROW, "trace": pl.Int32, "p_raw": pl.Float64, "p_yes": pl.Float64, "input_hash": TEXT},
+    made_by="reasoned_predictions",
+)
+REASONED_ROWS = _table(
+    "reasoned_rows",
+    "one sample that the reasoner was asked about",
+    ("method", "sample_id"),
+    {
+        **_ASKED_ROW,
+        "p_raw": pl.Float64,
+        "p_yes": pl.Float64,
+        "variance": pl.Float64,
+        "traces": pl.Int32,
+        "unanswered": pl.Int32,
+        "tokens": pl.Float64,
+        "seconds": pl.Float64,
+    },
+    made_by="reasoned_predictions",
+)
+CASCADES = _table(
+    "cascades",
+    "one sample of a cascade",
+    ("method", "sample_id"),
+    {**_ASKED_ROW, "expert": pl.Float64, "dear": pl.Float64, "order": pl.Float64, "asked": pl.Boolean},
+    made_by="merged_predictions",
+)
+
+CONSISTENCIES = _table(
+    "consistencies",
+    "one sample of a merge by consistency (eq. 10)",
+    ("method", "sample_id"),
+    {
+        **_ASKED_ROW,
+        "general": pl.Float64,
+        "general_variance": pl.Float64,
+        "reasoned": pl.Float64,
+        "reasoned_variance": pl.Float64,
+    },
+    made_by="merged_predictions",
+)
+
+
 COLUMNS: dict[str, str] = {
     "user_id": "The user, as the raw files name it.",
     "item_id": "The item, as the raw files name it.",
@@ -224,6 +297,25 @@ COLUMNS: dict[str, str] = {
     "template_version": "Version of the template or code that made the row.",
     "model_fingerprint": "The model that made the row.",
     "data_version": "Hash of the row's content.",
+    "method": "The method of the reasoner, or the merge.",
+    "plain": "The prompt of the predictor that the reasoner's was made of.",
+    "trace": "Number of the response to its prompt, the first is 0; null for the answer without a thought.",
+    "thought": "What the reasoner wrote before its answer.",
+    "mark": "What is wrong with the response: empty, repeats, cut off or no answer; empty text where nothing is.",
+    "tokens": "New tokens of a response; of a sample the mean over its responses.",
+    "seconds": "Seconds of a response, as it was written; of a sample the mean over its responses.",
+    "p_raw": "Probability that the user likes the item, before the calibration.",
+    "variance": "Variance of P(yes) over the responses; null where there is none.",
+    "traces": "Responses to the prompt.",
+    "unanswered": "Those of them that give no answer in words.",
+    "general": "P(yes) of the tuned LLM.",
+    "general_variance": "Variance of `general` over its runs.",
+    "reasoned": "P(yes) of the reasoner.",
+    "reasoned_variance": "Variance of `reasoned` over its responses; null where there is none.",
+    "expert": "P(yes) of the cheap model.",
+    "dear": "P(yes) of the model that is asked where that pays.",
+    "order": "How soon the row is asked: the highest first.",
+    "asked": "Whether the dear model is asked about the row.",
     "run_id": "The run that made the row.",
     "created_at": "When the row was made.",
 }

@@ -37,6 +37,17 @@ class Sampling:
     seed: int
 
 
+@dataclass(frozen=True)
+class Written:
+    """A text that was sampled."""
+
+    text: str
+    tokens: int
+    """New tokens, without the one that ends it."""
+    ended: bool
+    """False where it was cut off at the most tokens."""
+
+
 def part_of(progress: Progress | None, start: int, total: int) -> Progress | None:
     """Progress over the part of a list that begins at `start`, as progress over all `total` entries."""
     return None if progress is None else lambda done, _: progress(start + done, total)
@@ -47,6 +58,12 @@ class TextGenerator(Protocol):
 
     def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
         """One text per chat prompt, in order."""
+
+    def write(self, prompts: Sequence[str], sampling: Sampling, thinks: bool = False) -> list[Written]:
+        """One text per chat prompt, in order; equal prompts get different texts and share the reading of the prompt.
+
+        With `thinks` a model whose template opens a thought goes on with it; without, it gets an empty one.
+        """
 
 
 class TextEncoder(Protocol):
@@ -60,9 +77,17 @@ class AnswerScorer(Protocol):
     """Reads answers off a prompt without generating."""
 
     def score(
-        self, prompts: Sequence[str], answers: Sequence[str], chat: bool, progress: Progress | None = None
+        self,
+        prompts: Sequence[str],
+        answers: Sequence[str],
+        chat: bool,
+        progress: Progress | None = None,
+        said: Sequence[str] | None = None,
     ) -> NDArray[np.float64]:
-        """P(answer | prompt) among `answers`, shape (n, len(answers)), rows sum to one."""
+        """P(answer | prompt) among `answers`, shape (n, len(answers)), rows sum to one.
+
+        `said` (n,) is what the assistant has said after each chat prompt before it answers, thoughts included.
+        """
 
 
 class Engine(TextGenerator, TextEncoder, AnswerScorer, Protocol):

@@ -29,7 +29,7 @@ class Completed:
     """Finished rows of a kind."""
 
     rows: pl.DataFrame
-    """One for each key asked for, in that order; equal keys have equal rows."""
+    """One for each key asked for, in that order; equal keys have equal rows. Those that were not made are left out."""
     made: pl.DataFrame
     """Those that the engine had to work on now, one a key."""
 
@@ -44,16 +44,17 @@ def complete_rows(
     chunk: int,
     run_id: str,
     progress: Progress | None = None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> Completed:
     """The rows of `keys`, each made from its entry of `inputs`; only what `memo` lacks is computed, once a key.
 
     Missing inputs are sorted by `order` and cut into chunks of `chunk` rows: inputs that come together should begin
     alike or be of one length. The engine is loaded only when something is missing; it may work on several chunks at a
-    time.
+    time. When there is `enough` no further chunk is taken, and what is still missing stays so.
     """
     input_of = dict(zip(keys, inputs, strict=True))
     missing = sorted(memo.missing(input_of), key=lambda key: (order(input_of[key]), key))
-    if missing:
+    if missing and not enough():
         engine = load()
 
         def compute(part: Sequence[str], report: Progress | None) -> pl.DataFrame:
@@ -63,6 +64,9 @@ def complete_rows(
 
         for rows in in_chunks(compute, missing, chunk, calls_at_once(engine), progress):
             memo.add(rows)
+            if enough():
+                break
     found = memo.find(input_of)
     row_of = {key: row for row, key in enumerate(found["key"])}
-    return Completed(found[[row_of[key] for key in keys]], found[[row_of[key] for key in missing]])
+    finished, made = ([row_of[key] for key in asked if key in row_of] for asked in (keys, missing))
+    return Completed(found[finished], found[made])

@@ -11,7 +11,8 @@ from rallrec_pipeline.language_models.answers import AnswerTrie, answer_trie
 
 ENCODED_TOKENS = 8192
 """Longest text that is encoded; the rest is cut off."""
-THINKING = "<think>"
+THINKING, THOUGHT = "<think>", "</think>"
+"""What opens and what closes the thought of a model that reasons."""
 PROBE = "Ratings of one user:\nHeat (3.7): 4\n"
 """Spaces, a line end, figures and signs as prompts have them."""
 
@@ -47,22 +48,33 @@ class TokenizedModel:
         tokens = [*self.begin_tokens, *self.tokenize(text)] or [self.fill]
         return tokens[: min(self.context_tokens, ENCODED_TOKENS)]
 
-    def prompt_tokens(self, prompt: str, chat: bool) -> list[int]:
+    def prompt_tokens(self, prompt: str, chat: bool, thinks: bool = False) -> list[int]:
         """Token ids of a prompt; a chat prompt goes through the model's own template, which brings its BOS token."""
         if chat and self.tokenizer.chat_template is not None:
-            return self.tokenize(self.chat_text(prompt))
+            return self.tokenize(self.chat_text(prompt, thinks))
         return [*self.begin_tokens, *self.tokenize(self.chat_text(prompt) if chat else prompt)]
 
-    def chat_text(self, prompt: str) -> str:
+    def chat_text(self, prompt: str, thinks: bool = False) -> str:
         """`prompt` as the user's turn, up to where the assistant begins.
 
-        A template that lets the assistant think first gets an empty thought: what follows is the answer.
+        A template that lets the assistant think first gets an empty thought: what follows is the answer. With `thinks`
+        the thought is left open.
         """
         if self.tokenizer.chat_template is None:
             return prompt + "\n"
         turn = [{"role": "user", "content": prompt}]
         text = str(self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
-        return f"{text.rstrip()}\n\n</think>\n\n" if text.rstrip().endswith(THINKING) else text
+        opened = text.rstrip().endswith(THINKING)
+        return f"{text.rstrip()}\n\n{THOUGHT}\n\n" if opened and not thinks else text
+
+    def prompts_tokens(self, prompts: Sequence[str], chat: bool, said: Sequence[str] | None = None) -> list[list[int]]:
+        """Token ids of prompts; `said` follows each chat prompt as the assistant's own words."""
+        if said is None:
+            return [self.prompt_tokens(prompt, chat) for prompt in prompts]
+        return [
+            [*self.prompt_tokens(prompt, chat=True, thinks=True), *self.tokenize(words)]
+            for prompt, words in zip(prompts, said, strict=True)
+        ]
 
     def trie(self, answers: Sequence[str]) -> AnswerTrie:
         """Token paths of `answers`."""
@@ -86,6 +98,12 @@ class TokenizedModel:
                 f"a prompt of {longest} tokens{room} exceeds the model's context of {self.context_tokens}: "
                 "lower retrieval.history_length"
             )
+
+
+def opens_thought(folder: Path) -> bool:
+    """Whether the chat template of the model in `folder` lets the assistant begin with a thought."""
+    model = TokenizedModel(load_tokenizer(folder), 0, None)
+    return model.chat_text("", thinks=True).rstrip().endswith(THINKING)
 
 
 def begin_tokens(tokenizer: Any) -> list[int]:

@@ -1,6 +1,6 @@
 """Dagster definitions from the graph: assets, checks, job, resource."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import dagster as dg
@@ -15,13 +15,14 @@ from rallrec_pipeline.orchestration.executors import EXECUTORS
 from rallrec_pipeline.orchestration.metadata import dagster_metadata
 from rallrec_pipeline.orchestration.resources import Project, stage_run
 from rallrec_pipeline.pipeline.context import SHARED, StageRun
-from rallrec_pipeline.pipeline.graph import GRAPH, STAGES
+from rallrec_pipeline.pipeline.graph import EVERY_STAGE, STAGES
 from rallrec_pipeline.pipeline.stage import Outcome, Stage, decisive_settings, looking, run_stage
 from rallrec_pipeline.pipeline.studies import known_studies
 from rallrec_pipeline.pipeline.study_run import run_study, stage_name
 
 LLM_POOL = "llm"
 FULL_JOB = "recommender"
+REASONING_JOB = "reasoning"
 STUDY_JOB = "study"
 STUDIES = "studies"
 OWNER = "team:rallrec"
@@ -31,6 +32,7 @@ KINDS: dict[str, set[str]] = {
     "writer": {"safetensors"},
     "encoder": {"safetensors"},
     "predictor": {"safetensors"},
+    "reasoner": {"safetensors"},
     "text_embeddings": {"numpy"},
     "collaborative_embeddings": {"pytorch"},
     "aligned_embeddings": {"pytorch"},
@@ -42,6 +44,8 @@ KINDS: dict[str, set[str]] = {
     "dataset_report": {"polars", "matplotlib"},
     "alignment_report": {"scikitlearn", "matplotlib"},
     "evaluation_report": {"numpy", "matplotlib"},
+    "merged_predictions": {"scikitlearn", "numpy"},
+    "reasoning_report": {"numpy", "matplotlib"},
 }
 """What computes a stage or what it is made of, where that is neither the LLM nor Polars."""
 
@@ -62,12 +66,15 @@ def build_definitions(
     versions = _code_versions(project, catalog)
     return dg.Definitions(
         assets=[
-            *(_asset(stage, partitions, condition, versions[stage.name]) for stage in GRAPH),
+            *(_asset(stage, partitions, condition, versions[stage.name]) for stage in EVERY_STAGE.values()),
             *(_study(name, partitions) for name in known_studies(project.root())),
         ],
         asset_checks=build_checks(partitions),
         jobs=[
-            dg.define_asset_job(FULL_JOB, _stages(), description="Every stage of one dataset."),
+            dg.define_asset_job(
+                FULL_JOB, _stages(STAGES), description="Every stage of one dataset but those of the reasoner."
+            ),
+            dg.define_asset_job(REASONING_JOB, _stages(EVERY_STAGE), description="Every stage, the reasoner's too."),
             dg.define_asset_job(
                 STUDY_JOB, dg.AssetSelection.groups(STUDIES), description="Every study of one dataset."
             ),
@@ -108,7 +115,7 @@ def _asset(
         dataset = context.partition_key if stage.partitioned else SHARED
         try:
             run = stage_run(context, project, dataset)
-            outcome = run_stage(run, STAGES, stage.name)
+            outcome = run_stage(run, EVERY_STAGE, stage.name)
         except RallrecError as error:
             # One line for the user; a traceback of ours would only hide it.
             raise dg.Failure(description=str(error), allow_retries=False) from None
@@ -134,7 +141,7 @@ def _study(name: str, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinitio
     def materialize(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:  # type: ignore[type-arg]
         try:
             run = stage_run(context, project, context.partition_key)
-            outcome = run_study(run, STAGES, name, project.profile or None, project.overrides())
+            outcome = run_study(run, EVERY_STAGE, name, project.profile or None, project.overrides())
         except RallrecError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from None
         return _result(outcome, run)
@@ -142,8 +149,8 @@ def _study(name: str, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinitio
     return materialize
 
 
-def _stages() -> dg.AssetSelection:
-    return dg.AssetSelection.assets(*(stage.name for stage in GRAPH))
+def _stages(names: Iterable[str]) -> dg.AssetSelection:
+    return dg.AssetSelection.assets(*names)
 
 
 def _code_versions(project: Project, catalog: Mapping[str, DatasetSpec]) -> dict[str, str]:
@@ -158,7 +165,7 @@ def _code_versions(project: Project, catalog: Mapping[str, DatasetSpec]) -> dict
         settings = [_settings_of(stage, run) for run in (runs if stage.partitioned else runs[:1])]
         return f"{stage.code_version}-{stable_hash(settings)[:12]}"
 
-    return {stage.name: version(stage) for stage in GRAPH}
+    return {name: version(stage) for name, stage in EVERY_STAGE.items()}
 
 
 def _settings_of(stage: Stage, run: StageRun) -> Any:

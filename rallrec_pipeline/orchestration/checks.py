@@ -9,7 +9,7 @@ from rallrec_pipeline.errors import RallrecError
 from rallrec_pipeline.orchestration.resources import Project, stage_run
 from rallrec_pipeline.pipeline.checks.catalog import CHECKS
 from rallrec_pipeline.pipeline.checks.verdict import Check
-from rallrec_pipeline.pipeline.graph import STAGES
+from rallrec_pipeline.pipeline.graph import EVERY_STAGE
 from rallrec_pipeline.pipeline.stage import everything, plan_stages
 
 
@@ -32,7 +32,7 @@ def _asset_check(check: Check, partitions: dg.PartitionsDefinition) -> dg.AssetC
     def evaluate(context: dg.AssetCheckExecutionContext, project: Project) -> dg.AssetCheckResult:
         try:
             run = stage_run(context, project, context.partition_key)
-            verdict = check.judge(everything(run, plan_stages(run, STAGES, [check.asset, *check.also_reads])))
+            verdict = check.judge(everything(run, plan_stages(run, EVERY_STAGE, [check.asset, *check.also_reads])))
         except RallrecError as error:
             return dg.AssetCheckResult(passed=False, metadata={"error": str(error)})
         return dg.AssetCheckResult(passed=verdict.passed, metadata={k: _shown(v) for k, v in verdict.figures.items()})

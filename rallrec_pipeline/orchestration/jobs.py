@@ -14,10 +14,10 @@ import dagster as dg
 
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.lake.locks import lake_lock
-from rallrec_pipeline.orchestration.build import FULL_JOB, STUDY_JOB, build_definitions
+from rallrec_pipeline.orchestration.build import FULL_JOB, REASONING_JOB, STUDY_JOB, build_definitions
 from rallrec_pipeline.orchestration.internals import RunFailureReason, SerializableErrorInfo, kept_connections
 from rallrec_pipeline.orchestration.resources import Project
-from rallrec_pipeline.pipeline.graph import STAGES
+from rallrec_pipeline.pipeline.graph import EVERY_STAGE, STAGES
 from rallrec_pipeline.pipeline.study_run import stage_name
 
 
@@ -38,18 +38,22 @@ class RunSummary:
 def materialize_dataset(
     dataset: str, names: Sequence[str] = (), project: Project | None = None, study: str | None = None
 ) -> RunSummary:
-    """Run the stages `names` (default: all) of `dataset`, or a `study`, in this process, whatever the executor.
+    """Run the stages `names` of `dataset`, or a `study`, in this process, whatever the executor.
+
+    Without names all run but those of the reasoner.
 
     `project` says which lake and which settings, by default those of the environment. The run goes into the instance
     of DAGSTER_HOME where that is set. It holds the dataset's lock until its end, so that runs with other settings
     never mix with it. Raises ConfigError for an unknown asset.
     """
-    unknown = [name for name in names if name not in STAGES]
+    unknown = [name for name in names if name not in EVERY_STAGE]
     if unknown:
-        raise ConfigError(f"unknown assets {', '.join(unknown)}: choose from {', '.join(STAGES)}")
+        raise ConfigError(f"unknown assets {', '.join(unknown)}: choose from {', '.join(EVERY_STAGE)}")
     project = project or Project()
     definitions = build_definitions(project=project, loggers={"console": plain_console})
-    job = definitions.resolve_job_def(STUDY_JOB if study else FULL_JOB)
+    job = definitions.resolve_job_def(
+        STUDY_JOB if study else FULL_JOB if STAGES.keys() >= set(names) else REASONING_JOB
+    )
     chosen = [stage_name(study)] if study else list(names)
     with lake_lock(project.root(), dataset, _say), kept_connections(), _instance() as instance, _interruptible():
         result = job.execute_in_process(

@@ -13,6 +13,7 @@ from rallrec_pipeline.evaluation.maps import projections
 from rallrec_pipeline.inference.methods import adapters, methods, retrievers
 from rallrec_pipeline.inference.score import SCORING_VERSION
 from rallrec_pipeline.language_models.models import model_state
+from rallrec_pipeline.pipeline.reasoning_graph import reasoning_stages
 from rallrec_pipeline.pipeline.stage import ALWAYS, Stage
 from rallrec_pipeline.pipeline.stages import (
     alignment,
@@ -37,6 +38,8 @@ _NOT_IN_REPORT: dict[str, Any] = {
     "tuning": {"tokens_per_batch", "checkpoint_every"},
 }
 """Settings that change no figure: a report is not made anew for them."""
+_ELSEWHERE = ("reasoner", "reasoning", "reasoned", "merges")
+"""Settings of which another report tells."""
 
 
 def _numerics(settings: Settings, role: Role) -> dict[str, Any]:
@@ -56,11 +59,13 @@ def _role_model(role: Role) -> Stage:
         "writer": "The LLM that describes items, as safetensors with its tokenizer.",
         "encoder": "The model that makes text vectors: an LLM or a sentence encoder.",
         "predictor": "The LLM that is tuned and asked, as safetensors with its tokenizer.",
+        "reasoner": "The LLM that thinks before it answers, as safetensors with its tokenizer.",
     }
-    return Stage(role, "models", (), says[role], models.role_model, decisive, _ENGINE, partitioned=False, role=role)
+    sections = (*_ENGINE, "reasoner", "reasoning") if role == "reasoner" else _ENGINE
+    return Stage(role, "models", (), says[role], models.role_model, decisive, sections, partitioned=False, role=role)
 
 
-_METHODS = ("prompts", "methods", "adapters", "retrievers", "only_methods")
+_METHODS = ("prompts", "methods", "adapters", "retrievers", "only_methods", "reasoned", "merges")
 _ENGINE = ("model", *ROLES, "ray", "tuning", "descriptions", "retrieval", *_METHODS)
 """What an engine is chosen by, and whether it fits this machine: its longest prompts are those of a method."""
 _ALL = tuple(name for name in Settings.model_fields if name not in ALWAYS)
@@ -68,7 +73,7 @@ _ALL = tuple(name for name in Settings.model_fields if name not in ALWAYS)
 
 def _in_report(settings: Settings) -> dict[str, Any]:
     """The settings that a figure of the report may depend on, defaults left out."""
-    shown = {name: essential(getattr(settings, name)) for name in Settings.model_fields}
+    shown = {name: essential(getattr(settings, name)) for name in Settings.model_fields if name not in _ELSEWHERE}
     for name, hidden in _NOT_IN_REPORT.items():
         kept = {} if hidden is True else {key: v for key, v in (shown[name] or {}).items() if key not in hidden}
         shown[name] = kept
@@ -456,3 +461,6 @@ GRAPH: tuple[Stage, ...] = (
 )
 
 STAGES: dict[str, Stage] = {stage.name: stage for stage in GRAPH}
+ON_REQUEST: tuple[Stage, ...] = reasoning_stages(_role_model("reasoner"), _numerics, _ENGINE)
+"""Stages that run where they are named, or a study needs them; all others run without being named."""
+EVERY_STAGE: dict[str, Stage] = STAGES | {stage.name: stage for stage in ON_REQUEST}

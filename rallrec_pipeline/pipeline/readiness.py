@@ -35,7 +35,7 @@ from rallrec_pipeline.language_models.sizing.model_files import ModelFiles, loca
 from rallrec_pipeline.language_models.sizing.preflight import check_model
 from rallrec_pipeline.pipeline.context import SHARED, StageRun
 from rallrec_pipeline.prompts.render import YES_NO, answer_texts
-from rallrec_pipeline.settings import ROLES, RetrievalSettings, RetrieverSettings, Role, Settings
+from rallrec_pipeline.settings import ALL_ROLES, ROLES, RetrievalSettings, RetrieverSettings, Role, Settings
 
 LONGEST = 8  # texts of a kind that are counted in tokens: the longest in characters
 # Where there is no prompt yet: its frame, each item of the history, and an item's title and fields.
@@ -50,6 +50,7 @@ USES_OF: dict[Role, tuple[Use, ...]] = {
     "writer": ("generate",),
     "encoder": ("encode",),
     "predictor": ("score", "tune"),
+    "reasoner": ("generate", "score"),
 }
 
 
@@ -136,7 +137,7 @@ def fetched_model(lake: Path, settings: Settings) -> Path | None:
 def model_record(lake: Path, settings: Settings) -> Record | None:
     """The record of the fetched model; None where another one lies in its folder, or it was never fetched."""
     model = settings.model
-    known = (record for role in ROLES for record in all_records(lake, SHARED, role))
+    known = (record for role in ALL_ROLES for record in all_records(lake, SHARED, role))
     named = [record for record in known if record.settings["name"] == model.name]
     newest = max(named, key=lambda record: record.created_at, default=None)
     return newest if newest is not None and newest.settings["source"] == model.source else None

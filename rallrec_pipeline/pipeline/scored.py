@@ -14,12 +14,14 @@ from rallrec_pipeline.baselines.experts import EXPERTS
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.evaluation.costs import Cost
 from rallrec_pipeline.evaluation.report import Scored
-from rallrec_pipeline.inference.methods import Method
+from rallrec_pipeline.inference.methods import Method, methods, reasoned_methods
 from rallrec_pipeline.inference.score import liking_probability
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.store import Record
+from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.prompts.render import answer_texts
+from rallrec_pipeline.settings import Settings
 
 ON_IDS = DEEP_CTR | {f"{name}_few": f"{title} on the LLM's samples" for name, title in DEEP_CTR.items()}
 """The papers' baselines on ids, which `experts.deep` asks for: name -> title."""
@@ -47,9 +49,48 @@ def figures_shown(report: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def made_by(method: str) -> str:
+def made_by(method: str, settings: Settings) -> str:
     """The stage that makes the predictions of a method."""
+    if method in settings.merges:
+        return "merged_predictions"
+    if method in settings.reasoned:
+        return "reasoned_predictions"
     return next((stage for stage, titles in WITHOUT_LLM.items() if method in titles), "predictions")
+
+
+def title_of(method: str, settings: Settings) -> str:
+    """What a report calls a method, whatever makes it."""
+    if (merge := settings.merges.get(method)) is not None:
+        return merge.title or f"{merge.kind} of {', '.join(merge.members)}"
+    if method in settings.reasoned:
+        return next(one.title for one in reasoned_methods(settings) if one.name == method)
+    if method in settings.methods:
+        return next(one.title for one in methods(settings) if one.name == method)
+    return next(titles[method] for titles in WITHOUT_LLM.values() if method in titles)
+
+
+def scored_by(method: str, record: Record, run: StageRun) -> Scored:
+    """A method from what its stage has made, `record`, under the settings of `run`."""
+    stage, settings = made_by(method, run.settings), run.settings
+    if stage == "predictions":
+        asked = next(one for one in methods(settings) if one.name == method)
+        return scored_by_llm(asked, record, run.lake, run.spec)
+    if stage in WITHOUT_LLM:
+        return scored_without_llm(method, record, run.lake)
+    return _scored_by_reasoner(method, record, run)
+
+
+def _scored_by_reasoner(method: str, record: Record, run: StageRun) -> Scored:
+    """A way to ask the reasoner, or a merge. What a merge costs is that of its members, so it is not told here."""
+    rows = read_table(tables.predictions_table(method), record.folder(run.lake), record.dataset)
+    title, counted = title_of(method, run.settings), record.metadata.get("prompts", {}).get(method)
+    if counted is None:
+        return Scored(rows, title, "llm")
+    raw = rows.with_columns(pl.col("probabilities").list.first().cast(pl.Float64).alias("p_raw"))
+    tokens = counted["prompt_tokens"] if counted["scored"] else None
+    return Scored(
+        raw, title, "llm", Cost(record.metadata["seconds"][method], counted["prompts"], tokens, counted["scored"])
+    )
 
 
 def scored_by_llm(method: Method, record: Record, lake: Path, spec: DatasetSpec) -> Scored:
@@ -79,4 +120,5 @@ def scored_without_llm(method: str, record: Record, lake: Path) -> Scored:
     rows = read_table(tables.predictions_table(method), record.folder(lake), record.dataset)
     predicted = record.metadata.get("predicted")
     cost = Cost(record.metadata["seconds"][method], predicted, 0, predicted)
-    return Scored(rows, WITHOUT_LLM[made_by(method)][method], "baseline", cost)
+    title = next(titles[method] for titles in WITHOUT_LLM.values() if method in titles)
+    return Scored(rows, title, "baseline", cost)

@@ -13,19 +13,20 @@ from rallrec_pipeline.evaluation.csv_tables import methods_csv, slices_csv
 from rallrec_pipeline.evaluation.overview import CAPTION, overview_png
 from rallrec_pipeline.evaluation.plots import study_plots
 from rallrec_pipeline.evaluation.report import Scored
+from rallrec_pipeline.evaluation.responses import ReasoningParts
 from rallrec_pipeline.evaluation.row_facts import row_facts
 from rallrec_pipeline.evaluation.study import StudyContext, build_study
 from rallrec_pipeline.evaluation.study_page import render_study
 from rallrec_pipeline.evaluation.study_parts import StudyParts
 from rallrec_pipeline.evaluation.wording import number, rows_told, with_error
-from rallrec_pipeline.inference.methods import Method, methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import atomic_path, write_json
 from rallrec_pipeline.lake.store import Record, publish_links
 from rallrec_pipeline.pipeline.checks.catalog import CHECKS
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import picture, plain
-from rallrec_pipeline.pipeline.scored import WITHOUT_LLM, figures_shown, made_by, scored_by_llm, scored_without_llm
+from rallrec_pipeline.pipeline.responses import READ, reasoning_parts
+from rallrec_pipeline.pipeline.scored import figures_shown, made_by, scored_by, title_of
 from rallrec_pipeline.pipeline.stage import (
     Graph,
     Outcome,
@@ -36,7 +37,7 @@ from rallrec_pipeline.pipeline.stage import (
     upstream,
 )
 from rallrec_pipeline.pipeline.studies import Study, load_study, row_name, study_variants
-from rallrec_pipeline.settings import OF_STUDIES
+from rallrec_pipeline.settings import OF_STUDIES, Settings
 
 FACTS = ("core_interactions", "samples")
 """What a report knows of its test rows, which are the same in all variants."""
@@ -45,16 +46,16 @@ VERSION = "2"
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the report: a method of a variant, `by_llm` where it asks one."""
+    """A row of the report: a method of a variant, whose settings say how it is made."""
 
     variant: str
     method: str
-    by_llm: Method | None
+    settings: Settings
 
     @property
     def title(self) -> str:
         """What it is called, without its variant."""
-        return self.by_llm.title if self.by_llm else WITHOUT_LLM[made_by(self.method)][self.method]
+        return title_of(self.method, self.settings)
 
 
 @dataclass
@@ -102,9 +103,8 @@ def run_study(run: StageRun, graph: Graph, name: str, profile: str | None, overr
         given |= {_input(variant, stage): record for stage, record in records.items() if stage not in FACTS}
         facts = {stage: records[stage] for stage in FACTS}
     asked = {
-        row_name(variant, name, study): Row(variant, name, by_llm.get(name))
+        row_name(variant, name, study): Row(variant, name, settings)
         for variant, settings in variants.items()
-        for by_llm in ({method.name: method for method in methods(settings)},)
         for name in study.methods
     }
     first = next(iter(variants.values()))
@@ -141,7 +141,9 @@ def _input(variant: str, stage: str) -> str:
 
 def _up_to_predictions(run: StageRun, graph: Graph, variant: str, study: Study, shared: Shared) -> dict[str, Record]:
     """Records of what the report reads, after all stages before were made and checked."""
-    compared = {made_by(method) for method in study.methods}
+    compared = {made_by(method, run.settings) for method in study.methods}
+    if not compared.isdisjoint(READ):
+        compared |= {"reasoning_traces", "reasoned_predictions"}
     records: dict[str, Record] = {}
     for name in _needed(graph, compared):
         outcome = run_stage(run, graph, name)
@@ -210,6 +212,7 @@ def _report(
             **shared.as_metadata(),
         },
         _parts(study, run.spec.paper_dataset),
+        _responses(run, asked),
     )
     facts = row_facts(run.read(tables.CORE_INTERACTIONS), run.read(tables.SAMPLES))
     report = build_study(context, scored, run.settings.scoring.bootstrap, facts)
@@ -242,10 +245,21 @@ def _parts(study: Study, paper_dataset: str | None) -> StudyParts:
 
 def _scored(run: StageRun, row: Row, study: Study) -> Scored:
     """A row of the report, from what its variant has made."""
-    record = run.given(_input(row.variant, made_by(row.method)))
-    by_llm = row.by_llm and scored_by_llm(row.by_llm, record, run.lake, run.spec)
-    found = by_llm or scored_without_llm(row.method, record, run.lake)
+    record = run.given(_input(row.variant, made_by(row.method, row.settings)))
+    found = scored_by(row.method, record, replace(run, settings=row.settings))
     return replace(found, title=f"{row.variant}: {found.title}") if study.variants else found
+
+
+def _responses(run: StageRun, asked: Mapping[str, Row]) -> dict[str, ReasoningParts]:
+    """By variant, what is told of the reasoner, where the study asks one."""
+    found = {}
+    for variant, settings in {row.variant: row.settings for row in asked.values()}.items():
+        known = {stage: run.inputs.get(_input(variant, stage)) for stage in (*READ, "predictions")}
+        own = {stage: record for stage, record in known.items() if record is not None}
+        if "reasoned_predictions" in own:
+            inputs = own | {stage: run.given(stage) for stage in FACTS}
+            found[variant] = reasoning_parts(replace(run, settings=settings, inputs=inputs))
+    return found
 
 
 def _table(report: Mapping[str, Any]) -> str:

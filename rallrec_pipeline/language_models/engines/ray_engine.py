@@ -21,7 +21,7 @@ from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.language_models.engines.choice import choose_engine, load_chosen
 from rallrec_pipeline.language_models.engines.ray_files import NodeFolder
 from rallrec_pipeline.language_models.engines.ray_pool import ActorNeeds, EngineLoader, EnginePool, EngineSource
-from rallrec_pipeline.language_models.protocols import Engine, Progress, Sampling, Usage
+from rallrec_pipeline.language_models.protocols import Engine, Progress, Sampling, Usage, Written
 from rallrec_pipeline.language_models.sizing.capacity import GIB
 from rallrec_pipeline.settings import ModelSettings, RaySettings
 
@@ -42,15 +42,25 @@ class RayEngine:
         """One sampled text per chat prompt, decoded together by one actor."""
         return list(self._call("generate", list(prompts), sampling))
 
+    def write(self, prompts: Sequence[str], sampling: Sampling, thinks: bool = False) -> list[Written]:
+        """One sampled text per chat prompt, all of them by one actor."""
+        return list(self._call("write", list(prompts), sampling, thinks))
+
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
         """Mean last hidden state of each text, shape (n, hidden), float32; `progress` is not called."""
         return np.array(self._call("encode", list(texts)))  # a copy: Ray's own cannot be written to
 
     def score(
-        self, prompts: Sequence[str], answers: Sequence[str], chat: bool, progress: Progress | None = None
+        self,
+        prompts: Sequence[str],
+        answers: Sequence[str],
+        chat: bool,
+        progress: Progress | None = None,
+        said: Sequence[str] | None = None,
     ) -> NDArray[np.float64]:
         """P(answer | prompt) among `answers`, shape (n, len(answers)), float64; `progress` is not called."""
-        return np.array(self._call("score", list(prompts), list(answers), chat))
+        more = () if said is None else (None, list(said))
+        return np.array(self._call("score", list(prompts), list(answers), chat, *more))
 
     @property
     def work(self) -> dict[str, Any]:

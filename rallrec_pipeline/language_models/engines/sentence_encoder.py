@@ -17,7 +17,7 @@ from transformers import AutoModel
 from rallrec_pipeline.errors import ModelError
 from rallrec_pipeline.language_models.kernels.batching import padded, token_batches
 from rallrec_pipeline.language_models.kernels.memory import settle_imports
-from rallrec_pipeline.language_models.protocols import Progress, Sampling, Usage
+from rallrec_pipeline.language_models.protocols import Progress, Sampling, Usage, Written
 from rallrec_pipeline.language_models.tokens import unreadable
 from rallrec_pipeline.settings import ModelSettings
 
@@ -84,8 +84,17 @@ class SentenceEncoder:
         """Raises ModelError: such a model writes nothing."""
         raise ModelError(ONLY_ENCODES)
 
+    def write(self, prompts: Sequence[str], sampling: Sampling, thinks: bool = False) -> list[Written]:
+        """Raises ModelError, as `generate`."""
+        raise ModelError(ONLY_ENCODES)
+
     def score(
-        self, prompts: Sequence[str], answers: Sequence[str], chat: bool, progress: Progress | None = None
+        self,
+        prompts: Sequence[str],
+        answers: Sequence[str],
+        chat: bool,
+        progress: Progress | None = None,
+        said: Sequence[str] | None = None,
     ) -> NDArray[np.float64]:
         """Raises ModelError: such a model answers nothing."""
         raise ModelError(ONLY_ENCODES)

@@ -21,8 +21,14 @@ from rallrec_pipeline.language_models.kernels.decoding import sample_batch
 from rallrec_pipeline.language_models.kernels.forward import Batch, Decoder
 from rallrec_pipeline.language_models.kernels.memory import keep_freed_memory, settle_imports
 from rallrec_pipeline.language_models.kernels.packing import pack_head, pack_weights, unpack_weights
-from rallrec_pipeline.language_models.kernels.sections import Plan, plan_apart, plan_shared, shared_prefix
-from rallrec_pipeline.language_models.protocols import Progress, Sampling, Usage
+from rallrec_pipeline.language_models.kernels.sections import (
+    Plan,
+    distinct_rows,
+    plan_apart,
+    plan_shared,
+    shared_prefix,
+)
+from rallrec_pipeline.language_models.protocols import Progress, Sampling, Usage, Written
 from rallrec_pipeline.language_models.sizing.architecture import architecture_of
 from rallrec_pipeline.language_models.sizing.footprint import Use, cpu_budget, default_budget
 from rallrec_pipeline.language_models.tokens import TokenizedModel, load_tokenizer, unreadable
@@ -109,15 +115,20 @@ class TransformersEngine(TokenizedModel):
         return vectors
 
     def score(
-        self, prompts: Sequence[str], answers: Sequence[str], chat: bool, progress: Progress | None = None
+        self,
+        prompts: Sequence[str],
+        answers: Sequence[str],
+        chat: bool,
+        progress: Progress | None = None,
+        said: Sequence[str] | None = None,
     ) -> NDArray[np.float64]:
         """P(answer | prompt) among `answers`: one prefill per prompt, only the answers' logits.
 
-        Returns shape (n, len(answers)), float64, rows sum to one.
+        Returns shape (n, len(answers)), float64, rows sum to one. What is `said` after equal prompts shares their prefill.
         """
         trie = self.trie(answers)
         log_choices: list[NDArray[np.float64]] = [np.empty(0)] * len(trie.choices)
-        tokens = [self.prompt_tokens(prompt, chat) for prompt in prompts]
+        tokens = self.prompts_tokens(prompts, chat, said)
         self.check_context(tokens)
         chains, plan = trie.chains, plan_shared(tokens, self.tokens_per_batch)
         for number, chain in enumerate(chains):
@@ -130,17 +141,23 @@ class TransformersEngine(TokenizedModel):
 
     def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
         """One sampled text per chat prompt, decoded together in one batch."""
+        return [written.text for written in self.write(prompts, sampling)]
+
+    def write(self, prompts: Sequence[str], sampling: Sampling, thinks: bool = False) -> list[Written]:
+        """One sampled text per chat prompt, decoded together in one batch; a prompt is read once for all its texts."""
         if not prompts:
             return []
-        tokens = [self.prompt_tokens(prompt, chat=True) for prompt in prompts]
+        tokens = [self.prompt_tokens(prompt, chat=True, thinks=thinks) for prompt in prompts]
         self.check_context(tokens, sampling.max_new_tokens)
         self.prepare(head=True)
         new = sample_batch(self.model, tokens, sampling, self.end_tokens, self.fill)
-        shared = shared_prefix(tokens)
+        read, _ = distinct_rows(tokens)
+        shared = shared_prefix(read)
         self.usage.rows += len(prompts)
-        self.usage.prompt_tokens += shared + sum(len(prompt) - shared for prompt in tokens)
-        self.usage.new_tokens += sum(map(len, new))
-        return self.decode(new)
+        self.usage.prompt_tokens += shared + sum(len(prompt) - shared for prompt in read)
+        self.usage.new_tokens += sum(len(text) for text, _ in new)
+        texts = self.decode([text for text, _ in new])
+        return [Written(text, len(row), ended) for text, (row, ended) in zip(texts, new, strict=True)]
 
     def switch(self, adapter: Path | None) -> bool:
         """False: an adapter is merged, or laid over the layers, when the model is loaded."""

@@ -6,6 +6,7 @@ of the other kind replaces it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,8 @@ from rallrec_pipeline.lake.files import read_json
 from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.language_models.answers import AnswerTrie, Choice
 from rallrec_pipeline.language_models.engines.vllm_process import LORA_RANKS, RunningVllm, start_vllm
-from rallrec_pipeline.language_models.protocols import CANDIDATES, Progress, Sampling, Usage
+from rallrec_pipeline.language_models.kernels.sections import distinct_rows
+from rallrec_pipeline.language_models.protocols import CANDIDATES, Progress, Sampling, Usage, Written
 from rallrec_pipeline.language_models.tokens import ENCODED_TOKENS, TokenizedModel, load_tokenizer, unreadable
 from rallrec_pipeline.settings import ModelSettings
 
@@ -77,7 +79,12 @@ class VllmEngine(TokenizedModel):
         return np.array([output.outputs.embedding for output in outputs], dtype=np.float32)
 
     def score(
-        self, prompts: Sequence[str], answers: Sequence[str], chat: bool, progress: Progress | None = None
+        self,
+        prompts: Sequence[str],
+        answers: Sequence[str],
+        chat: bool,
+        progress: Progress | None = None,
+        said: Sequence[str] | None = None,
     ) -> NDArray[np.float64]:
         """P(answer | prompt) among `answers`: one prefill per prompt, and one more where answers need several tokens.
 
@@ -85,7 +92,7 @@ class VllmEngine(TokenizedModel):
         are read, however unlikely they are.
         """
         trie = self.trie(answers)
-        tokens = [self.prompt_tokens(prompt, chat) for prompt in prompts]
+        tokens = self.prompts_tokens(prompts, chat, said)
         asked = [choice for choice in trie.choices if len(choice.children) > 1]
         sequences = [[*prompt, *choice.prefix] for prompt in tokens for choice in asked]
         self.check_context(sequences, more=1)  # vLLM generates one token, whatever is read
@@ -96,16 +103,26 @@ class VllmEngine(TokenizedModel):
 
     def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
         """One sampled text per chat prompt. A prompt's seed comes from what it asks, not from its batch."""
+        return [written.text for written in self.write(prompts, sampling)]
+
+    def write(self, prompts: Sequence[str], sampling: Sampling, thinks: bool = False) -> list[Written]:
+        """One sampled text per chat prompt; the texts of equal prompts are drawn after one prefill."""
         if not prompts:
             return []
-        tokens = [self.prompt_tokens(prompt, chat=True) for prompt in prompts]
+        tokens = [self.prompt_tokens(prompt, chat=True, thinks=thinks) for prompt in prompts]
         self.check_context(tokens, sampling.max_new_tokens)
-        outputs = self._call("generate", "generate", tokens, [self._sampled(prompt, sampling) for prompt in tokens])
+        read, rows = distinct_rows(tokens)
+        asked = Counter(rows)
+        params = [self._sampled(prompt, sampling, asked[number]) for number, prompt in enumerate(read)]
+        outputs = self._call("generate", "generate", read, params)
         self._count(outputs, len(prompts))
+        texts = [iter(output.outputs) for output in outputs]
+        drawn = [next(texts[row]) for row in rows]
         ends = set(self.end_tokens)
-        new = [[token for token in output.outputs[0].token_ids if token not in ends] for output in outputs]
+        new = [[token for token in text.token_ids if token not in ends] for text in drawn]
         self.usage.new_tokens += sum(map(len, new))
-        return self.decode(new)
+        ended = (text.finish_reason == "stop" for text in drawn)
+        return list(map(Written, self.decode(new), map(len, new), ended))
 
     def switch(self, adapter: Path | None) -> bool:
         """Go on with another adapter, or with none: they are applied with each request.
@@ -187,10 +204,11 @@ class VllmEngine(TokenizedModel):
         number = self._numbers.setdefault(self.adapter, len(self._numbers) + 1)
         return LoRARequest(f"{self.adapter.name}-{number}", number, str(self.adapter))
 
-    def _sampled(self, prompt: Sequence[int], sampling: Sampling) -> Any:
+    def _sampled(self, prompt: Sequence[int], sampling: Sampling, texts: int) -> Any:
         from vllm import SamplingParams
 
         return SamplingParams(
+            n=texts,
             max_tokens=sampling.max_new_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,

@@ -64,6 +64,12 @@ class _Node:
         return _Node(self.depth, self.start, saved, [(self.start, end, self.depth)])
 
 
+def distinct_rows(prompts: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[int]]:
+    """The distinct ones of `prompts` in their order, and for each prompt the number of its own among them."""
+    number = {key: at for at, key in enumerate(dict.fromkeys(map(tuple, prompts)))}
+    return [list(key) for key in number], [number[tuple(prompt)] for prompt in prompts]
+
+
 def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
     """How many leading tokens all prompts share, at least one token of each left over."""
     alike = takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts, strict=False))

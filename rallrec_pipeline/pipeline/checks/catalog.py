@@ -16,6 +16,7 @@ from rallrec_pipeline.pipeline.checks.llm import (
     prompts_fit_context,
     tuning_rows_are_training_rows,
 )
+from rallrec_pipeline.pipeline.checks.reasoning import merges_are_whole, reasoned_rows_are_whole, responses_are_whole
 from rallrec_pipeline.pipeline.checks.tables import (
     few_rejected_rows,
     k_core_holds,
@@ -88,6 +89,26 @@ CHECKS: tuple[Check, ...] = (
         "experts_score_the_same_rows",
         "Same rows as the LLM methods, finite.",
         experts_score_the_same_rows,
+    ),
+    Check(
+        "reasoning_traces",
+        "responses_are_whole",
+        "Every response is kept once and, if anything is wrong with it, marked.",
+        responses_are_whole,
+    ),
+    Check(
+        "reasoned_predictions",
+        "reasoned_rows_are_whole",
+        "Each prompt has a probability, from as many readings as responses.",
+        reasoned_rows_are_whole,
+        also_reads=("reasoning_traces",),
+    ),
+    Check(
+        "merged_predictions",
+        "merges_are_whole",
+        "Same rows for all merges, finite.",
+        merges_are_whole,
+        also_reads=("retrieved_histories",),
     ),
     Check(
         "alignment_report",

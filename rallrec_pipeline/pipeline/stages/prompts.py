@@ -9,7 +9,14 @@ import polars as pl
 from rallrec_pipeline.baselines.opinions import factorisation_opinions, rated_rows
 from rallrec_pipeline.datasets.histories import training_interactions
 from rallrec_pipeline.datasets.statistics import rating_statistics
-from rallrec_pipeline.inference.methods import Asked, adapters, methods, tuning_asked, validation_method
+from rallrec_pipeline.inference.methods import (
+    Asked,
+    adapters,
+    methods,
+    reasoned_methods,
+    tuning_asked,
+    validation_method,
+)
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.prompts.build import PromptContext, build_prompts, prompt_context, without_titles
@@ -44,9 +51,10 @@ def evaluation_prompts(run: StageRun) -> Made:
 
 
 def evaluation_asked(settings: Settings) -> list[Asked]:
-    """How methods ask, and adapters where they are validated, each way once."""
+    """How methods ask, the reasoner too, and adapters where they are validated, each way once."""
     validated = [validation_method(name, settings) for name in adapters(settings)]
-    return sorted({method.asked for method in (*methods(settings), *validated)})
+    reasoned = {method.asked for method in reasoned_methods(settings)}
+    return sorted(reasoned | {method.asked for method in (*methods(settings), *validated)})
 
 
 def _prompts(run: StageRun, histories: pl.DataFrame, asked: Sequence[Asked]) -> pl.DataFrame:

@@ -18,7 +18,7 @@ from rallrec_pipeline.language_models.sizing.hardware import machine_name
 from rallrec_pipeline.pipeline.readiness import fetched_model, model_record
 from rallrec_pipeline.pipeline.status.pending import Pending
 from rallrec_pipeline.pipeline.status.speeds import CALIBRATED, Speeds
-from rallrec_pipeline.settings import ROLES
+from rallrec_pipeline.settings import ALL_ROLES
 
 RECENT = 10  # records of an artefact that are looked at
 DEFAULT_MODEL = "those of 135M parameters on two CPU cores"  # without bfloat16
@@ -28,6 +28,8 @@ DEFAULT_SPEED = {
     "description_embeddings": 300.0,
     "lora_adapter": 140.0,
     "predictions": 400.0,
+    "reasoning_traces": 160.0,
+    "reasoned_predictions": 400.0,
 }
 THIS_DATASET, OTHERS = "this dataset's runs", "other datasets' runs"
 OTHER_MODEL = "runs with another model or on another machine"
@@ -159,7 +161,7 @@ def _nearest(speeds: Speeds, dataset: str, stage: str, here: bool) -> tuple[str,
     own, foreign = list(_recent(lake, [dataset], stage)), list(_recent(lake, others, stage))
 
     def is_alike(record: Record) -> bool:
-        same = any(given.data_version == model for name, given in record.inputs.items() if name in ROLES)
+        same = any(given.data_version == model for name, given in record.inputs.items() if name in ALL_ROLES)
         return same and record.metadata.get("machine", machine) == machine
 
     alike = ((THIS_DATASET, list(filter(is_alike, own))), (OTHERS, list(filter(is_alike, foreign))))

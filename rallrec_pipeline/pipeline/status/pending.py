@@ -13,15 +13,17 @@ from rallrec_pipeline.inference.methods import Method, adapters, methods
 from rallrec_pipeline.inference.score import score_keys
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.increments import Increment, compare_rows
-from rallrec_pipeline.lake.memo import DESCRIPTIONS, VECTORS, Kind, Memo
+from rallrec_pipeline.lake.memo import DESCRIPTIONS, TRACES, VECTORS, Kind, Memo
 from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.readiness import fetched_model
 from rallrec_pipeline.pipeline.stages.embeddings import description_texts, title_texts
 from rallrec_pipeline.pipeline.stages.engine import model_version
 from rallrec_pipeline.pipeline.stages.model import is_tuned, score_store, scored_rows, tuning_rows
+from rallrec_pipeline.pipeline.stages.reasoning import reasoning_prompts
 from rallrec_pipeline.pipeline.status.text_lengths import SAMPLE, Length, mean_length
 from rallrec_pipeline.prompts.render import answer_texts
+from rallrec_pipeline.reasoning.traces import TraceStore, Wanted, trace_keys
 
 TOKENS_PER_WORD = 1.4
 
@@ -134,12 +136,35 @@ def _predictions(run: StageRun, stale: frozenset[str]) -> Pending:
     return Pending(len(lacking), len(exact) + bounded, tokens=own, length=whole, loads=loads)
 
 
+def _reasoning_traces(run: StageRun, stale: frozenset[str]) -> Pending:
+    """Responses that were never written to the prompts as they are now."""
+    settings, prompts = run.settings.reasoning, reasoning_prompts(run)["prompt"].to_list()
+    wanted = [Wanted(prompt, trace) for prompt in prompts for trace in range(settings.traces)]
+    store = TraceStore(Memo(run.lake, TRACES), _model(run), run.seeds.sampling, run.run_id)
+    missing = len(store.memo.missing(trace_keys(wanted, settings, store)))
+    length = mean_length(run, prompts, chat=True)
+    most = len(wanted) if stale else missing
+    return Pending(missing, most, None, length.own / settings.traces, length.own, settings.max_new_tokens)
+
+
+def _reasoned_predictions(run: StageRun, stale: frozenset[str]) -> Pending:
+    """Every response is read, and each sample once without a thought; how many were read before is not counted."""
+    prompts, traces = run.read(tables.REASONING_PROMPTS), run.read(tables.TRACES)
+    rows = prompts.height + traces.height
+    thought = float(traces["tokens"].mean() or 0.0)  # type: ignore[arg-type]
+    length = mean_length(run, prompts["prompt"].to_list(), chat=True)
+    shared = length.own * prompts.height / max(1, rows)
+    return Pending(rows, rows, None, shared + thought, length.own + thought)
+
+
 _COUNTS: Mapping[str, Callable[[StageRun, frozenset[str]], Pending]] = {
     "item_descriptions": _item_descriptions,
     "title_embeddings": _title_embeddings,
     "description_embeddings": _description_embeddings,
     "lora_adapter": _lora_adapter,
     "predictions": _predictions,
+    "reasoning_traces": _reasoning_traces,
+    "reasoned_predictions": _reasoned_predictions,
 }
 
 

@@ -18,6 +18,8 @@ USES: dict[str, Use] = {
     "description_embeddings": "encode",
     "lora_adapter": "tune",
     "predictions": "score",
+    "reasoning_traces": "generate",
+    "reasoned_predictions": "score",
 }
 PROGRAM_BYTES = 300 << 20  # Python, Polars and Dagster
 TORCH_BYTES = 300 << 20  # torch on top of it

@@ -19,7 +19,7 @@ from rallrec_pipeline.lake.locks import LLM, lock_holder
 from rallrec_pipeline.lake.store import recorded_datasets
 from rallrec_pipeline.pipeline.adoption import OLD, adopt_dataset
 from rallrec_pipeline.pipeline.context import SHARED, StageRun
-from rallrec_pipeline.pipeline.graph import STAGES
+from rallrec_pipeline.pipeline.graph import EVERY_STAGE, STAGES
 from rallrec_pipeline.pipeline.stage import Plan, everything, looking, plan_stages
 from rallrec_pipeline.pipeline.status.cost import UNKNOWN, Estimate, estimate_llm, estimate_whole, total
 from rallrec_pipeline.pipeline.status.pending import pending_rows
@@ -89,7 +89,8 @@ def dataset_status(lake: Path, dataset: str, settings: Settings, speeds: Speeds 
     except RallrecError as error:
         return DatasetStatus(dataset, [], held, str(error))
     adopt_dataset(run, STAGES)
-    plans = plan_stages(run, STAGES)
+    plans = plan_stages(run, EVERY_STAGE)
+    plans = {name: plan for name, plan in plans.items() if name in STAGES or plan.record is not None}
     run = everything(run, plans)
     return DatasetStatus(dataset, [_asset_status(plan, run, speeds) for plan in plans.values()], held)
 

@@ -72,11 +72,12 @@ class Plain:
         return np.asarray(output.hidden_states[-1][0].mean(0).numpy())
 
     @torch.inference_mode()
-    def score(self, prompt: str, answers: Sequence[str], chat: bool) -> NDArray[np.float64]:
+    def score(self, prompt: str, answers: Sequence[str], chat: bool, said: str | None = None) -> NDArray[np.float64]:
         """P(answer | prompt), shape (len(answers),): a pass of its own for every token of an answer."""
         trie, found = self.tokens.trie(answers), np.ones(len(answers))
+        (asked,) = self.tokens.prompts_tokens([prompt], chat, None if said is None else [said])
         for node, choice in enumerate(trie.choices):
-            ids = torch.tensor([[*self.tokens.prompt_tokens(prompt, chat), *choice.prefix]])
+            ids = torch.tensor([[*asked, *choice.prefix]])
             shares = torch.softmax(self.model(ids).logits[0, -1, list(choice.children)].double(), -1)
             for answer, path in enumerate(trie.paths):
                 for child in (child for at, child in path if at == node):
@@ -127,6 +128,18 @@ class GeneratorContract(Contract):
         first, again, other = (engine.generate(QUESTIONS, Sampling(16, 0.8, 0.9, seed)) for seed in (3, 3, 4))
         assert first == again != other
 
+    def test_texts_of_one_prompt_share_its_reading_and_differ(self, engine: Engine, plain: Plain) -> None:
+        asked = [QUESTIONS[0]] * 3 + [QUESTIONS[2]]
+        engine.usage = used = Usage()
+        written = engine.write(asked, Sampling(12, 1.5, 1.0, seed=3))
+        assert len({text.text for text in written[:3]}) == 3
+        assert used.rows == 4 and used.new_tokens == sum(text.tokens for text in written)
+        assert used.prompt_tokens <= sum(len(plain.tokens.prompt_tokens(q, True)) for q in QUESTIONS[0:3:2])
+
+    def test_a_text_that_was_cut_off_says_so(self, engine: Engine, plain: Plain) -> None:
+        (cut,) = engine.write(QUESTIONS[:1], Sampling(2, 1e-3, 1.0, seed=1))
+        assert cut.tokens == 2 and not cut.ended
+
     def test_nothing_to_write_is_nothing_written(self, engine: Engine) -> None:
         engine.usage = used = Usage()
         assert engine.generate([], GREEDY) == [] and used == Usage()
@@ -154,6 +167,16 @@ class ScorerContract(Contract):
         assert found.dtype == np.float64 and len(plain.tokens.trie(TEN).choices) > 1
         np.testing.assert_allclose(found.sum(1), 1.0, atol=1e-5)
         np.testing.assert_allclose(found, self.scores(plain, prompts, answers, chat), atol=self.tolerance)
+
+    def test_what_the_assistant_has_said_moves_its_answer(self, engine: Engine, plain: Plain) -> None:
+        """Equal prompts with different words behind them share their prefill."""
+        said = ["I know this film very well, and it is", "No. It is not at all what they like.\n\nAnswer:\n", ""]
+        asked = [QUESTIONS[1]] * len(said)
+        expected = np.stack([plain.score(asked[0], YES_NO, True, words) for words in said])
+        engine.usage = used = Usage()
+        found = engine.score(asked, YES_NO, chat=True, said=said)
+        np.testing.assert_allclose(found, expected, atol=self.tolerance)
+        assert np.ptp(found[:, 0]) > 20 * self.tolerance and used.rows == len(said)
 
     def test_answers_do_not_depend_on_the_batch(self, engine: Engine) -> None:
         together = engine.score(RATINGS, FIVE, chat=False)

@@ -1,0 +1,80 @@
+"""What reports tell of the reasoner, read from the tables of its stages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from rallrec_pipeline.evaluation.responses import CascadeRows, ReasoningParts, Sweep
+from rallrec_pipeline.inference.methods import merges, methods, reasoned_methods
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.pipeline.context import StageRun
+from rallrec_pipeline.pipeline.scored import title_of
+from rallrec_pipeline.reasoning.opinions import Opinion
+
+READ = ("reasoning_traces", "reasoned_predictions", "merged_predictions")
+"""The stages that are told of, besides `samples` and `predictions`."""
+
+
+def reasoning_parts(run: StageRun) -> ReasoningParts:
+    """What is told of the responses, merges and cascades among the inputs of `run`, under its settings."""
+    merged = run.inputs.get("merged_predictions")
+    told: dict[str, Any] = merged.metadata["merges"] if merged else {}
+    users = run.read(tables.SAMPLES).select("sample_id", pl.col("user_id").rank("dense").cast(pl.Int64).alias("user"))
+    return ReasoningParts(
+        {method.name: method.title for method in reasoned_methods(run.settings)},
+        run.read(tables.REASONED_ROWS),
+        run.read(tables.TRACES),
+        run.spec.paper_dataset,
+        _general_seconds(run),
+        _sweeps(run, told) if merged else {},
+        _cascades(run, told, users) if merged else {},
+    )
+
+
+def _sweeps(run: StageRun, told: dict[str, Any]) -> dict[str, Sweep]:
+    """One for each merge by consistency whose alpha and epsilon are given: others have the same curves."""
+    rows, found = run.read(tables.CONSISTENCIES).filter(pl.col("split") == "test"), {}
+    for name, merge in merges(run.settings).items():
+        own = rows.filter(pl.col("method") == name)
+        if merge.kind != "consistency" or merge.alpha is None or merge.epsilon is None or not own.height:
+            continue
+        found[name] = Sweep(
+            title_of(name, run.settings),
+            Opinion(own["general"].to_numpy(), own["general_variance"].to_numpy()),
+            Opinion(own["reasoned"].to_numpy(), own["reasoned_variance"].fill_null(np.inf).to_numpy()),
+            own["label"].to_numpy(),
+            told[name]["alpha"],
+            told[name]["epsilon"],
+        )
+    return found
+
+
+def _cascades(run: StageRun, told: dict[str, Any], users: pl.DataFrame) -> dict[str, CascadeRows]:
+    rows = (
+        run.read(tables.CASCADES).filter(pl.col("split") == "test").join(users, on="sample_id", maintain_order="left")
+    )
+    return {
+        str(name): CascadeRows(
+            title_of(str(name), run.settings),
+            own["label"].to_numpy(),
+            own["user"].to_numpy(),
+            own["expert"].to_numpy(),
+            own["dear"].to_numpy(),
+            own["order"].to_numpy(),
+            own["asked"].to_numpy(),
+            told[str(name)],
+        )
+        for (name,), own in rows.group_by(["method"], maintain_order=True)
+    }
+
+
+def _general_seconds(run: StageRun) -> float | None:
+    """What a row takes the first method of the tuned LLM (figure 9 sets it beside the reasoner)."""
+    record, first = run.inputs.get("predictions"), next(iter(methods(run.settings)), None)
+    if record is None or first is None or first.name not in record.metadata["seconds"]:
+        return None
+    rows = record.metadata["prompts"][first.name]["prompts"]
+    return float(record.metadata["seconds"][first.name]) / rows if rows else None

@@ -1,0 +1,60 @@
+"""What a model says of each row: P(yes), and how far several runs of it are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int8]
+_CLIP = 1e-6
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """P(yes) (n,), and its variance over runs or traces (n,).
+
+    A variance of 0 says that there is one run only; an infinite one that the model was not asked about the row.
+    """
+
+    p_yes: Floats
+    variance: Floats
+
+    def at(self, rows: NDArray[np.bool_]) -> Opinion:
+        """The same of some rows."""
+        return Opinion(self.p_yes[rows], self.variance[rows])
+
+
+def over_runs(main: Floats, others: Sequence[Floats]) -> Opinion:
+    """P(yes) of the run `main` (n,), with the variance over it and `others`, each (n,); unbiased, 0 without others."""
+    if not others:
+        return Opinion(main, np.zeros_like(main))
+    return Opinion(main, np.var([main, *others], axis=0, ddof=1))
+
+
+def over_traces(rows: NDArray[np.int64], p_yes: Floats, fallback: Floats) -> Opinion:
+    """Mean and unbiased variance of the traces' `p_yes` (t,) by their row numbers `rows` (t,).
+
+    A row without a trace has its `fallback` (n,) and an infinite variance, one with a single trace a variance of 0.
+    """
+    n = fallback.size
+    count, total = np.bincount(rows, minlength=n), np.bincount(rows, p_yes, minlength=n)
+    mean = np.where(count > 0, total / np.maximum(count, 1), fallback)
+    squares = np.bincount(rows, (p_yes - mean[rows]) ** 2, minlength=n)
+    variance = squares / np.maximum(count - 1, 1)
+    return Opinion(mean, np.where(count > 0, variance, np.inf))
+
+
+def log_odds(p: Floats) -> Floats:
+    """Of probabilities, kept away from 0 and 1."""
+    clipped = np.clip(p, _CLIP, 1 - _CLIP)
+    return np.asarray(np.log(clipped) - np.log1p(-clipped))
+
+
+def log_loss(labels: Labels, p: Floats) -> float:
+    """Mean log loss in nats."""
+    clipped = np.clip(p, _CLIP, 1 - _CLIP)
+    return float(-np.mean(np.log(np.where(labels == 1, clipped, 1 - clipped))))

@@ -1,0 +1,162 @@
+"""The reasoner's stages on a finished tiny lake: every response kept, read, merged and reported; nothing done twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.files import read_json
+from rallrec_pipeline.lake.memo import TRACES, Memo
+from rallrec_pipeline.lake.parquet import read_table
+from rallrec_pipeline.orchestration.jobs import RunSummary, materialize_dataset
+from rallrec_pipeline.pipeline.graph import EVERY_STAGE, ON_REQUEST
+from rallrec_pipeline.reasoning.merge import consistency
+from rallrec_pipeline.reasoning.opinions import Opinion
+from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world, use_lake
+
+SIZES = """
+[reasoning]
+traces = 3
+max_new_tokens = 5
+batch_size = 16
+temperature = 1.5
+
+[merges.rallrec_plus]
+members = ["rallrec", "reasoned_told"]
+runs = ["recent"]
+"""
+NAMES = [stage.name for stage in ON_REQUEST]
+
+
+@pytest.fixture(scope="module")
+def lake(finished_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of the finished world whose settings have a reasoner of few words."""
+    folder = tmp_path_factory.mktemp("reasoning")
+    lake = copied_world(finished_world, folder)
+    settings = folder / "settings.toml"
+    settings.write_text((finished_world / "settings.toml").read_text(encoding="utf-8") + SIZES, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        use_lake(lake, settings, patch)
+        patch.delenv("DAGSTER_HOME", raising=False)
+        yield lake
+
+
+@pytest.fixture(scope="module")
+def first(lake: Path) -> RunSummary:
+    return materialize_dataset(SMALL, tuple(EVERY_STAGE))
+
+
+def read(lake: Path, table: tables.Table) -> pl.DataFrame:
+    return read_table(table, lake, SMALL)
+
+
+def test_all_stages_of_the_reasoner_run_and_their_checks_hold(first: RunSummary) -> None:
+    assert first.error is None
+    assert {name for name, worked in first.worked.items() if worked} == set(NAMES)
+    held = {"responses_are_whole", "reasoned_rows_are_whole", "merges_are_whole"}
+    assert all(first.checks[name] for name in held)
+
+
+def test_every_row_has_its_responses_and_one_reading_without_a_thought(lake: Path, first: RunSummary) -> None:
+    traces, readings = read(lake, tables.TRACES), read(lake, tables.TRACE_PREDICTIONS)
+    asked = read(lake, tables.REASONING_PROMPTS)
+    assert asked["method"].unique().sort().to_list() == ["reasoned", "reasoned_told"]
+    assert traces.height == 3 * asked.height and readings.height == 4 * asked.height
+    assert traces["mark"].is_in(["", "empty", "repeats", "cut off", "no answer"]).all()
+    assert set(traces["tokens"].unique().to_list()) <= set(range(6))
+
+
+def test_the_reasoner_is_told_the_answer_in_words(lake: Path, first: RunSummary) -> None:
+    asked = read(lake, tables.REASONING_PROMPTS).filter(pl.col("method") == "reasoned_told")
+    told = read(lake, tables.predictions_table("rallrec"))
+    rows = asked.join(told.select("sample_id", "p_yes"), on="sample_id")
+    says = rows["prompt"].str.contains("that this user likes the")
+    assert (says == (rows["p_yes"] > 0.5)).all() and rows["prompt"].str.contains("Another model").all()
+
+
+def test_mean_and_variance_are_those_of_the_readings(lake: Path, first: RunSummary) -> None:
+    readings = read(lake, tables.TRACE_PREDICTIONS).filter(pl.col("trace").is_not_null())
+    expected = readings.group_by("method", "sample_id").agg(
+        pl.col("p_yes").mean().alias("mean"), pl.col("p_yes").var().alias("var")
+    )
+    rows = read(lake, tables.REASONED_ROWS).join(expected, on=["method", "sample_id"])
+    assert rows.height == read(lake, tables.REASONED_ROWS).height
+    np.testing.assert_allclose(rows["p_yes"], rows["mean"], atol=1e-12)
+    np.testing.assert_allclose(rows["variance"], rows["var"], atol=1e-12)
+    assert rows["variance"].max() > 0  # type: ignore[operator]
+
+
+def test_a_merge_by_consistency_is_equation_10(lake: Path, first: RunSummary) -> None:
+    ours = read(lake, tables.predictions_table("rallrec"))
+    other = read(lake, tables.predictions_table("recent")).select("sample_id", pl.col("p_yes").alias("other"))
+    reasoned = read(lake, tables.REASONED_ROWS).filter(pl.col("method") == "reasoned_told")
+    rows = ours.join(other, on="sample_id").join(
+        reasoned.select("sample_id", pl.col("p_yes").alias("r"), "variance"), on="sample_id"
+    )
+    p, r, other_p, var_r = (rows[name].to_numpy() for name in ("p_yes", "r", "other", "variance"))
+    var_g = (p - other_p) ** 2 / 2
+    expected = (0.1 * r / (var_r + 1e-3) + p / (var_g + 1e-3)) / (0.1 / (var_r + 1e-3) + 1 / (var_g + 1e-3))
+    merged = rows.select("sample_id").join(read(lake, tables.predictions_table("rallrec_plus")), on="sample_id")
+    np.testing.assert_allclose(merged["p_yes"], expected, atol=1e-12)
+    assert consistency(Opinion(p, var_g), Opinion(r, np.full_like(r, np.inf)), 0.1, 1e-3) == pytest.approx(p)
+
+
+def test_the_report_tells_lengths_merges_and_the_cascade(lake: Path, first: RunSummary) -> None:
+    report = read_json(lake / "reports" / SMALL / "reasoning.json")
+    (told,) = report["responses"].values()
+    assert {"reasoned", "reasoned_told"} == set(told["responses"])
+    assert told["responses"]["reasoned"]["responses"] == 3 * 18
+    assert [point["share"] for point in told["cascades"]["cascade"]["curve"]][::20] == [0.0, 1.0]
+    assert {"rallrec_plus", "merged_mean", "cascade", report["reference"]} <= set(report["methods"])
+    page = (lake / "reports" / SMALL / "reasoning.html").read_text(encoding="utf-8")
+    assert "What the reasoner writes" in page and "<script" not in page
+
+
+def test_a_second_run_does_nothing(lake: Path, first: RunSummary) -> None:
+    again = materialize_dataset(SMALL, tuple(EVERY_STAGE))
+    assert again.error is None and not any(again.worked.values())
+
+
+def test_an_ordinary_run_leaves_the_reasoner_alone(lake: Path, first: RunSummary) -> None:
+    assert not set(materialize_dataset(SMALL).worked) & set(NAMES)
+
+
+def test_more_traces_cost_only_the_new_ones(lake: Path, first: RunSummary, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = lake.parent / "more.toml"
+    settings.write_text(
+        (lake.parent / "settings.toml").read_text(encoding="utf-8").replace("traces = 3", "traces = 4"), encoding="utf-8"
+    )
+    monkeypatch.setenv("RALLREC_SETTINGS", str(settings))
+    before = len(stored(lake))
+    more = materialize_dataset(SMALL, tuple(NAMES))
+    assert more.error is None and len(stored(lake)) == before + 36
+    assert read(lake, tables.TRACES).height == 4 * 36
+
+
+def test_a_bound_on_tokens_stops_cleanly_and_says_so(
+    lake: Path, first: RunSummary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = lake.parent / "bounded.toml"
+    text = (lake.parent / "settings.toml").read_text(encoding="utf-8")
+    bounded = text.replace("traces = 3", "traces = 3\nmax_tokens = 60\ntop_p = 0.5")
+    settings.write_text(bounded, encoding="utf-8")
+    monkeypatch.setenv("RALLREC_SETTINGS", str(settings))
+    run = materialize_dataset(SMALL, tuple(NAMES))
+    assert run.error is None
+    traces, rows = read(lake, tables.TRACES), read(lake, tables.REASONED_ROWS)
+    assert 0 < traces.height < 3 * 36 and rows.height == 36
+    without = rows.filter(pl.col("traces") == 0)
+    assert without.height and without["variance"].is_null().all() and without["p_yes"].is_between(0, 1).all()
+
+
+def stored(lake: Path) -> set[str]:
+    memo = Memo(lake, TRACES)
+    import sqlite3
+
+    with sqlite3.connect(memo.path) as connection:
+        return {key for (key,) in connection.execute("SELECT key FROM rows")}
