@@ -50,9 +50,9 @@ def run(
         raise ConfigError("--study and --select exclude each other: a study makes what it needs")
     if reasoning and (study or select):
         raise ConfigError("--reasoning means all stages, so it goes with neither --study nor --select")
-    from rallrec_pipeline.pipeline.graph import EVERY_STAGE
     from rallrec_pipeline.orchestration.jobs import materialize_dataset
     from rallrec_pipeline.orchestration.resources import Project
+    from rallrec_pipeline.pipeline.graph import EVERY_STAGE
 
     project = Project(profile=profile or "")
     names = tuple(name.strip() for name in select.split(",")) if select else tuple(EVERY_STAGE) if reasoning else ()
@@ -72,7 +72,9 @@ def run(
         console.print(f"{len(worked)} of {len(summary.worked)} stages did work: {', '.join(worked)}")
         console.print(_llm_work(summary.llm))
     else:
-        what = f"up to date: {', '.join(names)}" if select else f"everything is up to date: {len(summary.worked)} stages"
+        what = (
+            f"up to date: {', '.join(names)}" if select else f"everything is up to date: {len(summary.worked)} stages"
+        )
         console.print(f"{what}, no work, no LLM call")
     console.print(f"{time.monotonic() - start:.1f} s, profile {settings.profile}")
 

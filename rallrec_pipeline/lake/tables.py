@@ -185,7 +185,7 @@ REASONING_PROMPTS = _table(
     "reasoning_prompts",
     "one prompt of the reasoner",
     ("method", "sample_id"),
-    {**_ASKED_ROW, "answer_form": TEXT, "plain": TEXT, "prompt": TEXT},
+    {**_ASKED_ROW, "answer_form": TEXT, "plain": TEXT, "prompt": TEXT, "told": TEXT},
     "prompts/reasoning/{dataset}.parquet",
     made_by="reasoning_traces",
 )
@@ -299,6 +299,7 @@ COLUMNS: dict[str, str] = {
     "data_version": "Hash of the row's content.",
     "method": "The method of the reasoner, or the merge.",
     "plain": "The prompt of the predictor that the reasoner's was made of.",
+    "told": "What the prompt tells of another model's answer; empty where it tells none.",
     "trace": "Number of the response to its prompt, the first is 0; null for the answer without a thought.",
     "thought": "What the reasoner wrote before its answer.",
     "mark": "What is wrong with the response: empty, repeats, cut off or no answer; empty text where nothing is.",

@@ -12,34 +12,41 @@ from rallrec_pipeline.inference.score import SCORING_VERSION, ScoreStore
 from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.language_models.protocols import AnswerScorer, Progress
 from rallrec_pipeline.language_models.rows import complete_rows
-
-Said = tuple[str, str]
-"""A prompt, and what the assistant has said before its answer (`prompts.before_answer`)."""
+from rallrec_pipeline.reasoning.prompts import AnswerPosition
 
 
 def read_answers(
-    asked: Sequence[Said],
+    asked: Sequence[AnswerPosition],
     answers: Sequence[str],
     load_scorer: Callable[[], AnswerScorer],
     store: ScoreStore,
     progress: Progress | None = None,
 ) -> pl.DataFrame:
     """A row for each of `asked`, in order: `key`, `probabilities` over the answers, `seconds`, `run_id`, `created_at`
-    and `now`, whether it was read now.
+    and `now`, whether it was read now. All of them are chat turns, or none is.
     """
     depends_on = (SCORING_VERSION, list(answers), store.model_fingerprint, store.adapter_version)
     keys = [stable_hash(*said, *depends_on) for said in asked]
 
-    def read(scorer: AnswerScorer, batch: Mapping[str, Said], part: Progress | None) -> dict[str, list[Any]]:
+    def read(scorer: AnswerScorer, batch: Mapping[str, AnswerPosition], part: Progress | None) -> dict[str, list[Any]]:
         begun = time.perf_counter()
-        prompts, said = zip(*batch.values(), strict=True)
-        found = scorer.score(prompts, answers, True, part, said)
+        prompts = [position.prompt for position in batch.values()]
+        said = [position.said for position in batch.values() if position.said is not None] or None
+        found = scorer.score(prompts, answers, said is not None, part, *([] if said is None else [said]))
         return {
             "probabilities": found.tolist(),
             "seconds": [(time.perf_counter() - begun) / len(batch)] * len(batch),
         }
 
     done = complete_rows(
-        keys, asked, store.memo, load_scorer, read, lambda said: said, store.flush_every, store.run_id, progress
+        keys,
+        asked,
+        store.memo,
+        load_scorer,
+        read,
+        lambda position: (position.prompt, position.said or ""),
+        store.flush_every,
+        store.run_id,
+        progress,
     )
     return done.rows.with_columns(pl.col("key").is_in(done.made["key"].implode()).alias("now"))

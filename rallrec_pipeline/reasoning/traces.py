@@ -90,4 +90,6 @@ def sample_traces(
     )
     place = pl.DataFrame({"key": keys, "at": range(len(keys))}, schema={"key": pl.String, "at": pl.Int64})
     now = pl.col("key").is_in(done.made["key"].implode())
-    return place.join(done.rows.unique("key"), on="key", how="left", maintain_order="left").with_columns(now.alias("now"))
+    return place.join(done.rows.unique("key"), on="key", how="left", maintain_order="left").with_columns(
+        now.alias("now")
+    )

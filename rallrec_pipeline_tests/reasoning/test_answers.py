@@ -35,7 +35,14 @@ def test_yes_no_responses(text: str, ended: bool, thought: str, answer: str, mar
 
 @pytest.mark.parametrize(
     ("said", "answer"),
-    [("4", "4"), ("I give it 4.0 of 5 stars, so 4", "4"), ("a 3.5", ""), ("3.5, say 4", "4"), ("17 of 20", ""), ("five", "")],
+    [
+        ("4", "4"),
+        ("I give it 4.0 of 5 stars, so 4", "4"),
+        ("a 3.5", ""),
+        ("3.5, say 4", "4"),
+        ("17 of 20", ""),
+        ("five", ""),
+    ],
 )
 def test_the_last_number_of_the_scale_is_the_answer(said: str, answer: str) -> None:
     assert read_response(f"thought</think>{said}", True, "rating", SCALE).answer == answer

@@ -27,7 +27,9 @@ def test_a_merge_lies_between_its_sides(
 
 
 def test_the_steadier_side_has_more_say() -> None:
-    general, steady, unsteady = (Opinion(np.array([p]), np.array([v])) for p, v in ((0.2, 0.01), (0.8, 0.0), (0.8, 0.2)))
+    general, steady, unsteady = (
+        Opinion(np.array([p]), np.array([v])) for p, v in ((0.2, 0.01), (0.8, 0.0), (0.8, 0.2))
+    )
     assert consistency(general, steady, 0.5, 1e-3)[0] > consistency(general, unsteady, 0.5, 1e-3)[0]
 
 

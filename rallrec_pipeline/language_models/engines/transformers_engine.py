@@ -124,7 +124,7 @@ class TransformersEngine(TokenizedModel):
     ) -> NDArray[np.float64]:
         """P(answer | prompt) among `answers`: one prefill per prompt, only the answers' logits.
 
-        Returns shape (n, len(answers)), float64, rows sum to one. What is `said` after equal prompts shares their prefill.
+        Returns shape (n, len(answers)), float64, rows sum to one. Equal prompts share a prefill, whatever is `said`.
         """
         trie = self.trie(answers)
         log_choices: list[NDArray[np.float64]] = [np.empty(0)] * len(trie.choices)

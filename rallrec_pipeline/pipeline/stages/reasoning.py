@@ -24,7 +24,7 @@ from rallrec_pipeline.pipeline.stages.engine import OneEngine, model_version
 from rallrec_pipeline.prompts.render import answer_texts
 from rallrec_pipeline.reasoning.answers import MARKS, read_response
 from rallrec_pipeline.reasoning.opinions import over_traces
-from rallrec_pipeline.reasoning.prompts import before_answer, opinion, reasoning_prompt
+from rallrec_pipeline.reasoning.prompts import answer_position, opinion, reasoning_prompt
 from rallrec_pipeline.reasoning.read import read_answers
 from rallrec_pipeline.reasoning.traces import TraceStore, Wanted, sample_traces, trace_keys
 from rallrec_pipeline.settings import AnswerForm
@@ -87,9 +87,13 @@ def reasoned_predictions(run: StageRun) -> Made:
     with OneEngine(run, "score") as engines:
         for method in reasoned_methods(run.settings):
             form, before = method.asked.answer_form, engines.usage.prompt_tokens
-            rows = _with_thoughts(prompts, traces, method.name, thinks)
+            rows = _with_thoughts(prompts, traces, method.name)
+            positions = [
+                answer_position(text, prompt, told, thought or "", form, thinks)
+                for text, prompt, told, thought in rows.select("plain", "prompt", "told", "thought").rows()
+            ]
             found = read_answers(
-                rows.select("prompt", "said").rows(),
+                positions,
                 answer_texts(form, run.spec),
                 engines.base,
                 store,
@@ -105,7 +109,9 @@ def reasoned_predictions(run: StageRun) -> Made:
     by_trace = pl.concat(read)
     by_row = pl.concat([_by_row(frame) for _, frame in by_trace.group_by("method", maintain_order=True)])
     files = [
-        write_table(by_trace.select(list(tables.TRACE_PREDICTIONS.columns)), tables.TRACE_PREDICTIONS, run.out, run.dataset),
+        write_table(
+            by_trace.select(list(tables.TRACE_PREDICTIONS.columns)), tables.TRACE_PREDICTIONS, run.out, run.dataset
+        ),
         write_table(by_row, tables.REASONED_ROWS, run.out, run.dataset),
         *(_write_predictions(frame, run) for _, frame in by_row.group_by("method", maintain_order=True)),
     ]
@@ -147,6 +153,7 @@ def _prompts_of(run: StageRun, method: ReasonedMethod) -> pl.DataFrame:
         pl.lit(form).alias("answer_form"),
         pl.col("prompt").alias("plain"),
         pl.Series("prompt", texts, dtype=pl.String),
+        pl.Series("told", told, dtype=pl.String),
     )
 
 
@@ -185,18 +192,13 @@ def _taken_apart(rows: pl.DataFrame, run: StageRun) -> pl.DataFrame:
     return rows.hstack(made).rename({"key": "input_hash"})
 
 
-def _with_thoughts(prompts: pl.DataFrame, traces: pl.DataFrame, method: str, thinks: bool) -> pl.DataFrame:
-    """A row for each response of a method and one for each sample without a thought, with what was `said` before."""
+def _with_thoughts(prompts: pl.DataFrame, traces: pl.DataFrame, method: str) -> pl.DataFrame:
+    """A row for each response of a method and one for each sample without a thought."""
     own = prompts.filter(pl.col("method") == method)
     thoughts = traces.filter(pl.col("method") == method).select(
         "sample_id", "trace", "thought", "answer", "tokens", "seconds"
     )
-    rows = pl.concat([own, own.join(thoughts, on="sample_id", how="inner", maintain_order="left")], how="diagonal")
-    said = [
-        before_answer(thought or "", text, form, thinks)
-        for thought, text, form in rows.select("thought", "plain", "answer_form").rows()
-    ]
-    return rows.with_columns(pl.Series("said", said, dtype=pl.String))
+    return pl.concat([own, own.join(thoughts, on="sample_id", how="inner", maintain_order="left")], how="diagonal")
 
 
 def _with_probability(rows: pl.DataFrame, found: pl.DataFrame, form: AnswerForm, run: StageRun) -> pl.DataFrame:

@@ -129,7 +129,8 @@ def test_an_ordinary_run_leaves_the_reasoner_alone(lake: Path, first: RunSummary
 def test_more_traces_cost_only_the_new_ones(lake: Path, first: RunSummary, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = lake.parent / "more.toml"
     settings.write_text(
-        (lake.parent / "settings.toml").read_text(encoding="utf-8").replace("traces = 3", "traces = 4"), encoding="utf-8"
+        (lake.parent / "settings.toml").read_text(encoding="utf-8").replace("traces = 3", "traces = 4"),
+        encoding="utf-8",
     )
     monkeypatch.setenv("RALLREC_SETTINGS", str(settings))
     before = len(stored(lake))
