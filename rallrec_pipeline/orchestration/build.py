@@ -15,7 +15,7 @@ from rallrec_pipeline.orchestration.executors import EXECUTORS
 from rallrec_pipeline.orchestration.metadata import dagster_metadata
 from rallrec_pipeline.orchestration.resources import Project, stage_run
 from rallrec_pipeline.pipeline.context import SHARED, StageRun
-from rallrec_pipeline.pipeline.graph import EVERY_STAGE, STAGES
+from rallrec_pipeline.pipeline.graph import EVERY_STAGE, GRAPH, ON_REQUEST, STAGES
 from rallrec_pipeline.pipeline.stage import Outcome, Stage, decisive_settings, looking, run_stage
 from rallrec_pipeline.pipeline.studies import known_studies
 from rallrec_pipeline.pipeline.study_run import run_study, stage_name
@@ -66,7 +66,8 @@ def build_definitions(
     versions = _code_versions(project, catalog)
     return dg.Definitions(
         assets=[
-            *(_asset(stage, partitions, condition, versions[stage.name]) for stage in EVERY_STAGE.values()),
+            *(_asset(stage, partitions, condition, versions[stage.name]) for stage in GRAPH),
+            *(_asset(stage, partitions, None, versions[stage.name]) for stage in ON_REQUEST),
             *(_study(name, partitions) for name in known_studies(project.root())),
         ],
         asset_checks=build_checks(partitions),

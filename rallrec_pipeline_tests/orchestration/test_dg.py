@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rallrec_pipeline.pipeline.graph import STAGES
+from rallrec_pipeline.pipeline.graph import EVERY_STAGE
 from rallrec_pipeline_tests.orchestration.shop import make_instance, make_shop
 from rallrec_pipeline_tests.pipeline.tiny import REPOSITORY
 
@@ -30,6 +30,6 @@ def test_dg_lists_and_launches_from_the_root(tmp_path: Path) -> None:
     lake = make_shop(tmp_path, "shop")
     make_instance(tmp_path)
     listed = json.loads(dg(tmp_path, "list", "defs", "--json"))
-    assert {asset["asset_key"] for asset in listed["assets"]} >= set(STAGES)
+    assert {asset["asset_key"] for asset in listed["assets"]} >= set(EVERY_STAGE)
     dg(tmp_path, "launch", "--assets", "raw_files", "--partition", "shop")
     assert (lake / "results" / "shop" / "raw_files").exists()

@@ -14,7 +14,7 @@ from rallrec_pipeline.lake.tables import COLUMNS, OPEN_FIELD, Table, embeddings_
 from rallrec_pipeline.orchestration.build import KINDS, build_definitions
 from rallrec_pipeline.orchestration.metadata import dagster_metadata
 from rallrec_pipeline.orchestration.resources import Project
-from rallrec_pipeline.pipeline.graph import STAGES
+from rallrec_pipeline.pipeline.graph import EVERY_STAGE
 
 USAGE = {"rows": 5, "prompt_tokens": 70, "new_tokens": 30}
 
@@ -60,9 +60,9 @@ def test_every_column_of_every_table_is_described_and_no_other() -> None:
 
 
 def test_assets_say_what_computes_them_and_whether_they_need_the_llm(tmp_path: Path) -> None:
-    assert set(KINDS) <= {stage.name for stage in STAGES.values() if not stage.uses_llm}
+    assert set(KINDS) <= {stage.name for stage in EVERY_STAGE.values() if not stage.uses_llm}
     graph = build_definitions(project=Project(lake=str(tmp_path))).resolve_asset_graph()
-    for name, stage in STAGES.items():
+    for name, stage in EVERY_STAGE.items():
         asset = graph.get(dg.AssetKey(name))
         assert ("llm" in asset.kinds) == stage.uses_llm == (asset.tags["rallrec/uses_llm"] == "true")
         assert asset.owners == ["team:rallrec"]

@@ -7,9 +7,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from rallrec_pipeline.orchestration.build import FULL_JOB, STUDIES, STUDY_JOB, build_definitions
+from rallrec_pipeline.orchestration.build import FULL_JOB, REASONING_JOB, STUDIES, STUDY_JOB, build_definitions
 from rallrec_pipeline.orchestration.resources import Project
-from rallrec_pipeline.pipeline.graph import STAGES
+from rallrec_pipeline.pipeline.graph import EVERY_STAGE, STAGES
 from rallrec_pipeline.pipeline.studies import known_studies
 from rallrec_pipeline_tests.orchestration.shop import make_shop
 
@@ -30,6 +30,8 @@ def test_a_study_is_a_partitioned_asset_outside_the_main_job(lake: Path) -> None
     assert node.partitions_def is not None and "shop" in node.partitions_def.get_partition_keys()
     job, of_studies = (definitions.resolve_job_def(name) for name in (FULL_JOB, STUDY_JOB))
     assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == set(STAGES)
+    everything = definitions.resolve_job_def(REASONING_JOB)
+    assert {key.to_user_string() for key in everything.asset_layer.executable_asset_keys} == set(EVERY_STAGE)
     assert BUILT_IN in of_studies.asset_layer.executable_asset_keys
 
 
