@@ -557,11 +557,11 @@ class Settings(Section):
         for name, asked in self.reasoned.items():
             _require(f"reasoned.{name}: retriever", asked.retriever, self.retrievers)
             _require(f"reasoned.{name}: told", asked.told, predicted)
-        known = predicted | self.reasoned
-        for name, merge in self.merges.items():  # one may take those before it
+        known = predicted | self.reasoned | self.merges
+        for name, merge in self.merges.items():
             for member in (*merge.members, *merge.runs):
                 _require(f"merges.{name}: members and runs", member, known)
-            known = known | {name: merge}
+        _require_no_circle(self.merges)
         for name in self.only_methods:
             _require("only_methods", name, known)
         if twice := sorted(name for name in self.merges if name in self.reasoned or name in self.methods):
@@ -618,6 +618,18 @@ def _require(where: str, name: str | None, known: Mapping[str, object]) -> None:
         close = get_close_matches(name, known, 1)
         meant = f", did you mean {close[0]!r}?" if close else f": there are {', '.join(known)}"
         raise ValueError(f"{where} {name!r} does not exist{meant}")
+
+
+def _require_no_circle(merges: Mapping[str, MergeSettings]) -> None:
+    """Raises ValueError when merges are made of one another."""
+    made: set[str] = set()
+    left = dict(merges)
+    while left:
+        ready = [name for name, merge in left.items() if not (set(merge.members + merge.runs) & left.keys()) - made]
+        if not ready:
+            raise ValueError(f"merges.{next(iter(left))}: it is made of a merge that is made of it: {', '.join(left)}")
+        made.update(ready)
+        left = {name: merge for name, merge in left.items() if name not in made}
 
 
 def known_variants(lake: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -81,6 +82,10 @@ def chosen_methods(settings: Settings) -> tuple[str, ...]:
 
     What the reasoner is told, and the members and runs of a merge, come before the one that needs them.
     """
+    return _with_needs(settings.only_methods or tuple(settings.methods), settings)
+
+
+def _with_needs(names: Iterable[str], settings: Settings) -> tuple[str, ...]:
     found: dict[str, None] = {}
 
     def take(name: str) -> None:
@@ -88,7 +93,7 @@ def chosen_methods(settings: Settings) -> tuple[str, ...]:
             take(needed)
         found.setdefault(name)
 
-    for name in settings.only_methods or tuple(settings.methods):
+    for name in names:
         take(name)
     return tuple(found)
 
@@ -115,7 +120,7 @@ def reasoned_methods(settings: Settings) -> list[ReasonedMethod]:
 
 def merges(settings: Settings) -> dict[str, MergeSettings]:
     """What is merged, members before those that take them: all, or with `only_methods` those that are needed."""
-    chosen = chosen_methods(settings) if settings.only_methods else tuple(settings.merges)
+    chosen = _with_needs(settings.only_methods or settings.merges, settings)
     return {name: settings.merges[name] for name in chosen if name in settings.merges}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,10 @@ from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.inference.methods import (
     Method,
     adapters,
+    chosen_methods,
+    merges,
     methods,
+    reasoned_methods,
     retrievers,
     tuning_asked,
     validation_method,
@@ -181,3 +185,36 @@ def test_a_name_that_nothing_has_is_one_line(text: str, words: str, tmp_path: Pa
     with pytest.raises(ConfigError) as told:
         with_file(tmp_path, text)
     assert words in str(told.value) and "\n" not in str(told.value)
+
+
+# merges
+
+
+def test_members_are_made_before_the_merges_that_take_them() -> None:
+    given = {
+        "cascade": {"kind": "cascade", "members": ["text_trees", "late"]},
+        "late": {"kind": "mean", "members": ["rallrec", "item_mean"]},
+    }
+    settings = Settings.model_validate({"profile": "x", "merges": given})
+    order = list(merges(settings))
+    assert order.index("late") < order.index("cascade") and set(order) == set(settings.merges)
+    only = settings.model_copy(update={"only_methods": ("cascade",)})
+    assert chosen_methods(only) == ("text_trees", "rallrec", "item_mean", "late", "cascade")
+    assert [method.name for method in methods(only)] == ["rallrec"] and not reasoned_methods(only)
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        (
+            {"a": {"kind": "mean", "members": ["b", "rallrec"]}, "b": {"kind": "mean", "members": ["a", "recent"]}},
+            "made of",
+        ),
+        ({"a": {"kind": "mean", "members": ["ralrec", "recent"]}}, "did you mean 'rallrec'"),
+        ({"a": {"kind": "consistency", "members": ["rallrec", "recent", "reasoned"]}}, "takes two members"),
+        ({"rallrec": {"kind": "mean", "members": ["recent", "reasoned"]}}, "taken"),
+    ],
+)
+def test_a_merge_that_cannot_be_is_refused_in_one_line(given: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        Settings.model_validate({"profile": "x", "merges": given})

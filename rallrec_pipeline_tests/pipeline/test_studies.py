@@ -55,7 +55,7 @@ def test_a_built_in_study_is_valid_under_every_profile(name: str, profile: str, 
     assert variants
     for settings in variants.values():
         assert [method.name for method in methods(settings)] == [
-            name for name in study.methods if made_by(name) == "predictions"
+            name for name in study.methods if made_by(name, settings) == "predictions"
         ]
 
 
