@@ -426,8 +426,9 @@ class MergeSettings(Section):
     runs: tuple[MethodName, ...] = Field(
         (), description="Other runs of the first member, by prompt form, vectors or seed: their variance is var_G."
     )
-    alpha: float | None = Field(0.1, ge=0, description="Weight of the reasoner in eq. 10; None chooses on validation.")
-    epsilon: float | None = Field(1e-3, gt=0, description="Added to variances in eq. 10; None chooses on validation.")
+    alpha: float = Field(0.1, ge=0, description="Weight of the reasoner in eq. 10.")
+    epsilon: float = Field(1e-3, gt=0, description="Added to variances in eq. 10.")
+    choose: bool = Field(False, description="Choose alpha and epsilon of eq. 10 on validation rows instead.")
     uncertainty: bool = Field(
         False, description="`logistic`: with the variances, the length of the history and the item's ratings as well."
     )
@@ -461,7 +462,7 @@ DEFAULT_REASONED = {
 }
 DEFAULT_MERGES = {
     "rallrec_plus": MergeSettings(title="RALLRec+: merged by consistency (eq. 10)"),
-    "rallrec_plus_chosen": MergeSettings(title="eq. 10, alpha and epsilon by validation", alpha=None, epsilon=None),
+    "rallrec_plus_chosen": MergeSettings(title="eq. 10, alpha and epsilon by validation", choose=True),
     "merged_mean": MergeSettings(title="plain mean", kind="mean"),
     "merged_logistic": MergeSettings(title="logistic stacking", kind="logistic"),
     "merged_uncertain": MergeSettings(title="logistic stacking with uncertainty", kind="logistic", uncertainty=True),

@@ -39,7 +39,7 @@ def _sweeps(run: StageRun, told: dict[str, Any]) -> dict[str, Sweep]:
     rows, found = run.read(tables.CONSISTENCIES).filter(pl.col("split") == "test"), {}
     for name, merge in merges(run.settings).items():
         own = rows.filter(pl.col("method") == name)
-        if merge.kind != "consistency" or merge.alpha is None or merge.epsilon is None or not own.height:
+        if merge.kind != "consistency" or merge.choose or not own.height:
             continue
         found[name] = Sweep(
             title_of(name, run.settings),

@@ -90,10 +90,8 @@ def _merge(merge: MergeSettings, rows: Rows, run: StageRun) -> tuple[Floats, dic
         return _cascade(merge, members, rows)
     general = _with_runs(members[0], merge, rows, run)
     alpha, epsilon = merge.alpha, merge.epsilon
-    if alpha is None or epsilon is None:
-        grids = {} if alpha is None else {"alphas": (alpha,)}
-        grids |= {} if epsilon is None else {"epsilons": (epsilon,)}
-        alpha, epsilon = choose_consistency(general.at(valid), members[1].at(valid), labels[valid], **grids)
+    if merge.choose:
+        alpha, epsilon = choose_consistency(general.at(valid), members[1].at(valid), labels[valid])
     shown: dict[str, Any] = {"alpha": alpha, "epsilon": epsilon, "runs": len(merge.runs) + 1}
     finite = np.isfinite(members[1].variance)
     shown |= {"mean_var_g": float(general.variance.mean())}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import sqlite3
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +21,13 @@ from rallrec_pipeline.orchestration.jobs import RunSummary, materialize_dataset
 from rallrec_pipeline.pipeline.graph import EVERY_STAGE, ON_REQUEST
 from rallrec_pipeline.reasoning.merge import consistency
 from rallrec_pipeline.reasoning.opinions import Opinion
-from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world, use_lake
+from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world, rallrec, use_lake
 
 SIZES = """
 [reasoning]
 traces = 3
 max_new_tokens = 5
-batch_size = 16
+batch_size = 6
 temperature = 1.5
 
 [merges.rallrec_plus]
@@ -49,6 +53,12 @@ def lake(finished_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture(scope="module")
 def first(lake: Path) -> RunSummary:
     return materialize_dataset(SMALL, tuple(EVERY_STAGE))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def whole(lake: Path, first: RunSummary) -> pl.DataFrame:
+    """All responses of the first run."""
+    return read(lake, tables.TRACES)
 
 
 def read(lake: Path, table: tables.Table) -> pl.DataFrame:
@@ -155,9 +165,35 @@ def test_a_bound_on_tokens_stops_cleanly_and_says_so(
     assert without.height and without["variance"].is_null().all() and without["p_yes"].is_between(0, 1).all()
 
 
-def stored(lake: Path) -> set[str]:
-    memo = Memo(lake, TRACES)
-    import sqlite3
+@pytest.mark.process
+def test_killed_in_the_middle_it_goes_on_with_the_same_responses(
+    finished_world: Path, lake: Path, whole: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = copied_world(finished_world, tmp_path)
+    use_lake(again, lake.parent / "settings.toml", monkeypatch)
+    with rallrec("run", SMALL, "--select", "reasoner,reasoning_traces") as process:
+        while not stored(again):
+            assert process.poll() is None, "it ended before it was killed"
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    kept = stored(again)
+    assert 0 < len(kept) < whole["input_hash"].n_unique()
+    finished = materialize_dataset(SMALL, ("reasoner", "reasoning_traces"))
+    assert finished.error is None
+    columns = ["method", "sample_id", "trace", "thought", "answer", "mark", "tokens", "input_hash"]
+    assert read(again, tables.TRACES).select(columns).equals(whole.select(columns))
+    record = read_json(next(again.glob(f"results/{SMALL}/reasoning_traces/*/manifest.json")))
+    assert record["metadata"]["rows_computed"] == whole["input_hash"].n_unique() - len(kept)
 
-    with sqlite3.connect(memo.path) as connection:
-        return {key for (key,) in connection.execute("SELECT key FROM rows")}
+
+def stored(lake: Path) -> set[str]:
+    """Keys of the responses that are kept."""
+    path = Memo(lake, TRACES).path
+    if not path.exists():
+        return set()
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        try:
+            return {key for (key,) in connection.execute("SELECT key FROM rows")}
+        except sqlite3.OperationalError:  # it is being made
+            return set()
