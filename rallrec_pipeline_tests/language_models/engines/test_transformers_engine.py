@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from transformers.cache_utils import Cache
 
 from rallrec_pipeline.errors import ModelError
@@ -32,6 +33,7 @@ from rallrec_pipeline_tests.language_models.engines.contract import (
     GeneratorContract,
     Holds,
     Load,
+    Plain,
     ScorerContract,
 )
 from rallrec_pipeline_tests.language_models.small_llama import LIVELY, write_llama
@@ -82,7 +84,11 @@ def test_bfloat16_only_rounds(engine: TransformersEngine, model_path: Path) -> N
     rounded = TransformersEngine.load(model_path, ModelSettings(dtype="bfloat16"))
     prompts = [f"Ratings from 1 to 5:\n{text}:4\nAlien:" for text in TEXTS]
     exact, found = (e.score(prompts, list("12345"), chat=False) for e in (engine, rounded))
-    np.testing.assert_allclose(found, exact, atol=0.04)  # processors round differently: 0.02 to 0.037 were seen
+    plain = Plain(model_path)
+    plain.model.to(torch.bfloat16)
+    rough = np.stack([plain.score(prompt, list("12345"), chat=False) for prompt in prompts])
+    # Processors round differently: 0.02 to 0.042 were seen. So the bound is what plain transformers loses there.
+    np.testing.assert_allclose(found, exact, atol=2 * np.abs(rough - exact).max() + 0.01)
     for a, b in zip(engine.encode(TEXTS), rounded.encode(TEXTS), strict=True):
         assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.999
     likely, same = Sampling(4, 1e-3, 1.0, seed=1), 0
