@@ -376,10 +376,7 @@ DEFAULT_ADAPTERS = {
 DEFAULT_METHODS = {
     "rallrec": MethodSettings(title="RALLRec: tuned, retrieved and reranked", adapter="rallrec"),
     "recent": MethodSettings(title="tuned, recent history (no retrieval)", prompt_form="recent", adapter="recent"),
-    "zero_shot_rating": MethodSettings(answer_form="rating"),
-    "zero_shot_rating_recent": MethodSettings(prompt_form="recent", answer_form="rating"),
-    "zero_shot_yes_no": MethodSettings(answer_form="yes_no"),
-    "zero_shot_yes_no_recent": MethodSettings(prompt_form="recent", answer_form="yes_no"),
+    "zero_shot": MethodSettings(title="without tuning (zero-shot)"),
 }
 
 
