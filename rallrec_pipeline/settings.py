@@ -141,10 +141,15 @@ class CollaborativeSettings(Section):
 
 
 class AlignmentSettings(Section):
-    """Two-layer projector with symmetric InfoNCE (eq. 5, 6)."""
+    """The projector of text vectors, fitted by symmetric InfoNCE (eq. 5, 6)."""
 
-    hidden: int = Field(256, gt=0, description="Width of the layer between.")
-    temperature: float = Field(0.1, gt=0, description="Divides the cosines of InfoNCE.")
+    kind: Literal["mlp", "linear", "attention"] = Field(
+        "mlp",
+        description="`mlp`: two layers, as the papers. `linear`: one matrix. `attention`: the other items' "
+        "collaborative vectors, weighted by how their texts match. For no alignment set `mixture.aligned` to 0.",
+    )
+    hidden: int = Field(256, gt=0, description="Width of the layer between, or of queries and keys.")
+    temperature: float = Field(0.1, gt=0, description="Divides the cosines of InfoNCE, and those of attention.")
     learning_rate: float = Field(1e-3, gt=0, description="Of AdamW.")
     epochs: int = Field(200, gt=0, description="Passes over the items.")
     weight_decay: float = Field(1e-4, ge=0)
