@@ -170,6 +170,11 @@ class RetrievalSettings(Section):
     history_length: int = Field(30, gt=0, description="K: history items in a prompt.")
     alpha: float | None = Field(None, ge=0, le=1, description="Channel weight of eq. 8; None searches 1/2, 2/3, 4/5.")
     beta: float = Field(1.0, ge=0, description="Position decay of eq. 8.")
+    reranker: Literal["fixed", "learned"] = Field(
+        "fixed",
+        description="`fixed`: the scores of eq. 8. `learned`: features of a history line, weighted so that ratings of "
+        "good lines foretell the labels of training samples.",
+    )
 
 
 class IndexSettings(Section):
@@ -333,6 +338,7 @@ class RetrieverSettings(Section):
     )
     k: int | None = Field(None, gt=0, description="History items in a prompt; None takes `retrieval.history_length`.")
     strictly_earlier: bool = Field(False, description="Leave out history of the target's own second.")
+    reranker: Literal["fixed", "learned"] | None = Field(None, description="None takes `retrieval.reranker`.")
 
     @model_validator(mode="after")
     def _has_parts_to_combine(self) -> RetrieverSettings:
