@@ -238,6 +238,13 @@ class TuningSettings(Section):
     )
     cutoff_tokens: int = Field(2048, gt=0, description="Most tokens of a tuning prompt; a longer one is an error.")
     history_weight: float = Field(0.0, ge=0, description="Loss weight of history answers (rating form).")
+    pair_weight: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Loss weight of pairs of one user's rows in a step: the liked one is to score above the other. "
+        "Above 0 the rows of a user come one after another.",
+    )
 
     def decisive(self) -> dict[str, Any]:
         """What an adapter depends on, JSON-able: not how the work is cut up, nor how often it is stored.
