@@ -143,10 +143,15 @@ class CollaborativeSettings(Section):
 
 
 class AlignmentSettings(Section):
-    """Two-layer projector with symmetric InfoNCE (eq. 5, 6)."""
+    """The projector of text vectors, fitted by symmetric InfoNCE (eq. 5, 6)."""
 
-    hidden: int = Field(256, gt=0, description="Width of the layer between.")
-    temperature: float = Field(0.1, gt=0, description="Divides the cosines of InfoNCE.")
+    kind: Literal["mlp", "linear", "attention"] = Field(
+        "mlp",
+        description="`mlp`: two layers, as the papers. `linear`: one matrix. `attention`: the other items' "
+        "collaborative vectors, weighted by how their texts match. For no alignment set `mixture.aligned` to 0.",
+    )
+    hidden: int = Field(256, gt=0, description="Width of the layer between, or of queries and keys.")
+    temperature: float = Field(0.1, gt=0, description="Divides the cosines of InfoNCE, and those of attention.")
     learning_rate: float = Field(1e-3, gt=0, description="Of AdamW.")
     epochs: int = Field(200, gt=0, description="Passes over the items.")
     weight_decay: float = Field(1e-4, ge=0)
@@ -167,6 +172,11 @@ class RetrievalSettings(Section):
     history_length: int = Field(30, gt=0, description="K: history items in a prompt.")
     alpha: float | None = Field(None, ge=0, le=1, description="Channel weight of eq. 8; None searches 1/2, 2/3, 4/5.")
     beta: float = Field(1.0, ge=0, description="Position decay of eq. 8.")
+    reranker: Literal["fixed", "learned"] = Field(
+        "fixed",
+        description="`fixed`: the scores of eq. 8. `learned`: features of a history line, weighted so that ratings of "
+        "good lines foretell the labels of training samples.",
+    )
 
 
 class IndexSettings(Section):
@@ -230,6 +240,13 @@ class TuningSettings(Section):
     )
     cutoff_tokens: int = Field(2048, gt=0, description="Most tokens of a tuning prompt; a longer one is an error.")
     history_weight: float = Field(0.0, ge=0, description="Loss weight of history answers (rating form).")
+    pair_weight: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Loss weight of pairs of one user's rows in a step: the liked one is to score above the other. "
+        "Above 0 the rows of a user come one after another.",
+    )
 
     def decisive(self) -> dict[str, Any]:
         """What an adapter depends on, JSON-able: not how the work is cut up, nor how often it is stored.
@@ -358,6 +375,7 @@ class RetrieverSettings(Section):
     )
     k: int | None = Field(None, gt=0, description="History items in a prompt; None takes `retrieval.history_length`.")
     strictly_earlier: bool = Field(False, description="Leave out history of the target's own second.")
+    reranker: Literal["fixed", "learned"] | None = Field(None, description="None takes `retrieval.reranker`.")
 
     @model_validator(mode="after")
     def _has_parts_to_combine(self) -> RetrieverSettings:
@@ -451,10 +469,7 @@ DEFAULT_ADAPTERS = {
 DEFAULT_METHODS = {
     "rallrec": MethodSettings(title="RALLRec: tuned, retrieved and reranked", adapter="rallrec"),
     "recent": MethodSettings(title="tuned, recent history (no retrieval)", prompt_form="recent", adapter="recent"),
-    "zero_shot_rating": MethodSettings(answer_form="rating"),
-    "zero_shot_rating_recent": MethodSettings(prompt_form="recent", answer_form="rating"),
-    "zero_shot_yes_no": MethodSettings(answer_form="yes_no"),
-    "zero_shot_yes_no_recent": MethodSettings(prompt_form="recent", answer_form="yes_no"),
+    "zero_shot": MethodSettings(title="without tuning (zero-shot)"),
 }
 DEFAULT_REASONED = {
     "reasoned": ReasonedSettings(title="reasoning"),

@@ -67,6 +67,7 @@ TORCH_MODULES = {
     "tuning.dropout",
     "tuning.loss",
     "tuning.packed_attention",
+    "tuning.pairs",
     "tuning.short_attention",
     "tuning.train",
 }

@@ -23,6 +23,8 @@ def make_samples(core: pl.DataFrame, protocol: ProtocolSpec, label: LabelSpec, s
     `time`: `core` is in global order; every rating with at least `min_history` earlier ones is a target. The split is
     global in time: the first 80% of the samples are `train`, then `valid`, then `test`.
     `user`: `core` is in user order; each user's last rating is the one target, and users are split at random.
+    `last`: `core` is in user order, targets are as with `time`; each user's last rating is `test`, the one before it
+    `valid`, all others `train`.
 
     For implicit feedback each target is followed by its sampled negatives, of the same split.
     """
@@ -31,8 +33,11 @@ def make_samples(core: pl.DataFrame, protocol: ProtocolSpec, label: LabelSpec, s
     if protocol.split == "user":
         target &= pl.col("history_length") == pl.len().over("user_id") - 1
     rows = core.with_columns(place).filter(target)
-    draw = np.random.default_rng([seed, 1]).permutation(rows.height) if protocol.split == "user" else None
-    rows = rows.with_columns(_split(rows.height, protocol.fractions, draw))
+    if protocol.split == "last":
+        rows = rows.with_columns(_leave_last_out())
+    else:
+        draw = np.random.default_rng([seed, 1]).permutation(rows.height) if protocol.split == "user" else None
+        rows = rows.with_columns(_split(rows.height, protocol.fractions, draw))
     if label.negatives:
         rows = with_negatives(rows, core, label.negatives, seed)
     return rows.with_columns(
@@ -42,11 +47,11 @@ def make_samples(core: pl.DataFrame, protocol: ProtocolSpec, label: LabelSpec, s
 
 
 def in_protocol_order(core: pl.DataFrame, protocol: ProtocolSpec, seed: int) -> pl.DataFrame:
-    """`core` (in global order) in the order that histories are taken in; without times where users are split.
+    """`core` (in global order) in the order that histories are taken in; without times but where the split is in time.
 
     The order says all about parts of seconds: they are left out.
     """
-    ordered = in_user_order(core, seed) if protocol.split == "user" else core
+    ordered = in_user_order(core, seed) if protocol.orders_users_alone else core
     return ordered.drop("microsecond", strict=False)
 
 
@@ -54,8 +59,8 @@ def training_interactions(core: pl.DataFrame, samples: pl.DataFrame) -> pl.DataF
     """The core interactions that something may be fitted on, in order.
 
     Split in time: all at or before the last training sample; the ratings of users too new for a sample are cut off
-    in time too. Split by user (then the core has no times): all but the targets of validation and test samples, so
-    those of one user may be younger than a target of another.
+    in time too. Split by user or leave-last-out (then the core has no times): all but the targets of validation and
+    test samples, so those of one user may be younger than a target of another.
     """
     if core["timestamp"].null_count():
         held_out = samples.filter(pl.col("split") != "train").select("user_id", "item_id")
@@ -111,6 +116,13 @@ def _observed(samples: pl.DataFrame, core: pl.DataFrame) -> pl.DataFrame:
     """The samples whose target is an interaction: all but sampled negatives."""
     recent = samples.tail(100_000)  # only the last one is wanted
     return recent.join(core.select("user_id", "item_id"), on=["user_id", "item_id"], how="semi", maintain_order="left")
+
+
+def _leave_last_out() -> pl.Expr:
+    """Names of the splits by place from the end of each user's samples."""
+    from_end = pl.int_range(pl.len()).reverse().over("user_id")
+    late = pl.when(from_end == 0).then(pl.lit("test")).when(from_end == 1).then(pl.lit("valid"))
+    return late.otherwise(pl.lit("train")).alias("split")
 
 
 def _split(n: int, fractions: tuple[float, float, float], order: NDArray[np.int64] | None) -> pl.Series:

@@ -34,8 +34,8 @@ def global_order(times: pl.Series, users: NDArray[np.uint32], items: NDArray[np.
 def in_user_order(interactions: pl.DataFrame, seed: int) -> pl.DataFrame:
     """Sorted by user, then time; ratings without a time, or of the same one, in an order drawn from `seed`.
 
-    The order does not depend on that of the rows. They come without times: a split by user compares the ratings of
-    one user, which the order does, and never those of two.
+    The order does not depend on that of the rows. They come without times: a split by user, or of the last ratings of
+    each, compares the ratings of one user, which the order does, and never those of two.
     """
     users, items = id_codes(interactions["user_id"]), id_codes(interactions["item_id"])
     draws = np.empty(interactions.height)

@@ -198,8 +198,8 @@ def _time(
 ) -> dict[str, Any] | None:
     """Ratings per month (per year if there are more than MAX_MONTHS), without gaps; None where no rating has a time.
 
-    `core` is None where users are split: times then order each user's ratings, and no more. `borders` are the days
-    on which validation and test samples begin, where the split is one in time.
+    `core` is None where only the order of one user's ratings counts: times then order these, and no more. `borders`
+    are the days on which validation and test samples begin, where the split is one in time.
     """
     raw, kept = _months(interactions), _months(core)
     if not raw.total:

@@ -196,9 +196,10 @@ class ProtocolSpec(CoreSpec):
     item_limit: int | None = Field(None, ge=1, description="Only this many most rated items stay.")
     item_limit_first: bool = Field(False, description="The limit acts before the core, not after it.")
     min_history: int = Field(5, ge=0)
-    split: Literal["time", "user"] = Field(
+    split: Literal["time", "user", "last"] = Field(
         "time",
-        description="`time`: global in time. `user`: each user's last rating is the target, a drawn one without times.",
+        description="`time`: global in time. `user`: each user's last rating is the target, a drawn one without times. "
+        "`last`: leave-last-out, each user's last sample is for test, the one before for validation.",
     )
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     first_test_samples: int | None = Field(None, ge=1, description="Only these are evaluated, as published.")
@@ -210,6 +211,11 @@ class ProtocolSpec(CoreSpec):
     tolerance: float = Field(
         0, ge=0, lt=1, description="Share by which the figures may differ where a rule of ours forbids equal ones."
     )
+
+    @property
+    def orders_users_alone(self) -> bool:
+        """Whether only the ratings of one user have an order: those of two are never compared in time."""
+        return self.split != "time"
 
     @model_validator(mode="after")
     def _fractions_sum_to_one(self) -> ProtocolSpec:
@@ -327,7 +333,7 @@ class DatasetSpec(Part):
         for name, protocol in self.protocols.items():
             if missing := [field for field in protocol.require if field not in ("title", *self.item_fields)]:
                 problems.append(f"protocols.{name}.require: {', '.join(missing)} is no item field")
-            if protocol.split == "time" and "timestamp" not in self.interactions.columns:
+            if protocol.split != "user" and "timestamp" not in self.interactions.columns:
                 problems.append(f'protocols.{name}.split: without a column `timestamp` it must be "user"')
         return problems
 

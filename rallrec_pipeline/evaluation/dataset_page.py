@@ -28,6 +28,9 @@ def render_dataset_page(profile: Profile, plots: Mapping[str, bytes], origin: Ma
     )
 
 
+_SPLITS = {"time": "split in time", "user": "split by user", "last": "each user's last sample left out"}
+
+
 def summary(profile: Profile) -> str:
     """One sentence: what was read, kept and made of it."""
     raw, core, samples = profile["raw"], profile["core"], profile["samples"]
@@ -43,7 +46,7 @@ def _facts(profile: Profile) -> list[str]:
     texts = [
         f"dataset {profile['dataset']}",
         f"protocol {profile['protocol']}",
-        "split in time" if profile["split"] == "time" else "split by user",
+        _SPLITS[profile["split"]],
         f"{time['first']} to {time['last']}" if time else "no times",
     ]
     if time and time["without_time"]:

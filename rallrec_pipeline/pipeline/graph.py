@@ -171,7 +171,7 @@ GRAPH: tuple[Stage, ...] = (
         "samples",
         "data",
         ("core_interactions",),
-        "One row per rating to predict, with the length of its history and its split in global time.",
+        "One row per rating to predict, with the length of its history and its split.",
         data.samples,
         lambda s, d: {"protocol": d.protocol, "label": d.label, "seed": s.seeds.data},
         sections=("seeds",),

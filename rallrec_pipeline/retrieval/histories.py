@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from rallrec_pipeline.datasets.sequences import UserSequences
 from rallrec_pipeline.lake.lists import consecutive_lists
+from rallrec_pipeline.retrieval.learned import LearnedReranker
 from rallrec_pipeline.retrieval.rankings import Ranking
 from rallrec_pipeline.retrieval.relevance import Retrieved, in_time_order, most_recent
 from rallrec_pipeline.retrieval.rerank import rerank
@@ -20,15 +21,19 @@ def retrieve_histories(
     ranking: Ranking,
     settings: RetrievalSettings,
     alpha: float,
+    learned: LearnedReranker | None = None,
 ) -> pl.DataFrame:
-    """All four histories of each row of `samples`; `ranking` says what is relevant."""
+    """All four histories of each row of `samples`; `ranking` says what is relevant, and eq. 8 or `learned` reranks."""
     users = sequences.user_codes(samples["user_id"])
     lengths = samples["history_length"].to_numpy().astype(np.int32)
     targets = sequences.item_codes(samples["item_id"])
     k = settings.history_length
     relevant = ranking(sequences, users, lengths, targets, k)
     recent = most_recent(lengths, k)
-    reranked = rerank(relevant.positions, recent.positions, alpha, settings.beta, k)
+    if learned is None:
+        reranked = rerank(relevant.positions, recent.positions, alpha, settings.beta, k)
+    else:
+        reranked = learned.choose(sequences, users, lengths, targets, ranking, k)
     columns: dict[str, NDArray[np.int32]] = {
         "recent": in_time_order(recent.positions),
         "relevant": relevant.positions,

@@ -18,11 +18,14 @@ from rallrec_pipeline.tuning.examples import Example, Target
 class MicroBatch:
     """Examples that go through the model together.
 
-    `ids` has shape (rows, width), int64. `targets` are those of all examples, each with its place in the flattened ids.
+    `ids` has shape (rows, width), int64. `targets` are those of all `examples`, each with its place in the flattened
+    ids; `answers` are the places of the examples' `answer_at`, in their order.
     """
 
     ids: NDArray[np.int64]
     targets: list[tuple[int, Target]]
+    examples: Sequence[Example]
+    answers: list[int]
     lengths: tuple[int, ...] | None = None
     """Of a packed row: tokens of the shared prefix (perhaps none), then of each example behind it."""
     padding: int = 0
@@ -52,7 +55,8 @@ def padded_batch(examples: Sequence[Example]) -> MicroBatch:
     ids = padded([e.tokens for e in examples], 0)
     width = ids.shape[1]
     targets = [(row * width + t.position, t) for row, e in enumerate(examples) for t in e.targets]
-    return MicroBatch(ids, targets, padding=ids.size - sum(len(e.tokens) for e in examples))
+    answers = [row * width + e.answer_at for row, e in enumerate(examples)]
+    return MicroBatch(ids, targets, examples, answers, padding=ids.size - sum(len(e.tokens) for e in examples))
 
 
 def packed_batch(examples: Sequence[Example]) -> MicroBatch:
@@ -64,12 +68,14 @@ def packed_batch(examples: Sequence[Example]) -> MicroBatch:
     own = [len(e.tokens) - shared for e in examples]
     starts = [shared, *accumulate(own, initial=shared)][1:-1]
     ids = np.fromiter(chain(examples[0].tokens[:shared], *(e.tokens[shared:] for e in examples)), np.int64)
-    targets = [
-        (t.position if t.position < shared else start + t.position - shared, t)
-        for start, e in zip(starts, examples, strict=True)
-        for t in e.targets
-    ]
-    return MicroBatch(ids[None], targets, (shared, *own))
+
+    def place(start: int, position: int) -> int:
+        return position if position < shared else start + position - shared
+
+    placed = list(zip(starts, examples, strict=True))
+    targets = [(place(start, t.position), t) for start, e in placed for t in e.targets]
+    answers = [place(start, e.answer_at) for start, e in placed]
+    return MicroBatch(ids[None], targets, examples, answers, (shared, *own))
 
 
 def _even_groups(examples: Sequence[Example], tokens_per_batch: int) -> Iterator[list[Example]]:

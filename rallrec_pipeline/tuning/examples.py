@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -29,10 +29,16 @@ class Target:
 
 @dataclass(frozen=True)
 class Example:
-    """Token ids of a prompt with its answer, and its supervised positions."""
+    """Token ids of a prompt with its answer, and its supervised positions; whose row it is, and whether it is liked.
+
+    The hidden state at `answer_at` chooses the first token of the answer.
+    """
 
     tokens: tuple[int, ...]
     targets: tuple[Target, ...]
+    answer_at: int = 0
+    user: str = ""
+    is_liked: bool = False
 
 
 def make_example(
@@ -62,7 +68,7 @@ def make_example(
     end = len(tokens) - 1
     final = [Target(end + depth, choice, child, 1.0) for depth, (choice, child) in enumerate(path)]
     taken = [trie.choices[choice].children[child] for choice, child in path[:-1]]
-    return Example((*tokens, *taken), (*history, *final))
+    return Example((*tokens, *taken), (*history, *final), end)
 
 
 def _history_targets(
@@ -97,9 +103,14 @@ def make_examples(
     settings: TuningSettings,
 ) -> list[Example]:
     """The examples of a prompts table. Raises ModelError when a prompt exceeds `cutoff_tokens`."""
+    columns = ("prompt", "answer", "answer_offsets", "user_id", "label")
     examples = [
-        make_example(engine, trie, answers, prompt, answer, offsets, chat, settings.history_weight)
-        for prompt, answer, offsets in prompts.select("prompt", "answer", "answer_offsets").iter_rows()
+        replace(
+            make_example(engine, trie, answers, prompt, answer, offsets, chat, settings.history_weight),
+            user=user,
+            is_liked=label == 1,
+        )
+        for prompt, answer, offsets, user, label in prompts.select(columns).iter_rows()
     ]
     longest = max((len(example.tokens) for example in examples), default=0)
     if longest > settings.cutoff_tokens:

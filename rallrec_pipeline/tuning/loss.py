@@ -14,6 +14,7 @@ from rallrec_pipeline.language_models.engines.transformers_engine import Transfo
 from rallrec_pipeline.tuning.batches import MicroBatch, micro_batches
 from rallrec_pipeline.tuning.examples import Example
 from rallrec_pipeline.tuning.packed_attention import packed_attention_in
+from rallrec_pipeline.tuning.pairs import PairLoss, user_pairs
 from rallrec_pipeline.tuning.short_attention import layout_of
 
 
@@ -22,39 +23,75 @@ class Accumulated:
     """What an optimizer step's forward and backward passes gave."""
 
     loss: float
-    """Weighted mean over all supervised places."""
+    """Weighted mean over all supervised places, and what pairs of rows add."""
     computed: int
     """Places that went through the model."""
     padding: int
     """Those of them that held no token."""
+    pairs: int = 0
+    """Pairs of a liked and another row of one user."""
 
 
 def accumulate_gradient(
-    engine: TransformersEngine, examples: Sequence[Example], trie: AnswerTrie, tokens_per_batch: int, pack: bool
+    engine: TransformersEngine,
+    examples: Sequence[Example],
+    trie: AnswerTrie,
+    tokens_per_batch: int,
+    pack: bool,
+    pair_loss: PairLoss | None = None,
 ) -> Accumulated:
-    """Add the gradient of the weighted mean loss over `examples` to that of the parameters.
+    """Add the gradient of the weighted mean loss over `examples`, and of `pair_loss`, to that of the parameters.
 
     It is the gradient of one pass over all of them, however they are cut up. With `pack` nothing is padded, which the
     model must allow (`can_pack`).
     """
     total_weight = sum(target.weight for example in examples for target in example.targets)
-    loss, computed, padding = 0.0, 0, 0
+    head = engine.model.get_output_embeddings().weight
     with packed_attention_in(engine.backbone) if pack else nullcontext():
-        for batch in micro_batches(examples, tokens_per_batch, pack):
-            part = summed_loss(engine, batch, trie) / total_weight
-            part.backward()
+        batches = list(micro_batches(examples, tokens_per_batch, pack))
+        pull = _pull_of_pairs(engine, batches, pair_loss) if pair_loss is not None else None
+        loss, place = pull.loss if pull else 0.0, 0
+        for batch in batches:
+            hidden = _hidden_states(engine, batch)
+            part = _summed_loss(hidden, head, batch, trie) / total_weight
             loss += part.item()
-            computed += batch.ids.size
-            padding += batch.padding
-    return Accumulated(loss, computed, padding)
+            if pull and pair_loss is not None:
+                own = pull.gradient[place : place + len(batch.answers)]
+                part = part + (own * pair_loss.logits(hidden[batch.answers], head)).sum()
+            part.backward()
+            place += len(batch.answers)
+    passes = 2 if pull else 1
+    computed, padding = (sum(values) for values in zip(*((b.ids.size, b.padding) for b in batches), strict=True))
+    return Accumulated(loss, passes * computed, passes * padding, pull.pairs if pull else 0)
 
 
-def summed_loss(engine: TransformersEngine, batch: MicroBatch, trie: AnswerTrie) -> torch.Tensor:
-    """Weighted sum of cross-entropies over the children of each target's choice; a scalar, float32.
+@dataclass(frozen=True)
+class _Pull:
+    """What the pairs of a step add: their loss, its gradient (n,) by the examples' logits, and their number."""
 
-    The head is asked for the supervised places and the children's tokens only. A packed batch needs
-    `packed_attention_in` around it.
+    loss: float
+    gradient: torch.Tensor
+    pairs: int
+
+
+def _pull_of_pairs(engine: TransformersEngine, batches: Sequence[MicroBatch], pair_loss: PairLoss) -> _Pull | None:
+    """The pull on the examples in the order of `batches`, by a pass without a gradient; None where there are no pairs.
+
+    Both rows of a pair may lie in different batches, so the logits of all are needed before the first backward pass.
+    The draws of dropout are those that the passes with a gradient will make.
     """
+    pairs = user_pairs([example for batch in batches for example in batch.examples]).to(engine.device)
+    if not len(pairs):
+        return None
+    head = engine.model.get_output_embeddings().weight
+    with torch.no_grad(), torch.random.fork_rng([engine.device] if engine.device.type == "cuda" else []):
+        logits = [pair_loss.logits(_hidden_states(engine, batch)[batch.answers], head) for batch in batches]
+    loss, gradient = pair_loss.gradient(torch.cat(logits), pairs)
+    return _Pull(loss, gradient, len(pairs))
+
+
+def _hidden_states(engine: TransformersEngine, batch: MicroBatch) -> torch.Tensor:
+    """Last hidden states (places, d). A packed batch needs `packed_attention_in` around it."""
     device = engine.device
     packed: dict[str, Any] = {}
     if batch.positions is not None:
@@ -63,8 +100,17 @@ def summed_loss(engine: TransformersEngine, batch: MicroBatch, trie: AnswerTrie)
         packed["layout"] = layout
     with _adapter_in_bfloat16(engine.model):
         output = engine.backbone(input_ids=torch.from_numpy(batch.ids).to(device), use_cache=False, **packed)
-    hidden = output.last_hidden_state.flatten(0, 1)  # (b, t, d) -> (places, d)
-    head = engine.model.get_output_embeddings().weight
+    hidden: torch.Tensor = output.last_hidden_state.flatten(0, 1)  # (b, t, d) -> (places, d)
+    return hidden
+
+
+def _summed_loss(hidden: torch.Tensor, head: torch.Tensor, batch: MicroBatch, trie: AnswerTrie) -> torch.Tensor:
+    """Weighted sum of cross-entropies over the children of each target's choice; a scalar, float32.
+
+    `hidden` is (places, d), `head` (vocabulary, d), which is asked for the supervised places and the children's tokens
+    only.
+    """
+    device = hidden.device
     loss = torch.zeros((), device=device)
     for index, choice in enumerate(trie.choices):
         picked = [(place, target) for place, target in batch.targets if target.choice == index]

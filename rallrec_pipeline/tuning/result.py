@@ -28,6 +28,8 @@ class TuningResult:
     """Places that went through the model; a prefix that prompts share is computed once."""
     padding: float
     """Share of these places that held no token."""
+    pairs: int
+    """Pairs of a liked and another row of one user that were learned from, each time that they met in a step."""
     seconds: float
     stopped_early: bool
     """Whether `tuning.patience` ended it before the last epoch."""

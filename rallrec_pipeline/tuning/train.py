@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from rallrec_pipeline.errors import ModelError
 from rallrec_pipeline.language_models.answers import AnswerTrie
@@ -22,6 +23,7 @@ from rallrec_pipeline.tuning.examples import Example
 from rallrec_pipeline.tuning.lora import adapter_state, restore_adapter
 from rallrec_pipeline.tuning.loss import accumulate_gradient
 from rallrec_pipeline.tuning.packed_attention import can_pack
+from rallrec_pipeline.tuning.pairs import PairLoss
 from rallrec_pipeline.tuning.result import Epoch, TuningResult
 
 WARMUP = 0.05  # share of the steps; a fresh adapter at the full rate can diverge
@@ -39,14 +41,16 @@ def tune(
     progress: Progress | None = None,
     resume_from: Path | None = None,
     log: Log = lambda line: None,
+    pair_loss: PairLoss | None = None,
 ) -> TuningResult:
     """Train the engine's adapter in place and leave it at its best epoch by validation AUC.
 
     AdamW, linear decay after a short warm-up, gradients accumulated over `batch_size` prompts. Where it stands is
     written to `resume_from` every `checkpoint_every` steps; a run that finds such a file goes on there and ends with
-    the same weights as an undisturbed one. The file is left to whoever saves the adapter.
+    the same weights as an undisturbed one. The file is left to whoever saves the adapter. With `pair_loss` the rows of
+    a user come one after another, so that they meet in a step.
     """
-    tuning = _Tuning(engine, examples, trie, settings, seed)
+    tuning = _Tuning(engine, examples, trie, settings, seed, pair_loss)
     if resume_from is not None and resume_from.exists():
         tuning.resume(resume_from, log)
     store = resume_from if settings.checkpoint_every else None
@@ -73,6 +77,7 @@ class _Place:
     tokens: int = 0
     computed: int = 0
     padding: int = 0
+    pairs: int = 0
     resumed_at: list[int] = field(default_factory=list)
 
     @classmethod
@@ -90,11 +95,13 @@ class _Tuning:
         trie: AnswerTrie,
         settings: TuningSettings,
         seed: int,
+        pair_loss: PairLoss | None,
     ) -> None:
         torch.manual_seed(seed)
         rng = np.random.default_rng(seed)
         self.engine, self.examples, self.trie, self.settings = engine, examples, trie, settings
-        self.orders = [rng.permutation(len(examples)) for _ in range(settings.epochs)]
+        self.pair_loss = pair_loss
+        self.orders = [_drawn_order(examples, rng, pair_loss is not None) for _ in range(settings.epochs)]
         self.steps = math.ceil(len(examples) / settings.batch_size)  # of one epoch
         self.named = {name: p for name, p in engine.model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(self.named.values(), lr=settings.learning_rate, weight_decay=0.0)
@@ -153,6 +160,7 @@ class _Tuning:
             tokens=place.tokens,
             computed=place.computed,
             padding=round(place.padding / max(1, place.computed), 4),
+            pairs=place.pairs,
             seconds=place.seconds,
             stopped_early=len(place.epochs) < self.settings.epochs,
             resumed_at=place.resumed_at,
@@ -202,7 +210,7 @@ class _Tuning:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * self.rate(self.step)
         budget = self.settings.tokens_per_batch or default_tokens(self.engine.model, "tune")
-        done = accumulate_gradient(self.engine, batch, self.trie, budget, self.packs)
+        done = accumulate_gradient(self.engine, batch, self.trie, budget, self.packs, self.pair_loss)
         torch.nn.utils.clip_grad_norm_(list(self.named.values()), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -212,6 +220,7 @@ class _Tuning:
         self.place.tokens += tokens
         self.place.computed += done.computed
         self.place.padding += done.padding
+        self.place.pairs += done.pairs
         self.examples_now += len(batch)
         self.tokens_now += tokens
 
@@ -221,6 +230,16 @@ class _Tuning:
         passed, self._clock = clock - self._clock, clock
         self.place.seconds += passed
         return passed
+
+
+def _drawn_order(examples: Sequence[Example], rng: np.random.Generator, users_together: bool) -> NDArray[np.int64]:
+    """Places of the examples in random order, or users in random order, each with all of its examples in one."""
+    drawn = rng.permutation(len(examples))
+    if not users_together:
+        return drawn
+    _, users = np.unique([example.user for example in examples], return_inverse=True)
+    order = np.lexsort((drawn, rng.permutation(users.max(initial=-1) + 1)[users]))
+    return order.astype(np.int64)
 
 
 def _linear_decay(steps: int) -> Callable[[int], float]:

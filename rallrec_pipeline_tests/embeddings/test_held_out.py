@@ -1,4 +1,7 @@
+from typing import Literal
+
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from rallrec_pipeline.embeddings.held_out import HELD_OUT, fit_held_out, measurable_items
@@ -30,14 +33,16 @@ def test_a_fifth_of_the_items_is_held_out_by_the_seed() -> None:
     assert (fit.is_held_out != fit_held_out(text, collaborative, rows, SETTINGS, seed=4).is_held_out).any()
 
 
-def test_no_held_out_vector_reaches_the_fit() -> None:
+@pytest.mark.parametrize("kind", ["mlp", "linear", "attention"])
+def test_no_held_out_vector_reaches_the_fit(kind: Literal["mlp", "linear", "attention"]) -> None:
+    settings = SETTINGS.model_copy(update={"kind": kind})
     text, collaborative = pair()
     rows = np.arange(50)
-    fit = fit_held_out(text, collaborative, rows, SETTINGS, seed=3)
+    fit = fit_held_out(text, collaborative, rows, settings, seed=3)
     held_out = rows[fit.is_held_out]
     changed = collaborative.copy()
     changed[held_out] = changed[held_out[::-1]] + 1
-    again = fit_held_out(text, changed, rows, SETTINGS, seed=3)
+    again = fit_held_out(text, changed, rows, settings, seed=3)
     assert (fit.after == again.after).all()
 
 

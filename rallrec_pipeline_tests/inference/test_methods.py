@@ -1,4 +1,4 @@
-"""The methods of the settings: the built-in ones are what they were when they were code, and a file may add others."""
+"""The methods of the settings: three are built in, and a file may add others."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from rallrec_pipeline.settings import (
     PROFILES,
     AnswerForm,
     Fact,
+    PromptForm,
     Settings,
     load_settings,
 )
@@ -56,63 +57,26 @@ def with_file(folder: Path, text: str) -> Settings:
     return load_settings("demo", overrides=file)
 
 
-def built_in(tuned: AnswerForm, facts: tuple[Fact, ...], told: str) -> list[Method]:
-    """The six methods with the answer form and the facts of a profile; `told` is how titles name the facts."""
-    in_rating, in_yes_no = (facts, ()) if tuned == "rating" else ((), facts)
-    rating, yes_no = (told, "") if tuned == "rating" else ("", told)
+def built_in(answer: AnswerForm, facts: tuple[Fact, ...]) -> list[Method]:
+    """The three methods with the answer form and the facts of a profile."""
     return [
-        Method("rallrec", "RALLRec: tuned, retrieved and reranked", "reranked", tuned, "rallrec", MIXTURE, facts),
-        Method("recent", "tuned, recent history (no retrieval)", "recent", tuned, "recent", MIXTURE, facts),
-        Method(
-            "zero_shot_rating",
-            f"zero-shot, rating list{rating}, retrieved history",
-            "reranked",
-            "rating",
-            None,
-            MIXTURE,
-            in_rating,
-        ),
-        Method(
-            "zero_shot_rating_recent",
-            f"zero-shot, rating list{rating}, recent history",
-            "recent",
-            "rating",
-            None,
-            MIXTURE,
-            in_rating,
-        ),
-        Method(
-            "zero_shot_yes_no",
-            f"zero-shot, yes/no{yes_no}, retrieved history",
-            "reranked",
-            "yes_no",
-            None,
-            MIXTURE,
-            in_yes_no,
-        ),
-        Method(
-            "zero_shot_yes_no_recent",
-            f"zero-shot, yes/no{yes_no}, recent history",
-            "recent",
-            "yes_no",
-            None,
-            MIXTURE,
-            in_yes_no,
-        ),
+        Method("rallrec", "RALLRec: tuned, retrieved and reranked", "reranked", answer, "rallrec", MIXTURE, facts),
+        Method("recent", "tuned, recent history (no retrieval)", "recent", answer, "recent", MIXTURE, facts),
+        Method("zero_shot", "without tuning (zero-shot)", "reranked", answer, None, MIXTURE, facts),
     ]
 
 
-BEFORE = {
-    "demo": built_in("rating", FACTS, " with item mean and expected rating"),
-    "full": built_in("rating", FACTS, " with item mean and expected rating"),
-    "paper": built_in("yes_no", (), ""),
+BUILT_IN = {
+    "demo": built_in("rating", FACTS),
+    "full": built_in("rating", FACTS),
+    "paper": built_in("yes_no", ()),
 }
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_the_methods_of_a_profile_are_what_they_were(profile: str) -> None:
+def test_a_profile_has_three_methods_of_its_own_answer_form(profile: str) -> None:
     settings = load_settings(profile)
-    assert methods(settings) == BEFORE[profile]
+    assert methods(settings) == BUILT_IN[profile]
     assert list(adapters(settings)) == ["recent", "rallrec"] and list(retrievers(settings)) == [MIXTURE]
     assert [asked.prompt_form for asked in tuning_asked("recent", settings)] == ["recent"]
     assert [asked.prompt_form for asked in tuning_asked("rallrec", settings)] == ["relevance", "sequential", "recent"]
@@ -125,10 +89,26 @@ def test_the_methods_of_a_profile_are_what_they_were(profile: str) -> None:
 def test_a_method_in_a_file_comes_after_the_built_in_ones(tmp_path: Path) -> None:
     settings = with_file(tmp_path, OTHER)
     *before, added = methods(settings)
-    assert before == BEFORE["demo"]
+    assert before == BUILT_IN["demo"]
     title = "tuned (rallrec), rating list with item mean and expected rating, retrieved history by text"
     assert added == Method("rallrec_text", title, "reranked", "rating", "rallrec", "text", FACTS)
     assert list(retrievers(settings)) == [MIXTURE, "text"] and retrievers(settings)["text"].k == 7
+
+
+@pytest.mark.parametrize(
+    ("form", "answer", "title", "facts"),
+    [
+        ("reranked", "rating", "zero-shot, rating list with item mean and expected rating, retrieved history", FACTS),
+        ("recent", "rating", "zero-shot, rating list with item mean and expected rating, recent history", FACTS),
+        ("reranked", "yes_no", "zero-shot, yes/no, retrieved history", ()),
+        ("recent", "yes_no", "zero-shot, yes/no, recent history", ()),
+    ],
+)
+def test_a_method_without_a_title_says_what_it_is(
+    form: PromptForm, answer: AnswerForm, title: str, facts: tuple[Fact, ...], tmp_path: Path
+) -> None:
+    added = methods(with_file(tmp_path, f'[methods.mine]\nprompt_form = "{form}"\nanswer_form = "{answer}"\n'))[-1]
+    assert added == Method("mine", title, form, answer, None, MIXTURE, facts)
 
 
 def test_a_file_replaces_a_built_in_method_as_a_whole(tmp_path: Path) -> None:
@@ -139,12 +119,12 @@ def test_a_file_replaces_a_built_in_method_as_a_whole(tmp_path: Path) -> None:
 
 
 def test_only_methods_says_which_are_scored_and_in_which_order(tmp_path: Path) -> None:
-    settings = with_file(tmp_path, 'only_methods = ["zero_shot_yes_no", "rallrec_text"]\n' + OTHER)
-    assert [method.name for method in methods(settings)] == ["zero_shot_yes_no", "rallrec_text"]
+    settings = with_file(tmp_path, 'only_methods = ["zero_shot", "rallrec_text"]\n' + OTHER)
+    assert [method.name for method in methods(settings)] == ["zero_shot", "rallrec_text"]
 
 
 def test_adapters_and_retrievers_that_no_scored_method_uses_are_left_out(tmp_path: Path) -> None:
-    zero_shot = with_file(tmp_path, 'only_methods = ["zero_shot_yes_no"]\n' + OTHER)
+    zero_shot = with_file(tmp_path, 'only_methods = ["zero_shot"]\n' + OTHER)
     assert adapters(zero_shot) == {} and list(retrievers(zero_shot)) == [MIXTURE]
     text = with_file(tmp_path, 'only_methods = ["rallrec_text"]\n' + OTHER)
     assert list(adapters(text)) == ["rallrec"]

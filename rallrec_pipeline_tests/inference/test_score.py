@@ -24,7 +24,7 @@ from rallrec_pipeline.inference.score import (
 )
 from rallrec_pipeline.lake.memo import SCORES, Memo
 from rallrec_pipeline.language_models.protocols import Progress
-from rallrec_pipeline.settings import AnswerForm, load_settings
+from rallrec_pipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
@@ -166,12 +166,11 @@ def test_a_row_depends_on_prompt_answers_model_and_adapter(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("profile", ["demo", "full", "paper"])
-def test_every_profile_has_both_answer_forms_and_both_tuned_methods(profile: str) -> None:
+def test_every_profile_has_both_tuned_methods_and_one_without_tuning_that_is_asked_alike(profile: str) -> None:
     settings = load_settings(profile)
     named = {method.name: method for method in methods(settings)}
-    forms: set[AnswerForm] = {m.answer_form for m in named.values() if m.adapter is None}
-    assert forms == {"yes_no", "rating"}
+    assert named["zero_shot"].asked == named["rallrec"].asked and named["zero_shot"].adapter is None
     assert named["rallrec"].prompt_form == "reranked" and named["recent"].prompt_form == "recent"
-    assert {m.answer_form for m in named.values() if m.adapter} == {settings.prompts.answer_form}
+    assert {m.answer_form for m in named.values()} == {settings.prompts.answer_form} and len(named) == 3
     assert [asked.prompt_form for asked in tuning_asked("recent", settings)] == ["recent"]
     assert tuple(asked.prompt_form for asked in tuning_asked("rallrec", settings)) == settings.prompts.augmentation

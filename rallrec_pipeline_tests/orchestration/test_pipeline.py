@@ -22,10 +22,7 @@ from rallrec_pipeline.pipeline.graph import GRAPH, STAGES
 from rallrec_pipeline_tests.pipeline.given import in_force_now
 
 METHODS = {
-    "zero_shot_yes_no_recent",
-    "zero_shot_yes_no",
-    "zero_shot_rating_recent",
-    "zero_shot_rating",
+    "zero_shot",
     "recent",
     "rallrec",
     *COMMON_SENSE,
@@ -102,7 +99,7 @@ def test_every_method_scores_the_same_validation_and_test_rows(first_run: RunSum
         method: set(
             read_table(tables.predictions_table(method), slice_lake, "slice").select("sample_id", "split").rows()
         )
-        for method in ("rallrec", "zero_shot_rating", "item_mean", "boosted_trees")
+        for method in ("rallrec", "zero_shot", "item_mean", "boosted_trees")
     }
     assert {split for _, split in rows["rallrec"]} == {"valid", "test"}
     assert all(found == rows["rallrec"] for found in rows.values())

@@ -26,8 +26,8 @@ from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world, ratings_fi
 DATASET, STUDY = SMALL, "fits"
 TEXT = """
 title = "Do fits matter?"
-methods = ["rallrec", "zero_shot_yes_no"]
-reference = "zero_shot_yes_no"
+methods = ["rallrec", "zero_shot"]
+reference = "zero_shot"
 
 [variants.first]
 [variants.second.seeds]
@@ -96,7 +96,7 @@ def made(finished_world: Path, finished_lake: Path, tmp_path_factory: pytest.Tem
     (world.lake / "catalog" / "lopsided.toml").write_text(TOML.format(name="lopsided"), encoding="utf-8")
     write_ratings(world.lake, "lopsided")
     (world.lake / "variants").mkdir()
-    mine = 'only_methods = ["rallrec", "zero_shot_yes_no"]\n'
+    mine = 'only_methods = ["rallrec", "zero_shot"]\n'
     (world.lake / "variants" / "mine.toml").write_text(mine, encoding="utf-8")
     wanted = upstream(STAGES, ["predictions"])
     for stage in STAGES:
@@ -151,8 +151,8 @@ def test_what_variants_share_is_computed_once(studied: Studied) -> None:
     assert told["results"] == 2 * len(first) and told["distinct_results"] == 2 * len(first) - len(same)
     assert told["llm"]["rows"] > 0
     report = world.report()
-    assert list(report["methods"]) == [f"{v}/{m}" for v in ("first", "second") for m in ("rallrec", "zero_shot_yes_no")]
-    assert report["reference"] == "first/zero_shot_yes_no" and report["n_test"] == 10
+    assert list(report["methods"]) == [f"{v}/{m}" for v in ("first", "second") for m in ("rallrec", "zero_shot")]
+    assert report["reference"] == "first/zero_shot" and report["n_test"] == 10
     assert report["provenance"]["variants"] == {"first": first, "second": second}
     assert report["provenance"]["command"] == f"rallrec run {DATASET} --study {STUDY} --profile demo"
 
@@ -198,10 +198,10 @@ def test_a_report_is_made_anew_for_another_title_or_number_of_resamples_and_noth
     )
     monkeypatch.setenv("RALLREC_SETTINGS", str(settings))
     assert world.study(variant="mine").worked and world.report()["resamples"] == 30
-    titled = mine.read_text(encoding="utf-8") + '[methods.zero_shot_yes_no]\nanswer_form = "yes_no"\ntitle = "plain"\n'
+    titled = mine.read_text(encoding="utf-8") + '[methods.zero_shot]\ntitle = "plain"\n'
     mine.write_text(titled, encoding="utf-8")
     assert world.study(variant="mine").worked
-    assert world.report()["methods"]["first/zero_shot_yes_no"]["title"] == "first: plain"
+    assert world.report()["methods"]["first/zero_shot"]["title"] == "first: plain"
     assert world.stored() == stored
 
 

@@ -68,7 +68,7 @@ def check_ties(
     """
     share = equal_time_share(core)
     if share is not None and share > MANY_EQUAL:
-        order = "drawn from the seed" if spec.protocol.split == "user" else "that of the item ids"
+        order = "drawn from the seed" if spec.protocol.orders_users_alone else "that of the item ids"
         found.warning(
             f"protocol {name}: {share:.1%} of the neighbouring ratings of a user have the same time, their order is "
             f"{order}: give finer times if the source has them"

@@ -41,7 +41,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "samples",
         "splits_follow_time",
-        "Train, valid and test follow one another in time; split by user, each one's target is the last rating.",
+        "Train, valid and test follow one another in time, or do so for each user, whose last rating is the target.",
         splits_follow_time,
         also_reads=("interactions", "core_interactions"),
     ),
@@ -61,8 +61,9 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "collaborative_embeddings",
         "fitted_on_training_only",
-        "LightGCN saw no held-out rating.",
+        "LightGCN saw no held-out rating, and of a user nothing later than one.",
         fitted_on_training_only,
+        also_reads=("interactions",),
     ),
     Check("item_index", "index_equals_brute_force", "FAISS finds what brute force finds.", index_equals_brute_force),
     Check(

@@ -38,9 +38,11 @@ def splits_follow_time(run: StageRun) -> Verdict:
     """No training sample is later than a validation sample, none of those later than a test sample.
 
     Where the protocol splits users: no user is in two splits, none has two targets, and (in a source with times) none
-    has rated anything of the core after the target.
+    has rated anything of the core after the target. Leave-last-out: see `_last_are_left_out`.
     """
     samples = run.read(tables.SAMPLES)
+    if run.spec.protocol.split == "last":
+        return _last_are_left_out(run, samples)
     if run.spec.protocol.split == "user":
         splits = samples.group_by("user_id").agg(pl.col("split").n_unique(), pl.col("history_length").n_unique())
         torn = splits.filter((pl.col("split") > 1) | (pl.col("history_length") > 1)).height
@@ -56,6 +58,37 @@ def splits_follow_time(run: StageRun) -> Verdict:
     ordered = [spans[split] for split in ("train", "valid", "test") if split in spans]
     holds = all(earlier[1] <= later[0] for earlier, later in pairwise(ordered))
     return Verdict(holds and "train" in spans and "test" in spans, {k: list(v) for k, v in spans.items()})
+
+
+def _last_are_left_out(run: StageRun, samples: pl.DataFrame) -> Verdict:
+    """Of each user one test target, which is the last rating of the core, and one validation target just before it.
+
+    No training target of a user is later than those. Targets of other users may be: that is the nature of this split,
+    so such training targets are counted and told, and no verdict hangs on them.
+    """
+    timed = samples.join(_times_of_core(run), on=["user_id", "item_id"])  # sampled negatives have no time
+    late = pl.col("split") != "train"
+    users = timed.group_by("user_id").agg(
+        *((pl.col("split") == split).sum().alias(split) for split in ("train", "valid", "test")),
+        pl.col("last").first(),
+        pl.col("before_last").first(),
+        *(pl.col("time").filter(pl.col("split") == split).min().alias(f"{split}_at") for split in ("valid", "test")),
+        pl.col("time").filter(~late).max().alias("train_until"),
+    )
+    held_out_from = pl.min_horizontal("valid_at", "test_at")
+    broken = {
+        "users_without_one_test_target": pl.col("test") != 1,
+        "users_without_one_validation_target": pl.col("valid")
+        != (pl.col("train") + pl.col("valid") > 0).cast(pl.Int64),
+        "test_targets_before_others": pl.col("test_at") < pl.col("last"),
+        "validation_targets_before_others": pl.col("valid_at") < pl.col("before_last"),
+        "users_with_later_training_targets": pl.col("train_until") > held_out_from,
+    }
+    figures = {name: users.filter(rule).height for name, rule in broken.items()}
+    first = timed.filter(late)["time"].min()
+    inherent = timed.filter(~late, pl.col("time") > first).height
+    told = {"users": users.height, "training_targets_after_a_held_out_one_of_another_user": inherent}
+    return Verdict(users.height > 0 and not any(figures.values()), told | figures)
 
 
 def labels_balanced(run: StageRun) -> Verdict:
@@ -116,10 +149,18 @@ def _within(core: pl.DataFrame, key: str, least: int, most: int | None) -> dict[
 
 def _targets_before_others(run: StageRun, samples: pl.DataFrame) -> int:
     """Targets that are older than another core rating of their user; without times none."""
+    targets = samples.join(_times_of_core(run), on=["user_id", "item_id"])  # sampled negatives have no time
+    return targets.filter(pl.col("time") < pl.col("last")).height
+
+
+def _times_of_core(run: StageRun) -> pl.DataFrame:
+    """Exact time of each core rating, of its user's last one and of the one before that, out of the raw ratings."""
     pair = ["user_id", "item_id"]
     rated = run.read(tables.INTERACTIONS)
     times = rated.select(*pair, exact_times(rated).alias("time"))
     core = run.read(tables.CORE_INTERACTIONS).select(pair).join(times, on=pair)
-    last = core.group_by("user_id").agg(pl.col("time").max().alias("last"))
-    targets = samples.select(pair).join(core, on=pair).join(last, on="user_id")  # sampled negatives have no time
-    return targets.filter(pl.col("time") < pl.col("last")).height
+    ordered = pl.col("time").sort(descending=True)
+    ends = core.group_by("user_id").agg(
+        ordered.first().alias("last"), ordered.get(1, null_on_oob=True).alias("before_last")
+    )
+    return core.join(ends, on="user_id")

@@ -148,20 +148,22 @@ def read_vectors(run: StageRun, kind: str) -> NDArray[np.float32]:
     return vectors_of(table)[[row_of[item] for item in item_ids]]
 
 
-def validation_rows(run: StageRun, sequences: UserSequences) -> Rows:
-    """All validation samples, as `retrieval/neighbours.py` wants them."""
-    valid = run.read(tables.SAMPLES).filter(pl.col("split") == "valid")
+def rows_of_split(run: StageRun, sequences: UserSequences, split: str) -> Rows:
+    """All samples of a split, as `retrieval/neighbours.py` wants them."""
+    samples = run.read(tables.SAMPLES).filter(pl.col("split") == split)
     return Rows(
-        sequences.user_codes(valid["user_id"]),
-        valid["history_length"].to_numpy().astype(np.int32),
-        sequences.item_codes(valid["item_id"]),
-        valid["label"].to_numpy(),
+        sequences.user_codes(samples["user_id"]),
+        samples["history_length"].to_numpy().astype(np.int32),
+        sequences.item_codes(samples["item_id"]),
+        samples["label"].to_numpy(),
     )
 
 
 def _searched(run: StageRun, parts: dict[RelevanceKind, NDArray[np.float32]]) -> MixtureChoice:
     sequences = read_sequences(run)
-    return search_mixture(sequences, validation_rows(run, sequences), parts, run.settings.retrieval.history_length)
+    return search_mixture(
+        sequences, rows_of_split(run, sequences, "valid"), parts, run.settings.retrieval.history_length
+    )
 
 
 def read_sequences(run: StageRun) -> UserSequences:

@@ -30,7 +30,7 @@ from rallrec_pipeline.pipeline.stages.engine import (
     model_version,
     tuning_model_version,
 )
-from rallrec_pipeline.prompts.render import answer_texts
+from rallrec_pipeline.prompts.render import answer_texts, is_liked
 from rallrec_pipeline.tuning.examples import make_examples
 from rallrec_pipeline.tuning.lora import PROVENANCE, adapter_version, add_adapter, save_adapter
 from rallrec_pipeline.tuning.store import CHECKPOINT, adapter_home, adapter_key
@@ -114,11 +114,13 @@ def _tune(
     run: StageRun, adapter: str, engine: TransformersEngine, rows: pl.DataFrame, key: str, home: Path, usage: Usage
 ) -> None:
     """Tune an adapter on `rows` and save it in `home`."""
-    from rallrec_pipeline.tuning.train import tune  # torch is loaded only where there is work
+    from rallrec_pipeline.tuning.pairs import PairLoss  # torch is loaded only where there is work
+    from rallrec_pipeline.tuning.train import tune
 
     form, valid = validation_method(adapter, run.settings).answer_form, _validation_rows(run, adapter)
     answers, chat = answer_texts(form, run.spec), form == "yes_no"
-    trie = engine.trie(answers)
+    trie, pair_weight = engine.trie(answers), run.settings.tuning.pair_weight
+    pair_loss = PairLoss.of(trie, is_liked(form, run.spec), pair_weight) if pair_weight else None
     examples = make_examples(engine, trie, answers, rows, chat, run.settings.tuning)
     add_adapter(engine, run.settings.tuning, run.seeds.tuning)
 
@@ -136,6 +138,7 @@ def _tune(
         run.progress(f"tuning {adapter}"),
         home / CHECKPOINT,  # the folder that the finished adapter replaces
         run.log,
+        pair_loss,
     )
     usage.rows += result.examples_now
     usage.prompt_tokens += result.tokens_now
@@ -164,6 +167,8 @@ def is_tuned(run: StageRun, adapter: str, rows: pl.DataFrame) -> bool:
 def tuning_key(run: StageRun, adapter: str, rows: pl.DataFrame) -> str:
     """Hash of all that an adapter depends on; `rows` are its `tuning_rows`."""
     inputs = [_content(rows), _content(_validation_rows(run, adapter)), run.spec.label, tuning_model_version(run)]
+    if run.settings.tuning.pair_weight:
+        inputs.append(rows["user_id"].to_list())
     form = validation_method(adapter, run.settings).answer_form
     return stable_hash(TUNING_VERSION, adapter, form, run.settings.tuning.decisive(), run.seeds.tuning, *inputs)
 

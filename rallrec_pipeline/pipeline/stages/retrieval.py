@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,14 +16,17 @@ from rallrec_pipeline.inference.methods import retrievers
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import code
-from rallrec_pipeline.pipeline.stages.embeddings import read_sequences, read_vectors, validation_rows
+from rallrec_pipeline.pipeline.stages.embeddings import read_sequences, read_vectors, rows_of_split
 from rallrec_pipeline.prompts.sampling import choose_samples
 from rallrec_pipeline.retrieval.histories import retrieve_histories
 from rallrec_pipeline.retrieval.index import nearest_items, write_index
 from rallrec_pipeline.retrieval.index_update import refresh_index
 from rallrec_pipeline.retrieval.inverted_lists import has_lists
-from rallrec_pipeline.retrieval.neighbours import Rows, search_alpha
+from rallrec_pipeline.retrieval.learned import LearnedReranker, learn_reranker
+from rallrec_pipeline.retrieval.neighbours import MAX_ROWS, Rows, neighbour_auc, search_alpha
 from rallrec_pipeline.retrieval.rankings import Ranking, by_quota, by_softmax, by_vectors
+from rallrec_pipeline.retrieval.relevance import most_recent
+from rallrec_pipeline.retrieval.rerank import rerank
 from rallrec_pipeline.settings import RetrievalSettings, RetrieverSettings
 
 EXAMPLES, NEIGHBOURS = 3, 5
@@ -68,13 +72,16 @@ def retrieved_histories(run: StageRun) -> Made:
     """Of each chosen sample the histories of every retriever that a method or adapter uses."""
     sequences, core = read_sequences(run), run.read(tables.CORE_INTERACTIONS)
     chosen = choose_samples(run.read(tables.SAMPLES), run.settings.prompts, run.seeds, run.spec.protocol)
-    rows = validation_rows(run, sequences)
-    frames, alphas, searches = [], {}, {}
+    rows = rows_of_split(run, sequences, "valid")
+    frames, alphas, searches, told = [], {}, {}, {}
     for name, retriever in retrievers(run.settings).items():
         ranking, settings = _ranking(run, retriever), _retrieval(run, retriever)
         alphas[name], searches[name] = _alpha(sequences, rows, ranking, settings)
+        learned = None
+        if settings.reranker == "learned":
+            learned, told[name] = _learned(run, sequences, rows, ranking, settings, alphas[name])
         asked = strictly_earlier(chosen, core) if retriever.strictly_earlier else chosen
-        found = retrieve_histories(asked, sequences, ranking, settings, alphas[name])
+        found = retrieve_histories(asked, sequences, ranking, settings, alphas[name], learned)
         frames.append(found.with_columns(pl.lit(name).alias("retriever")))
     return run.write(
         pl.concat(frames),
@@ -82,13 +89,15 @@ def retrieved_histories(run: StageRun) -> Made:
         alpha=alphas,
         alpha_search=searches,
         splits=dict(chosen["split"].value_counts().iter_rows()),
+        **({"learned_reranker": told} if told else {}),
     )
 
 
 def _retrieval(run: StageRun, retriever: RetrieverSettings) -> RetrievalSettings:
-    """The settings of retrieval with the retriever's own K."""
+    """The settings of retrieval with the retriever's own K and reranker."""
     settings = run.settings.retrieval
-    return settings.model_copy(update={"history_length": retriever.k or settings.history_length})
+    own = {"history_length": retriever.k, "reranker": retriever.reranker}
+    return settings.model_copy(update={name: value for name, value in own.items() if value is not None})
 
 
 def _ranking(run: StageRun, retriever: RetrieverSettings) -> Ranking:
@@ -108,3 +117,32 @@ def _alpha(
     if settings.alpha is not None:
         return settings.alpha, []
     return search_alpha(sequences, rows, ranking, settings.history_length, settings.beta)
+
+
+def _learned(
+    run: StageRun,
+    sequences: UserSequences,
+    validation: Rows,
+    ranking: Ranking,
+    settings: RetrievalSettings,
+    alpha: float,
+) -> tuple[LearnedReranker | None, dict[str, Any]]:
+    """A reranker fitted on training samples, and its weights and neighbour AUC on validation beside that of eq. 8.
+
+    None where nothing can be learned: then eq. 8 stays, and what is told says why.
+    """
+    k = settings.history_length
+    learned = learn_reranker(sequences, rows_of_split(run, sequences, "train"), ranking, k)
+    if learned is None:
+        why = "one label, ratings that are all alike, or no history: eq. 8 stays"
+        run.log(f"nothing can be learned for the reranker: {why}")
+        return None, {"why_not": why}
+    rows = validation.thinned(MAX_ROWS)
+    codes = (rows.user_codes, rows.history_lengths, rows.targets)
+    relevant, recent = ranking(sequences, *codes, k), most_recent(rows.history_lengths, k)
+    chosen = {
+        "fixed": rerank(relevant.positions, recent.positions, alpha, settings.beta, k),
+        "learned": learned.choose(sequences, *codes, ranking, k),
+    }
+    aucs = {f"validation_auc_{name}": neighbour_auc(sequences, rows, found) for name, found in chosen.items()}
+    return learned, {"weights": learned.weights_by_feature(), "fitted_rows": learned.rows, **aucs}

@@ -155,3 +155,72 @@ def test_a_split_by_user_takes_the_last_rating_and_nothing_fitted_knows_a_held_o
     give(run, tables.SAMPLES, samples.with_columns(item.alias("item_id")))
     shuffled = splits_follow_time(run)
     assert not shuffled.passed and shuffled.figures["targets_before_others"] == 1
+
+
+LAST = RULES + '\nsplit = "last"'
+
+
+def left_out(make: Make) -> tuple[StageRun, pl.DataFrame, pl.DataFrame]:
+    """A run with the tables of leave-last-out; its core and samples."""
+    run = make(LAST)
+    core = in_protocol_order(run.read(tables.INTERACTIONS).drop("microsecond"), run.spec.protocol, 1)
+    samples = make_samples(core, run.spec.protocol, run.spec.label, 1)
+    give(run, tables.CORE_INTERACTIONS, core)
+    give(run, tables.SAMPLES, samples)
+    return run, core, samples
+
+
+def test_leave_last_out_holds_for_each_user_and_its_leak_in_time_is_told(make: Make) -> None:
+    run, core, samples = left_out(make)
+    verdict = splits_follow_time(run)
+    assert verdict.passed and verdict.figures["users"] == samples["user_id"].n_unique() == 7
+    # Users come one after another: all training targets but those of the first are later than its held-out ones.
+    times = run.read(tables.INTERACTIONS).select("user_id", "item_id", pl.col("timestamp").alias("at"))
+    timed = samples.join(times, on=["user_id", "item_id"])
+    first = timed.filter(pl.col("split") != "train")["at"].min()
+    later = timed.filter(pl.col("split") == "train", pl.col("at") > first).height
+    assert verdict.figures["training_targets_after_a_held_out_one_of_another_user"] == later > 0
+
+    fitted = training_interactions(core, samples)
+    held_out = samples.filter(pl.col("split") != "train").height
+    give(run, tables.FITTED_INTERACTIONS, fitted.drop("rating"))
+    clean = fitted_on_training_only(run)
+    assert clean.passed and fitted.height == core.height - held_out
+    assert (clean.figures["leaked"], clean.figures["too_late"]) == (0, 0)
+    assert clean.figures["later_than_a_held_out_one_of_another_user"] > 0, "inherent, and told"
+
+
+def test_a_leak_is_found_in_leave_last_out_too(make: Make) -> None:
+    run, core, samples = left_out(make)
+    held_out = samples.filter(pl.col("split") != "train").height
+    give(run, tables.FITTED_INTERACTIONS, core.drop("rating"))
+    leaky = fitted_on_training_only(run)
+    assert not leaky.passed and leaky.figures["leaked"] == held_out
+    # Without the held-out rows of a user in the samples the later ratings of this user are still too late.
+    fewer = samples.filter((pl.col("user_id") != "u7") | (pl.col("split") != "test"))
+    last = samples.filter((pl.col("user_id") == "u7") & (pl.col("split") == "test")).select("user_id", "item_id")
+    give(run, tables.SAMPLES, fewer)
+    with_last = pl.concat([training_interactions(core, samples), core.join(last, on=["user_id", "item_id"])])
+    give(run, tables.FITTED_INTERACTIONS, with_last.drop("rating"))
+    late = fitted_on_training_only(run)
+    assert not late.passed and (late.figures["leaked"], late.figures["too_late"]) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("splits", "broken"),
+    [
+        ({7: "valid", 6: "test"}, {"test_targets_before_others"}),
+        ({6: "train"}, {"users_without_one_validation_target"}),
+        ({7: "train"}, {"users_without_one_test_target", "users_with_later_training_targets"}),
+        ({6: "test"}, {"users_without_one_test_target", "users_without_one_validation_target"}),
+        ({6: "train", 5: "valid"}, {"validation_targets_before_others", "users_with_later_training_targets"}),
+    ],
+)
+def test_another_split_is_no_leave_last_out(make: Make, splits: dict[int, str], broken: set[str]) -> None:
+    """Of one user whose samples have 3 to 7 earlier ratings, the last two of them held out."""
+    run, _, samples = left_out(make)
+    changed = pl.col("history_length").replace_strict(splits, default=pl.col("split"), return_dtype=pl.String)
+    give(run, tables.SAMPLES, samples.with_columns(split=pl.when(user_id="u7").then(changed).otherwise("split")))
+    verdict = splits_follow_time(run)
+    assert not verdict.passed
+    assert {name: verdict.figures[name] for name in broken} == dict.fromkeys(broken, 1), verdict.figures

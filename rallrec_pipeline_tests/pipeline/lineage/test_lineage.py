@@ -163,7 +163,7 @@ def test_predictions_are_those_of_the_tables(lake: Path) -> None:
     asked = rows_of(lake, tables.RETRIEVED_HISTORIES)
     targets = asked.filter(pl.col("item_id") == ITEM)
     assert uses.histories and uses.histories.target == dict(targets["split"].value_counts().iter_rows())
-    assert len(uses.predictions) == 20
+    assert len(uses.predictions) == 17
     for one in uses.predictions:
         scored = rows_of(lake, tables.predictions_table(one.method)).join(targets, on="sample_id", how="semi")
         assert sum(one.targets.values()) == scored.height
@@ -175,7 +175,7 @@ def test_predictions_are_those_of_the_tables(lake: Path) -> None:
     assert tuned.in_history is not None and tuned.in_history["test"] == shown > 0
     assert uses.histories.shown["reranked"]["test"] == shown
     evaluation = rows_of(lake, tables.prompts_table("evaluation")).filter(
-        (pl.col("prompt_form") == "reranked") & (pl.col("answer_form") == "yes_no") & (pl.col("split") == "test")
+        (pl.col("prompt_form") == "reranked") & (pl.col("answer_form") == "rating") & (pl.col("split") == "test")
     )
     named = evaluation.filter(pl.col("prompt").str.contains("Third", literal=True) & (pl.col("item_id") != ITEM))
     assert named.height == shown

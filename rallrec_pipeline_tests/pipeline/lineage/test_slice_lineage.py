@@ -68,6 +68,6 @@ def test_prompts_and_predictions_with_the_item(found: Lineage, slice_lake: Path)
     prompts = read_table(tables.prompts_table("tuning"), slice_lake, "slice")
     naming = prompts.filter(pl.col("prompt").str.contains(found.item.fields["title"], literal=True))
     assert found.uses.tuning_prompts["all"] == naming.height
-    assert len(found.uses.predictions) == 20 and all(one.run_id for one in found.uses.predictions)
+    assert len(found.uses.predictions) == 17 and all(one.run_id for one in found.uses.predictions)
     result = CliRunner().invoke(app, ["lineage", "slice", found.item_id, "--json"])
     assert result.exit_code == 0 and json.loads(result.stdout)["uses"]["tuning_prompts"]["all"] == naming.height

@@ -29,7 +29,15 @@ from rallrec_pipeline.pipeline.stages.model import (
     is_tuned,
     tuning_rows,
 )
-from rallrec_pipeline.settings import MIXTURE, ModelSettings, PromptSettings, ScoringSettings, Settings, TuningSettings
+from rallrec_pipeline.settings import (
+    MIXTURE,
+    MethodSettings,
+    ModelSettings,
+    PromptSettings,
+    ScoringSettings,
+    Settings,
+    TuningSettings,
+)
 from rallrec_pipeline.tuning.store import CHECKPOINT
 from rallrec_pipeline_tests.lake.stored import stored_rows
 from rallrec_pipeline_tests.pipeline.given import give, give_model, looking_run, work
@@ -40,6 +48,11 @@ SCORED = 6 * (VALID + TEST)  # two tuned methods, four zero-shot ones
 SETTINGS = Settings(
     profile="small",
     prompts=PromptSettings(answer_form="rating", augmentation=("relevance", "recent")),
+    methods={
+        "zero_shot_recent": MethodSettings(prompt_form="recent"),
+        "zero_shot_yes_no": MethodSettings(answer_form="yes_no"),
+        "zero_shot_yes_no_recent": MethodSettings(prompt_form="recent", answer_form="yes_no"),
+    },
     tuning=TuningSettings(epochs=1, batch_size=4),
     scoring=ScoringSettings(calibration="platt", flush_every=3),
 )
@@ -202,7 +215,7 @@ def scores(run: StageRun, method: str) -> NDArray[np.float64]:
 
 def test_a_tuned_method_is_scored_with_its_own_adapter(first: StageRun) -> None:
     """The same prompts without an adapter have other answers."""
-    for tuned, plain in (("rallrec", "zero_shot_rating"), ("recent", "zero_shot_rating_recent")):
+    for tuned, plain in (("rallrec", "zero_shot"), ("recent", "zero_shot_recent")):
         assert scores(first, tuned).shape == scores(first, plain).shape == (TEST, 5)
         assert np.abs(scores(first, tuned) - scores(first, plain)).max() > 1e-3
     settings = SETTINGS.model
