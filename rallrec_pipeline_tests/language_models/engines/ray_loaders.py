@@ -19,7 +19,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rallrec_pipeline.language_models.engines.ray_engine import load_on_node
-from rallrec_pipeline.language_models.protocols import Engine, Progress, Sampling, Usage
+from rallrec_pipeline.language_models.protocols import Engine, Progress, Sampling, Usage, Written
 from rallrec_pipeline.settings import ModelSettings
 from rallrec_pipeline_tests.language_models.engines.ray_texts import node_id
 
@@ -75,13 +75,21 @@ class WatchedEngine:
     def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
         return list(self._watched("generate", prompts, sampling))
 
+    def write(self, prompts: Sequence[str], sampling: Sampling, thinks: bool = False) -> list[Written]:
+        return list(self._watched("write", prompts, sampling, thinks))
+
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
         return np.asarray(self._watched("encode", texts))
 
     def score(
-        self, prompts: Sequence[str], answers: Sequence[str], chat: bool, progress: Progress | None = None
+        self,
+        prompts: Sequence[str],
+        answers: Sequence[str],
+        chat: bool,
+        progress: Progress | None = None,
+        said: Sequence[str] | None = None,
     ) -> NDArray[np.float64]:
-        return np.asarray(self._watched("score", prompts, answers, chat))
+        return np.asarray(self._watched("score", prompts, answers, chat, None, said))
 
     def close(self) -> None:
         self.engine.close()
