@@ -17,10 +17,12 @@ from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import read_json
 from rallrec_pipeline.lake.memo import TRACES, Memo
 from rallrec_pipeline.lake.parquet import read_table
+from rallrec_pipeline.language_models.tokens import opens_thought
 from rallrec_pipeline.orchestration.jobs import RunSummary, materialize_dataset
 from rallrec_pipeline.pipeline.graph import EVERY_STAGE, ON_REQUEST
 from rallrec_pipeline.reasoning.merge import consistency
 from rallrec_pipeline.reasoning.opinions import Opinion
+from rallrec_pipeline_tests.language_models.small_llama import NARROW, TEMPLATE, write_llama
 from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world, rallrec, use_lake
 
 SIZES = """
@@ -163,6 +165,25 @@ def test_a_bound_on_tokens_stops_cleanly_and_says_so(
     assert 0 < traces.height < 3 * 36 and rows.height == 36
     without = rows.filter(pl.col("traces") == 0)
     assert without.height and without["variance"].is_null().all() and without["p_yes"].is_between(0, 1).all()
+
+
+def test_a_model_that_thinks_has_its_thought_closed_before_it_answers(
+    lake: Path, first: RunSummary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its template opens the thought; asked for Yes or No, the answer is read behind the closing tag."""
+    thinker = write_llama(tmp_path / "thinker", NARROW, template=TEMPLATE + "<think>", begins=False)
+    assert opens_thought(thinker)
+    own = f'[reasoner]\nsource = "{thinker.as_posix()}"\nname = "thinker"\ndtype = "float32"\n'
+    own += '[reasoned.reasoned]\nanswer_form = "yes_no"\n'
+    settings = tmp_path / "settings.toml"
+    settings.write_text((lake.parent / "settings.toml").read_text(encoding="utf-8") + own, encoding="utf-8")
+    monkeypatch.setenv("RALLREC_SETTINGS", str(settings))
+    run = materialize_dataset(SMALL, ("evaluation_prompts", *NAMES))
+    assert run.error is None and run.worked["reasoner"]
+    asked = read(lake, tables.REASONING_PROMPTS).filter(pl.col("method") == "reasoned")
+    assert asked["prompt"].str.ends_with("End with Yes or No.").all()
+    rows = read(lake, tables.REASONED_ROWS).filter(pl.col("method") == "reasoned")
+    assert rows["p_yes"].is_between(0, 1).all() and rows["traces"].min() == 3
 
 
 @pytest.mark.process
