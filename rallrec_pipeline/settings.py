@@ -429,6 +429,14 @@ class ReasonedSettings(Section):
     )
 
 
+_READ_BY = {
+    "consistency": {"runs", "alpha", "epsilon", "choose"},
+    "logistic": {"runs", "uncertainty"},
+    "cascade": {"budget"},
+}
+"""What each kind of merge looks at besides its members."""
+
+
 class MergeSettings(Section):
     """One prediction made of several (eq. 10 of RALLRec+, and what it has to beat)."""
 
@@ -458,6 +466,11 @@ class MergeSettings(Section):
     def _two_where_two_are_meant(self) -> MergeSettings:
         if self.kind in ("consistency", "cascade") and len(self.members) != 2:
             raise ValueError(f"kind = {self.kind!r} takes two members")
+        given, read = self.model_fields_set - {"title", "kind", "members"}, _READ_BY.get(self.kind, set())
+        if unread := sorted(given - read):
+            raise ValueError(f"kind = {self.kind!r} does not look at {', '.join(unread)}")
+        if self.runs and self.kind == "logistic" and not self.uncertainty:
+            raise ValueError("kind = 'logistic' looks at runs with `uncertainty` only")
         return self
 
 
@@ -476,8 +489,10 @@ DEFAULT_REASONED = {
     "reasoned_told": ReasonedSettings(title="reasoning, told the tuned model's answer (eq. 9)", told="rallrec"),
 }
 DEFAULT_MERGES = {
-    "rallrec_plus": MergeSettings(title="RALLRec+: merged by consistency (eq. 10)"),
-    "rallrec_plus_chosen": MergeSettings(title="eq. 10, alpha and epsilon by validation", choose=True),
+    "rallrec_plus": MergeSettings(title="RALLRec+: merged by consistency (eq. 10)", runs=("recent",)),
+    "rallrec_plus_chosen": MergeSettings(
+        title="eq. 10, alpha and epsilon by validation", choose=True, runs=("recent",)
+    ),
     "merged_mean": MergeSettings(title="plain mean", kind="mean"),
     "merged_logistic": MergeSettings(title="logistic stacking", kind="logistic"),
     "merged_uncertain": MergeSettings(title="logistic stacking with uncertainty", kind="logistic", uncertainty=True),

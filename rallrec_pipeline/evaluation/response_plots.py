@@ -33,7 +33,9 @@ def response_plots(told: Told) -> dict[str, bytes]:
     for name, sweep in told["sweeps"].items():
         plots[f"{sweep['title']}: over alpha and epsilon (figures 6 and 7), on test rows; {name}"] = _sweep(sweep)
     for cascade in told["cascades"].values():
-        asked = f"asked in order of {cascade['order']}"
+        asked = (
+            f"asked in order of {cascade['order']}, {cascade['curve'][-1]['tokens_per_million'] / 1e6:,.0f} tokens each"
+        )
         plots[f"{cascade['title']}: over the share of rows {asked}; the dashed line is the knee of validation rows"] = (
             _cascade(cascade)
         )

@@ -57,28 +57,29 @@ class CascadeRows:
 class ReasoningParts:
     """What is told of responses, merges and cascades.
 
-    `rows` is REASONED_ROWS and `traces` TRACES, of all methods; `general_seconds` what a row takes the tuned LLM.
+    `rows` is REASONED_ROWS and `traces` TRACES, of all methods.
     """
 
     titles: Mapping[str, str]
     rows: pl.DataFrame
     traces: pl.DataFrame
     paper_dataset: str | None = None
-    general_seconds: float | None = None
+    general: tuple[str, float] | None = None
+    """Title of a method of the LLM without a thought, and the seconds that it takes for a row."""
     sweeps: Mapping[str, Sweep] = field(default_factory=dict)
     cascades: Mapping[str, CascadeRows] = field(default_factory=dict)
 
 
 def responses_told(parts: ReasoningParts) -> dict[str, Any]:
     """JSON-able figures; what cannot be computed is NaN or None."""
-    test = parts.rows.filter(pl.col("split") == "test")
+    test, traces = (frame.filter(pl.col("split") == "test") for frame in (parts.rows, parts.traces))
     return {
         "responses": {
-            str(name): _responses(own, parts.traces.filter(pl.col("method") == name), parts.titles[str(name)])
+            str(name): _responses(own, traces.filter(pl.col("method") == name), parts.titles[str(name)])
             for (name,), own in test.group_by(["method"], maintain_order=True)
         },
         "published_tokens": published_tokens(parts.paper_dataset),
-        "general_seconds": parts.general_seconds,
+        "general": {"title": parts.general[0], "seconds": parts.general[1]} if parts.general else None,
         "sweeps": {name: _swept(sweep) for name, sweep in parts.sweeps.items()},
         "cascades": {name: _cascade(rows) for name, rows in parts.cascades.items()},
     }

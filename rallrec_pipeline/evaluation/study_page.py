@@ -102,11 +102,8 @@ def _responses(report: Report) -> Iterator[dict[str, Any]]:
         for one in told["responses"].values():
             title = f"{variant}: {one['title']}" if len(report["responses"]) > 1 else one["title"]
             marks = ", ".join(f"{count:,} {mark}" for mark, count in one["marks"].items())
-            yield (
-                one
-                | {"title": title, "wrong": marks, "published": told["published_tokens"]}
-                | {"general_seconds": told["general_seconds"]}
-            )
+            more = {"title": title, "wrong": marks, "published": told["published_tokens"], "general": told["general"]}
+            yield one | more
 
 
 def _variants(origin: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:

@@ -306,7 +306,7 @@ COLUMNS: dict[str, str] = {
     "tokens": "New tokens of a response; of a sample the mean over its responses.",
     "seconds": "Seconds of a response, as it was written; of a sample the mean over its responses.",
     "p_raw": "Probability that the user likes the item, before the calibration.",
-    "variance": "Variance of P(yes) over the responses; null where there is none.",
+    "variance": "Variance of `p_raw` over the responses; null where there is none.",
     "traces": "Responses to the prompt.",
     "unanswered": "Those of them that give no answer in words.",
     "general": "P(yes) of the tuned LLM.",

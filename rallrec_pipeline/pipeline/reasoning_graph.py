@@ -34,6 +34,7 @@ def reasoning_stages(reasoner: Stage, numerics: Numerics, engine: tuple[str, ...
                 numerics(s, "reasoner")
                 | {"reasoning": s.reasoning, "asked": _asked(s), "words": d.words, "label": d.label}
                 | {"seed": s.seeds.sampling, "versions": (REASONING_VERSION, TRACES_VERSION)}
+                | {"first": reasoning.guide(s) if s.reasoning.max_tokens else None}
             ),
             sections=sections,
             uses_llm=True,
@@ -48,7 +49,7 @@ def reasoning_stages(reasoner: Stage, numerics: Numerics, engine: tuple[str, ...
             lambda s, d: (
                 numerics(s, "reasoner")
                 | {"calibration": s.scoring.calibration, "asked": _asked(s), "label": d.label}
-                | {"scoring": SCORING_VERSION}
+                | {"versions": (SCORING_VERSION, REASONING_VERSION)}
             ),
             sections=sections,
             uses_llm=True,
@@ -57,7 +58,10 @@ def reasoning_stages(reasoner: Stage, numerics: Numerics, engine: tuple[str, ...
         Stage(
             "merged_predictions",
             "reasoning",
-            ("core_interactions", "samples", "retrieved_histories", *_PREDICTED, "reasoned_predictions"),
+            (
+                *("core_interactions", "samples", "retrieved_histories", "evaluation_prompts", *_PREDICTED),
+                *("reasoning_traces", "reasoned_predictions", "predictor", "reasoner"),
+            ),
             "Several predictions made one: by consistency (eq. 10), stacking, a cascade.",
             merging.merged_predictions,
             lambda s, d: {"merges": {name: m.model_copy(update={"title": ""}) for name, m in merges(s).items()}},

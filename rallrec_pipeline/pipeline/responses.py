@@ -8,10 +8,11 @@ import numpy as np
 import polars as pl
 
 from rallrec_pipeline.evaluation.responses import CascadeRows, ReasoningParts, Sweep
-from rallrec_pipeline.inference.methods import merges, methods, reasoned_methods
+from rallrec_pipeline.inference.methods import merges, reasoned_methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.scored import title_of
+from rallrec_pipeline.pipeline.stages.reasoning import guide
 from rallrec_pipeline.reasoning.opinions import Opinion
 
 READ = ("reasoning_traces", "reasoned_predictions", "merged_predictions")
@@ -28,7 +29,7 @@ def reasoning_parts(run: StageRun) -> ReasoningParts:
         run.read(tables.REASONED_ROWS),
         run.read(tables.TRACES),
         run.spec.paper_dataset,
-        _general_seconds(run),
+        _general(run),
         _sweeps(run, told) if merged else {},
         _cascades(run, told, users) if merged else {},
     )
@@ -71,10 +72,10 @@ def _cascades(run: StageRun, told: dict[str, Any], users: pl.DataFrame) -> dict[
     }
 
 
-def _general_seconds(run: StageRun) -> float | None:
-    """What a row takes the first method of the tuned LLM (figure 9 sets it beside the reasoner)."""
-    record, first = run.inputs.get("predictions"), next(iter(methods(run.settings)), None)
-    if record is None or first is None or first.name not in record.metadata["seconds"]:
+def _general(run: StageRun) -> tuple[str, float] | None:
+    """The tuned LLM without a thought, which figure 9 sets beside the reasoner: its title, and the seconds of a row."""
+    record, name = run.inputs.get("predictions"), guide(run.settings)
+    if record is None or name is None or name not in record.metadata["seconds"]:
         return None
-    rows = record.metadata["prompts"][first.name]["prompts"]
-    return float(record.metadata["seconds"][first.name]) / rows if rows else None
+    rows = record.metadata["prompts"][name]["prompts"]
+    return (title_of(name, run.settings), float(record.metadata["seconds"][name]) / rows) if rows else None

@@ -81,13 +81,16 @@ def scored_by(method: str, record: Record, run: StageRun) -> Scored:
 
 
 def _scored_by_reasoner(method: str, record: Record, run: StageRun) -> Scored:
-    """A way to ask the reasoner, or a merge. What a merge costs is that of its members, so it is not told here."""
+    """A way to ask the reasoner, or a merge. What a merge costs is that of its members, so it is not told here.
+
+    The tokens of the reasoner are those that it has written, and those read for its answers.
+    """
     rows = read_table(tables.predictions_table(method), record.folder(run.lake), record.dataset)
     title, counted = title_of(method, run.settings), record.metadata.get("prompts", {}).get(method)
     if counted is None:
         return Scored(rows, title, "llm")
     raw = rows.with_columns(pl.col("probabilities").list.first().cast(pl.Float64).alias("p_raw"))
-    tokens = counted["prompt_tokens"] if counted["scored"] else None
+    tokens = counted["prompt_tokens"] + counted["new_tokens"] if counted["scored"] else None
     return Scored(
         raw, title, "llm", Cost(record.metadata["seconds"][method], counted["prompts"], tokens, counted["scored"])
     )

@@ -11,11 +11,17 @@ from rallrec_pipeline.settings import AnswerForm
 
 Mark = Literal["", "empty", "repeats", "cut off", "no answer"]
 MARKS: tuple[Mark, ...] = ("empty", "repeats", "cut off", "no answer")
-_YES_NO = re.compile(rf"\b({'|'.join(YES_NO)})\b", re.IGNORECASE)
-_NUMBER = re.compile(r"(?<![\d.,])\d+(?:\.\d+)?(?![\d,]|\.\d)")
-_RUN = 4  # words
-_TAIL = 64  # words that are looked at for repetition
-_LEAST_DISTINCT = 0.5
+_WORD = f"({'|'.join(YES_NO)})"
+_LEAD = r"\b(?:answer|rating|verdict|prediction)\b\s*(?:is|would be)?\W{0,4}"
+_NUMBER = r"(?<![\d.,/])(\d+(?:\.\d+)?)(?![\d/]|[.,]\d)"
+_YES_NO = re.compile(rf"{_LEAD}{_WORD}\b|\b{_WORD}\W*$|^\W*{_WORD}\s*(?:[.,!;:]|$)", re.IGNORECASE)
+_RATING = re.compile(
+    rf"(?:{_LEAD})?(?<![\d.,/])(\d+(?:\.\d+)?)\s*(?:out of|of|/)\s*\d+|{_LEAD}{_NUMBER}|"
+    rf"{_NUMBER}\s*(?:stars?)?\W*$|^\W*{_NUMBER}",
+    re.IGNORECASE,
+)
+_LEAST_REPEATED = 24  # characters
+_COPIES = 3
 
 
 class Response(NamedTuple):
@@ -27,12 +33,17 @@ class Response(NamedTuple):
     mark: Mark
 
 
-def read_response(text: str, ended: bool, form: AnswerForm, answers: tuple[str, ...]) -> Response:
-    """The parts of `text`, with or without think tags, closed or not; `ended` is False where it was cut off."""
+def read_response(text: str, ended: bool, form: AnswerForm, answers: tuple[str, ...], thinks: bool = False) -> Response:
+    """The parts of `text`, with or without think tags, closed or not; `ended` is False where it was cut off.
+
+    Of a model that `thinks` an answer stands behind its thought only. Elsewhere it is what the text begins or ends
+    with, or what follows a word such as "answer:"; a number or a "no" in the middle of a sentence is none.
+    """
     before, closing, after = text.partition(THOUGHT)
     thought = before.replace(THINKING, "").strip()
-    said = after if closing else thought
-    answer = _last_answer(said, form, answers)
+    opened = thinks or THINKING in before
+    said = after if closing else "" if opened else thought
+    answer = _answer(said.strip(), form, answers)
     mark: Mark = ""
     if not thought and not said.strip():
         mark = "empty"
@@ -44,15 +55,22 @@ def read_response(text: str, ended: bool, form: AnswerForm, answers: tuple[str, 
 
 
 def repeats(text: str) -> bool:
-    """Whether the end of a text says the same again and again."""
-    words = text.lower().split()[-_TAIL:]
-    runs = list(zip(*(words[start:] for start in range(_RUN)), strict=False))
-    return len(words) == _TAIL and len(set(runs)) < _LEAST_DISTINCT * len(runs)
+    """Whether a text ends with one piece, of any length, three times or more, over at least 24 characters.
+
+    The last copy may be cut off, so the piece is looked for at any of its places.
+    """
+    end = text.rstrip()
+    for length in range(1, len(end) // _COPIES + 1):
+        span = max(_COPIES * length, _LEAST_REPEATED)
+        tail = end[-span:]
+        if len(tail) == span and tail[length:] == tail[:-length] and tail.strip():
+            return True
+    return False
 
 
-def _last_answer(text: str, form: AnswerForm, answers: tuple[str, ...]) -> str:
-    if form == "yes_no":
-        found = _YES_NO.findall(text)
-        return str(found[-1]).capitalize() if found else ""
-    numbers = [f"{float(number):g}" for number in _NUMBER.findall(text)]
-    return next((number for number in reversed(numbers) if number in answers), "")
+def _answer(said: str, form: AnswerForm, answers: tuple[str, ...]) -> str:
+    """The last answer that `said` gives; empty where it gives none."""
+    pattern = _YES_NO if form == "yes_no" else _RATING
+    found = [next(group for group in match.groups() if group) for match in pattern.finditer(said)]
+    plain = [text.capitalize() if form == "yes_no" else f"{float(text):g}" for text in found]
+    return next((text for text in reversed(plain) if text in answers), "")

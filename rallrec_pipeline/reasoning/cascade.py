@@ -12,13 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.reasoning.folds import out_of_fold
 from rallrec_pipeline.reasoning.opinions import Floats, Labels, log_loss, log_odds
 
 SHARES: Floats = np.linspace(0, 1, 21)
 """Shares of the rows asked, of which one is chosen."""
 KNEE = 0.9
 """The knee is the least share that keeps so much of the largest gain in log loss."""
-_FOLDS = 5
+LEAST_ROWS = 20
+"""Validation rows that a gain is fitted on, at least."""
 _RIDGE = 10.0
 
 
@@ -32,10 +35,12 @@ class KnownBefore:
     """Training ratings of the item."""
     history: NDArray[np.int64]
     """Length of the user's history."""
+    users: NDArray[np.int64]
+    """Whose row it is: a fit is judged on users that it has not seen."""
 
     def at(self, rows: NDArray[np.bool_]) -> KnownBefore:
         """The same of some rows."""
-        return KnownBefore(self.expert[rows], self.item_ratings[rows], self.history[rows])
+        return KnownBefore(self.expert[rows], self.item_ratings[rows], self.history[rows], self.users[rows])
 
     @property
     def features(self) -> Floats:
@@ -73,11 +78,10 @@ def orders(known: KnownBefore, valid: NDArray[np.bool_], gain: Floats) -> list[O
     come from folds that leave them out, so that an order by a chance gain does not look good.
     """
     features = known.features
-    return [
-        Order("doubt", features[:, 0]),
-        Order("cold items", features[:, 2] + 1e-3 * features[:, 0]),
-        Order("fitted gain", _fitted_gain(features, valid, gain)),
-    ]
+    found = [Order("doubt", features[:, 0]), Order("cold items", features[:, 2] + 1e-3 * features[:, 0])]
+    if valid.sum() >= LEAST_ROWS and np.unique(known.users[valid]).size > 1:
+        found.append(Order("fitted gain", _fitted_gain(features, valid, gain, known.users)))
+    return found
 
 
 def asked_first(order: Floats, share: float) -> NDArray[np.bool_]:
@@ -90,11 +94,13 @@ def asked_first(order: Floats, share: float) -> NDArray[np.bool_]:
 def choose_cascade(candidates: list[Order], expert: Floats, dear: Floats, labels: Labels, most: float = 1.0) -> Cascade:
     """Order, share and knee by log loss on these (validation) rows, each (n,); no share above `most` is taken.
 
-    The order with the least mean loss over all shares is taken, then its best share.
+    The order with the least mean loss over these shares is taken, then its best share. Raises DataError without rows.
     """
-    losses = {order.name: _losses(order.values, expert, dear, labels) for order in candidates}
-    name = min(losses, key=lambda key: float(losses[key].mean()))
+    if labels.size == 0:
+        raise DataError("no validation rows to choose a cascade on: raise prompts.validation_samples")
     allowed = np.flatnonzero(most + 1e-9 >= SHARES)
+    losses = {order.name: _losses(order.values, expert, dear, labels) for order in candidates}
+    name = min(losses, key=lambda key: float(losses[key][allowed].mean()))
     loss = losses[name][allowed]
     best = int(np.argmin(loss))
     gain = loss[0] - loss
@@ -102,25 +108,36 @@ def choose_cascade(candidates: list[Order], expert: Floats, dear: Floats, labels
     return Cascade(name, float(SHARES[best]), float(SHARES[enough[0]]), losses)
 
 
-def threshold(order: Floats, share: float) -> float:
-    """The least value (n,) that is still asked at a share: what new rows are held against; infinite for none."""
-    asked = asked_first(order, share)
-    return float(order[asked].min()) if asked.any() else float("inf")
+def rows_asked(order: Floats, valid: NDArray[np.bool_], share: float) -> NDArray[np.bool_]:
+    """The rows (n,) that are asked: of validation rows, and of all others, those above the threshold of a share.
+
+    The threshold is the least value asked among validation rows. Of the others never more than `share` are asked, so
+    that a budget is kept.
+    """
+    asked = np.zeros(order.size, dtype=bool)
+    first = asked_first(order[valid], share)
+    asked[np.flatnonzero(valid)[first]] = True
+    if first.any():
+        least, others = order[valid][first].min(), np.flatnonzero(~valid)
+        asked[others[asked_first(order[others], share) & (order[others] >= least)]] = True
+    return asked
 
 
 def _losses(order: Floats, expert: Floats, dear: Floats, labels: Labels) -> Floats:
     return np.array([log_loss(labels, np.where(asked_first(order, share), dear, expert)) for share in SHARES])
 
 
-def _fitted_gain(features: Floats, valid: NDArray[np.bool_], gain: Floats) -> Floats:
+def _fitted_gain(features: Floats, valid: NDArray[np.bool_], gain: Floats, users: NDArray[np.int64]) -> Floats:
+    """Gain (n,) by ridge regression on validation rows; their own values come from fits without their user."""
+    values = _ridge(features[valid], gain[valid], features)
+    values[valid] = out_of_fold(_ridge, features[valid], gain[valid], users[valid])
+    return values
+
+
+def _ridge(features: Floats, targets: Floats, asked: Floats) -> Floats:
     from sklearn.linear_model import Ridge
-    from sklearn.model_selection import KFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    if valid.sum() < 2 * _FOLDS:
-        return np.zeros(valid.size)
     model = make_pipeline(StandardScaler(), Ridge(_RIDGE))
-    fitted = np.asarray(model.fit(features[valid], gain[valid]).predict(features), dtype=np.float64)
-    fitted[valid] = cross_val_predict(model, features[valid], gain[valid], cv=KFold(_FOLDS))
-    return fitted
+    return np.asarray(model.fit(features, targets).predict(asked), dtype=np.float64)

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.reasoning.folds import out_of_fold
 from rallrec_pipeline.reasoning.opinions import Floats, Labels, Opinion, log_loss, log_odds
 
+Rows = NDArray[np.bool_]
 ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0)
 """Weights of the reasoner that validation may choose among; figure 6 shows 0.1 to 0.5."""
 EPSILONS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -45,34 +48,76 @@ def choose_consistency(
     return min(losses, key=lambda pair: losses[pair])
 
 
-def stack_features(members: Sequence[Opinion], facts: Floats | None) -> Floats:
-    """Log-odds of every member; with `facts` (n, f) these too, and each member's log-odds shrunk by its variance.
+def plain_mean(members: Sequence[Opinion]) -> Floats:
+    """Mean of the members that were asked about a row, (n,); of all where none was."""
+    p, asked = np.array([one.p_yes for one in members]), np.array([np.isfinite(one.variance) for one in members])
+    asked = np.where(asked.any(axis=0), asked, True)
+    return np.asarray((p * asked).sum(axis=0) / asked.sum(axis=0))
 
-    Shape (n, k). A member that was not asked about a row has no say there: 0.
+
+def stack(
+    members: Sequence[Opinion],
+    facts: Floats | None,
+    valid: Rows,
+    labels: Labels,
+    users: NDArray[np.int64],
+) -> Floats:
+    """P(yes) (n,) of a ridge logistic regression on what the members say, fitted on the rows that are `valid`.
+
+    With `facts` (n, f) it sees these, the members' spread and how that bends what they say. A row about which a member
+    was not asked is answered by a fit without that member. Valid rows themselves get the answer of fits that left
+    their user out (`folds.py`), so that what is chosen on them is not fooled. `labels` of other rows are not looked at.
+    Raises DataError where valid rows are of one class.
     """
-    odds = [np.where(np.isfinite(one.variance), log_odds(one.p_yes), 0.0) for one in members]
+    if np.unique(labels[valid]).size < 2:
+        raise DataError("validation rows of one class cannot fit a stack: raise prompts.validation_samples")
+    asked = np.array([np.isfinite(member.variance) for member in members])
+    p_yes = np.full(labels.size, np.nan)
+    for pattern in np.unique(asked, axis=1).T:
+        rows = (asked == pattern[:, None]).all(axis=0)
+        there = [member for member, known in zip(members, pattern, strict=True) if known]
+        if not there:
+            p_yes[rows] = plain_mean(members)[rows]
+            continue
+        features = stack_features(there, facts)
+        usable = valid & asked[pattern].all(axis=0)
+        if np.unique(labels[usable]).size < 2:
+            p_yes[rows] = plain_mean(there)[rows]
+            continue
+        targets = labels[usable].astype(np.float64)
+        held = rows & usable
+        p_yes[rows] = _logistic(features[usable], targets, features[rows])
+        own = out_of_fold(_logistic, features[usable], targets, users[usable])
+        p_yes[held] = own[held[usable]]
+    return p_yes
+
+
+def stack_features(members: Sequence[Opinion], facts: Floats | None) -> Floats:
+    """Log-odds of every member, (n, k); with `facts` (n, f) these too, each spread, and log-odds times spread.
+
+    The variance of a row about which a member was not asked counts as 0.
+    """
+    odds = [log_odds(one.p_yes) for one in members]
     if facts is None:
         return np.column_stack(odds)
     spread = [np.sqrt(np.where(np.isfinite(one.variance), one.variance, 0.0)) for one in members]
     told = [column for column in spread if np.ptp(column) > 0]
-    shrunk = [given * column for given, column in zip(odds, spread, strict=True) if np.ptp(column) > 0]
-    return np.column_stack([*odds, *told, *shrunk, facts])
+    bent = [given * column for given, column in zip(odds, spread, strict=True) if np.ptp(column) > 0]
+    return np.column_stack([*odds, *told, *bent, facts])
 
 
-def stack(features: Floats, valid: np.ndarray[tuple[int], np.dtype[np.bool_]], labels: Labels) -> Floats:
-    """P(yes) (n,) of a ridge logistic regression on `features` (n, k), fitted on the rows that are `valid`.
-
-    `labels` (n,) of other rows are not looked at. Raises DataError where validation rows are of one class.
-    """
+def _logistic(features: Floats, targets: Floats, asked: Floats) -> Floats:
+    """P (m,) of `asked` (m, k) by a ridge logistic regression of `targets` (n,) on `features` (n, k)."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    if np.unique(labels[valid]).size < 2:
-        raise DataError("validation rows of one class cannot fit a stack: raise prompts.validation_samples")
+    if np.unique(targets).size < 2:  # a small fold
+        return np.full(asked.shape[0], float(targets.mean()))
+    if asked.shape[0] == 0:
+        return np.zeros(0)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=1 / _RIDGE, max_iter=1000))
-    model.fit(features[valid], labels[valid])
-    return np.asarray(model.predict_proba(features)[:, 1], dtype=np.float64)
+    return np.asarray(model.fit(features, targets).predict_proba(asked)[:, 1], dtype=np.float64)
 
 
 def best_member(members: Sequence[Opinion], labels: Labels) -> int:

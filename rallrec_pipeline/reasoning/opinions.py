@@ -38,14 +38,17 @@ def over_runs(main: Floats, others: Sequence[Floats]) -> Opinion:
 def over_traces(rows: NDArray[np.int64], p_yes: Floats, fallback: Floats) -> Opinion:
     """Mean and unbiased variance of the traces' `p_yes` (t,) by their row numbers `rows` (t,).
 
-    A row without a trace has its `fallback` (n,) and an infinite variance, one with a single trace a variance of 0.
+    A row without a trace has its `fallback` (n,) and an infinite variance. One with a single trace says nothing of its
+    variance: it has the mean of the others', which is 0 where there are none.
     """
     n = fallback.size
     count, total = np.bincount(rows, minlength=n), np.bincount(rows, p_yes, minlength=n)
     mean = np.where(count > 0, total / np.maximum(count, 1), fallback)
     squares = np.bincount(rows, (p_yes - mean[rows]) ** 2, minlength=n)
+    several = count > 1
     variance = squares / np.maximum(count - 1, 1)
-    return Opinion(mean, np.where(count > 0, variance, np.inf))
+    pooled = float(variance[several].mean()) if several.any() else 0.0
+    return Opinion(mean, np.where(several, variance, np.where(count == 1, pooled, np.inf)))
 
 
 def log_odds(p: Floats) -> Floats:

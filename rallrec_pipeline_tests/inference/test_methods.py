@@ -198,3 +198,9 @@ def test_members_are_made_before_the_merges_that_take_them() -> None:
 def test_a_merge_that_cannot_be_is_refused_in_one_line(given: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         Settings.model_validate({"profile": "x", "merges": given})
+
+
+def test_a_merge_refuses_what_its_kind_does_not_look_at() -> None:
+    given = {"a": {"kind": "mean", "members": ["rallrec", "recent"], "budget": 3.0}}
+    with pytest.raises(ValueError, match="'mean' does not look at budget"):
+        Settings.model_validate({"profile": "x", "merges": given})

@@ -19,7 +19,7 @@ from rallrec_pipeline.lake.store import result_folder
 from rallrec_pipeline.pipeline.context import Made, StageRun
 from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.stage import Graph, Plan, plan_stages, run_stage
-from rallrec_pipeline.settings import ROLES, ModelSettings, Settings, load_settings
+from rallrec_pipeline.settings import ROLES, ModelSettings, ReasonedSettings, Settings, load_settings
 from rallrec_pipeline_tests.pipeline.given import looking_run
 from rallrec_pipeline_tests.pipeline.tiny import DATASET, ratings_file, write_ratings
 
@@ -61,6 +61,10 @@ SETTINGS: dict[str, tuple[Any, set[str]]] = {
     "tuning.rank": (2, {"lora_adapter"} | REPORT),
     "tuning.checkpoint_every": (3, set()),
     "scoring.calibration": ("none", {"predictions"} | REPORT),
+    "reasoner": (ModelSettings(name="another"), set()),  # these are told of in a report of their own
+    "reasoning.traces": (2, set()),
+    "reasoned": ({"reasoned": ReasonedSettings(told="rallrec")}, set()),
+    "merges": ({}, set()),
     "experts.trees": (2, {"expert_predictions"} | REPORT),
     "ray.actors": (2, set()),
     "automation.sensor_interval_s": (5, set()),

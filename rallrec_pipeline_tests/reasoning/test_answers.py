@@ -20,12 +20,16 @@ SCALE = ("1", "2", "3", "4", "5")
         ("Yes or no? I think they do.</think>I cannot say.", True, "Yes or no? I think they do.", "", "no answer"),
         ("They like it, so yes", True, "They like it, so yes", "Yes", ""),
         ("First no, later YES.", True, "First no, later YES.", "Yes", ""),
+        ("I have no idea whether this fits.", True, "I have no idea whether this fits.", "", "no answer"),
+        ("Answer: No. It has no war in it at all", True, "Answer: No. It has no war in it at all", "No", ""),
+        ("<think>They like it. Yes", False, "They like it. Yes", "", "cut off"),
         ("They like it very", False, "They like it very", "", "cut off"),
         ("thought</think>Yes, since", False, "thought", "Yes", "cut off"),
         ("", True, "", "", "empty"),
         ("  \n", False, "", "", "empty"),
         ("</think>", True, "", "", "empty"),
         ("again and again " * 40, False, ("again and again " * 40).strip(), "", "repeats"),
+        ("na-" * 12, False, "na-" * 12, "", "repeats"),
         ("Nothing is known.", True, "Nothing is known.", "", "no answer"),
     ],
 )
@@ -42,6 +46,10 @@ def test_yes_no_responses(text: str, ended: bool, thought: str, answer: str, mar
         ("3.5, say 4", "4"),
         ("17 of 20", ""),
         ("five", ""),
+        ("They saw 3 films like it", ""),
+        ("Rating: 4 out of 5", "4"),
+        ("4/5", "4"),
+        ("from 1 to 5 stars I cannot say", ""),
     ],
 )
 def test_the_last_number_of_the_scale_is_the_answer(said: str, answer: str) -> None:
@@ -58,4 +66,9 @@ def test_any_text_is_taken_apart(text: str, ended: bool) -> None:
 
 def test_a_long_text_of_new_words_does_not_repeat() -> None:
     assert not repeats(" ".join(f"word{n}" for n in range(300)))
-    assert repeats("I think that they like it. " * 30)
+    assert repeats("I think that they like it. " * 30) and repeats("ha " * 9) and not repeats("Great film!!!")
+
+
+def test_a_model_that_thinks_answers_behind_its_thought_only() -> None:
+    assert read_response("They like it. Yes", True, "yes_no", YES_NO, thinks=True).mark == "no answer"
+    assert read_response("They like it.</think>Yes", True, "yes_no", YES_NO, thinks=True).answer == "Yes"

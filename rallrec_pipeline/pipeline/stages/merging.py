@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 
 from rallrec_pipeline.datasets.histories import training_interactions
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.inference.methods import merges
+from rallrec_pipeline.inference.methods import merges, methods, reasoned_methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.parquet import write_table
 from rallrec_pipeline.lake.provenance import content_version
+from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.pipeline.context import Made, StageRun
-from rallrec_pipeline.reasoning.cascade import KnownBefore, choose_cascade, orders, threshold
-from rallrec_pipeline.reasoning.merge import best_member, choose_consistency, consistency, stack, stack_features
+from rallrec_pipeline.pipeline.scored import made_by, scored_by
+from rallrec_pipeline.reasoning.cascade import KnownBefore, Order, choose_cascade, orders, rows_asked
+from rallrec_pipeline.reasoning.merge import best_member, choose_consistency, consistency, plain_mean, stack
 from rallrec_pipeline.reasoning.opinions import Floats, Labels, Opinion, over_runs
-from rallrec_pipeline.settings import MergeSettings
+from rallrec_pipeline.settings import MergeSettings, Role
 
 _KEYS = ("sample_id", "split", "label")
 ROW_LOSS_CLIP = 1e-6
@@ -36,9 +38,22 @@ class Rows:
     labels: Labels
     item_ratings: NDArray[np.int64]
     history: NDArray[np.int64]
+    users: NDArray[np.int64]
     opinions: dict[str, Opinion] = field(default_factory=dict)
+    raw: dict[str, Floats] = field(default_factory=dict)
+    """P(yes) before any calibration, of methods that have it: variances are over these."""
     tokens: dict[str, float] = field(default_factory=dict)
-    """Mean tokens that the reasoner writes for a row, of the members that have it in them."""
+    """Mean tokens of a row that are read and written, by method of an LLM."""
+    members: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Methods that a merge is made of, over any number of merges."""
+
+    def leaves(self, name: str) -> frozenset[str]:
+        """The methods that are asked for an answer of `name`."""
+        return self.members.get(name, frozenset({name}))
+
+    def tokens_of(self, name: str) -> float:
+        """Mean tokens of a row over the methods that `name` is made of, each once; 0 without an LLM."""
+        return sum(self.tokens.get(leaf, 0.0) for leaf in sorted(self.leaves(name)))
 
     @property
     def facts(self) -> Floats:
@@ -57,8 +72,9 @@ def merged_predictions(run: StageRun) -> Made:
         begun = time.perf_counter()
         p_yes, told[name], parts = _merge(merge, rows, run)
         seconds[name] = round(time.perf_counter() - begun, 3)
-        rows.opinions[name] = Opinion(p_yes, np.zeros_like(p_yes))
-        rows.tokens[name] = max(rows.tokens.get(member, 0.0) for member in merge.members)
+        unasked = np.all([np.isinf(rows.opinions[member].variance) for member in merge.members], axis=0)
+        rows.opinions[name] = Opinion(p_yes, np.where(unasked, np.inf, 0.0))
+        rows.members[name] = frozenset().union(*(rows.leaves(member) for member in (*merge.members, *merge.runs)))
         files.append(_write(name, p_yes, rows, run))
         for table, frames in kept:
             if parts is not None and set(table.columns) <= {*parts.columns, "method"}:
@@ -67,6 +83,7 @@ def merged_predictions(run: StageRun) -> Made:
     shown = {
         "rows": rows.frame.height,
         "predicted": rows.frame.height,
+        "tokens_per_row": {name: round(rows.tokens_of(name), 1) for name in told},
         "seconds": seconds,
         "merges": told,
         **{f"knee_{name}": one["knee"] for name, one in told.items() if "knee" in one},
@@ -79,13 +96,14 @@ def _merge(merge: MergeSettings, rows: Rows, run: StageRun) -> tuple[Floats, dic
     members = [_opinion(name, rows, run) for name in merge.members]
     valid, labels = rows.valid, rows.labels
     if merge.kind == "mean":
-        return np.mean([member.p_yes for member in members], axis=0), {"members": merge.members}, None
+        return plain_mean(members), {"members": merge.members}, None
     if merge.kind == "best":
         best = best_member([member.at(valid) for member in members], labels[valid])
         return members[best].p_yes, {"member": merge.members[best]}, None
     if merge.kind == "logistic":
-        features = stack_features(members, rows.facts if merge.uncertainty else None)
-        return stack(features, valid, labels), {"features": features.shape[1]}, None
+        told = [_with_runs(members[0], merge, rows, run), *members[1:]] if merge.uncertainty else members
+        facts = rows.facts if merge.uncertainty else None
+        return stack(told, facts, valid, labels, rows.users), {"members": merge.members}, None
     if merge.kind == "cascade":
         return _cascade(merge, members, rows)
     general = _with_runs(members[0], merge, rows, run)
@@ -106,22 +124,27 @@ def _merge(merge: MergeSettings, rows: Rows, run: StageRun) -> tuple[Floats, dic
 
 
 def _with_runs(main: Opinion, merge: MergeSettings, rows: Rows, run: StageRun) -> Opinion:
-    others = [_opinion(name, rows, run).p_yes for name in merge.runs]
-    return over_runs(main.p_yes, others) if others else main
+    for name in merge.runs:
+        _opinion(name, rows, run)
+    others = [rows.raw[name] for name in merge.runs]
+    own = rows.raw[merge.members[0]] if others else main.p_yes
+    return Opinion(main.p_yes, over_runs(own, others).variance) if others else main
 
 
 def _cascade(merge: MergeSettings, members: list[Opinion], rows: Rows) -> tuple[Floats, dict[str, Any], pl.DataFrame]:
     """The expert's P(yes), and the dear model's where the order says so; the threshold is that of validation rows."""
     expert, dear, valid = members[0].p_yes, members[1].p_yes, rows.valid
+    dear = np.where(np.isfinite(members[1].variance), dear, expert)  # where it was not asked the expert answers
     gain = _row_losses(rows.labels, expert) - _row_losses(rows.labels, dear)
-    known = KnownBefore(expert, rows.item_ratings, rows.history)
-    candidates = orders(known, valid, gain)
-    tokens = rows.tokens.get(merge.members[1], 0.0)
-    most = min(1.0, merge.budget / tokens) if merge.budget and tokens else 1.0
-    on_valid = [type(order)(order.name, order.values[valid]) for order in candidates]
+    candidates = orders(KnownBefore(expert, rows.item_ratings, rows.history, rows.users), valid, gain)
+    tokens = rows.tokens_of(merge.members[1])
+    if merge.budget and not tokens:
+        raise DataError("a cascade has a budget, but its second member asks no LLM: leave `budget` out")
+    most = min(1.0, merge.budget / tokens) if merge.budget else 1.0
+    on_valid = [Order(order.name, order.values[valid]) for order in candidates]
     chosen = choose_cascade(on_valid, expert[valid], dear[valid], rows.labels[valid], most)
     order = next(one for one in candidates if one.name == chosen.order)
-    asked = order.values >= threshold(order.values[valid], chosen.share)
+    asked = rows_asked(order.values, valid, chosen.share)
     p_yes = np.where(asked, dear, expert)
     frame = rows.frame.with_columns(
         pl.Series("expert", expert),
@@ -157,22 +180,50 @@ def merging_rows(run: StageRun) -> Rows:
         frame["label"].to_numpy().astype(np.int8),
         frame["item_ratings"].to_numpy(),
         frame["history_length"].to_numpy().astype(np.int64),
+        frame["user_id"].rank("dense").to_numpy().astype(np.int64),
     )
     reasoned = run.read(tables.REASONED_ROWS)
     for (name,), own in reasoned.group_by(["method"], maintain_order=True):
         aligned = _aligned(own, rows.frame, str(name))
         variance = aligned["variance"].fill_null(np.inf).to_numpy()
         rows.opinions[str(name)] = Opinion(aligned["p_yes"].to_numpy(), variance)
-        rows.tokens[str(name)] = float((own["tokens"] * own["traces"]).mean() or 0.0)  # type: ignore[arg-type]
+        rows.raw[str(name)] = aligned["p_raw"].to_numpy()
+    rows.tokens |= _tokens(run)
     return rows
+
+
+def _tokens(run: StageRun) -> dict[str, float]:
+    """Mean tokens of a row by method of an LLM, as its tokenizer counts them, nothing shared with other rows.
+
+    The tuned LLM reads its prompt. The reasoner reads its prompt and writes its responses, then reads both again.
+    """
+    asked, found = run.read(tables.prompts_table("evaluation")), dict[str, float]()
+    for method in methods(run.settings):
+        found[method.name] = _mean_tokens(run, "predictor", asked.filter(method.asked.rows)["prompt"])
+    prompts, rows = run.read(tables.REASONING_PROMPTS), run.read(tables.REASONED_ROWS)
+    for reasoned in reasoned_methods(run.settings):
+        own = rows.filter(pl.col("method") == reasoned.name)
+        written = sum((own["tokens"].fill_null(0) * own["traces"]).to_list()) / max(1, own.height)
+        read = _mean_tokens(run, "reasoner", prompts.filter(pl.col("method") == reasoned.name)["prompt"])
+        found[reasoned.name] = 2 * (read + written)
+    return found
+
+
+def _mean_tokens(run: StageRun, role: Role, texts: pl.Series) -> float:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(model_folder(run.lake, run.settings.role(role)) / "tokenizer.json"))
+    return sum(map(len, tokenizer.encode_batch_fast(texts.to_list()))) / max(1, texts.len())
 
 
 def _opinion(name: str, rows: Rows, run: StageRun) -> Opinion:
     """What a method says of the rows; one that was not merged yet is read once."""
     if name not in rows.opinions:
-        found = _aligned(run.read(tables.predictions_table(name)), rows.frame, name)
+        scored = scored_by(name, run.given(made_by(name, run.settings)), run).predictions
+        found = _aligned(scored, rows.frame, name)
         p_yes = found["p_yes"].to_numpy()
         rows.opinions[name] = Opinion(p_yes, np.zeros_like(p_yes))
+        rows.raw[name] = found["p_raw"].to_numpy() if "p_raw" in found.columns else p_yes
     return rows.opinions[name]
 
 

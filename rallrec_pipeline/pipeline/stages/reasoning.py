@@ -27,8 +27,10 @@ from rallrec_pipeline.reasoning.opinions import over_traces
 from rallrec_pipeline.reasoning.prompts import answer_position, opinion, reasoning_prompt
 from rallrec_pipeline.reasoning.read import read_answers
 from rallrec_pipeline.reasoning.traces import TraceStore, Wanted, sample_traces, trace_keys
-from rallrec_pipeline.settings import AnswerForm
+from rallrec_pipeline.settings import AnswerForm, Settings
 
+DEFAULT_TOKENS_PER_SECOND = 160.0
+"""Of a model of 135M parameters on two CPU cores; the last run's own is taken where there is one."""
 _ROW = ("sample_id", "split", "label", "method")
 
 
@@ -61,6 +63,7 @@ def reasoning_traces(run: StageRun) -> Made:
         "prompts": prompts.height,
         "rows_computed": written.height,
         "not_written": len(wanted) - traces.height,
+        "told_nothing": prompts.join(_told(run), on="method", how="semi").filter(pl.col("told") == "").height,
         "missing_before": missing,
         "marks": {mark: traces.filter(pl.col("mark") == mark).height for mark in MARKS},
         "unanswered_share": _share(traces, pl.col("answer") == ""),
@@ -70,6 +73,10 @@ def reasoning_traces(run: StageRun) -> Made:
         "engine": engines.used,
         "examples": Markdown(_examples(traces)),
     }
+    if not_written := shown["not_written"]:
+        run.log(
+            f"reasoning: stopped at its bound of {settings.max_tokens:,} tokens, {not_written:,} responses not written"
+        )
     version = content_version(files)
     return Made(
         files, shown, traces.select("method", "sample_id", "trace", "input_hash", "run_id", "created_at"), version
@@ -105,7 +112,9 @@ def reasoned_predictions(run: StageRun) -> Made:
             )
             scored = found.filter("now").height
             tokens = engines.usage.prompt_tokens - before
+            written = sum(rows["tokens"].drop_nulls().to_list())
             counted[method.name] = {"prompts": rows["sample_id"].n_unique(), "scored": scored, "prompt_tokens": tokens}
+            counted[method.name]["new_tokens"] = int(written)
     by_trace = pl.concat(read)
     by_row = pl.concat([_by_row(frame) for _, frame in by_trace.group_by("method", maintain_order=True)])
     files = [
@@ -127,6 +136,12 @@ def reasoned_predictions(run: StageRun) -> Made:
     return Made(files, shown, keys, content_version(files))
 
 
+def _told(run: StageRun) -> pl.DataFrame:
+    """The methods that are told another's answer."""
+    names = [method.name for method in reasoned_methods(run.settings) if method.told]
+    return pl.DataFrame({"method": names}, schema={"method": pl.String})
+
+
 def reasoning_prompts(run: StageRun) -> pl.DataFrame:
     """The prompts of all ways to ask the reasoner, in the columns of REASONING_PROMPTS, by sample within a way."""
     made = [_prompts_of(run, method) for method in reasoned_methods(run.settings)]
@@ -140,6 +155,8 @@ def _prompts_of(run: StageRun, method: ReasonedMethod) -> pl.DataFrame:
         known = run.read(tables.predictions_table(method.told)).select("sample_id", "p_yes")
         p_yes = rows.select("sample_id").join(known, on="sample_id", how="left", maintain_order="left")["p_yes"]
         told = ["" if p is None else opinion(p, run.spec) for p in p_yes.to_list()]
+        if lacking := p_yes.null_count():
+            run.log(f"{method.name}: {lacking:,} of {rows.height:,} rows are told nothing, {method.told} lacks them")
     form, instruction = method.asked.answer_form, run.settings.reasoning.instruction
     texts = [
         reasoning_prompt(text, form, run.spec, instruction, words)
@@ -157,12 +174,18 @@ def _prompts_of(run: StageRun, method: ReasonedMethod) -> pl.DataFrame:
     )
 
 
+def guide(settings: Settings) -> str | None:
+    """The first method with an adapter, else the first of the LLM: where tokens are bounded its doubt comes first."""
+    asked = sorted(methods(settings), key=lambda method: method.adapter is None)
+    return asked[0].name if asked else None
+
+
 def _ranks(run: StageRun, prompts: pl.DataFrame) -> Sequence[int]:
-    """Where tokens are bounded, validation rows come first and then those that the first method is least sure of."""
-    first = next(iter(methods(run.settings)), None)
+    """Where tokens are bounded, validation rows come first and then those that the guide is least sure of."""
+    first = guide(run.settings)
     if not run.settings.reasoning.max_tokens or first is None:
         return [0] * prompts.height
-    known = run.read(tables.predictions_table(first.name)).select("sample_id", "p_yes")
+    known = run.read(tables.predictions_table(first)).select("sample_id", "p_yes")
     rows = prompts.select("sample_id", "split").join(known, on="sample_id", how="left", maintain_order="left")
     doubt = pl.when(pl.col("split") == "valid").then(-1.0).otherwise((pl.col("p_yes") - 0.5).abs())
     return rows.select(doubt.rank("dense").cast(pl.Int64)).to_series().to_list()
@@ -170,21 +193,24 @@ def _ranks(run: StageRun, prompts: pl.DataFrame) -> Sequence[int]:
 
 def _tell_cost(run: StageRun, wanted: Sequence[Wanted], store: TraceStore) -> int:
     """Log what is to be written before it starts; returns how many responses are missing."""
-    settings = run.settings.reasoning
-    missing = len(store.memo.missing(trace_keys(wanted, settings, store)))
-    most = missing * settings.max_new_tokens
-    bound = min(most, settings.max_tokens) if settings.max_tokens else most
-    speed = (run.previous.metadata.get("tokens_per_second") if run.previous else None) or None
-    about = f", about {bound / speed / 60:.0f} minutes at {speed:g} tokens/s" if speed else ""
-    run.log(f"reasoning: {missing:,} of {len(wanted):,} responses are missing: at most {bound:,} new tokens{about}")
+    settings, keys = run.settings.reasoning, trace_keys(wanted, run.settings.reasoning, store)
+    known = store.memo.find(keys)
+    missing, spent = len(set(keys)) - known.height, sum(known["tokens"].to_list())
+    bound = missing * settings.max_new_tokens
+    if settings.max_tokens:
+        bound = min(bound, max(0, settings.max_tokens - spent))
+    speed = (run.previous.metadata.get("tokens_per_second") if run.previous else None) or DEFAULT_TOKENS_PER_SECOND
+    told = f"at most {bound:,} new tokens, about {max(1, round(bound / speed / 60)):,} minutes at {speed:g} tokens/s"
+    run.log(f"reasoning: {missing:,} of {len(set(keys)):,} responses are missing" + (f": {told}" if bound else ""))
     return missing
 
 
 def _taken_apart(rows: pl.DataFrame, run: StageRun) -> pl.DataFrame:
     """Thought, answer and mark of each response."""
     answers = {form: answer_texts(form, run.spec) for form in ("yes_no", "rating")}
+    thinks = opens_thought(model_folder(run.lake, run.settings.model))
     parts = [
-        read_response(text, bool(ended), form, answers[form])
+        read_response(text, bool(ended), form, answers[form], thinks)
         for text, ended, form in rows.select("text", "ended", "answer_form").rows()
     ]
     columns = {name: [getattr(part, name) for part in parts] for name in ("thought", "answer", "mark")}
@@ -229,6 +255,7 @@ def _by_row(read: pl.DataFrame) -> pl.DataFrame:
     calibrated, raw = (
         over_traces(places, thoughts[column].to_numpy(), plain_rows[column].to_numpy()) for column in ("p_yes", "p_raw")
     )
+    # A calibration with a flat slope would make a model that knows nothing look steady: the variance is that of raw P.
     counted = thoughts.group_by("sample_id").agg(
         pl.len().cast(pl.Int32).alias("traces"),
         (pl.col("answer") == "").sum().cast(pl.Int32).alias("unanswered"),
@@ -239,7 +266,7 @@ def _by_row(read: pl.DataFrame) -> pl.DataFrame:
         *_ROW,
         pl.Series("p_raw", raw.p_yes),
         pl.Series("p_yes", calibrated.p_yes),
-        pl.Series("variance", np.where(np.isfinite(calibrated.variance), calibrated.variance, np.nan)).fill_nan(None),
+        pl.Series("variance", np.where(np.isfinite(raw.variance), raw.variance, np.nan)).fill_nan(None),
     ).join(counted, on="sample_id", how="left", maintain_order="left")
     filled = rows.with_columns(pl.col("traces", "unanswered").fill_null(0))
     return filled.select(pl.col(name).cast(kind) for name, kind in tables.REASONED_ROWS.columns.items())

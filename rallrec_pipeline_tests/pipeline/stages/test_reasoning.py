@@ -94,7 +94,7 @@ def test_the_reasoner_is_told_the_answer_in_words(lake: Path, first: RunSummary)
 def test_mean_and_variance_are_those_of_the_readings(lake: Path, first: RunSummary) -> None:
     readings = read(lake, tables.TRACE_PREDICTIONS).filter(pl.col("trace").is_not_null())
     expected = readings.group_by("method", "sample_id").agg(
-        pl.col("p_yes").mean().alias("mean"), pl.col("p_yes").var().alias("var")
+        pl.col("p_yes").mean().alias("mean"), pl.col("p_raw").var().alias("var")
     )
     rows = read(lake, tables.REASONED_ROWS).join(expected, on=["method", "sample_id"])
     assert rows.height == read(lake, tables.REASONED_ROWS).height
@@ -104,17 +104,19 @@ def test_mean_and_variance_are_those_of_the_readings(lake: Path, first: RunSumma
 
 
 def test_a_merge_by_consistency_is_equation_10(lake: Path, first: RunSummary) -> None:
-    ours = read(lake, tables.predictions_table("rallrec"))
-    other = read(lake, tables.predictions_table("recent")).select("sample_id", pl.col("p_yes").alias("other"))
+    liked = pl.col("probabilities").list.slice(3).list.sum()  # ratings of 4 and 5
+    said = liked.cast(pl.Float64)
+    ours = read(lake, tables.predictions_table("rallrec")).with_columns(said.alias("raw"))
+    other = read(lake, tables.predictions_table("recent")).select("sample_id", said.alias("other"))
     reasoned = read(lake, tables.REASONED_ROWS).filter(pl.col("method") == "reasoned_told")
     rows = ours.join(other, on="sample_id").join(
         reasoned.select("sample_id", pl.col("p_yes").alias("r"), "variance"), on="sample_id"
     )
-    p, r, other_p, var_r = (rows[name].to_numpy() for name in ("p_yes", "r", "other", "variance"))
-    var_g = (p - other_p) ** 2 / 2
+    p, raw_p, r, other_p, var_r = (rows[name].to_numpy() for name in ("p_yes", "raw", "r", "other", "variance"))
+    var_g = (raw_p - other_p) ** 2 / 2
     expected = (0.1 * r / (var_r + 1e-3) + p / (var_g + 1e-3)) / (0.1 / (var_r + 1e-3) + 1 / (var_g + 1e-3))
     merged = rows.select("sample_id").join(read(lake, tables.predictions_table("rallrec_plus")), on="sample_id")
-    np.testing.assert_allclose(merged["p_yes"], expected, atol=1e-12)
+    np.testing.assert_allclose(merged["p_yes"], expected, atol=1e-6)
     assert consistency(Opinion(p, var_g), Opinion(r, np.full_like(r, np.inf)), 0.1, 1e-3) == pytest.approx(p)
 
 
@@ -122,7 +124,7 @@ def test_the_report_tells_lengths_merges_and_the_cascade(lake: Path, first: RunS
     report = read_json(lake / "reports" / SMALL / "reasoning.json")
     (told,) = report["responses"].values()
     assert {"reasoned", "reasoned_told"} == set(told["responses"])
-    assert told["responses"]["reasoned"]["responses"] == 3 * 18
+    assert told["responses"]["reasoned"]["responses"] == 3 * told["responses"]["reasoned"]["rows"] == 3 * 10
     assert [point["share"] for point in told["cascades"]["cascade"]["curve"]][::20] == [0.0, 1.0]
     assert {"rallrec_plus", "merged_mean", "cascade", report["reference"]} <= set(report["methods"])
     page = (lake / "reports" / SMALL / "reasoning.html").read_text(encoding="utf-8")
