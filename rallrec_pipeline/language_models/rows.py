@@ -52,7 +52,8 @@ def complete_rows(
     time.
     """
     input_of = dict(zip(keys, inputs, strict=True))
-    missing = sorted(memo.missing(input_of), key=lambda key: (order(input_of[key]), key))
+    found = memo.find(input_of)  # rather than keys alone: a damaged row is as good as none
+    missing = sorted(input_of.keys() - set(found["key"]), key=lambda key: (order(input_of[key]), key))
     if missing:
         engine = load()
 
@@ -63,6 +64,6 @@ def complete_rows(
 
         for rows in in_chunks(compute, missing, chunk, calls_at_once(engine), progress):
             memo.add(rows)
-    found = memo.find(input_of)
+        found = pl.concat([found, memo.find(missing)])
     row_of = {key: row for row, key in enumerate(found["key"])}
     return Completed(found[[row_of[key] for key in keys]], found[[row_of[key] for key in missing]])

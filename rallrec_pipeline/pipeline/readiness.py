@@ -13,6 +13,7 @@ from rallrec_pipeline.descriptions import description_prompt
 from rallrec_pipeline.errors import DataError, ModelError, StaleArtefactError
 from rallrec_pipeline.inference.methods import retrievers, shown_items
 from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.checksums import is_damaged
 from rallrec_pipeline.lake.files import file_states
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.provenance import stable_hash
@@ -41,6 +42,7 @@ LONGEST = 8  # texts of a kind that are counted in tokens: the longest in charac
 # Where there is no prompt yet: its frame, each item of the history, and an item's title and fields.
 FRAME_TOKENS, HISTORY_TOKENS, ITEM_TOKENS = 150, 24, 160
 ANSWER_TOKENS = 4
+WEIGHTS = ".safetensors"
 SCALE = ("1", "2", "3", "4", "5")
 
 _passed: set[str] = set()
@@ -128,9 +130,15 @@ def engine_memory(lake: Path, settings: Settings, use: Use) -> int:
 
 
 def fetched_model(lake: Path, settings: Settings) -> Path | None:
-    """The folder of the model within the lake; None where it is another one, or was never fetched."""
-    folder = model_folder(lake, settings.model)
-    return folder if folder.is_dir() and model_record(lake, settings) is not None else None
+    """The folder of the model within the lake; None where it is another one, was never fetched, or is damaged.
+
+    Of the weights nothing is read here.
+    """
+    folder, record = model_folder(lake, settings.model), model_record(lake, settings)
+    if record is None or not folder.is_dir():
+        return None
+    small = ((lake / name, state) for name, state in record.files.items() if not name.endswith(WEIGHTS))
+    return None if any(is_damaged(path, state) for path, state in small) else folder
 
 
 def model_record(lake: Path, settings: Settings) -> Record | None:
