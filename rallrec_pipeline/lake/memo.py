@@ -25,7 +25,7 @@ from rallrec_pipeline.lake.files import atomic_path
 from rallrec_pipeline.lake.locks import lake_lock
 from rallrec_pipeline.lake.old_caches import old_files, old_folder, read_old
 from rallrec_pipeline.lake.row_checksums import CHECKSUM, add_checksum_function, lenient_text, row_checksum
-from rallrec_pipeline.lake.salvage import Salvaged, salvage_rows
+from rallrec_pipeline.lake.salvage import Salvaged, header_is_sound, salvage_rows
 
 Columns = Mapping[str, pl.DataType | type[pl.DataType]]
 
@@ -92,12 +92,19 @@ class Memo:
             return 0, []
         try:
             with self._opened() as connection:
-                wrong = _faults(connection)
+                wrong = self._faults(connection)
                 bad = self._bad() if _format(connection) > 1 else "0"
                 total, bad = connection.execute(f"SELECT count(*), ifnull(sum({bad}), 0) FROM rows").fetchone()
         except DamagedError as error:
             return 0, [str(error)]
         return total, wrong + ([f"{_rows(bad)} damaged"] if bad else [])
+
+    def _faults(self, connection: sqlite3.Connection) -> list[str]:
+        """What is wrong with the structure of the file."""
+        first = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0]).replace("\n", " ")
+        if first == "ok" and self.path.stat().st_size and not header_is_sound(self.path):
+            first = "its header"
+        return [] if first == "ok" else [f"its structure is damaged ({first})"]
 
     def mend(self) -> None:
         """Make a damaged file whole again, once per process: sound rows stay, and those that cannot be read go.
@@ -108,7 +115,7 @@ class Memo:
             return
         try:
             with self._opened() as connection:
-                wrong = bool(_faults(connection))
+                wrong = bool(self._faults(connection))
         except DamagedError:
             wrong = True
         if wrong:
@@ -268,12 +275,6 @@ class Memo:
 
 def _format(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _faults(connection: sqlite3.Connection) -> list[str]:
-    """What is wrong with the structure of a file."""
-    first = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
-    return [] if first == "ok" else [f"its structure is damaged ({first.partition(chr(10))[0]})"]
 
 
 def _rows(count: int) -> str:

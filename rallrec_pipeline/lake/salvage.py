@@ -13,8 +13,9 @@ from typing import Any
 
 from rallrec_pipeline.lake.row_checksums import CHECKSUM, lenient_text, row_checksum
 
-HEADER = 24
-"""Bytes at the start of a file that are the same for all that are made in one way."""
+CONSTANT = (slice(0, 24), slice(44, 48), slice(52, 60), slice(64, 68))
+"""Bytes of the header that are the same for all files that are made in one way."""
+SIZE = slice(28, 32)
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,27 @@ def _read(path: Path, select: str) -> Iterator[tuple[Any, ...]]:
         yield from connection.execute(select)
 
 
+def header_is_sound(path: Path) -> bool:
+    """Whether the file says of itself that it can be written, which SQLite takes from the header unasked."""
+    with path.open("rb") as file:
+        header = file.read(100)
+    return header[18:20] in (b"\1\1", b"\2\2") and header[21:24] == b"\x40\x20\x20"
+
+
 def _restore_header(path: Path, pattern: sqlite3.Connection) -> None:
     """Write over the first bytes of a file those of the database of `pattern`, which was made in the same way."""
     pattern.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    place = pattern.execute("PRAGMA database_list").fetchone()[2]
-    with path.open("r+b") as file, Path(place).open("rb") as sound:
-        file.write(sound.read(HEADER))
+    place = Path(pattern.execute("PRAGMA database_list").fetchone()[2])
+    page = int(pattern.execute("PRAGMA page_size").fetchone()[0])
+    with path.open("r+b") as file, place.open("rb") as sound:
+        header, right = bytearray(file.read(100)), sound.read(100)
+        if len(header) < len(right):
+            return
+        for part in CONSTANT:
+            header[part] = right[part]
+        header[SIZE] = (path.stat().st_size // page).to_bytes(4)
+        file.seek(0)
+        file.write(header)
 
 
 def _restore_schema(path: Path, table: str) -> None:

@@ -138,7 +138,7 @@ def _adapters(lake: Path, dataset: str, verified: Verified) -> None:
         if (folder / CHECKPOINT).exists() and not (folder / PROVENANCE).exists():
             continue
         if adapter_key(folder) != folder.name:
-            mend = advice(dataset, "lora_adapter")
+            mend = f"delete {_name(lake, folder)}, a run that needs it tunes it anew"
             verified.damages.append(Damage(_name(lake, folder), "is damaged", "lora_adapter", mend))
 
 
