@@ -93,7 +93,7 @@ def _holds(path: Path, rows: pl.DataFrame, wide: str) -> bool:
     if not path.exists():
         return False
     try:
-        if dict(pl.read_parquet_schema(path)) != dict(rows.schema):
+        if dict(pl.scan_parquet(path, glob=False).collect_schema()) != dict(rows.schema):
             return False
         narrow = [name for name in rows.columns if name != wide]
         parts = (narrow, [wide])
