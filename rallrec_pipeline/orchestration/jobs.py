@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import dagster as dg
 
@@ -101,9 +102,12 @@ def _is_own_line(record: logging.LogRecord) -> bool:
 
 
 def _instance() -> AbstractContextManager[dg.DagsterInstance]:
-    if os.environ.get("DAGSTER_HOME"):
+    home = Path(os.environ.get("DAGSTER_HOME", ""))
+    if home == Path():
+        return nullcontext(dg.DagsterInstance.ephemeral())
+    # Of two first runs one makes the tables of the storage: Dagster itself would let the other fail.
+    with lake_lock(home / "storage", "_instance", _say) if home.is_dir() else nullcontext():
         return dg.DagsterInstance.get()
-    return nullcontext(dg.DagsterInstance.ephemeral())
 
 
 @contextmanager

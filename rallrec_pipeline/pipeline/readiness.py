@@ -145,9 +145,14 @@ def model_record(lake: Path, settings: Settings) -> Record | None:
     """The record of the fetched model; None where another one lies in its folder, or it was never fetched."""
     model = settings.model
     known = (record for role in ROLES for record in all_records(lake, SHARED, role))
-    named = [record for record in known if record.settings["name"] == model.name]
-    newest = max(named, key=lambda record: record.created_at, default=None)
-    return newest if newest is not None and newest.settings["source"] == model.source else None
+    asked = {"name": model.name, "source": model.source}
+    named = [record for record in known if asked.items() <= record.settings.items()]
+    # Whose files lie there, and not whose time is the latest: a clock may go backwards.
+    return next((record for record in _newest_first(named) if record.is_whole(lake)), None)
+
+
+def _newest_first(records: list[Record]) -> list[Record]:
+    return sorted(records, key=lambda record: record.created_at, reverse=True)
 
 
 def _with_dtype(lake: Path, settings: Settings) -> Settings:
