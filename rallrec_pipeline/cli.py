@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
 from rallrec_pipeline.errors import ConfigError, RallrecError
 from rallrec_pipeline.settings import PROFILES, Settings, lake_root, load_settings
+from rallrec_pipeline.terminal import PlainConsole
+from rallrec_pipeline.text import escaped_json, visible
 
 app = typer.Typer(help="Retrieval-augmented, LoRA-tuned LLM recommendation as Dagster assets.", no_args_is_help=True)
-console = Console(width=None if sys.stdout.isatty() else 120)
-errors = Console(stderr=True)
+console = PlainConsole(width=None if sys.stdout.isatty() else 120)
+errors = PlainConsole(stderr=True)
 
 INTERRUPTED = 130
 MAX_REASONS = 12  # a reason may count fields, so there may be many
@@ -117,7 +118,7 @@ def lineage(
 
     found = trace(lake_root(), dataset, item_id, load_settings(profile), at)
     if json:
-        typer.echo(as_json(found))
+        typer.echo(escaped_json(as_json(found)))
     else:
         print_lineage(found, console)
 
@@ -151,7 +152,7 @@ def status(
     found = [dataset_status(lake, name, settings, speeds, verify) for name in names]
     verified = verify_lake(lake, dataset, settings.profile) if verify else None
     if json:
-        typer.echo(status_as_json(found, speeds, verified))
+        typer.echo(escaped_json(status_as_json(found, speeds, verified)))
     elif not found:
         print_nothing(lake, console)
     else:
@@ -269,7 +270,7 @@ def results(
     files = sorted((lake_root() / "reports").glob("*/study_*.json"), key=lambda path: (path.stem, path.parent.name))
     page = results_page([_report_of(file) for file in files])
     if out is None:
-        typer.echo(page, nl=False)
+        typer.echo(visible(page), nl=False)
         return
     with atomic_path(out) as temporary:
         temporary.write_text(page, encoding="utf-8")

@@ -20,6 +20,7 @@ from rallrec_pipeline.orchestration.internals import RunFailureReason, Serializa
 from rallrec_pipeline.orchestration.resources import Project
 from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.study_run import stage_name
+from rallrec_pipeline.text import visible
 
 
 @dataclass
@@ -64,7 +65,7 @@ def materialize_dataset(
 
 
 def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
+    print(visible(message), file=sys.stderr, flush=True)
 
 
 @dg.logger(config_schema=None, description="The stages' own lines on the terminal, without Dagster's events.")
@@ -82,7 +83,7 @@ class _ToStderr(logging.Handler):
     """Writes to what is stderr at that moment: while a progress bar is drawn, that keeps lines above it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)
+        print(visible(self.format(record)), file=sys.stderr, flush=True)
 
 
 class _OwnLine(logging.Formatter):
