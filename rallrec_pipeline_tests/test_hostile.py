@@ -66,6 +66,8 @@ def assert_no_special(model: TokenizedModel, texts: tuple[str, ...]) -> None:
 def test_no_text_becomes_a_special_token_of_any_family(family: str) -> None:
     model = of_family(family)
     assert_no_special(model, tuple(text[:20_000] for text in HOSTILE))
+    own = set(model.tokenizer.all_special_ids) | set(model.tokenizer.added_tokens_decoder)
+    assert all(set(model.tokenize(token)) & own for token in FAMILIES[family]), "as they are they would be"
     for text in HARMLESS:
         assert model.harmless(text) == text, "what is harmless keeps its tokens"
 

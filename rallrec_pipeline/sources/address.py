@@ -20,6 +20,11 @@ def shown_address(address: str) -> str:
         return "an address that cannot be read"
 
 
+def has_password(address: str) -> bool:
+    """Whether an address, also that of a requirement, names a user or a password."""
+    return any("@" in found.partition("://")[2].partition("/")[0] for found in _ADDRESS.findall(address))
+
+
 def without_secrets(text: str) -> str:
     """`text` with every address in it as `shown_address` shows it."""
     return _ADDRESS.sub(lambda found: shown_address(found[0]), text)
