@@ -17,7 +17,7 @@ def shown_address(address: str) -> str:
             return address
         return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
     except ValueError:
-        return "an address that cannot be read"
+        return "an address that cannot be read" if "@" in address else address.partition("?")[0]
 
 
 def has_password(address: str) -> bool:

