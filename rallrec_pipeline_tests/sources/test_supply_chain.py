@@ -22,8 +22,8 @@ from rallrec_pipeline.sources.url import download
 PACKAGE = Path(rallrec_pipeline.__file__).parent
 SECRET = "s3cret"
 RUNS_CODE = re.compile(
-    r"\b(?:import|from) (?:pickle|dill|joblib|marshal|shelve|cloudpickle)\b|\bpickle\.|torch\.load\(|np\.load\(|allow_pickle"
-    r"|yaml\.load\(|trust_remote_code=True|(?<![.\w])(?:eval|exec)\(|shell=True|os\.system\(|weights_only=False|extractall"
+    r"\b(?:import|from) (?:pickle|dill|joblib|marshal|shelve|cloudpickle)\b|\bpickle\.\w|torch\.load\(|np\.load\("
+    r"|allow_pickle|yaml\.load\(|trust_remote_code=True|(?<![.\w])(?:eval|exec)\(|shell=True|os\.system\(|weights_only=False|extractall"
 )
 PLACES = ("file:///etc/passwd", "ftp://127.0.0.1/x", "data:text/plain,x", "gopher://127.0.0.1/", "//127.0.0.1:1/x")
 
