@@ -239,6 +239,18 @@ def test_where_a_result_cannot_be_read_the_caches_are_left_alone(world: World, f
     assert not world.missing("a") and len(world.records("a", "predictions")) == 1
 
 
+@pytest.mark.parametrize("name", ["demo.json", "history/000001.json"])
+def test_where_a_ref_is_damaged_nobody_knows_what_it_names_and_nothing_of_it_goes(world: World, name: str) -> None:
+    for template in (1, 2):
+        change(world, template)
+    before = len(world.records("a", "predictions"))
+    path = world.lake / "refs" / "a" / name
+    path.write_bytes(path.read_bytes().replace(b"demo", b"dem0", 1))
+    done = world.prune(keep=1)
+    assert "results" not in done.kinds and len(world.records("a", "predictions")) == before
+    assert str(path) in done.notes[0] and path.exists()
+
+
 def test_a_result_of_a_newer_version_stops_it_in_one_line(world: World) -> None:
     change(world, 1)
     path = world.current("a", "item_descriptions").manifest(world.lake)
