@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
 from rallrec_pipeline.errors import ConfigError, RallrecError
 from rallrec_pipeline.settings import PROFILES, Settings, lake_root, load_settings
+from rallrec_pipeline.terminal import PlainConsole
+from rallrec_pipeline.text import escaped_json, visible
 
 app = typer.Typer(help="Retrieval-augmented, LoRA-tuned LLM recommendation as Dagster assets.", no_args_is_help=True)
-console = Console(width=None if sys.stdout.isatty() else 120)
-errors = Console(stderr=True)
+console = PlainConsole(width=None if sys.stdout.isatty() else 120)
+errors = PlainConsole(stderr=True)
 
 INTERRUPTED = 130
 MAX_REASONS = 12  # a reason may count fields, so there may be many
@@ -84,14 +85,13 @@ def report(dataset: Annotated[str, typer.Argument(help="A dataset.")]) -> None:
     """Print the evaluation report of a dataset and where its files lie."""
     from rallrec_pipeline.datasets.catalog import get_dataset
     from rallrec_pipeline.evaluation.console import print_report
-    from rallrec_pipeline.lake.files import read_json
 
     get_dataset(dataset, lake_root())
     folder = lake_root() / "reports" / dataset
     json_file, html_file = folder / "evaluation.json", folder / "evaluation.html"
     if not json_file.exists():
         raise ConfigError(f"no report of {dataset!r} in {folder}: run `rallrec run {dataset}` first")
-    print_report(read_json(json_file), console, {"report": html_file, "figures": json_file})
+    print_report(_report_of(json_file), console, {"report": html_file, "figures": json_file})
 
 
 @app.command()
@@ -124,7 +124,7 @@ def lineage(
 
     found = trace(lake_root(), dataset, item_id, load_settings(profile), at)
     if json:
-        typer.echo(as_json(found))
+        typer.echo(escaped_json(as_json(found)))
     else:
         print_lineage(found, console)
 
@@ -135,15 +135,18 @@ def status(
     json: Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")] = False,
     profile: Profile = None,
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure the model's speed here anew.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Read every file, and tell which are damaged.")] = False,
 ) -> None:
     """Tell what is fresh, stale or missing, why, and about what it will cost to catch up; does no work.
 
-    Where this model never ran on this machine its speed is measured once, in about five seconds, and kept in the lake.
+    With --verify the exit status is 1 where a file is not what was written. Where this model never ran on this machine
+    its speed is measured once, in about five seconds, and kept in the lake.
     """
     from rallrec_pipeline.datasets.catalog import get_dataset
     from rallrec_pipeline.pipeline.status.speeds import Speeds
     from rallrec_pipeline.pipeline.status.status import dataset_status, made_datasets, status_as_json
     from rallrec_pipeline.pipeline.status.table import print_nothing, print_status
+    from rallrec_pipeline.pipeline.status.verify import verify_lake
 
     lake, settings = lake_root(), load_settings(profile)
     if dataset is not None:
@@ -151,9 +154,11 @@ def status(
     speeds = Speeds(lake, settings, "anew" if calibrate else "once", _note)
     if calibrate:
         speeds.calibration()
-    found = [dataset_status(lake, name, settings, speeds) for name in ([dataset] if dataset else made_datasets(lake))]
+    names = [dataset] if dataset else made_datasets(lake)
+    found = [dataset_status(lake, name, settings, speeds, verify) for name in names]
+    verified = verify_lake(lake, dataset, settings.profile) if verify else None
     if json:
-        typer.echo(status_as_json(found, speeds))
+        typer.echo(escaped_json(status_as_json(found, speeds, verified)))
     elif not found:
         print_nothing(lake, console)
     else:
@@ -161,6 +166,12 @@ def status(
             print_status(one, settings, console)
     for note in speeds.notes:
         _note(note)
+    if verified is not None and not json:
+        for damage in verified.damages:
+            console.print(Text.assemble(("✗", "red"), f" {damage}"), soft_wrap=True)
+        console.print(verified.summary(), highlight=False, soft_wrap=True)
+    if verified is not None and verified.damages:
+        raise typer.Exit(1)
     if dataset is not None and found[0].error is not None:
         raise typer.Exit(1)
 
@@ -260,12 +271,12 @@ def results(
 ) -> None:
     """Tell which claims of the papers hold, from the reports of all studies in the lake."""
     from rallrec_pipeline.evaluation.results_page import results_page
-    from rallrec_pipeline.lake.files import atomic_path, read_json
+    from rallrec_pipeline.lake.files import atomic_path
 
     files = sorted((lake_root() / "reports").glob("*/study_*.json"), key=lambda path: (path.stem, path.parent.name))
-    page = results_page([read_json(file) for file in files])
+    page = results_page([_report_of(file) for file in files])
     if out is None:
-        typer.echo(page, nl=False)
+        typer.echo(visible(page), nl=False)
         return
     with atomic_path(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -347,11 +358,19 @@ def _figure(value: float | None) -> str:
 def _study(dataset: str, name: str) -> None:
     """Print the report of a study and where its files lie."""
     from rallrec_pipeline.evaluation.console import print_study
-    from rallrec_pipeline.lake.files import read_json
 
     folder = lake_root() / "reports" / dataset
     json_file, html_file = folder / f"study_{name}.json", folder / f"study_{name}.html"
-    print_study(read_json(json_file), console, {"report": html_file, "figures": json_file})
+    print_study(_report_of(json_file), console, {"report": html_file, "figures": json_file})
+
+
+def _report_of(file: Path) -> Any:
+    """The figures of a report. Raises DataError when the file is damaged."""
+    from rallrec_pipeline.lake.files import read_json
+    from rallrec_pipeline.lake.sound import require_sound
+
+    require_sound([file])
+    return read_json(file)
 
 
 def _check(dataset: str, profile: str | None, study: str | None) -> Settings:

@@ -9,6 +9,10 @@ class DataError(RallrecError):
     """Raw files or tables are missing, truncated, malformed or break their schema."""
 
 
+class DamagedError(DataError):
+    """The bytes of a file are not those that were written."""
+
+
 class ConfigError(RallrecError):
     """A setting, profile, dataset name or TOML file is wrong."""
 

@@ -108,4 +108,4 @@ def _within(codes: NDArray[np.uint32], least: int, most: int | None) -> NDArray[
 
 def _most_rated(core: pl.DataFrame, limit: int) -> pl.DataFrame:
     ranked = core.group_by("item_id").len().sort(-pl.col("len").cast(pl.Int64), *id_order("item_id"))
-    return core.join(ranked.head(limit), on="item_id", how="semi", maintain_order="left")
+    return core.join(ranked.head(min(limit, ranked.height)), on="item_id", how="semi", maintain_order="left")

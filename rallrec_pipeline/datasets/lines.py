@@ -32,7 +32,7 @@ def open_lines(path: Path, encoding: str, scratch: Path) -> Iterator[pl.LazyFram
             if isinstance(error, OSError) and is_full_disk(error):
                 raise DataError(f"no space left to read {path}: free some disk space and run again") from error
             raise DataError(f"cannot read {path}: {error}") from error
-        lines = pl.scan_lines(copy, name="text", row_index_name="line", row_index_offset=1)
+        lines = pl.scan_lines(copy, name="text", row_index_name="line", row_index_offset=1, glob=False)
         yield lines.with_columns(pl.col("line").cast(pl.Int64))
 
 

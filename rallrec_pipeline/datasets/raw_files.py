@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from rallrec_pipeline.datasets.readers import raw_folder
@@ -11,9 +12,11 @@ from rallrec_pipeline.sources.collect import collect
 from rallrec_pipeline.sources.source import Downloads, silent
 
 
-def fetch_raw_files(spec: DatasetSpec, lake: Path, downloads: Downloads = silent) -> list[Path]:
+def fetch_raw_files(
+    spec: DatasetSpec, lake: Path, downloads: Downloads = silent, damaged: Collection[str] = ()
+) -> list[Path]:
     """The raw files under `raw/<dataset>/`, fetched where they are not there yet or have changed: see `collect`."""
-    return collect(spec.origin, raw_folder(lake, spec.name), lake, downloads)
+    return collect(spec.origin, raw_folder(lake, spec.name), lake, downloads, damaged)
 
 
 def source_state(spec: DatasetSpec) -> list[list[object]]:

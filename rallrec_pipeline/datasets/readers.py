@@ -227,7 +227,7 @@ def _parquet_rows(path: Path, columns: Mapping[str, ColumnSpec]) -> Rows:
     schema = _parquet_schema(path)
     _need(path, schema.names(), columns)
     values = [_parquet_text(name, column, schema[column.column]).alias(name) for name, column in columns.items()]
-    rows = pl.scan_parquet(path).select(values).with_row_index("line", offset=1)
+    rows = pl.scan_parquet(path, glob=False).select(values).with_row_index("line", offset=1)
     rows = rows.with_columns(pl.col("line").cast(pl.Int64))
     text = pl.concat_str([pl.col(name).fill_null("") for name in columns], separator=" | ")
     return rows.with_columns(text.alias("text")), pl.DataFrame(schema=REFUSED)
@@ -235,7 +235,7 @@ def _parquet_rows(path: Path, columns: Mapping[str, ColumnSpec]) -> Rows:
 
 def _parquet_schema(path: Path) -> pl.Schema:
     try:
-        return pl.scan_parquet(path).collect_schema()
+        return pl.scan_parquet(path, glob=False).collect_schema()
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = clean_text(str(error), 200)
         raise DataError(f"{path} is no Parquet file ({reason}): correct the file or its `format`") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -139,6 +140,7 @@ class TableFile(Part):
             raise ValueError(f"the ending of {self.file!r} is unknown: add `format`")
         try:
             "".encode(self.encoding)  # `codecs.lookup` knows encodings that are not of text, too
+            codecs.getincrementaldecoder(self.encoding)("replace").decode(b"\xff\xfea\x80")  # nor are all for files
         except (LookupError, ValueError) as error:
             raise ValueError(f"encoding {self.encoding!r} is unknown") from error
         if self.quote and len(self.separator) != 1:

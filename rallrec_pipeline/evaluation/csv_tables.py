@@ -9,10 +9,12 @@ from typing import Any
 
 from rallrec_pipeline.evaluation.metrics import MEASURES, RAW
 from rallrec_pipeline.evaluation.slices import SLICED
+from rallrec_pipeline.text import visible
 
 _DIFFERENCE = ("difference", "difference_se", "p_value", "p_holm")
 _COST = ("seconds", "seconds_per_million", "prompt_tokens", "tokens_per_million")
 Report = Mapping[str, Any]
+FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
 
 def methods_csv(report: Report) -> str:
@@ -64,5 +66,13 @@ def _written(header: list[str], lines: Iterator[dict[str, Any]]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, header, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(lines)
+    writer.writerows({name: _harmless(value) for name, value in line.items()} for line in lines)
     return out.getvalue()
+
+
+def _harmless(value: Any) -> Any:
+    """A text on one line that no spreadsheet takes for a formula (OWASP: CSV injection); numbers stay as they are."""
+    if not isinstance(value, str):
+        return value
+    line = " ".join(visible(value).split())
+    return f"'{line}" if line.startswith(FORMULA) else line

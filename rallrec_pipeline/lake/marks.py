@@ -13,6 +13,7 @@ from rallrec_pipeline.lake.store import (
     Record,
     Ref,
     all_records,
+    lost_refs,
     read_record,
     recorded_datasets,
     stored_refs,
@@ -41,6 +42,8 @@ def mark(lake: Path, datasets: Sequence[str], keeps: Callable[[int, Ref], bool],
     it again.
     """
     marks, waiting, superseded = Marks(), list[Address](), set[Address]()
+    lost = {dataset: lost_refs(lake, dataset) for dataset in recorded_datasets(lake)}
+    marks.unreadable += [path for paths in lost.values() for path in paths]
     for dataset in recorded_datasets(lake):
         waiting += [address for ref in variant_refs(lake, dataset) for address in _named(dataset, ref)]
         runs: dict[str, int] = {}  # a run may leave behind several entries, as a study does
@@ -53,8 +56,8 @@ def mark(lake: Path, datasets: Sequence[str], keeps: Callable[[int, Ref], bool],
                 superseded.update(_named(dataset, ref))
     found = _with_sources(lake, waiting, marks)
     marks.kept = list(found.values())
-    marks.unreadable += [path for record in marks.kept if (path := record.folder(lake) / ROWS).exists() and _bad(path)]
-    for dataset in datasets:
+    marks.unreadable += [path for r in marks.kept if (path := r.folder(lake) / ROWS).exists() and r.rows(lake) is None]
+    for dataset in datasets if not any(lost.values()) else ():  # what a damaged ref names nobody knows
         for stage in _stages(lake, dataset):
             for record in all_records(lake, dataset, stage):
                 address = (dataset, stage, record.fingerprint)
@@ -93,15 +96,6 @@ def _with_sources(lake: Path, waiting: list[Address], marks: Marks) -> dict[Addr
         elif (folder := lake.joinpath("results", *address)).is_dir():
             marks.unreadable.append(folder)
     return found
-
-
-def _bad(path: Path) -> bool:
-    """Whether a table cannot be read; only its last bytes are looked at."""
-    try:
-        pl.read_parquet_schema(path)
-    except (pl.exceptions.PolarsError, OSError):
-        return True
-    return False
 
 
 def _stages(lake: Path, dataset: str) -> list[str]:

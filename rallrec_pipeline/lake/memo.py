@@ -2,7 +2,8 @@
 
 A key is the hash of everything that its row depends on. So an interrupted run, a reverted template or an item that
 returns costs no work, and equal inputs share a row across datasets and variants. Each kind is one SQLite file: a row is
-there as a whole or not at all, whatever ends the process, and two runs may write at once.
+there as a whole or not at all, whatever ends the process, and two runs may write at once. Each row carries a checksum:
+one whose bytes have changed is as good as none.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +20,17 @@ from typing import Any
 
 import polars as pl
 
-from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.errors import DamagedError, DataError, StaleArtefactError
+from rallrec_pipeline.lake.files import atomic_path
 from rallrec_pipeline.lake.locks import lake_lock
 from rallrec_pipeline.lake.old_caches import old_files, old_folder, read_old
+from rallrec_pipeline.lake.row_checksums import CHECKSUM, add_checksum_function, lenient_text, row_checksum
+from rallrec_pipeline.lake.salvage import Salvaged, header_is_sound, salvage_rows
 
 Columns = Mapping[str, pl.DataType | type[pl.DataType]]
 
 FLOATS = pl.List(pl.Float64)
-FORMAT = 1  # of the file; zero is one that is not filled from old caches yet
+FORMAT = 2  # of the file; zero is one that is not filled from old caches yet, one had no checksums
 PAGE = 8192  # bytes: a vector of 384 float32 fits in without waste
 ASKED_AT_ONCE = 1_000_000  # keys
 WAIT_S = 60  # for another writer
@@ -56,25 +60,85 @@ TRACES = Kind("traces", {"text": pl.String, "tokens": pl.Int64, "ended": pl.Int8
 KINDS = (DESCRIPTIONS, SCORES, VECTORS, TRACES)
 
 
+_mended: set[Path] = set()
+
+
 class Memo:
     """The finished rows of one kind in one lake. Every method raises DataError when the file is damaged or in use."""
 
-    def __init__(self, lake: Path, kind: Kind) -> None:
-        self.lake, self.kind = lake, kind
+    def __init__(self, lake: Path, kind: Kind, log: Callable[[str], None] = lambda line: None) -> None:
+        self.lake, self.kind, self.log = lake, kind, log
         self.path = lake / "cache" / f"{kind.name}.sqlite"
 
     def find(self, keys: Iterable[str]) -> pl.DataFrame:
-        """The rows of the kind's schema among `keys`, one per key; a text that was not stored is empty."""
+        """The rows of the kind's schema among `keys`, one per key; a text that was not stored is empty.
+
+        Damaged rows are left out.
+        """
         schema = self.kind.schema
         with self._opened() as connection:
             _put_keys(connection, "asked", keys)
-            found = connection.execute(f"SELECT {', '.join(schema)} FROM asked CROSS JOIN rows USING (key)").fetchall()
+            checksum = CHECKSUM if _format(connection) > 1 else self._sum()  # an old file that may only be read
+            select = f"SELECT {', '.join(schema)}, {checksum} FROM asked CROSS JOIN rows USING (key)"
+            stored = connection.execute(select).fetchall()
+        found = [row[:-1] for row in stored if row[-1] == row_checksum(row[:-1])]
+        if lost := len(stored) - len(found):
+            self.log(f"{self.path}: {_rows(lost)} damaged and made anew")
         columns: Iterable[Sequence[Any]] = zip(*found, strict=True) if found else [()] * len(schema)
         loaded = [_loaded(name, values, schema[name]) for name, values in zip(schema, columns, strict=True)]
         return pl.DataFrame(loaded).with_columns(pl.col(pl.String).fill_null(""))
 
+    def damage(self) -> tuple[int, list[str]]:
+        """How many rows there are, and what is wrong with the file, in words: damaged rows, or its structure."""
+        if not self.path.exists():
+            return 0, []
+        try:
+            with self._opened() as connection:
+                wrong = self._faults(connection)
+                bad = self._bad() if _format(connection) > 1 else "0"
+                total, bad = connection.execute(f"SELECT count(*), ifnull(sum({bad}), 0) FROM rows").fetchone()
+        except DamagedError as error:
+            return 0, [str(error)]
+        return total, wrong + ([f"{_rows(bad)} damaged"] if bad else [])
+
+    def _faults(self, connection: sqlite3.Connection) -> list[str]:
+        """What is wrong with the structure of the file."""
+        first = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0]).replace("\n", " ")
+        if first == "ok" and self.path.stat().st_size and not header_is_sound(self.path):
+            first = "its header"
+        return [] if first == "ok" else [f"its structure is damaged ({first})"]
+
+    def mend(self) -> None:
+        """Make a damaged file whole again, once per process: sound rows stay, and those that cannot be read go.
+
+        Only who is about to work may do this; status and lineage leave the file as it is.
+        """
+        if self.path in _mended or not self.path.exists():
+            return
+        try:
+            with self._opened() as connection:
+                wrong = bool(self._faults(connection))
+        except DamagedError:
+            wrong = True
+        if wrong:
+            with lake_lock(self.lake, f"_{self.kind.name}", self.log):
+                saved = self._salvage()
+            self.log(f"{self.path} was damaged: {_rows(saved.rows)} saved, others are made anew")
+        _mended.add(self.path)
+
+    def _salvage(self) -> Salvaged:
+        """Replace the file by one with the rows that can still be read and are what was written."""
+        with atomic_path(self.path) as temporary, closing(sqlite3.connect(temporary)) as connection:
+            add_checksum_function(connection)
+            self._create(connection)
+            saved = salvage_rows(self.path, connection, list(self.kind.schema), self._table())
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
+            for suffix in ("-wal", "-shm"):  # of the damaged file: the new one must not take them for its own
+                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        return saved
+
     def known(self, keys: Iterable[str]) -> set[str]:
-        """Which of `keys` have a row; reads no more than keys."""
+        """Which of `keys` have a row, damaged or not; reads no more than keys."""
         with self._opened() as connection:
             _put_keys(connection, "asked", keys)
             return {key for (key,) in connection.execute("SELECT key FROM asked CROSS JOIN rows USING (key)")}
@@ -99,12 +163,12 @@ class Memo:
         """Remove rows; returns how many and their bytes. A dry run only counts.
 
         Those stay whose key is in `keep`, and those made at `oldest` (ISO 8601, UTC), later or at a time that is not
-        known unless their key is in `superseded`.
+        known unless their key is in `superseded`. Damaged rows go.
         """
         size = " + ".join(f"ifnull(length(CAST({name} AS BLOB)), 0)" for name in self.kind.schema)
         goes = (
-            "NOT ifnull(key IN (SELECT key FROM kept)"
-            " OR (created_at >= ? AND key NOT IN (SELECT key FROM superseded)), 1)"
+            "(NOT ifnull(key IN (SELECT key FROM kept)"
+            f" OR (created_at >= ? AND key NOT IN (SELECT key FROM superseded)), 1) OR {self._bad()})"
         )
         with self._opened() as connection:
             _put_keys(connection, "kept", keep)
@@ -129,7 +193,9 @@ class Memo:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             address = self._address() if on_disk else "file::memory:"
             with closing(sqlite3.connect(address, WAIT_S, uri=True)) as connection:
-                if _format(connection) != FORMAT:
+                connection.text_factory = lenient_text
+                add_checksum_function(connection)
+                if (found := _format(connection)) != FORMAT and not (found == 1 and self._is_read_only()):
                     self._prepare(connection, on_disk)
                 yield connection
         except (sqlite3.Error, OSError) as error:
@@ -137,31 +203,63 @@ class Memo:
 
     def _address(self) -> str:
         """A lake that may only be read has no writer, and takes none of the files that coordinate writers."""
-        read_only = self.path.exists() and not os.access(self.path.parent, os.W_OK)
-        return self.path.absolute().as_uri() + ("?immutable=1" if read_only else "")
+        return self.path.absolute().as_uri() + ("?immutable=1" if self._is_read_only() else "")
+
+    def _is_read_only(self) -> bool:
+        return self.path.exists() and not os.access(self.path.parent, os.W_OK)
 
     def _prepare(self, connection: sqlite3.Connection, on_disk: bool) -> None:
         """Make the table, and adopt the rows of caches that earlier versions kept; begun again after a crash."""
         with lake_lock(self.lake, f"_{self.kind.name}", lambda _: None) if on_disk else nullcontext():
             if _format(connection) == FORMAT:  # another run was first
                 return
-            connection.execute(f"PRAGMA page_size = {PAGE}")
-            connection.execute("PRAGMA journal_mode = WAL")
-            own = ", ".join(name for name in self.kind.schema if name != "key")
-            order = "" if self.kind.wide else "WITHOUT ROWID"
-            connection.execute(f"CREATE TABLE IF NOT EXISTS rows (key TEXT PRIMARY KEY NOT NULL, {own}) {order}")
+            self._create(connection)
             for file in old_files(self.lake, self.kind.name) if on_disk else ():  # newest first
                 self._insert(connection, "IGNORE", read_old(file, self.kind.schema))
             if on_disk:
                 shutil.rmtree(old_folder(self.lake, self.kind.name), ignore_errors=True)
             connection.execute(f"PRAGMA user_version = {FORMAT}")
 
+    def _create(self, connection: sqlite3.Connection) -> None:
+        """The table; one of an older version gets its checksums, of the rows as they are."""
+        connection.execute(f"PRAGMA page_size = {PAGE}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(self._table().replace("TABLE", "TABLE IF NOT EXISTS", 1))
+        self._require_known(connection)
+        if CHECKSUM not in (column[1] for column in connection.execute("PRAGMA table_info(rows)")):
+            connection.execute(f"ALTER TABLE rows ADD COLUMN {CHECKSUM}")
+        with connection:
+            connection.execute(f"UPDATE rows SET {CHECKSUM} = {self._sum()} WHERE {CHECKSUM} IS NULL")
+
+    def _require_known(self, connection: sqlite3.Connection) -> None:
+        """Raises StaleArtefactError for a file of a newer version; where the rows are known its number is damaged."""
+        if _format(connection) > FORMAT:
+            rows = connection.execute("SELECT * FROM rows LIMIT 100").fetchall()
+            if not any(row[-1] == row_checksum(row[:-1]) for row in rows):
+                raise StaleArtefactError(
+                    f"{self.path} is of a newer version of this program: update it, or use another lake"
+                )
+
+    def _table(self) -> str:
+        """The statement that makes the table."""
+        own = ", ".join(name for name in self.kind.schema if name != "key")
+        order = "" if self.kind.wide else "WITHOUT ROWID"
+        return f"CREATE TABLE rows (key TEXT PRIMARY KEY NOT NULL, {own}, {CHECKSUM}) {order}".rstrip()
+
+    def _sum(self) -> str:
+        return f"row_checksum({', '.join(self.kind.schema)})"
+
+    def _bad(self) -> str:
+        """Of a row in SQL: whether it is damaged."""
+        return f"{CHECKSUM} IS NOT {self._sum()}"
+
     def _insert(self, connection: sqlite3.Connection, conflict: str, rows: pl.DataFrame) -> None:
         schema = self.kind.schema
         columns = [_stored(rows, name, dtype) for name, dtype in schema.items()]
-        statement = f"INSERT OR {conflict} INTO rows ({', '.join(schema)}) VALUES ({', '.join('?' * len(schema))})"
+        names, marks = ", ".join((*schema, CHECKSUM)), ", ".join("?" * (len(schema) + 1))
+        statement = f"INSERT OR {conflict} INTO rows ({names}) VALUES ({marks})"
         with connection:
-            connection.executemany(statement, zip(*columns, strict=True))
+            connection.executemany(statement, ((*row, row_checksum(row)) for row in zip(*columns, strict=True)))
 
     def _explained(self, error: sqlite3.Error | OSError) -> DataError:
         reason = str(error).partition("\n")[0]
@@ -174,11 +272,15 @@ class Memo:
             return DataError(f"cannot write {self.path} ({reason}): make the folder writable and run again")
         if code.startswith("SQLITE_IOERR"):
             return DataError(f"cannot read or write {self.path} ({reason}): check the disk and run again")
-        return DataError(f"{self.path} is damaged ({reason}): delete it and run again")
+        return DamagedError(f"{self.path} is damaged ({reason}): run again, sound rows are kept, others made anew")
 
 
 def _format(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _rows(count: int) -> str:
+    return "1 row is" if count == 1 else f"{count:,} rows are"
 
 
 def _put_keys(connection: sqlite3.Connection, table: str, keys: Iterable[str]) -> None:

@@ -37,7 +37,7 @@ def read_old(file: Path, schema: Mapping[str, pl.DataType | type[pl.DataType]]) 
     """
     is_shard = not file.name.startswith("part-")
     try:
-        rows = pl.read_parquet(file)
+        rows = pl.read_parquet(file, glob=False)
         if is_shard:
             vectors = pl.Series("vector", vectors_to_bytes(vectors_of(rows)), pl.Binary)
             rows = rows.with_columns(vectors, pl.col("input_hash").alias("key"))

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import polars as pl
 
-from rallrec_pipeline.errors import DataError, StaleArtefactError
+from rallrec_pipeline.errors import DamagedError, DataError, StaleArtefactError
 from rallrec_pipeline.lake.files import atomic_path
 from rallrec_pipeline.lake.shards import shard_files, write_shards
+from rallrec_pipeline.lake.sound import require_sound
 from rallrec_pipeline.lake.tables import Table
 
 
@@ -31,14 +32,14 @@ def write_table(frame: pl.DataFrame, table: Table, root: Path, dataset: str, pre
 def read_table(table: Table, root: Path, dataset: str) -> pl.DataFrame:
     """The whole table below `root`, a result's folder or the lake; one in shards has its rows in no particular order.
 
-    Raises StaleArtefactError when it was never made, or by a version that knew fewer columns, DataError when its file
-    is damaged.
+    Raises StaleArtefactError when it was never made, or by a version that knew fewer columns, DamagedError when its
+    file is damaged.
     """
     try:
         frame = scan_table(table, root, dataset).collect()
     except pl.exceptions.PolarsError as error:
         path, reason = table.file(root, dataset), str(error).partition("\n")[0]
-        raise DataError(
+        raise DamagedError(
             f"{path} is damaged ({reason}): delete it and run `rallrec run {dataset} --select {table.stage}`"
         ) from error
     if missing := [name for name in table.columns if name not in frame.columns]:
@@ -50,13 +51,15 @@ def read_table(table: Table, root: Path, dataset: str) -> pl.DataFrame:
 
 
 def scan_table(table: Table, root: Path, dataset: str) -> pl.LazyFrame:
-    """The table, lazily. Raises StaleArtefactError when it was never made."""
+    """The table, lazily. Raises StaleArtefactError when it was never made, DamagedError when it was damaged since."""
     path = table.file(root, dataset)
     if not table.exists(root, dataset):
         raise StaleArtefactError(
             f"{table.name} of {dataset!r} is missing ({path}): run `rallrec run {dataset} --select {table.stage}` first"
         )
-    return pl.scan_parquet(shard_files(path) if table.wide else path)
+    files = shard_files(path) if table.wide else [path]
+    require_sound(files)
+    return pl.scan_parquet(files, glob=False)
 
 
 def check_schema(frame: pl.DataFrame, table: Table, dataset: str) -> pl.DataFrame:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from rallrec_pipeline.lake.files import file_sha256
+from rallrec_pipeline.lake.checksums import digest
 
 HASH_LENGTH = 32  # hex digits: 128 bits
 
@@ -24,7 +24,7 @@ def stable_hash(*parts: Any) -> str:
 
 def content_version(paths: Iterable[Path]) -> str:
     """Data version of an artefact: the hash of the bytes of its files, by name."""
-    return stable_hash([(file.name, file_sha256(file)) for file in files_within(paths)])
+    return stable_hash([(file.name, digest(file)) for file in files_within(paths)])
 
 
 def files_within(paths: Iterable[Path]) -> list[Path]:

@@ -20,7 +20,8 @@ from rallrec_pipeline.lake.leftovers import changed, is_temporary, size_of, temp
 from rallrec_pipeline.lake.locks import LLM, lake_lock
 from rallrec_pipeline.lake.marks import mark, row_keys
 from rallrec_pipeline.lake.memo import KINDS, Memo
-from rallrec_pipeline.lake.store import MANIFEST, Record, Ref, recorded_datasets
+from rallrec_pipeline.lake.sound import MANIFEST
+from rallrec_pipeline.lake.store import Record, Ref, recorded_datasets
 
 KEEP = 5  # entries of a dataset's history that stay when nothing else is asked for
 UNCLAIMED_DAYS = 30  # how long stays what no finished run has used: one that was broken off may come back

@@ -93,10 +93,10 @@ def _holds(path: Path, rows: pl.DataFrame, wide: str) -> bool:
     if not path.exists():
         return False
     try:
-        if dict(pl.read_parquet_schema(path)) != dict(rows.schema):
+        if dict(pl.scan_parquet(path, glob=False).collect_schema()) != dict(rows.schema):
             return False
         narrow = [name for name in rows.columns if name != wide]
         parts = (narrow, [wide])
-        return all(pl.read_parquet(path, columns=part).equals(rows.select(part)) for part in parts)
+        return all(pl.read_parquet(path, columns=part, glob=False).equals(rows.select(part)) for part in parts)
     except (pl.exceptions.PolarsError, OSError):
         return False  # a damaged shard is written again

@@ -2,8 +2,9 @@
 
 `results/<dataset>/<stage>/<fingerprint>/` holds all that one stage made from one set of inputs, settings and code: its
 files under the paths of the contract (`tables/…`, `embeddings/…`), the provenance of its rows, and `manifest.json`,
-the record with the checksums of its files. A folder gets its name when it is whole, so what has a name is finished, and
-it is never changed after that. What is fetched and not made (raw files, models) stays where it is: its record names it.
+the record with the checksums of its files and its own. A folder gets its name when it is whole, so what has a name is
+finished, and it is never changed after that. What is fetched and not made (raw files, models) stays where it is: its
+record names it.
 
 `refs/<dataset>/<variant>.json` says which fingerprint of each stage a variant has; `refs/<dataset>/history/` holds
 what each run left behind. The paths of the contract in the lake itself are links to the variant that ran last.
@@ -22,15 +23,16 @@ from typing import Any
 import polars as pl
 
 from rallrec_pipeline.errors import DataError, StaleArtefactError
-from rallrec_pipeline.lake.files import atomic_path, file_sha256, read_json, write_json
+from rallrec_pipeline.lake.checksums import FileState, digest, is_damaged, state_of
+from rallrec_pipeline.lake.files import atomic_path
 from rallrec_pipeline.lake.provenance import files_within, now, stable_hash
+from rallrec_pipeline.lake.sealed import read_sealed, write_sealed
+from rallrec_pipeline.lake.sound import MANIFEST
 
-MANIFEST, ROWS = "manifest.json", "rows.parquet"
-FORMAT = 1  # of manifests and refs; raised when an older program could not read them
+ROWS = "rows.parquet"
+FORMAT = 2  # of manifests and refs; raised when an older program could not read them. Since 2 they carry a checksum
 IN_FORCE = "in_force"
-
-FileState = tuple[int, int, str]
-"""Size in bytes, time of change in ns, SHA-256 in hex."""
+UNREADABLE = (DataError, TypeError, ValueError, KeyError, AttributeError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,9 @@ class Given:
 class Record:
     """What is known about one result.
 
-    `files` holds the state of each file by its path within the lake; `outputs` are the files and folders that the stage
-    names. `data_version` is the hash of its content: of its files' bytes, or of less where they hold run ids and times.
+    `files` holds the state of each file, that of `rows.parquet` too, by its path within the lake; `outputs` are the
+    files and folders that the stage names. `data_version` is the hash of its content: of its files' bytes, or of less
+    where they hold run ids and times.
     """
 
     stage: str
@@ -89,11 +92,18 @@ class Record:
         """Whether the files are still those that the record was written for; only touched ones are read."""
         return all(_same(lake / name, *state) for name, state in self.files.items())
 
+    def damaged(self, lake: Path) -> list[str]:
+        """Files whose bytes have changed though their size and time have not."""
+        return [name for name, state in self.files.items() if is_damaged(lake / name, state)]
+
     def rows(self, lake: Path) -> pl.DataFrame | None:
         """Provenance of each row, where rows have one of their own; a damaged one is as good as none."""
         path = self.folder(lake) / ROWS
+        state = self.files.get(path.relative_to(lake).as_posix())
         try:
-            return pl.read_parquet(path) if path.exists() else None
+            if not path.exists() or (state is not None and digest(path) != state[2]):
+                return None
+            return pl.read_parquet(path, glob=False)
         except (pl.exceptions.PolarsError, OSError):
             return None
 
@@ -132,10 +142,12 @@ def finish_result(lake: Path, draft: Path, record: Record, outputs: list[Path], 
         inside = path.is_relative_to(draft)
         return (prefix / path.relative_to(draft) if inside else path.relative_to(lake)).as_posix()
 
-    states = {final(file): _state(file) for file in files_within(outputs)}
+    states = {final(file): state_of(file) for file in files_within(outputs)}
     version = record.data_version or stable_hash([(Path(name).name, state[2]) for name, state in states.items()])
+    if rows is not None:
+        states[final(draft / ROWS)] = state_of(draft / ROWS)
     made = replace(record, data_version=version, outputs=[final(path) for path in outputs], files=states)
-    write_json(draft / MANIFEST, asdict(made))
+    write_sealed(draft / MANIFEST, asdict(made))
     return made
 
 
@@ -148,13 +160,18 @@ def read_record(lake: Path, dataset: str, stage: str, fingerprint: str) -> Recor
     if not path.exists():
         return None
     try:
-        found = read_json(path)
-        _require_known(found, path)
+        found = _read_known(path)
         inputs = {name: Given(**given) for name, given in found.pop("inputs").items()}
         files = {name: (int(s[0]), int(s[1]), str(s[2])) for name, s in found.pop("files").items()}
         return Record(**found, inputs=inputs, files=files)
-    except (DataError, TypeError, ValueError, KeyError, AttributeError, IndexError):
+    except UNREADABLE:
         return None
+
+
+def has_lost_record(lake: Path, dataset: str, stage: str, fingerprint: str) -> bool:
+    """Whether there is a result whose record cannot be read."""
+    path = result_folder(lake, dataset, stage, fingerprint) / MANIFEST
+    return path.exists() and read_record(lake, dataset, stage, fingerprint) is None
 
 
 def all_records(lake: Path, dataset: str, stage: str) -> list[Record]:
@@ -171,16 +188,23 @@ def recorded_datasets(lake: Path) -> list[str]:
     return sorted({path.name for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_dir()})
 
 
-def whole(lake: Path, record: Record) -> Record | None:
-    """`record` where its files hold what they were written with, else None; touched or copied ones are remembered."""
-    if not record.is_there(lake) or not record.is_whole(lake):
+def whole(lake: Path, record: Record, verify: bool = False) -> Record | None:
+    """`record` where its files hold what they were written with, else None; touched or copied ones are remembered.
+
+    Files with the size and time that they were written with are taken for what they were, unless `verify` asks for a
+    look at their bytes.
+    """
+    if not record.is_there(lake) or not record.is_whole(lake) or (verify and record.damaged(lake)):
         return None
-    moved = {name: _moved(lake / name, state) for name, state in record.files.items()}
+    try:
+        moved = {name: _moved(lake / name, state) for name, state in record.files.items()}
+    except OSError:  # another run is replacing them
+        return None
     if moved == record.files:
         return record
-    renewed = replace(record, files=moved)
+    renewed = replace(record, files=moved, format=FORMAT)
     with suppress(DataError):  # of a lake that may only be read nothing is remembered
-        write_json(record.manifest(lake), asdict(renewed))
+        write_sealed(record.manifest(lake), asdict(renewed))
     return renewed
 
 
@@ -210,6 +234,13 @@ def stored_refs(lake: Path, dataset: str) -> Iterator[tuple[Path, Ref]]:
     for path in reversed(_numbered(_refs(lake, dataset) / "history")):
         if (ref := _read_ref(path)) is not None:
             yield path, ref
+
+
+def lost_refs(lake: Path, dataset: str) -> list[Path]:
+    """Files of refs, those of the history too, that cannot be read."""
+    folder = _refs(lake, dataset)
+    files = [*sorted(folder.glob("*.json")), *_numbered(folder / "history")]
+    return [path for path in files if _read_ref(path) is None]
 
 
 def record_of(lake: Path, dataset: str, ref: Ref | None, stage: str) -> Record | None:
@@ -243,14 +274,14 @@ def _remember(lake: Path, dataset: str, variant: str, run_id: str) -> None:
         return
     same_run = last is not None and (last.run_id, last.variant) == (run_id, variant)
     number = (int(entries[-1].stem) if entries else 0) + (0 if same_run else 1)
-    write_json(folder / f"{number:06d}.json", asdict(ref))
+    write_sealed(folder / f"{number:06d}.json", asdict(ref))
 
 
 def _update(path: Path, variant: str, run_id: str, found: Mapping[str, str]) -> None:
     before = _read_ref(path)
     results = dict(before.results) if before else {}
     if before is None or (before.variant, results | dict(found)) != (variant, results):
-        write_json(path, asdict(Ref(variant, run_id, now(), results | dict(found))))
+        write_sealed(path, asdict(Ref(variant, run_id, now(), results | dict(found))))
 
 
 def publish_links(lake: Path, record: Record, before: Record | None = None) -> None:
@@ -290,19 +321,14 @@ def _link(source: str | Path, target: str | Path) -> None:
         shutil.copy2(source, target)
 
 
-def _state(path: Path) -> FileState:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns, file_sha256(path)
-
-
 def _moved(path: Path, state: FileState) -> FileState:
     return state[0], path.stat().st_mtime_ns, state[2]
 
 
-def _same(path: Path, size: int, changed: int, digest: str) -> bool:
+def _same(path: Path, size: int, changed: int, total: str) -> bool:
     try:
         found = path.stat()
-        return found.st_size == size and (found.st_mtime_ns == changed or file_sha256(path) == digest)
+        return found.st_size == size and (found.st_mtime_ns == changed or digest(path) == total)
     except OSError:
         return False
 
@@ -319,13 +345,15 @@ def _read_ref(path: Path) -> Ref | None:
     if not path.exists():
         return None
     try:
-        found = read_json(path)
-        _require_known(found, path)
-        return Ref(**found)
-    except (DataError, TypeError, AttributeError):
+        found = Ref(**_read_known(path))
+        return found if isinstance(found.results, dict) else None
+    except UNREADABLE:
         return None
 
 
-def _require_known(found: Mapping[str, Any], path: Path) -> None:
+def _read_known(path: Path) -> dict[str, Any]:
+    """A record or ref, its checksum held against its content; raises DataError for a damaged one."""
+    found = read_sealed(path, sealed_since=2)
     if int(found.get("format", FORMAT)) > FORMAT:
         raise StaleArtefactError(f"{path} is of a newer version of this program: update it, or use another lake")
+    return found

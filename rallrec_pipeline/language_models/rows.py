@@ -53,7 +53,8 @@ def complete_rows(
     time. When there is `enough` no further chunk is taken, and what is still missing stays so.
     """
     input_of = dict(zip(keys, inputs, strict=True))
-    missing = sorted(memo.missing(input_of), key=lambda key: (order(input_of[key]), key))
+    found = memo.find(input_of)  # rather than keys alone: a damaged row is as good as none
+    missing = sorted(input_of.keys() - set(found["key"]), key=lambda key: (order(input_of[key]), key))
     if missing and not enough():
         engine = load()
 
@@ -66,7 +67,7 @@ def complete_rows(
             memo.add(rows)
             if enough():
                 break
-    found = memo.find(input_of)
+        found = pl.concat([found, memo.find(missing)])
     row_of = {key: row for row, key in enumerate(found["key"])}
     finished, made = ([row_of[key] for key in asked if key in row_of] for asked in (keys, missing))
     return Completed(found[finished], found[made])

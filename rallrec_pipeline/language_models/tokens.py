@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ ENCODED_TOKENS = 8192
 """Longest text that is encoded; the rest is cut off."""
 THINKING, THOUGHT = "<think>", "</think>"
 """What opens and what closes the thought of a model that reasons."""
+SHORTEST = 3  # a model may take "!" for its end, which a title may have
+TAG = re.compile(r"[<\[]\S+[>\]]")
 PROBE = "Ratings of one user:\nHeat (3.7): 4\n"
 """Spaces, a line end, figures and signs as prompts have them."""
 
@@ -28,6 +31,7 @@ class TokenizedModel:
         own = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
         self.end_tokens: list[int] = list(dict.fromkeys(map(int, [*configured, *own])))
         """Tokens that end a generated text."""
+        self._own = own_tokens(tokenizer)
         self.begin_tokens = begin_tokens(tokenizer)
         """What stands before a text that goes through no chat template: the tokenizer's BOS token, if it adds one."""
 
@@ -43,13 +47,22 @@ class TokenizedModel:
         """Token ids of `text` with nothing added."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
+    def harmless(self, text: str) -> str:
+        """`text` of the same length, in which nothing is one of the tokenizer's own tokens, as the end of a turn is.
+
+        Titles are cleaned before they come into a prompt; this holds for whatever a prompt is made of, and for every
+        tokenizer. A text without such tokens stays as it is.
+        """
+        return self._own.sub(lambda found: "(" + found[0][1:], text) if self._own is not None else text
+
     def text_tokens(self, text: str) -> list[int]:
         """Token ids of a text that is encoded: at least one, at most `ENCODED_TOKENS` and the model's context."""
-        tokens = [*self.begin_tokens, *self.tokenize(text)] or [self.fill]
+        tokens = [*self.begin_tokens, *self.tokenize(self.harmless(text))] or [self.fill]
         return tokens[: min(self.context_tokens, ENCODED_TOKENS)]
 
     def prompt_tokens(self, prompt: str, chat: bool, thinks: bool = False) -> list[int]:
         """Token ids of a prompt; a chat prompt goes through the model's own template, which brings its BOS token."""
+        prompt = self.harmless(prompt)
         if chat and self.tokenizer.chat_template is not None:
             return self.tokenize(self.chat_text(prompt, thinks))
         return [*self.begin_tokens, *self.tokenize(self.chat_text(prompt) if chat else prompt)]
@@ -104,6 +117,16 @@ def opens_thought(folder: Path) -> bool:
     """Whether the chat template of the model in `folder` lets the assistant begin with a thought."""
     model = TokenizedModel(load_tokenizer(folder), 0, None)
     return model.chat_text("", thinks=True).rstrip().endswith(THINKING)
+
+
+def own_tokens(tokenizer: Any) -> re.Pattern[str] | None:
+    """What a tokenizer reads as one token of its own wherever it stands: special tokens, and tags as `<think>`."""
+    added = tokenizer.added_tokens_decoder.values()
+    names = {str(token) for token in added if token.special or TAG.fullmatch(str(token))} | set(
+        tokenizer.all_special_tokens
+    )
+    longest_first = sorted((name for name in names if len(name) >= SHORTEST and name.strip()), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
 
 def begin_tokens(tokenizer: Any) -> list[int]:

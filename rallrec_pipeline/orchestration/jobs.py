@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import dagster as dg
 
@@ -19,6 +20,7 @@ from rallrec_pipeline.orchestration.internals import RunFailureReason, Serializa
 from rallrec_pipeline.orchestration.resources import Project
 from rallrec_pipeline.pipeline.graph import EVERY_STAGE, STAGES
 from rallrec_pipeline.pipeline.study_run import stage_name
+from rallrec_pipeline.text import visible
 
 
 @dataclass
@@ -67,7 +69,7 @@ def materialize_dataset(
 
 
 def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
+    print(visible(message), file=sys.stderr, flush=True)
 
 
 @dg.logger(config_schema=None, description="The stages' own lines on the terminal, without Dagster's events.")
@@ -85,7 +87,7 @@ class _ToStderr(logging.Handler):
     """Writes to what is stderr at that moment: while a progress bar is drawn, that keeps lines above it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)
+        print(visible(self.format(record)), file=sys.stderr, flush=True)
 
 
 class _OwnLine(logging.Formatter):
@@ -105,9 +107,12 @@ def _is_own_line(record: logging.LogRecord) -> bool:
 
 
 def _instance() -> AbstractContextManager[dg.DagsterInstance]:
-    if os.environ.get("DAGSTER_HOME"):
+    home = Path(os.environ.get("DAGSTER_HOME", ""))
+    if home == Path():
+        return nullcontext(dg.DagsterInstance.ephemeral())
+    # Of two first runs one makes the tables of the storage: Dagster itself would let the other fail.
+    with lake_lock(home / "storage", "_instance", _say) if home.is_dir() else nullcontext():
         return dg.DagsterInstance.get()
-    return nullcontext(dg.DagsterInstance.ephemeral())
 
 
 @contextmanager

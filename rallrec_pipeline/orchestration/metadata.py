@@ -72,7 +72,7 @@ def _value(value: Any) -> Any:
 
 
 def _column_schema(path: Path) -> dg.TableSchema:
-    schema = pl.read_parquet_schema(path)
+    schema = pl.scan_parquet(path, glob=False).collect_schema()
     return dg.TableSchema(
         [dg.TableColumn(name, str(dtype), COLUMNS.get(name, OPEN_FIELD)) for name, dtype in schema.items()]
     )

@@ -137,7 +137,7 @@ def _like(pattern: Any, value: Any) -> Any:
 def _rows(lake: Path, old: Mapping[str, Any]) -> pl.DataFrame | None:
     name = old.get("rows_file")
     try:
-        return pl.read_parquet(lake / name) if name and (lake / name).exists() else None
+        return pl.read_parquet(lake / name, glob=False) if name and (lake / name).exists() else None
     except (pl.exceptions.PolarsError, OSError):
         return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ import polars as pl
 from rallrec_pipeline.datasets.catalog import get_dataset
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.errors import StaleArtefactError
+from rallrec_pipeline.lake.memo import Kind, Memo
 from rallrec_pipeline.lake.parquet import read_table, scan_table, write_table
 from rallrec_pipeline.lake.store import Record
 from rallrec_pipeline.lake.tables import Table
@@ -66,7 +67,9 @@ class StageRun:
     fingerprint: str = ""
     """Hash of everything that the stage at work depends on."""
     previous: Record | None = None
-    """The stage's result that was in force before."""
+    """The stage's result that was in force before, where it is as it was written."""
+    damaged: Sequence[Path] = ()
+    """Files of the stage's result whose bytes have changed by themselves: what is fetched is fetched anew."""
     role: Role = "predictor"
     """The role of the model at work; `settings.model` is that model."""
     publish: bool = True
@@ -132,6 +135,12 @@ class StageRun:
     def model_record(self) -> Record:
         """The record of the model at work. Raises StaleArtefactError when it was never fetched."""
         return self.given(self.role)
+
+    def memo(self, kind: Kind) -> Memo:
+        """The finished rows of a kind, mended if the file is damaged: what cannot be saved is made anew."""
+        memo = Memo(self.lake, kind, self.log)
+        memo.mend()
+        return memo
 
     def write(self, frame: pl.DataFrame, table: Table, **metadata: Any) -> Made:
         """Write a table of this dataset."""

@@ -10,6 +10,7 @@ import polars as pl
 
 from rallrec_pipeline.errors import ConfigError, DataError
 from rallrec_pipeline.lake.shards import shard_files
+from rallrec_pipeline.lake.sound import require_sound
 from rallrec_pipeline.lake.store import Record, Ref, in_force, read_record, read_ref, recorded_datasets, variant_refs
 from rallrec_pipeline.settings import lake_root
 
@@ -31,7 +32,8 @@ def load(name: str, dataset: str, variant: str | None = None, lake: Path | None 
         hint = f": did you mean {near[0]!r}?" if near else f": there are {', '.join(sorted(known))}"
         raise ConfigError(f"{dataset!r} has no table {name!r} in {ref.variant!r}{hint}")
     try:
-        return pl.read_parquet(shard_files(known[name]))
+        require_sound(shard_files(known[name]))
+        return pl.read_parquet(shard_files(known[name]), glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"{known[name]} is damaged ({reason}): delete it and run `rallrec run {dataset}`") from error

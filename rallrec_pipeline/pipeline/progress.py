@@ -57,6 +57,6 @@ class Reporter:
 @cache
 def _terminal() -> Console:
     """One for all bars, so that a bar within another is drawn below it."""
-    from rich.console import Console
+    from rallrec_pipeline.terminal import PlainConsole
 
-    return Console(stderr=True)
+    return PlainConsole(stderr=True)

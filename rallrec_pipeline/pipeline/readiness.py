@@ -13,6 +13,7 @@ from rallrec_pipeline.descriptions import description_prompt
 from rallrec_pipeline.errors import DataError, ModelError, StaleArtefactError
 from rallrec_pipeline.inference.methods import retrievers, shown_items
 from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.checksums import is_damaged
 from rallrec_pipeline.lake.files import file_states
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.provenance import stable_hash
@@ -41,6 +42,7 @@ LONGEST = 8  # texts of a kind that are counted in tokens: the longest in charac
 # Where there is no prompt yet: its frame, each item of the history, and an item's title and fields.
 FRAME_TOKENS, HISTORY_TOKENS, ITEM_TOKENS = 150, 24, 160
 ANSWER_TOKENS = 4
+WEIGHTS = ".safetensors"
 SCALE = ("1", "2", "3", "4", "5")
 
 _passed: set[str] = set()
@@ -129,18 +131,29 @@ def engine_memory(lake: Path, settings: Settings, use: Use) -> int:
 
 
 def fetched_model(lake: Path, settings: Settings) -> Path | None:
-    """The folder of the model within the lake; None where it is another one, or was never fetched."""
-    folder = model_folder(lake, settings.model)
-    return folder if folder.is_dir() and model_record(lake, settings) is not None else None
+    """The folder of the model within the lake; None where it is another one, was never fetched, or is damaged.
+
+    Of the weights nothing is read here.
+    """
+    folder, record = model_folder(lake, settings.model), model_record(lake, settings)
+    if record is None or not folder.is_dir():
+        return None
+    small = ((lake / name, state) for name, state in record.files.items() if not name.endswith(WEIGHTS))
+    return None if any(is_damaged(path, state) for path, state in small) else folder
 
 
 def model_record(lake: Path, settings: Settings) -> Record | None:
     """The record of the fetched model; None where another one lies in its folder, or it was never fetched."""
     model = settings.model
     known = (record for role in ALL_ROLES for record in all_records(lake, SHARED, role))
-    named = [record for record in known if record.settings["name"] == model.name]
-    newest = max(named, key=lambda record: record.created_at, default=None)
-    return newest if newest is not None and newest.settings["source"] == model.source else None
+    asked = {"name": model.name, "source": model.source}
+    named = [record for record in known if asked.items() <= record.settings.items()]
+    # Whose files lie there, and not whose time is the latest: a clock may go backwards.
+    return next((record for record in _newest_first(named) if record.is_whole(lake)), None)
+
+
+def _newest_first(records: list[Record]) -> list[Record]:
+    return sorted(records, key=lambda record: record.created_at, reverse=True)
 
 
 def _with_dtype(lake: Path, settings: Settings) -> Settings:

@@ -15,13 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
-from rallrec_pipeline.errors import StaleArtefactError
+from rallrec_pipeline.errors import DamagedError, StaleArtefactError
 from rallrec_pipeline.lake.locks import LLM, lake_lock
 from rallrec_pipeline.lake.provenance import now, stable_hash
+from rallrec_pipeline.lake.sound import advice
 from rallrec_pipeline.lake.store import (
+    IN_FORCE,
     Given,
     Record,
     finish_result,
+    has_lost_record,
+    lost_refs,
     put_in_force,
     read_record,
     read_ref,
@@ -34,6 +38,8 @@ from rallrec_pipeline.pipeline.context import SHARED, Compute, Made, Markdown, S
 from rallrec_pipeline.settings import Role, Settings, essential
 
 SettingsOf = Callable[[Settings, DatasetSpec], Mapping[str, Any]]
+ALL = "*"
+"""Stands for every stage."""
 ALWAYS = ("profile", "protocol")
 """Settings that every stage may see: the name of the variant, and which protocol gives the dataset's own."""
 
@@ -81,6 +87,8 @@ class Plan:
     before: Record | None
     reasons: list[str]
     waits_for: list[str]
+    damaged: Sequence[str] = ()
+    """Files of the result, or of what the variant has had, whose bytes have changed by themselves."""
 
     @property
     def is_fresh(self) -> bool:
@@ -104,12 +112,13 @@ class Outcome:
 def run_stage(run: StageRun, graph: Graph, name: str) -> Outcome:
     """Make the result of the stage `name` of `run`'s dataset unless it exists, and put it in force.
 
-    Of several runs of one dataset one works at a time, and of all that need the LLM, whatever started them. Raises
-    StaleArtefactError when an input was never made.
+    Of several runs of one dataset one works at a time, and of all that need the LLM, whatever started them. The bytes
+    of the result are held against its record, and those of its inputs where there is work to do. Raises
+    StaleArtefactError when an input was never made, DamagedError when its bytes are not what was written.
     """
     stage = graph[name]
     with lake_lock(run.lake, run.dataset if stage.partitioned else SHARED, run.log):
-        plan = plan_stage(run, graph, name)
+        plan = plan_stages(run, graph, [name], verified=name)[name]
         if missing := [given for given in stage.inputs if given not in plan.inputs]:
             command = f"rallrec run {run.dataset} --select {missing[0]}"
             raise StaleArtefactError(f"{missing[0]} of {run.dataset!r} was never made: run `{command}` first")
@@ -119,8 +128,11 @@ def run_stage(run: StageRun, graph: Graph, name: str) -> Outcome:
 
 
 def _require_whole(run: StageRun, plan: Plan) -> None:
-    """Raises StaleArtefactError when the files of an input are not those that its record tells of."""
+    """Raises an error when the files of an input are not those that its record tells of."""
     for name, record in plan.inputs.items():
+        if damaged := record.damaged(run.lake):
+            place = f"{run.lake / damaged[0]} of {name} of {run.dataset!r}"
+            raise DamagedError(f"{place} is damaged: {advice(run.dataset, name)}")
         if whole(run.lake, record) is None:
             command = f"rallrec run {run.dataset} --select {name}"
             raise StaleArtefactError(
@@ -132,12 +144,19 @@ def put_result(run: StageRun, plan: Plan) -> Outcome:
     """Make the result of a plan unless it exists, and put it in force."""
     name, record = plan.stage.name, plan.result
     if record is None:
+        if plan.damaged:
+            more = len(plan.damaged) - 1
+            others = f" and {more} other file{'' if more == 1 else 's'}" if more else ""
+            run.log(f"{name}: made anew, as {run.lake / plan.damaged[0]}{others} {'are' if more else 'is'} damaged")
         with lake_lock(run.lake, LLM, run.log) if plan.stage.uses_llm else nullcontext():
             record = _make(plan, run)
         run.log(f"{name}: done in {record.seconds:.1f} s{_counted(record)}")
     else:
         run.log(f"{name}: up to date")
     shared = {n: given.fingerprint for n, given in plan.inputs.items() if given.dataset == SHARED != plan.dataset}
+    for path in lost_refs(run.lake, plan.dataset):
+        if path.stem in (run.settings.profile, f".{IN_FORCE}"):
+            run.log(f"{name}: {path} is damaged, it is made anew")
     put_in_force(run.lake, record, run.settings.profile, run.run_id, shared, run.publish)
     return Outcome(record, worked=plan.result is None)
 
@@ -157,13 +176,18 @@ def plan_stage(run: StageRun, graph: Graph, name: str) -> Plan:
     return plan_stages(run, graph, [name])[name]
 
 
-def plan_stages(run: StageRun, graph: Graph, names: Sequence[str] | None = None) -> dict[str, Plan]:
-    """Plans of the stages `names` (default: all) and of all that lies before them, in the order of the graph."""
+def plan_stages(
+    run: StageRun, graph: Graph, names: Sequence[str] | None = None, verified: str | None = None
+) -> dict[str, Plan]:
+    """Plans of the stages `names` (default: all) and of all that lies before them, in the order of the graph.
+
+    The bytes of the result of the stage `verified` are looked at, or of all (`ALL`).
+    """
     wanted = upstream(graph, graph if names is None else names)
     plans: dict[str, Plan] = {}
     for name in graph:
         if name in wanted:
-            plans[name] = _plan(run, graph[name], plans)
+            plans[name] = _plan(run, graph[name], plans, verified in (name, ALL))
     return plans
 
 
@@ -176,13 +200,15 @@ def upstream(graph: Graph, names: Sequence[str] | Graph) -> set[str]:
     return found
 
 
-def _plan(run: StageRun, stage: Stage, plans: Mapping[str, Plan]) -> Plan:
+def _plan(run: StageRun, stage: Stage, plans: Mapping[str, Plan], verify: bool) -> Plan:
     inputs = {name: record for name in stage.inputs if (record := plans[name].record) is not None}
-    return plan_with(run, stage, inputs, [name for name in stage.inputs if not plans[name].is_fresh])
+    return plan_with(run, stage, inputs, [name for name in stage.inputs if not plans[name].is_fresh], verify)
 
 
-def plan_with(run: StageRun, stage: Stage, inputs: Mapping[str, Record], waits_for: list[str]) -> Plan:
-    """The plan of a stage on these inputs."""
+def plan_with(
+    run: StageRun, stage: Stage, inputs: Mapping[str, Record], waits_for: list[str], verify: bool = False
+) -> Plan:
+    """The plan of a stage on these inputs; `verify` has the bytes of its result looked at."""
     dataset = run.dataset if stage.partitioned else SHARED
     settings = decisive_settings(stage, run)
     versions = {name: record.data_version for name, record in inputs.items()}
@@ -192,16 +218,20 @@ def plan_with(run: StageRun, stage: Stage, inputs: Mapping[str, Record], waits_f
     stored = None
     if len(inputs) == len(stage.inputs):
         stored = read_record(run.lake, dataset, stage.name, fingerprint)
-    result = whole(run.lake, stored) if stored is not None else None
+    result = whole(run.lake, stored, verify) if stored is not None else None
+    known = stored or before
+    damaged = known.damaged(run.lake) if verify and result is None and known is not None else []
     if result is not None:
         reasons = []
     elif stored is not None:
-        reasons = ["its files were edited"]
+        reasons = ["its files were damaged" if damaged else "its files were edited"]
+    elif has_lost_record(run.lake, dataset, stage.name, fingerprint):
+        reasons = ["its record was damaged"]
     elif before is not None:
         reasons = changes(before, versions, settings, stage.code_version)
     else:
         reasons = ["its result was removed" if ref is not None and stage.name in ref.results else "never made"]
-    return Plan(stage, dataset, fingerprint, inputs, settings, result, before, reasons, waits_for)
+    return Plan(stage, dataset, fingerprint, inputs, settings, result, before, reasons, waits_for, damaged)
 
 
 def fingerprint_of(stage: str, code_version: str, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
@@ -251,7 +281,8 @@ def _make(plan: Plan, run: StageRun) -> Record:
             inputs=plan.inputs,
             out=draft,
             fingerprint=plan.fingerprint,
-            previous=plan.before,
+            previous=plan.before and whole(run.lake, plan.before, verify=True),
+            damaged=tuple(run.lake / name for name in plan.damaged),
         )
         made = stage.compute(own.in_role(stage.role) if stage.role else own)
         machine = {"machine": machine_name()} if stage.uses_llm else {}

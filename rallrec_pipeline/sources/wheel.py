@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.sources.address import without_secrets
 from rallrec_pipeline.text import clean_text
 
 
@@ -24,8 +25,9 @@ def download_wheel(requirement: str, folder: Path) -> Path:
     if done.returncode or not wheels:
         reasons = [line for line in done.stderr.splitlines() if line.strip()]
         last = reasons[-1] if reasons else "no wheel came"
-        reason = clean_text(next((line for line in reasons if line.startswith("ERROR")), last), 300)
+        reason = clean_text(without_secrets(next((line for line in reasons if line.startswith("ERROR")), last)), 300)
         raise DataError(
-            f"pip cannot download {requirement} ({reason.removeprefix('ERROR: ')}): check pip's index and the network"
+            f"pip cannot download {without_secrets(requirement)} ({reason.removeprefix('ERROR: ')}): "
+            "check pip's index and the network"
         )
     return wheels[0]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rallrec_pipeline.errors import ModelError
 from rallrec_pipeline.lake.files import atomic_path, read_json, write_json
 from rallrec_pipeline.lake.provenance import content_version
+from rallrec_pipeline.lake.sealed import write_sealed
 from rallrec_pipeline.settings import TuningSettings
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def save_adapter(engine: TransformersEngine, folder: Path, provenance: Mapping[s
         plain = {"base_model_name_or_path": None, "target_modules": sorted(config["target_modules"])}
         write_json(temporary / CONFIG, config | plain)
         (temporary / "README.md").unlink(missing_ok=True)
-        write_json(temporary / PROVENANCE, {**provenance, "version": adapter_version(temporary)})
+        write_sealed(temporary / PROVENANCE, {**provenance, "version": adapter_version(temporary)})
 
 
 def adapter_version(folder: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.lake.files import read_json
+from rallrec_pipeline.lake.sealed import read_sealed
 from rallrec_pipeline.tuning.lora import PROVENANCE, WEIGHTS, adapter_version
 
 CHECKPOINT = "training.safetensors"
@@ -22,7 +22,7 @@ def adapter_key(folder: Path) -> str | None:
     if not (folder / WEIGHTS).exists():
         return None
     try:
-        provenance = read_json(folder / PROVENANCE)
+        provenance = read_sealed(folder / PROVENANCE)
         return str(provenance["key"]) if provenance["version"] == adapter_version(folder) else None
     except (DataError, KeyError, TypeError):
         return None

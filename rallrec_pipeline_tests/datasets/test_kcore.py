@@ -70,6 +70,7 @@ def test_the_item_limit_keeps_the_most_rated(rows: pl.DataFrame, limit: int) -> 
     counts = Counter(rows["item_id"].to_list())
     best = sorted(counts, key=lambda item: (-counts[item], len(item), item))[:limit]
     assert set(k_core(rows, 1, 1, item_limit=limit)["item_id"]) == set(best)
+    assert k_core(rows, 1, 1, item_limit=10**30).equals(k_core(rows, 1, 1))
 
 
 def test_one_removal_can_bring_down_the_rest() -> None:

@@ -203,7 +203,7 @@ def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, content: bytes)
         with pytest.raises(DataError, match="is damaged") as caught:
             work()
         said = str(caught.value)
-        assert f"{memo.path} is damaged" in said and "delete it and run again" in said and "\n" not in said
+        assert f"{memo.path} is damaged" in said and "run again, sound rows are kept" in said and "\n" not in said
     memo.path.unlink()
     assert texts(memo) == {}
 
@@ -213,7 +213,7 @@ def test_damage_within_the_file_is_named_too(tmp_path: Path) -> None:
     add(memo, {f"k{n}": "text" * 50 for n in range(500)})
     whole = memo.path.read_bytes()
     memo.path.write_bytes(whole[: module.PAGE] + b"\xff" * (len(whole) - module.PAGE))
-    with pytest.raises(DataError, match=r"descriptions.sqlite is damaged .*: delete it and run again"):
+    with pytest.raises(DataError, match=r"descriptions.sqlite is damaged .*: run again, sound rows are kept"):
         memo.find(["k1"])
 
 

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from rallrec_pipeline.errors import ConfigError, StaleArtefactError
-from rallrec_pipeline.lake.files import read_json, write_json
 from rallrec_pipeline.lake.memo import DESCRIPTIONS, SCORES, Memo
 from rallrec_pipeline.lake.prune import KEEP, Pruned, PruneOptions, prune_lake
+from rallrec_pipeline.lake.sealed import read_sealed, write_sealed
 from rallrec_pipeline.lake.store import ROWS, Ref, recorded_datasets, variant_refs
 from rallrec_pipeline_tests.lake.pruned_world import SHARED, STAGES, World, content_of
 from rallrec_pipeline_tests.lake.test_locks import hold
@@ -239,10 +239,22 @@ def test_where_a_result_cannot_be_read_the_caches_are_left_alone(world: World, f
     assert not world.missing("a") and len(world.records("a", "predictions")) == 1
 
 
+@pytest.mark.parametrize("name", ["demo.json", "history/000001.json"])
+def test_where_a_ref_is_damaged_nobody_knows_what_it_names_and_nothing_of_it_goes(world: World, name: str) -> None:
+    for template in (1, 2):
+        change(world, template)
+    before = len(world.records("a", "predictions"))
+    path = world.lake / "refs" / "a" / name
+    path.write_bytes(path.read_bytes().replace(b"demo", b"dem0", 1))
+    done = world.prune(keep=1)
+    assert "results" not in done.kinds and len(world.records("a", "predictions")) == before
+    assert str(path) in done.notes[0] and path.exists()
+
+
 def test_a_result_of_a_newer_version_stops_it_in_one_line(world: World) -> None:
     change(world, 1)
     path = world.current("a", "item_descriptions").manifest(world.lake)
-    write_json(path, read_json(path) | {"format": 99})
+    write_sealed(path, read_sealed(path) | {"format": 99})
     before = content_of(world.lake)
     with pytest.raises(StaleArtefactError, match="newer version of this program") as told:
         prune_lake(world.lake, None, PruneOptions(keep=1), print, world.now)
@@ -292,12 +304,12 @@ def test_raw_files_models_and_files_elsewhere_are_never_removed(world: World, tm
     raw = world.file("raw/a/ratings.csv", "x")
     record = world.current("a", "core_items")
     named = ["../precious", str(outside), "tables/../../precious", "raw/a/ratings.csv", "tables"]
-    document = read_json(record.manifest(world.lake)) | {"outputs": named}
+    document = read_sealed(record.manifest(world.lake)) | {"outputs": named}
     for title in ("x", "y"):
         world.wait(1)
         world.edit("a", "1", title)
         world.run("a")
-    write_json(record.manifest(world.lake), document)
+    write_sealed(record.manifest(world.lake), document)
     world.prune(keep=1)
     assert not record.folder(world.lake).exists(), "the record with those names has gone"
     assert outside.exists() and raw.exists() and (world.lake / "tables/core_items/a.parquet").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rallrec_pipeline.errors import StaleArtefactError
+from rallrec_pipeline.lake.sealed import read_sealed, write_sealed
 from rallrec_pipeline.lake.store import (
     Given,
     Record,
@@ -172,8 +172,8 @@ def test_an_edited_file_is_noticed_and_a_touched_or_copied_one_is_not(tmp_path: 
 
 def test_what_a_newer_version_wrote_is_refused_in_one_line(tmp_path: Path) -> None:
     made = make(tmp_path, "f1")
-    document = json.loads(made.manifest(tmp_path).read_text())
-    made.manifest(tmp_path).write_text(json.dumps(document | {"format": 99, "more": 1}))
+    document = read_sealed(made.manifest(tmp_path))
+    write_sealed(made.manifest(tmp_path), document | {"format": 99, "more": 1})
     with pytest.raises(StaleArtefactError, match="newer version of this program"):
         read_record(tmp_path, "ml", "items", "f1")
 

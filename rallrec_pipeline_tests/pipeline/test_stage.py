@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from rallrec_pipeline.errors import StaleArtefactError
-from rallrec_pipeline.lake.files import read_json, write_json
+from rallrec_pipeline.lake.sealed import read_sealed, write_sealed
 from rallrec_pipeline.lake.store import Given, Record, all_records, in_force, read_ref
 from rallrec_pipeline.lake.tables import ITEMS
 from rallrec_pipeline.pipeline.context import SHARED, Made, StageRun
@@ -282,7 +282,7 @@ def test_a_stage_that_fails_leaves_what_was_in_force(lake: Path) -> None:
 def test_a_lake_of_a_newer_version_is_refused_in_one_line(lake: Path, file: str) -> None:
     made = run_all(lake, CHAIN)["even"].record
     path = made.manifest(lake) if file == "manifest" else lake / "refs" / "small" / "demo.json"
-    write_json(path, read_json(path) | {"format": 99, "unknown": [1]})
+    write_sealed(path, read_sealed(path) | {"format": 99, "unknown": [1]})
     before = path.read_bytes()
     with pytest.raises(StaleArtefactError, match="newer version of this program") as told:
         run_all(lake, CHAIN)

@@ -10,6 +10,7 @@ import torch
 
 from rallrec_pipeline.errors import ModelError
 from rallrec_pipeline.lake.files import read_json
+from rallrec_pipeline.lake.sealed import read_sealed
 from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 from rallrec_pipeline.settings import ModelSettings, TuningSettings
 from rallrec_pipeline.tuning.examples import make_example
@@ -98,7 +99,7 @@ def test_a_saved_adapter_scores_as_the_tuned_model(fresh: TransformersEngine, mo
     save_adapter(fresh, folder, {"key": "k"})
     names = {file.name for file in folder.iterdir()}
     assert names == {"adapter_config.json", "adapter_model.safetensors", "provenance.json"}
-    assert read_json(folder / "provenance.json") == {"key": "k", "version": adapter_version(folder)}
+    assert read_sealed(folder / "provenance.json") == {"key": "k", "version": adapter_version(folder)}
     assert str(model_path) not in (folder / "adapter_config.json").read_text()
     assert read_json(folder / "adapter_config.json")["target_modules"] == ["q_proj", "v_proj"]  # a set has no order
     loaded = TransformersEngine.load(model_path, ModelSettings(dtype="float32"), folder)

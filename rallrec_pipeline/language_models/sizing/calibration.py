@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.lake.files import read_json, write_json
 from rallrec_pipeline.lake.provenance import stable_hash
+from rallrec_pipeline.lake.sealed import read_sealed, write_sealed
 
 SPEEDS_VERSION = "2"  # raise it when the same work has become faster
 Point = tuple[int, float]
@@ -62,14 +62,14 @@ def calibration_file(lake: Path, key: CalibrationKey) -> Path:
 
 def store_calibration(lake: Path, calibration: Calibration) -> None:
     """Keep `calibration` for the next estimate."""
-    write_json(calibration_file(lake, calibration.key), asdict(calibration))
+    write_sealed(calibration_file(lake, calibration.key), asdict(calibration))
 
 
 def stored_calibration(lake: Path, key: CalibrationKey) -> Calibration | None:
     """The calibration of `key`; None when there is none that can be read."""
     path = calibration_file(lake, key)
     try:
-        values = read_json(path) if path.exists() else None
+        values = read_sealed(path) if path.exists() else None
         return None if values is None else _parsed(values)
     except (DataError, TypeError, KeyError, ValueError):
         return None

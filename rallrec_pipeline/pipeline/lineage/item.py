@@ -31,7 +31,8 @@ def raw_lines(state: LakeState, item_id: str) -> Raw:
     elif item is not None and item.count > 1:
         notes.append(f"{item.count} {item.unit}s of {item.file} have this id: the first stays, the others are rejected")
     record = state.record("raw_files")
-    changed = not record.is_whole(state.run.lake) if record and item is not None else None
+    lake = state.run.lake
+    changed = not record.is_whole(lake) or bool(record.damaged(lake)) if record and item is not None else None
     if changed:
         notes.append("the raw files have changed since raw_files was recorded: these are the lines of now")
     return Raw(item, ratings, same, changed, notes)

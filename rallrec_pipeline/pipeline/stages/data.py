@@ -12,14 +12,15 @@ from rallrec_pipeline.datasets.readers import read_interactions, read_items, rea
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, StageRun
+from rallrec_pipeline.sources.address import shown_address
 from rallrec_pipeline.text import clean_text
 
 
 def raw_files(run: StageRun) -> Made:
     """The files as published, checked against their pinned SHA-256."""
-    where = clean_text(run.spec.source.location.partition("?")[0], 200) or "an address each"
+    where = clean_text(shown_address(run.spec.source.location), 200) or "an address each"
     run.log(f"raw_files: from {where} ({run.spec.source.kind}), where they are not here yet or have changed")
-    files = fetch_raw_files(run.spec, run.lake, run.progress)
+    files = fetch_raw_files(run.spec, run.lake, run.progress, {file.name for file in run.damaged})
     return Made(files, {"files": [file.name for file in files], "bytes": sum(f.stat().st_size for f in files)})
 
 

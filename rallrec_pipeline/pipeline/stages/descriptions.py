@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rallrec_pipeline.descriptions import describe_items
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.memo import DESCRIPTIONS, Memo
+from rallrec_pipeline.lake.memo import DESCRIPTIONS
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import plain
 from rallrec_pipeline.pipeline.stages.engine import OneEngine, model_version
@@ -18,7 +18,7 @@ def item_descriptions(run: StageRun) -> Made:
             items,
             run.spec,
             engines.base,
-            Memo(run.lake, DESCRIPTIONS),
+            run.memo(DESCRIPTIONS),
             run.settings.descriptions,
             model_version(run),
             run.seeds.sampling,

@@ -17,10 +17,11 @@ from rallrec_pipeline.evaluation.metrics import evaluate
 from rallrec_pipeline.inference.methods import Method, adapters, methods, tuning_asked, validation_method
 from rallrec_pipeline.inference.score import ScoreStore, score_missing_prompts, score_prompts
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.files import read_json, write_json
+from rallrec_pipeline.lake.files import write_json
 from rallrec_pipeline.lake.memo import SCORES, Memo
 from rallrec_pipeline.lake.parquet import write_table
 from rallrec_pipeline.lake.provenance import content_version, now, stable_hash
+from rallrec_pipeline.lake.sealed import read_sealed
 from rallrec_pipeline.lake.store import link_tree
 from rallrec_pipeline.language_models.protocols import Usage
 from rallrec_pipeline.pipeline.context import Made, StageRun
@@ -55,6 +56,7 @@ def lora_adapter(run: StageRun) -> Made:
 
 def predictions(run: StageRun) -> Made:
     """P(yes) of every LLM method; only rows that were never scored go to the LLM."""
+    run.memo(SCORES)  # a damaged file is mended
     with OneEngine(run, "score") as engines:
         made = {method.name: _predict(run, method, engines) for method in methods(run.settings)}
     records = {name: record for name, (record, _) in made.items()}
@@ -107,7 +109,7 @@ def _tune_adapter(run: StageRun, adapter: str, usage: Usage) -> tuple[dict[str, 
     if adapter_key(home) != key:
         with closing(load_tuning_engine(run, usage)) as engine:  # which counts the validation rows
             _tune(run, adapter, engine, rows, key, home, usage)
-    return dict(read_json(home / PROVENANCE)["tuning"]) | {"key": key}, home
+    return dict(read_sealed(home / PROVENANCE)["tuning"]) | {"key": key}, home
 
 
 def _tune(
@@ -229,7 +231,7 @@ def _predict(run: StageRun, method: Method, engines: OneEngine) -> tuple[dict[st
 def score_store(run: StageRun, method: Method) -> ScoreStore:
     """Where the finished rows of a method are kept, and what they depend on; the method's adapter must be there."""
     return ScoreStore(
-        Memo(run.lake, SCORES),
+        Memo(run.lake, SCORES, run.log),
         model_version(run),
         adapter_version(checkpoint(run, method.adapter)) if method.adapter else "",
         run.run_id,

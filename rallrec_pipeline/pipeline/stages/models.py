@@ -31,4 +31,4 @@ def _fetched(run: StageRun) -> Record | None:
     record = model_record(run.lake, run.settings)
     if record is None or record.stage == run.role or not model_folder(run.lake, run.settings.model).is_dir():
         return None
-    return whole(run.lake, record)
+    return whole(run.lake, record, verify=True)

@@ -13,7 +13,7 @@ from rallrec_pipeline.evaluation.calibration import Platt, fit_platt
 from rallrec_pipeline.inference.methods import ReasonedMethod, methods, reasoned_methods
 from rallrec_pipeline.inference.score import ScoreStore, liking_probability
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.memo import SCORES, TRACES, Memo
+from rallrec_pipeline.lake.memo import SCORES, TRACES
 from rallrec_pipeline.lake.parquet import write_table
 from rallrec_pipeline.lake.provenance import content_version
 from rallrec_pipeline.language_models.models import model_folder
@@ -44,7 +44,7 @@ def reasoning_traces(run: StageRun) -> Made:
         for prompt, rank in zip(prompts["prompt"].to_list(), ranks, strict=True)
         for trace in range(settings.traces)
     ]
-    store = TraceStore(Memo(run.lake, TRACES), model_version(run), run.seeds.sampling, run.run_id)
+    store = TraceStore(run.memo(TRACES), model_version(run), run.seeds.sampling, run.run_id)
     missing = _tell_cost(run, wanted, store)
     with OneEngine(run, "generate") as engines:
         found = sample_traces(wanted, lambda: engines.base(), settings, store, run.progress("reasoning"))
@@ -87,7 +87,7 @@ def reasoned_predictions(run: StageRun) -> Made:
     """P(yes) after each response, and its mean and variance for each sample."""
     prompts, traces = run.read(tables.REASONING_PROMPTS), run.read(tables.TRACES)
     thinks = opens_thought(model_folder(run.lake, run.settings.model))
-    store = ScoreStore(Memo(run.lake, SCORES), model_version(run), "", run.run_id, run.settings.scoring.flush_every)
+    store = ScoreStore(run.memo(SCORES), model_version(run), "", run.run_id, run.settings.scoring.flush_every)
     read: list[pl.DataFrame] = []
     seconds: dict[str, float] = {}
     counted: dict[str, dict[str, int | None]] = {}

@@ -20,12 +20,13 @@ from rallrec_pipeline.lake.store import recorded_datasets
 from rallrec_pipeline.pipeline.adoption import OLD, adopt_dataset
 from rallrec_pipeline.pipeline.context import SHARED, StageRun
 from rallrec_pipeline.pipeline.graph import EVERY_STAGE, STAGES
-from rallrec_pipeline.pipeline.stage import Plan, everything, looking, plan_stages
+from rallrec_pipeline.pipeline.stage import ALL, Plan, everything, looking, plan_stages
 from rallrec_pipeline.pipeline.status.cost import UNKNOWN, Estimate, estimate_llm, estimate_whole, total
 from rallrec_pipeline.pipeline.status.pending import pending_rows
 from rallrec_pipeline.pipeline.status.planned import planned_rows
 from rallrec_pipeline.pipeline.status.speeds import Speeds
 from rallrec_pipeline.pipeline.status.stage_memory import llm_memory, table_memory
+from rallrec_pipeline.pipeline.status.verify import Verified
 from rallrec_pipeline.settings import Settings
 
 State = Literal["fresh", "stale", "missing"]
@@ -75,10 +76,13 @@ def made_datasets(lake: Path) -> list[str]:
     return sorted(name for name in {*recorded_datasets(lake), *old} if not name.startswith("_"))
 
 
-def dataset_status(lake: Path, dataset: str, settings: Settings, speeds: Speeds | None = None) -> DatasetStatus:
+def dataset_status(
+    lake: Path, dataset: str, settings: Settings, speeds: Speeds | None = None, verify: bool = False
+) -> DatasetStatus:
     """The status of one dataset under `settings`; an error in its TOML file or protocol is part of it.
 
-    `speeds` may measure the model; without it only a calibration that is stored is used.
+    `speeds` may measure the model; without it only a calibration that is stored is used. `verify` has the bytes of all
+    results looked at, not only their sizes and times.
     """
     speeds = speeds or Speeds(lake, settings)
     names = (dataset, SHARED, LLM)
@@ -89,17 +93,19 @@ def dataset_status(lake: Path, dataset: str, settings: Settings, speeds: Speeds 
     except RallrecError as error:
         return DatasetStatus(dataset, [], held, str(error))
     adopt_dataset(run, STAGES)
-    plans = plan_stages(run, EVERY_STAGE)
+    plans = plan_stages(run, EVERY_STAGE, verified=ALL if verify else None)
     plans = {name: plan for name, plan in plans.items() if name in STAGES or plan.record is not None}
     run = everything(run, plans)
     return DatasetStatus(dataset, [_asset_status(plan, run, speeds) for plan in plans.values()], held)
 
 
-def status_as_json(found: Sequence[DatasetStatus], speeds: Speeds) -> str:
+def status_as_json(found: Sequence[DatasetStatus], speeds: Speeds, verified: Verified | None = None) -> str:
     """One JSON document: datasets and their assets by name; rows, tokens, minutes and memory are estimates."""
     lake, settings = speeds.lake, speeds.settings
     datasets = {status.dataset: _dataset_as_json(status) for status in found}
     document = {"lake": str(lake), "profile": settings.profile, "datasets": datasets, "notes": speeds.notes}
+    if verified is not None:
+        document["verified"] = asdict(verified)
     return json.dumps(document, indent=2, ensure_ascii=False)
 
 

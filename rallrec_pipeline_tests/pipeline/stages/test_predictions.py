@@ -18,6 +18,7 @@ from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import read_json, write_json
 from rallrec_pipeline.lake.memo import SCORES, Memo
 from rallrec_pipeline.lake.parquet import write_table
+from rallrec_pipeline.lake.sealed import read_sealed, write_sealed
 from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 from rallrec_pipeline.language_models.protocols import Progress
 from rallrec_pipeline.pipeline.checks.llm import adapter_is_whole, probabilities_valid
@@ -178,7 +179,7 @@ def test_a_run_that_was_broken_off_ends_alike_and_scores_only_the_rest(first: St
 def test_who_tuned_an_adapter_and_when_changes_nothing(first: StageRun, run: StageRun, no_engine: None) -> None:
     version = first.given("lora_adapter").data_version
     for path in (run.lake / "cache" / "adapters").rglob("provenance.json"):
-        write_json(path, read_json(path) | {"run_id": "another", "created_at": "another time"})
+        write_sealed(path, read_sealed(path) | {"run_id": "another", "created_at": "another time"})
     assert lora_adapter(run).version == version
     assert read_json(checkpoint(run, "recent") / "provenance.json")["run_id"] == "another"
     assert predictions(run).metadata["llm"]["rows"] == 0
@@ -190,7 +191,7 @@ def test_an_adapter_that_is_tuned_again_is_the_same(first: StageRun, run: StageR
     assert read_json(checkpoint(run, "recent") / "provenance.json")["run_id"] == "first"  # results share what is tuned
     shutil.rmtree(run.lake / "cache" / "adapters")
     assert lora_adapter(run).version == version
-    again, before = (read_json(checkpoint(r, "recent") / "provenance.json") for r in (run, first))
+    again, before = (read_sealed(checkpoint(r, "recent") / "provenance.json") for r in (run, first))
     assert again["run_id"] == "later" and before["run_id"] == "first" and again["key"] == before["key"]
     epochs = [[{**epoch, "seconds": 0} for epoch in record["tuning"]["epochs"]] for record in (again, before)]
     assert epochs[0] == epochs[1]

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from rallrec_pipeline.cli import app
 from rallrec_pipeline.lake.files import read_json, write_json
 from rallrec_pipeline.lake.locks import LLM
+from rallrec_pipeline.lake.sealed import read_sealed, write_sealed
 from rallrec_pipeline.lake.store import all_records
 from rallrec_pipeline.language_models.sizing.calibration import calibration_file
 from rallrec_pipeline.language_models.sizing.footprint import footprint
@@ -89,7 +90,7 @@ def test_tokens_come_from_the_models_tokenizer_and_a_run_replaces_the_calibratio
     assert asked.tokens / 6 < estimated < asked.tokens
     # What another machine needed says nothing of this one.
     manifest = described.manifest(lake)
-    write_json(manifest, read_json(manifest) | {"metadata": {**described.metadata, "machine": "another"}})
+    write_sealed(manifest, read_sealed(manifest) | {"metadata": {**described.metadata, "machine": "another"}})
     assert assets(Speeds(lake, changed, "once"))["item_descriptions"].cost.basis == CALIBRATED
     for file in (lake / "cache" / "calibration").glob("*.json"):
         file.unlink()
