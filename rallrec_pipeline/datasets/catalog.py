@@ -40,7 +40,9 @@ def load_catalog(lake: Path, on_fault: Callable[[ConfigError], None]) -> dict[st
             on_fault(error)
         except Exception as error:  # whatever is wrong with one file, the other datasets go on
             catalog.pop(path.stem, None)
-            on_fault(ConfigError(clean_text(f"{path}: it cannot be read ({type(error).__name__}: {error})", MAX_FAULTS)))
+            on_fault(
+                ConfigError(clean_text(f"{path}: it cannot be read ({type(error).__name__}: {error})", MAX_FAULTS))
+            )
     return catalog
 
 

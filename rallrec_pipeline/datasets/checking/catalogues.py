@@ -11,8 +11,8 @@ from rallrec_pipeline.datasets.checking.examples import among, examples_of
 from rallrec_pipeline.datasets.checking.findings import Findings, share_of
 from rallrec_pipeline.datasets.checking.sheets import Sheet, open_sheet, tell_empty, tell_malformed, telling
 from rallrec_pipeline.datasets.fields import id_field, text_field
-from rallrec_pipeline.datasets.readers import open_rows
-from rallrec_pipeline.datasets.spec import DatasetSpec
+from rallrec_pipeline.datasets.rows import open_rows
+from rallrec_pipeline.datasets.spec import ColumnSpec, DatasetSpec
 from rallrec_pipeline.datasets.tables import judge_ids
 
 MOSTLY_LOST = 0.5  # share of a field's values that its rules turn into nothing
@@ -39,7 +39,17 @@ def _check_catalogue(
     with telling(found, sheet.path), open_rows(sheet.path, sheet.table, sheet.columns) as (rows, malformed):
         values = [text_field(name, sheet.columns[name], sheet.table.empty) for name in fields]
         given = [_is_given(name).alias(GIVEN + name) for name in fields]
-        read = sheet.whole(rows, [key]).select("line", id_field(key), *values, *given).collect().sort("line")
+        read = (
+            sheet.whole(rows, [key])
+            .select(
+                "line",
+                id_field(key, sheet.columns.get(key) or ColumnSpec(column=key), sheet.table.empty),
+                *values,
+                *given,
+            )
+            .collect()
+            .sort("line")
+        )
         found.figures["rows"][sheet.kind] = total = read.height + malformed.height
         if not total:
             tell_empty(sheet, found)

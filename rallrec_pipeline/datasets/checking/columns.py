@@ -12,7 +12,8 @@ import polars as pl
 
 from rallrec_pipeline.datasets.checking.findings import Findings, listed, shown
 from rallrec_pipeline.datasets.fields import text_field, time_field
-from rallrec_pipeline.datasets.readers import column_names, mapped_columns
+from rallrec_pipeline.datasets.readers import mapped_columns
+from rallrec_pipeline.datasets.rows import column_names
 from rallrec_pipeline.datasets.spec import ColumnSpec, DatasetSpec, TableFile
 from rallrec_pipeline.text import clean_text
 

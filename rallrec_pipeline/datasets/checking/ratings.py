@@ -12,7 +12,8 @@ from rallrec_pipeline.datasets.checking.examples import among, examples_of, raw_
 from rallrec_pipeline.datasets.checking.findings import Findings, share_of
 from rallrec_pipeline.datasets.checking.sheets import Sheet, open_sheet, tell_empty, tell_malformed, telling
 from rallrec_pipeline.datasets.checking.times import check_early_times, time_hint
-from rallrec_pipeline.datasets.readers import good_ratings, open_rows, typed_ratings
+from rallrec_pipeline.datasets.readers import good_ratings, typed_ratings
+from rallrec_pipeline.datasets.rows import open_rows
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.datasets.tables import (
     NOT_A_NUMBER,

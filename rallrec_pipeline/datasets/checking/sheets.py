@@ -12,7 +12,9 @@ import polars as pl
 from rallrec_pipeline.datasets.checking.columns import broken_rules, columns_of, missing_columns
 from rallrec_pipeline.datasets.checking.encodings import is_of_its_format
 from rallrec_pipeline.datasets.checking.findings import Findings, share_of, shown
-from rallrec_pipeline.datasets.readers import raw_folder, unclear_columns
+from rallrec_pipeline.datasets.endings import BINARY
+from rallrec_pipeline.datasets.readers import raw_folder
+from rallrec_pipeline.datasets.rows import unclear_columns
 from rallrec_pipeline.datasets.spec import ColumnSpec, DatasetSpec, TableFile
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.text import clean_text
@@ -35,7 +37,7 @@ class Sheet:
 
     def at(self, line: int) -> str:
         """The place of a row."""
-        return f"{self.file}, {'row' if self.table.format == 'parquet' else 'line'} {line}"
+        return f"{self.file}, {'row' if self.table.format in BINARY else 'line'} {line}"
 
     def whole(self, rows: pl.LazyFrame, keys: Iterable[str]) -> pl.LazyFrame:
         """`rows` with empty ids where the file has none."""
@@ -59,7 +61,7 @@ def open_sheet(spec: DatasetSpec, place: Path, table: TableFile, kind: str, foun
     `place` is a lake; `kind` is `interactions`, `items` or `users`.
     """
     path = raw_folder(place, spec.name) / table.file
-    if not path.is_file():
+    if not path.exists():
         return None
     with telling(found, path):
         if not is_of_its_format(path, table, kind, found):
