@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import IO, cast
 
-import pyarrow as pa
+import pyarrow as pa  # type: ignore[import-untyped]
 
 from rallrec_pipeline.datasets.endings import format_of
 from rallrec_pipeline.errors import DataError

@@ -125,17 +125,17 @@ def _tell_faults(spec: DatasetSpec, sheet: Sheet, read: _Ratings, grave: bool, f
         texts = raw.filter(among(fault.lines))[fault.column]
         share = share_of(fault.lines.len(), read.typed.height, "ratings")
         examples = f", as {examples_of(texts)}" if not fault.column.endswith("id") else ""
-        mend = _mend(fault, spec, sheet, read.typed, texts)
+        mend = _mend(fault, spec, sheet, read)
         found.fault(grave, f"{sheet.at(fault.lines[0])}: {share} have {fault.what}{examples}: {mend}")
 
 
-def _mend(fault: _Fault, spec: DatasetSpec, sheet: Sheet, typed: pl.DataFrame, texts: pl.Series) -> str:
+def _mend(fault: _Fault, spec: DatasetSpec, sheet: Sheet, read: _Ratings) -> str:
     column = f"interactions.columns.{fault.column}"
     if fault.column == "timestamp":
-        return time_hint(sheet.columns["timestamp"], texts) or f"correct {column} or mend the file"
+        return time_hint(sheet.columns["timestamp"], read.rows) or f"correct {column} or mend the file"
     if fault.reason == OFF_SCALE:
         scale = _numbers(spec.scale)
-        held = _values(typed["rating"])
+        held = _values(read.typed["rating"])
         return f"the file holds {held}, label.scale allows {scale}: correct label.scale or mend the file"
     return f"correct {column} or mend the file"
 
