@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import codecs
-import zipfile
 from pathlib import Path
 
 from rallrec_pipeline.datasets.checking.findings import Findings, share_of
 from rallrec_pipeline.datasets.endings import BINARY, Format
+from rallrec_pipeline.datasets.guessing.layout import MARKS_16, binary_format, encoding_of
 from rallrec_pipeline.datasets.spec import TableFile
-from rallrec_pipeline.datasets.unpacking import open_plain, packing_of
+from rallrec_pipeline.datasets.unpacking import open_plain
 from rallrec_pipeline.sources.source import data_files
 
 MANY_UNREADABLE = 0.01  # share of lines from which an encoding is wrong, not a line
 CHUNK = 1 << 22  # bytes
 MARKED = "rallrec-marked"  # name of the handling of bytes that an encoding does not know
 UNREADABLE = "\udcff"  # in their place; no encoding gives it, while a file may hold U+FFFD itself
-MAGIC: dict[bytes, tuple[Format, str]] = {
-    b"PAR1": ("parquet", "Parquet"),
-    b"ARROW1": ("arrow", "Arrow"),
-    b"\xd0\xcf\x11\xe0": ("excel", "Excel"),
-}
-WORKBOOK = ("[Content_Types].xml", "mimetype")  # members of the zip that an Excel or an OpenDocument file is
-MARKS_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+NAMES: dict[Format, str] = {"parquet": "Parquet", "arrow": "Arrow", "excel": "Excel"}
 
 
 def _mark(error: UnicodeError) -> tuple[str, int]:
@@ -52,13 +46,8 @@ def _other_format(path: Path, table: TableFile) -> tuple[Format, str] | None:
     """Another format than that of the table, if the first bytes are of one, and what it is called."""
     if table.format == "excel":
         return None  # the reader of workbooks knows a dozen kinds
-    if packing_of(path) == "zip" and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as packed:
-            if set(WORKBOOK) & set(packed.namelist()):
-                return "excel", "Excel"
-    start = _start(path)
-    other = next((found for magic, found in MAGIC.items() if start.startswith(magic)), None)
-    return None if other is None or other[0] == table.format else other
+    other = binary_format(path)
+    return None if other is None or other == table.format else (other, NAMES[other])
 
 
 def _start(path: Path) -> bytes:
@@ -97,11 +86,4 @@ def _unreadable_lines(path: Path, encoding: str) -> tuple[int, int, int]:
 
 def _guess_encoding(path: Path) -> str:
     with open_plain(path) as source:
-        start = source.read(CHUNK)
-    for name in ("utf-8", "cp1252"):
-        try:
-            codecs.getincrementaldecoder(name)().decode(start)
-        except UnicodeError:
-            continue
-        return name
-    return "latin-1"
+        return encoding_of(source.read(CHUNK))
