@@ -20,6 +20,7 @@ from rallrec_pipeline.sources.source import data_files
 from rallrec_pipeline.text import clean_text
 
 IDS = ("user_id", "item_id")
+WRITTEN = "\x1fwritten "  # before an id: the column as the file has it, where its ids are whole numbers like 12.0
 EXACT = 2.0**53  # numbers with a fraction are whole numbers without gaps up to here
 NAMES: dict[Format, str] = {"parquet": "Parquet", "arrow": "Arrow", "excel": "Excel"}
 MAX_SHEET = 1 << 30  # bytes of a workbook when it is unpacked, which is read at once
@@ -80,6 +81,11 @@ def text_columns(frame: pl.LazyFrame, columns: Mapping[str, ColumnSpec]) -> pl.L
     schema = schema_of(frame)
     found = {name: reached(schema, column.column) for name, column in columns.items()}
     values = [_as_text(name, columns[name], *place).alias(name) for name, place in found.items() if place]
+    values += [
+        _plain_text(*place).alias(WRITTEN + name)
+        for name, place in found.items()
+        if place and name in IDS and place[1].is_float()
+    ]
     rows = frame.select(values).with_row_index("line", offset=1).with_columns(pl.col("line").cast(pl.Int64))
     text = pl.concat_str([pl.col(name).fill_null("") for name in columns], separator=" | ")
     return rows.with_columns(text.alias("text"))

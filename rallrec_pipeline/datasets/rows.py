@@ -12,7 +12,7 @@ import polars as pl
 
 from rallrec_pipeline.datasets.delimited import Dialect, header_fields, split_fields
 from rallrec_pipeline.datasets.endings import BINARY
-from rallrec_pipeline.datasets.frames import IDS, names_of, open_frame, reached, schema_of, text_columns
+from rallrec_pipeline.datasets.frames import IDS, WRITTEN, names_of, open_frame, reached, schema_of, text_columns
 from rallrec_pipeline.datasets.json_lines import keys_of, open_objects, split_objects
 from rallrec_pipeline.datasets.lines import first_line, open_lines, open_parts
 from rallrec_pipeline.datasets.spec import ColumnSpec, TableFile
@@ -27,7 +27,6 @@ Rows = tuple[pl.LazyFrame, pl.DataFrame]
 FIRST_LINES = 10_000  # of a JSON file, searched for its keys; the others only for keys that these lack
 FIRST_ROWS = 1000  # that tell how ids are written
 PADDED_LINES = 50  # that tell whether blanks follow separators
-WRITTEN = "\x1fwritten "  # before an id: the column as the file has it, where its ids are whole numbers like 12.0
 WHERE = "\x1fwhere "  # before a place: a column that only chooses rows
 DECIMAL_ID = r"^(-?\d+)\.0+$"
 TYPED = re.compile(r"[^\s:]+:(token|float|token_seq|float_seq)")  # a name in the header of an atomic file

@@ -10,7 +10,7 @@ import polars as pl
 from rallrec_pipeline.datasets.checking.examples import examples_of
 from rallrec_pipeline.datasets.checking.findings import Findings, share_of, shown
 from rallrec_pipeline.datasets.checking.sheets import Sheet
-from rallrec_pipeline.datasets.rows import WRITTEN
+from rallrec_pipeline.datasets.frames import WRITTEN
 
 NULL_WORDS = ("null", "nan", "none", "nil", "na", "n/a", "#n/a", "\\n", "undefined", "(null)", "<na>", "nat", "-", "?")
 SAMPLE = 2000  # ids that are compared
@@ -34,7 +34,7 @@ def check_ids(sheet: Sheet, read: pl.DataFrame, rows: pl.LazyFrame, keys: tuple[
             names = json.dumps(words[key].unique(maintain_order=True).head(3).to_list(), ensure_ascii=False)
             found.warning(
                 f"{sheet.at(words['line'][0])}: {share} have the {key} {examples_of(words[key])}: "
-                f"if that means nothing, set {sheet.kind}.empty = {names}, or they are all one {key.removesuffix('_id')}"
+                f"all are one {key.removesuffix('_id')}, or if that means nothing, set {sheet.kind}.empty = {names}"
             )
         if (written := WRITTEN + key) in rows.collect_schema().names():
             example = rows.select(written, key).head(1).collect().row(0)
@@ -57,6 +57,5 @@ def likeness(unknown: pl.Series, known: pl.Series) -> str:
 
 def _spelled(text: str) -> str:
     """An id with what cannot be told apart by looking written as its code points."""
-    return (
-        shown(text) if text.isascii() else shown(text) + " " + " ".join(f"U+{ord(c):04X}" for c in text if c > "\x7f")
-    )
+    points = " ".join(f"U+{ord(mark):04X}" for mark in text if not mark.isascii())
+    return f"{shown(text)} {points}".strip()

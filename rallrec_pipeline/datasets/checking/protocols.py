@@ -109,9 +109,10 @@ def _most(ratings: pl.DataFrame, key: str) -> int:
 
 def _check_splits(spec: DatasetSpec, name: str, samples: pl.DataFrame, found: Findings) -> None:
     low, high = LIKED_BOUNDS  # the pipeline's own check of the samples lets nothing else pass
-    mend = f"lower the core or min_history, or change like_above, now {spec.label.like_above:g}"
+    rule = "" if len(spec.label.scale) == 2 else f", or change like_above, now {spec.label.like_above:g}"
+    mend = f"lower the core or min_history{rule}"
     if spec.protocol.split == "time":
-        mend += '; ratings may also change with time: then set split = "user", or other fractions'
+        mend += ', or set split = "user", as ratings change with time'
     counted = evaluated(samples, spec.protocol)
     for split in SPLITS:
         labels = counted.filter(pl.col("split") == split)["label"]

@@ -177,12 +177,12 @@ def _tell_lists(sheet: Sheet, read: _Ratings, items: pl.DataFrame | None, found:
     marked = sample.select(pl.col(columns).fill_null("").str.strip_chars(" []").str.replace_all(LISTS, ENTRY))
     entries = marked.select(pl.col(columns).str.split(ENTRY))
     numbers = [name for name in columns[1:] if marked[name].str.contains(NUMBERS).mean() == 1]
-    is_list = pl.all_horizontal(pl.col(name).list.len() == pl.col("item_id").list.len() for name in numbers)
-    many = pl.col("item_id").list.len() > 1
-    lists = entries.filter((is_list & many) if numbers else many)
-    if lists.height <= sample.height / 2 or (
-        not numbers and not _are_items(lists["item_id"], sample["item_id"], items)
-    ):
+    lists = entries.filter(pl.col("item_id").list.len() > 1)
+    for name in numbers:
+        lists = lists.filter(pl.col(name).list.len() == pl.col("item_id").list.len())
+    if lists.height <= sample.height / 2:
+        return False
+    if not numbers and not _are_items(lists["item_id"], sample["item_id"], items):
         return False
     texts = shown(", ".join(lists["item_id"][0]))
     found.problem(

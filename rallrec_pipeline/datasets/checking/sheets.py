@@ -108,8 +108,8 @@ def tell_merged(sheet: Sheet, rows: pl.LazyFrame, found: Findings) -> None:
     if merged.height:
         lines = f"{merged.height:,} record{'s hold' if merged.height > 1 else ' holds'} line ends within quotes"
         found.warning(
-            f"{sheet.at(merged['line'][0])}: {lines}, as {shown(merged['text'][0])}, though each line could be a record: "
-            f'if quotes are text in this file, set {sheet.kind}.quote = ""'
+            f"{sheet.at(merged['line'][0])}: {lines}, as {shown(merged['text'][0])}, though each line could be "
+            f'a record: if quotes are text in this file, set {sheet.kind}.quote = ""'
         )
 
 
