@@ -77,10 +77,10 @@ def _layout_hint(path: Path, table: TableFile, names: Sequence[str]) -> str:
     layout = layout_of(path)
     if layout.fault or layout.format == "json_lines":
         return layout.fault if table.format == layout.format else f'set format = "{layout.format}"'
-    set_: dict[str, str] = (
-        {} if layout.format == table.format or len(names) == layout.fields else {"format": layout.format}
-    )
-    if layout.separator != table.separator and layout.fields > 1 and len(names) != layout.fields:
+    set_: dict[str, str] = {}
+    if len(names) != layout.fields and layout.format != table.format:
+        set_["format"] = layout.format
+    if len(names) != layout.fields > 1 and layout.separator != table.separator:
         set_["separator"] = layout.separator
     hints = [", ".join(f"{key} = {json.dumps(value)}" for key, value in set_.items())] if set_ else []
     hints = [f"set {hint}" for hint in hints]

@@ -32,7 +32,8 @@ def time_hint(column: ColumnSpec, rows: pl.LazyFrame) -> str:
     if len(forms) > 1 and forms[1].count > RARE * texts.len():
         ways = ", ".join(f"{form.count:,} as {shown(form.example)} ({form.setting})" for form in forms)
         return f"times are mixed, {ways}: write them in one form"
-    return _setting_hint(column, forms[0], texts.len())
+    is_set = (forms[0].column.time_format, forms[0].column.unit) == (column.time_format, column.unit)
+    return "" if is_set else _setting_hint(column, forms[0], texts.len())
 
 
 def _setting_hint(column: ColumnSpec, form: TimeForm, total: int) -> str:
