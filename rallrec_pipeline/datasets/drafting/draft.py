@@ -14,6 +14,7 @@ from rallrec_pipeline.datasets.drafting.samples import Sample
 from rallrec_pipeline.datasets.drafting.values import (
     Scale,
     fields_of,
+    nothing_in,
     null_words,
     scale_of,
     time_setting,
@@ -45,15 +46,15 @@ class Draft:
     scale: Scale | None = None
     time: dict[str, object] | None = None
 
-    def text(self) -> str:
-        """The file."""
+    def text(self, folder: Path | None = None) -> str:
+        """The file, as it stands in `folder`, by default where it will be."""
         self.decisions = []
         parts = [self._interactions(), self._items(), self._users()]
-        head = self._head()
+        head = self._head(folder or self.out.parent)
         return "\n".join(part for part in (head, *parts, self._protocol(), self._label(), self._words()) if part)
 
-    def _head(self) -> str:
-        place = Path(os.path.relpath(self.base, self.out.parent)).as_posix()
+    def _head(self, folder: Path) -> str:
+        place = Path(os.path.relpath(self.base, folder)).as_posix()
         lines = ["# Written by `rallrec new`. Each comment tells a guess: correct what is wrong, then `rallrec check`."]
         lines += [f"# To decide: {_one_line(what)}" for what in self.decisions]
         lines += [f"# {_one_line(what)}" for what in self.plan.doubts]
@@ -118,6 +119,8 @@ class Draft:
         lines = ["[items]", *_file(sample), "", "[items.columns]", f"item_id = {_value(plan.item_id)}"]
         title = title_setting(sample.frame[plan.title], plan.title)
         lines.append(f"title = {_value(title if len(title) > 1 else plan.title)}")
+        if nothing := nothing_in(sample):
+            lines.insert(1 + len(_file(sample)), f"empty = {_value(nothing)}  # words that say nothing")
         own = sample is plan.ratings
         taken = {plan.item_id, plan.title, *(plan.columns.values() if own else ())}
         fields = {} if own else fields_of(sample, taken, plan.title if plan.title != plan.item_id else "")

@@ -12,13 +12,13 @@ from rallrec_pipeline.datasets.drafting.samples import Sample
 from rallrec_pipeline.datasets.guessing.times import time_forms
 
 USER = """
-user userid uid useridx customer customerid customerno client clientid reviewer reviewerid visitor visitorid member memberid
-account accountid person personid who buyer reader readerid sessionid profilename
+user userid uid useridx customer customerid customerno client clientid reviewer reviewerid visitor visitorid member
+memberid account accountid person personid who buyer reader readerid sessionid profilename
 """
 ITEM = """
-item itemid iid movie movieid film filmid product productid parentasin asin sku isbn book bookid business businessid game
-gameid appid song songid track trackid artist artistid news newsid article articleid video videoid anime animeid recipe
-recipeid show showid what goods goodsid itemidlist productno
+item itemid iid movie movieid film filmid product productid parentasin asin sku isbn book bookid business
+businessid game gameid appid song songid track trackid artist artistid news newsid article articleid video
+videoid anime animeid recipe recipeid show showid what goods goodsid itemidlist productno
 """
 RATING = """
 rating ratings stars star score overall ratingvalue bookrating recommend recommended reviewoverall userrating ratinglist

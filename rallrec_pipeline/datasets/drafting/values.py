@@ -60,7 +60,8 @@ def scale_of(texts: pl.Series) -> Scale:
     shares = {step: float((rated > step).mean() or 0) for step in steps[:-1] if not (zero and step == 0)}  # type: ignore[arg-type]
     middle = [step for step, share in shares.items() if 0.35 <= share <= 0.65]
     like_above = max(middle) if middle else min(shares, key=lambda step: abs(shares[step] - 0.5))
-    note = f"the first rows hold {', '.join(f'{value:g}' for value in values)}; {shares[like_above]:.0%} lie above {like_above:g}"
+    held = ", ".join(f"{value:g}" for value in values)
+    note = f"the first rows hold {held}; {shares[like_above]:.0%} lie above {like_above:g}"
     return Scale(steps, like_above, note, {}, zero)
 
 
@@ -112,6 +113,13 @@ def null_words(*columns: pl.Series) -> list[str]:
     """Words for nothing among ids."""
     found = [texts.filter(texts.str.to_lowercase().is_in(NULL_WORDS)).unique().to_list() for texts in columns]
     return sorted({word for words in found for word in words})
+
+
+def nothing_in(sample: Sample) -> list[str]:
+    """Words of a catalogue for nothing: those for null, and remarks such as `(no genres listed)`."""
+    texts = [sample.frame[name].unique() for name in sample.names]
+    remarks = [found.filter(found.str.contains(r"(?i)^\(no[t ].*\)$")).to_list() for found in texts]
+    return sorted({word for words in remarks for word in words} | set(null_words(*texts)) - {"-", "?", "None", "none"})
 
 
 def where_of(sample: Sample, column: str) -> tuple[str, str] | None:
