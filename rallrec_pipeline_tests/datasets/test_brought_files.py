@@ -307,7 +307,7 @@ def test_nan_in_json_costs_no_row_but_that_of_its_rating(tmp_path: Path) -> None
         for n, row in enumerate(world())
     ]
     items = [
-        {"item_id": item, "title": title, "price": float("nan"), "most": float("inf")}
+        {"item_id": item, "title": title, "price": 3.5 if item == "i0" else float("nan"), "most": float("inf")}
         for item, title in titles().items()
     ]
     path = dataset(

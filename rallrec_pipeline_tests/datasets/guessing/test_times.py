@@ -9,8 +9,9 @@ from rallrec_pipeline.datasets.guessing.times import time_forms
 from rallrec_pipeline_tests.datasets.brought import check, dataset, delimited, told, world
 
 FORMS = [
-    "%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S UTC", "%a %b %d %H:%M:%S +0000 %Y", "%d.%m.%Y %H:%M", "%m/%d/%Y",
-    "%d/%m/%Y", "%d/%m/%y", "%m/%d/%Y %I:%M %p", "%Y-%m-%dT%H:%M:%S.%fZ", "%Y-%m-%dT%H:%M:%S+00:00", "%m %d, %Y",
+    "%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S UTC", "%a %b %d %H:%M:%S +0000 %Y", "%d.%m.%Y %H:%M",
+    "%m/%d/%Y", "%d/%m/%Y", "%d/%m/%y", "%m/%d/%Y %I:%M %p", "%Y-%m-%dT%H:%M:%S.%fZ", "%Y-%m-%dT%H:%M:%S+00:00",
+    "%m %d, %Y",
     "%B %d, %Y", "%d %b %Y", "%Y%m%d", "%Y%m%d%H%M%S", "%Y/%m/%d %H:%M", "%d-%b-%Y", "%a, %d %b %Y %H:%M:%S GMT",
     "%Y年%m月%d日", "%H:%M %d.%m.%Y",
 ]  # fmt: skip
