@@ -12,7 +12,27 @@ from rallrec_pipeline.datasets.checking.findings import Findings, share_of, show
 from rallrec_pipeline.datasets.checking.sheets import Sheet
 from rallrec_pipeline.datasets.frames import WRITTEN
 
-NULL_WORDS = ("null", "nan", "none", "nil", "na", "n/a", "#n/a", "\\n", "undefined", "(null)", "<na>", "nat", "-", "?")
+PLAIN_WORDS = (
+    "null",
+    "nan",
+    "none",
+    "nil",
+    "na",
+    "n/a",
+    "#n/a",
+    "\\n",
+    "undefined",
+    "(null)",
+    "<na>",
+    "nat",
+    "NaN",
+    "NaT",
+    "-",
+    "?",
+)
+NULL_WORDS = [
+    *dict.fromkeys(form for word in PLAIN_WORDS for form in (word, word.upper(), word.capitalize(), word.title()))
+]
 SAMPLE = 2000  # ids that are compared
 FORMS: dict[str, Callable[[pl.Expr], pl.Expr]] = {
     "in another Unicode form (NFC and NFD)": lambda ids: ids.str.normalize("NFC"),
@@ -28,7 +48,7 @@ def check_ids(sheet: Sheet, read: pl.DataFrame, rows: pl.LazyFrame, keys: tuple[
     for key in keys:
         if key in sheet.missing:
             continue
-        words = read.filter(pl.col(key).str.to_lowercase().is_in(NULL_WORDS))
+        words = read.filter(pl.col(key).is_in(NULL_WORDS))
         if words.height:
             share = share_of(words.height, read.height, "rows")
             names = json.dumps(words[key].unique(maintain_order=True).head(3).to_list(), ensure_ascii=False)

@@ -111,7 +111,7 @@ def _is_early(texts: pl.Series) -> pl.Series:
 
 def null_words(*columns: pl.Series) -> list[str]:
     """Words for nothing among ids."""
-    found = [texts.filter(texts.str.to_lowercase().is_in(NULL_WORDS)).unique().to_list() for texts in columns]
+    found = [texts.filter(texts.is_in(NULL_WORDS)).unique().to_list() for texts in columns]
     return sorted({word for words in found for word in words})
 
 

@@ -174,6 +174,8 @@ def _regular(lines: list[str], layout: Layout) -> tuple[tuple[float, int, bool],
         return (0.0, 0, False), 0
     fields, count = Counter(map(len, rows)).most_common(1)[0]
     share = count / max(len(rows), len(lines)) if layout.separator == "\t" else count / len(rows)
+    if len(rows[0]) != fields:
+        share -= 0.5  # the header, or the first line of all, is cut otherwise than the rest
     if layout.separator == " ":
         share -= 0.05  # blanks stand within text as well
     return (round(share, 2) if fields > 1 else 0.0, min(fields, 50), layout.quote == '"'), fields

@@ -52,6 +52,14 @@ def test_the_original_movielens_is_told_by_its_values(tmp_path: Path) -> None:
     assert tables(done.path).items.row(3) == ("3", "The Lantern é 3", "1995")
 
 
+def test_titles_that_all_hold_a_comma_keep_their_quotes(tmp_path: Path) -> None:
+    rows = [(item, f'"{title}, The (1995)"', f"Drama|{item}") for item, title in titles().items()]
+    items = delimited(("movieId", "title", "genres"), rows)
+    done = new(tmp_path, {"ratings.csv": ratings_csv(), "movies.csv": items})
+    assert done.report.problems == [] and load_dataset(done.path).items.quote == '"'
+    assert tables(done.path).items.row(0) == ("i0", "The Amber Harbour 0", "1995", "Drama, i0")
+
+
 def test_gzipped_reviews_and_metadata_of_amazon_s_layout(tmp_path: Path) -> None:
     reviews = [
         {"overall": float(r), "verified": True, "reviewTime": "09 13, 2020", "reviewerID": u, "asin": i,
