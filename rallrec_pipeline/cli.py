@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Column, Table
@@ -17,6 +17,9 @@ from rallrec_pipeline.errors import ConfigError, RallrecError
 from rallrec_pipeline.settings import PROFILES, Settings, lake_root, load_settings
 from rallrec_pipeline.terminal import PlainConsole
 from rallrec_pipeline.text import escaped_json, visible
+
+if TYPE_CHECKING:
+    from rallrec_pipeline.datasets.checking.report import CheckReport
 
 app = typer.Typer(help="Retrieval-augmented, LoRA-tuned LLM recommendation as Dagster assets.", no_args_is_help=True)
 console = PlainConsole(width=None if sys.stdout.isatty() else 120)
@@ -286,11 +289,16 @@ def results(
 @app.command()
 def check(file: Annotated[Path, typer.Argument(metavar="FILE.toml", help="A dataset's TOML file.")]) -> None:
     """Tell the problems of a dataset's TOML file, all at once, and once it has none those of the real files."""
-    from rallrec_pipeline.datasets.checking.places import is_listed
     from rallrec_pipeline.datasets.checking.report import check_dataset
 
     lake = lake_root()
-    found = check_dataset(file, lake, load_settings().seeds.data)
+    _tell_check(file, lake, check_dataset(file, lake, load_settings().seeds.data))
+
+
+def _tell_check(file: Path, lake: Path, found: CheckReport) -> None:
+    """Print what a check has found; problems end the command with 1."""
+    from rallrec_pipeline.datasets.checking.places import is_listed
+
     for mark, style, messages in (("✗", "red", found.problems), ("!", "yellow", found.warnings)):
         for message in messages:  # with text from the files, so never read as markup
             console.print(Text.assemble((mark, style), " ", message), soft_wrap=True)
@@ -302,6 +310,21 @@ def check(file: Annotated[Path, typer.Argument(metavar="FILE.toml", help="A data
         raise typer.Exit(1)
     first = "" if is_listed(file, lake) else f"put it into {lake / 'catalog'}/ and "
     console.print(f"ready: {first}run `rallrec run {file.stem}`", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def new(
+    files: Annotated[list[Path], typer.Argument(metavar="FILES…", help="Files, or folders, of the data.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.toml", help="As in data_lake/catalog/shop.toml.")],
+) -> None:
+    """Look at files and write a first TOML file of them, with a comment at each guess, and check it."""
+    from rallrec_pipeline.datasets.drafting.new import new_dataset
+
+    done = new_dataset(files, out, lake_root(), load_settings().seeds.data)
+    console.print(f"wrote {done.path}", markup=False, highlight=False, soft_wrap=True)
+    for what in done.decisions:
+        console.print(Text.assemble(("?", "yellow"), " ", f"to decide: {what}"), soft_wrap=True)
+    _tell_check(out, lake_root(), done.report)
 
 
 def main() -> None:

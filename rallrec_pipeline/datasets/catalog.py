@@ -17,8 +17,13 @@ from rallrec_pipeline.text import clean_text
 
 BUILT_IN = Path(__file__).parent / "builtin"
 AT_THE_TOP = {"title", "extends", "max_rejected", "repeats", "unknown_items", "paper_dataset"}
-MAX_LINE = 80
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+MAX_LINE, MAX_FAULTS = 80, 4000
+NAME = re.compile(r"(?!.*\.\.\.)[a-z0-9][a-z0-9._-]{0,63}")  # Dagster takes no partition with three dots in a row
+
+NAME_RULE = (
+    "a dataset's file name must be lower case letters, digits, dots, dashes and underscores, "
+    "begin with a letter or digit, have at most 64 of them and no three dots in a row"
+)
 
 
 def load_catalog(lake: Path, on_fault: Callable[[ConfigError], None]) -> dict[str, DatasetSpec]:
@@ -33,6 +38,11 @@ def load_catalog(lake: Path, on_fault: Callable[[ConfigError], None]) -> dict[st
         except ConfigError as error:
             catalog.pop(path.stem, None)  # not the built-in one in its place: that would be other data
             on_fault(error)
+        except Exception as error:  # whatever is wrong with one file, the other datasets go on
+            catalog.pop(path.stem, None)
+            on_fault(
+                ConfigError(clean_text(f"{path}: it cannot be read ({type(error).__name__}: {error})", MAX_FAULTS))
+            )
     return catalog
 
 
@@ -41,13 +51,13 @@ def load_dataset(path: Path) -> DatasetSpec:
     found = parse_dataset(path)
     if isinstance(found, DatasetSpec):
         return found
-    raise ConfigError(f"{path}: {'; '.join(found)}")
+    raise ConfigError(clean_text(f"{path}: {'; '.join(found)}", MAX_FAULTS))
 
 
 def parse_dataset(path: Path) -> DatasetSpec | list[str]:
     """The dataset of one TOML file, or every problem of the file, a line each."""
     if not NAME.fullmatch(path.stem):
-        return ["a dataset's file name must be lower case letters, digits, dots, dashes and underscores"]
+        return [f"{NAME_RULE}: rename the file"]
     try:
         return DatasetSpec.model_validate({**_read(path), "name": path.stem})
     except ConfigError as error:
@@ -62,8 +72,15 @@ def get_dataset(name: str, lake: Path, protocol: str | None = None) -> DatasetSp
         if NAME.fullmatch(name) and path.exists():
             spec = load_dataset(path)
             return spec if protocol is None else with_protocol(spec, protocol)
+    if _is_there(lake / "catalog", name):
+        raise ConfigError(f"{lake / 'catalog' / name}.toml is there, but {NAME_RULE}: rename the file")
     known = load_catalog(lake, on_fault=lambda _: None)
     raise ConfigError(f"unknown dataset {name!r}: known are {', '.join(sorted(known))}")
+
+
+def _is_there(folder: Path, name: str) -> bool:
+    """Whether `folder` itself, and none below it, has a dataset file of that name."""
+    return any(path.stem == name for path in folder.glob("*.toml"))
 
 
 def with_protocol(spec: DatasetSpec, protocol: str) -> DatasetSpec:
@@ -112,6 +129,8 @@ def _at_fault(error: tomllib.TOMLDecodeError, path: Path) -> str:
     if found is None or int(found[1]) > len(lines):
         return ""
     hint = " (text needs quotes)" if str(error).startswith("Invalid value") else ""
+    if "\\" in lines[int(found[1]) - 1]:
+        hint = " (a path of Windows goes between single quotes, as in 'C:\\data', or with slashes)"
     return f": {clean_text(lines[int(found[1]) - 1], MAX_LINE)!r}{hint}"
 
 

@@ -25,11 +25,23 @@ class Dialect:
     separator: str
     quote: str
     escape: str
+    padded: bool = False
+    """Whether blanks may stand around a quoted field."""
 
     @classmethod
     def of(cls, table: TableFile) -> Dialect:
-        """The dialect of a table's file."""
+        """The dialect of a table's file, as its settings have it."""
         return cls(table.separator, table.quote or "", table.escape)
+
+    @property
+    def pad(self) -> str:
+        """What may stand around a quoted field."""
+        return " *" if self.padded else ""
+
+    @property
+    def is_tabbed(self) -> bool:
+        """Tabs do not occur within text: a line that they cut into the right number of fields is a record."""
+        return self.separator == "\t"
 
     @property
     def inside(self) -> str:
@@ -40,7 +52,7 @@ class Dialect:
         """One field. A bare one holds no quote, unless `lenient`: then none at its start (`5" pipe`)."""
         end = rf"{re.escape(self.separator)}\n"
         bare = rf'[^"{end}][^{end}]*' if lenient else rf'[^"{end}]+'
-        return rf'(?:"{self.inside}"|{bare}|)'
+        return rf'(?:{self.pad}"{self.inside}"{self.pad}|{bare}|)'
 
     def part(self, lenient: bool = False) -> str:
         """A separator and one field. A line after a separator consists of such parts, or it is no record."""
@@ -48,11 +60,11 @@ class Dialect:
 
     def opening(self) -> str:
         """A line that ends within a quoted field."""
-        return rf'(?s)\A(?:{self.field()}{re.escape(self.separator)})*"{self.inside}\\?\z'
+        return rf'(?s)\A(?:{self.field()}{re.escape(self.separator)})*{self.pad}"{self.inside}\\?\z'
 
     def closing(self) -> str:
         """A line that begins within a quoted field and ends outside."""
-        return rf'(?s)\A{self.inside}"(?:{re.escape(self.separator)}{self.field()})*\z'
+        return rf'(?s)\A{self.inside}"{self.pad}(?:{re.escape(self.separator)}{self.field()})*\z'
 
     def unquoted(self, text: pl.Expr) -> pl.Expr:
         """What a quoted field says."""
@@ -83,8 +95,9 @@ def split_fields(lines: pl.LazyFrame, dialect: Dialect, fields: int, columns: Ma
     `lines` has `line` and `text`; empty ones are nothing. A record has `fields` fields; `columns` maps the name that a
     column gets to its place among them, from 0. A quoted field may hold the separator and line ends. A line that ends
     within one goes on to the line that closes it, if that makes a record of at most MAX_RECORD_LINES lines, none of the
-    columns ONE_LINE holds a line end, and the lines inside are not all records (more than MAX_LIKE_RECORDS). Otherwise
-    the quote is a stray one: that line alone is refused, and those after it stand by themselves.
+    columns ONE_LINE holds a line end, the lines inside are not all records (more than MAX_LIKE_RECORDS), and not all
+    lines are records if quotes mean nothing (between tabs, or with ids of one shape). Otherwise the quote is a stray
+    one: that line alone is refused, or between tabs taken as it stands, and those after it stand by themselves.
     """
     if not dialect.quote:
         return _split_plain(lines, dialect.separator, fields, columns)
@@ -99,8 +112,18 @@ def split_fields(lines: pl.LazyFrame, dialect: Dialect, fields: int, columns: Ma
     quoted = _in_parts(lines.filter(has_quote), dialect), _in_parts(joined.drop("last").lazy(), dialect), loose
     records = [found.filter(is_whole).select("line", "text", *_columns(columns, dialect)) for found in quoted]
     reason = pl.lit(f"quotes do not enclose {fields} fields").alias("reason")
-    stray = loose.filter(~is_whole).select("line", reason, "text").collect()
-    return pl.concat([plain, *records]), pl.concat([broken, stray]).sort("line")
+    stray = loose.filter(~is_whole).select("line", "text")
+    if dialect.is_tabbed:
+        is_cut = _cuts(dialect) + 1 == fields
+        literal, _ = _split_plain(stray.filter(is_cut), dialect.separator, fields, columns)
+        records, stray = [*records, literal], stray.filter(~is_cut)
+    refused = stray.select("line", reason, "text").collect()
+    return pl.concat([plain, *records]), pl.concat([broken, refused]).sort("line")
+
+
+def _cuts(dialect: Dialect) -> pl.Expr:
+    """How often the separator stands in a line, whatever the quotes say."""
+    return pl.col("text").str.count_matches(dialect.separator, literal=True)
 
 
 def _split_plain(lines: pl.LazyFrame, separator: str, fields: int, columns: Mapping[str, int]) -> Split:
@@ -133,6 +156,8 @@ def _columns(columns: Mapping[str, int], dialect: Dialect) -> list[pl.Expr]:
 def _meaning(part: pl.Expr, dialect: Dialect) -> pl.Expr:
     """What a part says."""
     written = part.str.strip_prefix(dialect.separator)
+    if dialect.padded:
+        written = written.str.strip_chars(" ")
     is_quoted = written.str.starts_with(dialect.quote)
     return pl.when(is_quoted).then(dialect.unquoted(written)).otherwise(written)
 
@@ -168,7 +193,8 @@ def _joined_records(
         .agg(pl.col("line").first(), pl.col("line").last().alias("last"), pl.col("text").str.join("\n"))
     )
     like_records = _pairs_around_records(texts, dialect, fields)
-    joined = joined.join(like_records, on="pair", how="anti", maintain_order="left")
+    apart = _pairs_of_records(pl.concat([first, texts, last]), dialect, fields, columns)
+    joined = joined.join(pl.concat([like_records, apart]), on="pair", how="anti", maintain_order="left")
     is_record = _is_whole(fields, dialect) & ~_has_line_end(columns, dialect)
     whole = _in_parts(joined.lazy(), dialect).filter(is_record).drop(PARTS).sort("pair").collect()
     # A line that closes a field does not open one: of pairs that share a line the first counts.
@@ -182,6 +208,25 @@ def _pairs_around_records(inner: pl.DataFrame, dialect: Dialect, fields: int) ->
     judged = _in_parts(inner.lazy(), dialect).select("pair", _is_whole(fields, dialect).alias("whole"))
     counts = judged.group_by("pair").agg(pl.len(), pl.col("whole").all()).collect()
     return counts.filter(pl.col("whole") & (pl.col("len") > MAX_LIKE_RECORDS)).select("pair")
+
+
+def _pairs_of_records(lines: pl.DataFrame, dialect: Dialect, fields: int, columns: Mapping[str, int]) -> pl.DataFrame:
+    """The pairs of lines that are, with all between them, records if quotes mean nothing: one column, pair.
+
+    Between tabs that is enough. Commas occur in text: there the ids must look alike too, and hold figures.
+    """
+    places = [columns[name] for name in ONE_LINE[:2] if name in columns]
+    if fields < 2 or not (places or dialect.is_tabbed):
+        return lines.select("pair").clear()
+    is_cut = (_cuts(dialect) + 1 == fields).all()
+    if dialect.is_tabbed:
+        return lines.group_by("pair").agg(is_cut.alias("cut")).filter("cut").select("pair")
+    ids = pl.concat_str(
+        pl.col("text").str.split(dialect.separator).list.get(place, null_on_oob=True) for place in places
+    )
+    shape = ids.str.strip_chars().str.replace_all(r"\d+", "9").str.replace_all(r"\p{L}+", "a")
+    alike = (shape.n_unique() == 1) & shape.first().str.contains("9")
+    return lines.group_by("pair").agg((is_cut & alike.fill_null(False)).alias("cut")).filter("cut").select("pair")
 
 
 def _has_line_end(columns: Mapping[str, int], dialect: Dialect) -> pl.Expr:

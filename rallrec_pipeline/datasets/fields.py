@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from itertools import pairwise
 
 import polars as pl
@@ -10,14 +11,21 @@ from rallrec_pipeline.datasets.spec import ColumnSpec
 
 ENTRY = "\x1f"  # between the entries of a list that came as one (JSON, Parquet)
 NUMBER = r"^-?\d+(\.\d+)?$"
+TRUE, FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
 ARTICLES = ("The", "A", "An", "Les", "La", "Le", "Il", "Das", "Der", "Die", "Det", "El")
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+TRUTH = {word: str(truth) for truth, words in enumerate((FALSE, TRUE)) for word in words}
+TAG = (
+    r"(?i)<(/?(a|abbr|b|big|br|center|div|em|font|h[1-6]|hr|i|img|li|ol|p|pre|s|script|small|span|strong|style|sub|sup|"
+    r"table|tbody|td|th|tr|tt|u|ul)(\s[^<>]*)?/?|!--[^<>]*--)>"
+)
+"""Tags of HTML by name: a title may well be <Untitled>."""
 DECIMAL_COMMA = r"^\s*(-?\d+),(\d{1,2})\s*$"  # three digits after a comma may be thousands
 
 
 def text_field(name: str, spec: ColumnSpec, empty: tuple[str, ...]) -> pl.Expr:
     """The column `name` (text) as a field of a catalogue: text, empty where nothing is known."""
-    value = _meaning(pl.col(name), empty)
+    value = _without_html(_meaning(pl.col(name), empty, spec))
     if spec.pattern:
         value = value.str.extract(spec.pattern, 1).fill_null("").str.strip_chars()
     value = _list_field(value, spec)
@@ -35,15 +43,18 @@ def text_field(name: str, spec: ColumnSpec, empty: tuple[str, ...]) -> pl.Expr:
     return value.alias(name)
 
 
-def number_field(name: str, empty: tuple[str, ...]) -> pl.Expr:
-    """The column `name` (text) as a number, null where it is none; `4,5` is 4.5."""
-    text = _meaning(pl.col(name), empty).str.replace(DECIMAL_COMMA, "$1.$2")
+def number_field(name: str, spec: ColumnSpec, empty: tuple[str, ...]) -> pl.Expr:
+    """The column `name` (text) as a number, null where it is none; `4,5` is 4.5, true is 1 and false 0."""
+    text = _meaning(pl.col(name), empty, spec)
+    if spec.values:
+        text = text.replace(spec.values)
+    text = text.replace(TRUTH).str.replace(DECIMAL_COMMA, "$1.$2")
     return text.cast(pl.Float64, strict=False).alias(name)
 
 
 def time_field(name: str, spec: ColumnSpec, empty: tuple[str, ...]) -> pl.Expr:
     """The column `name` (text) as UTC seconds, null where it is no time."""
-    value = _meaning(pl.col(name), empty)
+    value = _meaning(pl.col(name), empty, spec)
     if spec.time_format:
         if spec.time_format.endswith("%z"):
             value = value.str.replace("[Zz]$", "+0000")  # Polars' %z knows figures only
@@ -66,9 +77,9 @@ def polars_format(time_format: str) -> str:
     return time_format.replace(".%f", "%.f")
 
 
-def id_field(name: str) -> pl.Expr:
-    """The column `name` (text) as an id."""
-    return pl.col(name).fill_null("").str.strip_chars().alias(name)
+def id_field(name: str, spec: ColumnSpec, empty: tuple[str, ...]) -> pl.Expr:
+    """The column `name` (text) as an id; words that mean nothing are no id."""
+    return _meaning(pl.col(name), empty, spec).alias(name)
 
 
 def article_first(title: pl.Expr) -> pl.Expr:
@@ -77,9 +88,27 @@ def article_first(title: pl.Expr) -> pl.Expr:
     return moved.str.replace_all(r"([^()]*[^()\s]), (L')(\s*)([()]|$)", "${2}${1}${3}${4}")
 
 
-def _meaning(value: pl.Expr, empty: tuple[str, ...]) -> pl.Expr:
-    text = value.fill_null("").str.strip_chars()
-    return pl.when(text.is_in(list(empty))).then(pl.lit("")).otherwise(text) if empty else text
+def _meaning(value: pl.Expr, empty: tuple[str, ...], spec: ColumnSpec) -> pl.Expr:
+    text, words = value.fill_null("").str.strip_chars(), [*empty, *spec.empty]
+    return pl.when(text.is_in(words)).then(pl.lit("")).otherwise(text) if words else text
+
+
+def _without_html(value: pl.Expr) -> pl.Expr:
+    """Text of a web page as a reader sees it: `&amp;` is `&`, tags are gone."""
+    has_html = value.str.contains(r"&#?\w+;|<[/a-zA-Z]")
+    plain = pl.when(has_html).then(value).map_batches(_unescaped, return_dtype=pl.String, is_elementwise=True)
+    return pl.when(has_html).then(plain.str.replace_all(TAG, " ").str.strip_chars()).otherwise(value)
+
+
+def _unescaped(texts: pl.Series) -> pl.Series:
+    """Character references of each text (n,) as characters; of some pages they are escaped twice."""
+    if texts.null_count() == texts.len():
+        return texts
+    return pl.Series(texts.name, [None if text is None else _characters(text) for text in texts], pl.String)
+
+
+def _characters(text: str) -> str:
+    return html.unescape(html.unescape(text)).encode(errors="replace").decode()
 
 
 def _list_field(value: pl.Expr, spec: ColumnSpec) -> pl.Expr:

@@ -3,36 +3,71 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
 
 from rallrec_pipeline.datasets.fields import ENTRY
+from rallrec_pipeline.datasets.objects import as_json, object_of
 
 UNCLEAR = r"^\[|^-?\d(\.\d+)?e\+?\d+$|^\{.*\de\+?\d"
 """A list, or a text that begins like one (the film "[REC]"); a number without its last digits, or what looks so."""
+NO_OBJECT = "no JSON object"
+PLACE = re.compile(r"[0-9]{1,6}")  # of an entry in a list, from 0
 SLICE = 10_000  # rows that are Python objects at once
 
 
-def split_objects(lines: pl.LazyFrame, columns: Mapping[str, str]) -> tuple[pl.LazyFrame, pl.DataFrame]:
+JSON = "\x1fjson"  # column of the object as JSON that Polars can read; null where the line is no object
+
+
+@contextmanager
+def open_objects(lines: pl.LazyFrame, scratch: Path) -> Iterator[pl.LazyFrame]:
+    """`lines` (`line`, `text`) that are not empty, with the column JSON.
+
+    Lines that Polars does not read are read by Python, once, into a file below `scratch`: NaN, and literals of Python.
+    """
+    lines = lines.filter(pl.col("text") != "")
+    is_object = pl.col("text").str.json_path_match("$").str.starts_with("{").fill_null(False)
+    good, others = lines.filter(is_object).with_columns(pl.col("text").alias(JSON)), lines.filter(~is_object)
+    if others.head(1).collect().is_empty():
+        yield good
+        return
+    with TemporaryDirectory(dir=scratch, prefix=".objects-") as folder:
+        mended = pl.col("text").map_batches(_mended, return_dtype=pl.String, is_elementwise=True)
+        others.with_columns(mended.alias(JSON)).sink_parquet(Path(folder) / "others.parquet")
+        yield pl.concat([good, pl.scan_parquet(Path(folder) / "others.parquet", glob=False)])
+
+
+def _mended(texts: pl.Series) -> pl.Series:
+    """Each line (n,) as JSON, null where it is no object."""
+    found = (object_of(text) for text in texts)
+    return pl.Series(texts.name, [None if value is None else as_json(value) for value in found], pl.String)
+
+
+def split_objects(objects: pl.LazyFrame, columns: Mapping[str, str]) -> tuple[pl.LazyFrame, pl.DataFrame]:
     """(rows with `line`, `text` and `columns` as text; refused rows with `line`, `reason`, `text`).
 
+    `objects` are those of `open_objects`.
     `columns` maps the name that a column gets to its name in the objects, which may be `text` or `line` too; `a.b` is
-    the field of that name, else field b of the object a. A list becomes its entries with `ENTRY` between them, missing
-    ones empty; a missing value is null. Integers keep all their digits.
+    the field of that name, else field b of the object a, and `a.0` the first entry of the list a. A list becomes its
+    entries with `ENTRY` between them, missing ones empty; a missing value is null. Integers keep all their digits.
     """
-    is_object = pl.col("text").str.json_path_match("$").str.starts_with("{").fill_null(False)
-    refused = lines.filter(~is_object).select("line", pl.lit("no JSON object").alias("reason"), "text").collect()
+    is_object = pl.col(JSON).is_not_null()
+    refused = objects.filter(~is_object).select("line", pl.lit(NO_OBJECT).alias("reason"), "text").collect()
     values = [_value(column).alias(name) for name, column in columns.items()]
-    return lines.filter(is_object).select("line", "text", *values), refused
+    return objects.filter(is_object).select("line", "text", *values), refused
 
 
-def keys_of(lines: pl.LazyFrame, rows: int = 1000) -> list[str]:
+def keys_of(objects: pl.LazyFrame, rows: int = 1000) -> list[str]:
     """Names of the fields in the first `rows` objects; nested ones as `a.b`."""
     names: dict[str, None] = {}
-    for text in lines.head(rows).collect()["text"]:
+    for text in objects.head(rows).collect()[JSON].drop_nulls():
         try:
             names.update(dict.fromkeys(_flat(json.loads(text))))
         except (ValueError, RecursionError):
@@ -42,20 +77,20 @@ def keys_of(lines: pl.LazyFrame, rows: int = 1000) -> list[str]:
 
 def _value(column: str) -> pl.Expr:
     """The column as text: Polars finds it, and Python reads again what Polars does not tell for certain."""
-    found = pl.coalesce(pl.col("text").str.json_path_match(path) for path in _paths(column))
+    found = pl.coalesce(pl.col(JSON).str.json_path_match(path) for path in _paths(column))
     unclear = found.str.contains(UNCLEAR).fill_null(False)
-    texts = pl.when(unclear).then(pl.col("text"))
+    texts = pl.when(unclear).then(pl.col(JSON))
     exact = texts.map_batches(partial(_exact_values, column), return_dtype=pl.String, is_elementwise=True)
     return pl.when(unclear).then(exact).otherwise(found)
 
 
 def _paths(column: str) -> list[str]:
-    """Where a column may stand: under its whole name, or nested."""
-    whole, nested = [column], column.split(".")
-    return [
-        "$" + "".join(f"[{json.dumps(part, ensure_ascii=False)}]" for part in parts)
-        for parts in ([whole, nested] if len(nested) > 1 else [whole])
-    ]
+    """Where a column may stand: under its whole name, or nested in objects or lists."""
+    parts = column.split(".")
+    keys = [f"[{json.dumps(part, ensure_ascii=False)}]" for part in (column, *parts)]
+    places = [f"[{part}]" if PLACE.fullmatch(part) else key for part, key in zip(parts, keys[1:], strict=True)]
+    nested = ["".join(keys[1:])] + ([keys[1] + "".join(places[1:])] if places[1:] != keys[2:] else [])
+    return ["$" + path for path in ([keys[0], *nested] if len(parts) > 1 else keys[:1])]
 
 
 def _exact_values(column: str, texts: pl.Series) -> pl.Series:
@@ -74,7 +109,10 @@ def _field(found: Any, column: str) -> Any:
     if column in found:
         return found[column]
     for part in column.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
+        if isinstance(found, list) and PLACE.fullmatch(part):
+            found = found[int(part)] if int(part) < len(found) else None
+        else:
+            found = found.get(part) if isinstance(found, dict) else None
     return found
 
 

@@ -3,37 +3,54 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO
 
 import polars as pl
 
+from rallrec_pipeline.datasets.unpacking import open_plain
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.files import is_full_disk
+from rallrec_pipeline.sources.source import data_files
 
 CHUNK = 1 << 22  # bytes
 MARK = "\ufeff"
+SEPARATORS = r"[,;\t|]"
 
 
 @contextmanager
-def open_lines(path: Path, encoding: str, scratch: Path) -> Iterator[pl.LazyFrame]:
+def open_lines(path: Path, encoding: str, scratch: Path, has_header: bool = False) -> Iterator[pl.LazyFrame]:
     """Lines of `path` with their numbers from 1: columns `line` (Int64) and `text`.
 
     Bytes that the encoding does not know become U+FFFD. Lines end in LF or CR LF; in a file without any LF, in CR.
+    A packed file is unpacked. A folder is the lines of its files, one after the other by name; with `has_header` the
+    first line of each may repeat the header, which is left blank.
     A copy in UTF-8 lies in `scratch` as long as the context is open. Raises DataError when the file cannot be read.
     """
+    with open_parts(path, encoding, scratch, has_header) as (lines, _):
+        yield lines
+
+
+@contextmanager
+def open_parts(
+    path: Path, encoding: str, scratch: Path, has_header: bool = False
+) -> Iterator[tuple[pl.LazyFrame, list[int]]]:
+    """As `open_lines`, and the number of the first line of each file of a folder."""
+    parts = data_files(path) if path.is_dir() else [path]
     with TemporaryDirectory(dir=scratch, prefix=".lines-") as folder:
         copy = Path(folder) / "lines.txt"
         try:
-            _to_utf8(path, encoding, copy)
+            starts = _to_utf8(parts, encoding, copy, has_header)
         except (OSError, UnicodeError) as error:
             if isinstance(error, OSError) and is_full_disk(error):
                 raise DataError(f"no space left to read {path}: free some disk space and run again") from error
             raise DataError(f"cannot read {path}: {error}") from error
         lines = pl.scan_lines(copy, name="text", row_index_name="line", row_index_offset=1, glob=False)
-        yield lines.with_columns(pl.col("line").cast(pl.Int64))
+        yield lines.with_columns(pl.col("line").cast(pl.Int64)), starts
 
 
 def first_line(lines: pl.LazyFrame) -> tuple[int, str]:
@@ -42,16 +59,55 @@ def first_line(lines: pl.LazyFrame) -> tuple[int, str]:
     return (int(first["line"][0]), str(first["text"][0])) if first.height else (0, "")
 
 
-def _to_utf8(path: Path, encoding: str, copy: Path) -> None:
+def decoded(stream: IO[bytes], encoding: str) -> Iterator[str]:
+    """The text of a file, piece by piece, without a byte order mark; all line ends are LF or CR LF."""
     decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
-    with path.open("rb") as source, copy.open("w", encoding="utf-8", errors="replace", newline="") as target:
-        chunk = source.read(CHUNK)
-        old_mac = b"\n" not in chunk and b"\r" in chunk
-        start = True
-        while chunk:
-            text = decoder.decode(chunk)
-            if start and text:
-                text, start = text.removeprefix(MARK), False
-            target.write(text.replace("\r", "\n") if old_mac else text)
-            chunk = source.read(CHUNK)
-        target.write(decoder.decode(b"", final=True))
+    chunk = stream.read(CHUNK)
+    old_mac = b"\n" not in chunk and b"\r" in chunk
+    start = True
+    while chunk:
+        text = decoder.decode(chunk)
+        if start and text:
+            text, start = text.removeprefix(MARK), False
+        yield text.replace("\r", "\n") if old_mac else text
+        chunk = stream.read(CHUNK)
+    yield decoder.decode(b"", final=True)
+
+
+def _to_utf8(parts: Sequence[Path], encoding: str, copy: Path, has_header: bool) -> list[int]:
+    """Write the text of all `parts`; returns the number of the first line of each."""
+    header, starts, line = "", list[int](), 1
+    with copy.open("w", encoding="utf-8", errors="replace", newline="") as target:
+        for part in parts:
+            starts.append(line)
+            ends = True
+            with open_plain(part) as source:
+                texts = decoded(source, encoding)
+                if has_header and len(parts) > 1:
+                    first = next(texts)
+                    header = header or _first_of(first)
+                    target.write(first := _without_header(first, header, part) if starts[1:] else first)
+                    line, ends = line + first.count("\n"), first.endswith("\n")
+                for text in texts:
+                    target.write(text)
+                    if text and len(parts) > 1:
+                        line, ends = line + text.count("\n"), text.endswith("\n")
+            if not ends and part is not parts[-1]:
+                target.write("\n")
+                line += 1
+    return starts
+
+
+def _first_of(text: str) -> str:
+    return next((line.strip("\r") for line in text.split("\n") if line.strip()), "")
+
+
+def _without_header(text: str, header: str, part: Path) -> str:
+    """`text` with a blank line where it repeats the `header`."""
+    first = _first_of(text)
+    if first == header:
+        return text.replace(header, "", 1)
+    names = [sorted(name.strip(' "') for name in re.split(SEPARATORS, line)) for line in (first, header)]
+    if names[0] == names[1]:
+        raise DataError(f"{part} has the columns of the other parts in another order: write them all in one order")
+    return text

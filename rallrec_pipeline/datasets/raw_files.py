@@ -9,14 +9,17 @@ from rallrec_pipeline.datasets.readers import raw_folder
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.lake.files import file_states
 from rallrec_pipeline.sources.collect import collect
-from rallrec_pipeline.sources.source import Downloads, silent
+from rallrec_pipeline.sources.source import Downloads, data_files, silent
 
 
 def fetch_raw_files(
     spec: DatasetSpec, lake: Path, downloads: Downloads = silent, damaged: Collection[str] = ()
 ) -> list[Path]:
-    """The raw files under `raw/<dataset>/`, fetched where they are not there yet or have changed: see `collect`."""
-    return collect(spec.origin, raw_folder(lake, spec.name), lake, downloads, damaged)
+    """The raw files under `raw/<dataset>/`, fetched where they are not there yet or have changed: see `collect`.
+
+    Of a table in parts each part is a file.
+    """
+    return _parts(collect(spec.origin, raw_folder(lake, spec.name), lake, downloads, damaged))
 
 
 def source_state(spec: DatasetSpec) -> list[list[object]]:
@@ -26,4 +29,8 @@ def source_state(spec: DatasetSpec) -> list[list[object]]:
 
 def watched_files(spec: DatasetSpec, lake: Path) -> list[Path]:
     """The files of a local source, else those under `raw/<dataset>/`."""
-    return spec.origin.local_files or [raw_folder(lake, spec.name) / file.name for file in spec.files]
+    return spec.origin.local_files or _parts([raw_folder(lake, spec.name) / file.name for file in spec.files])
+
+
+def _parts(paths: list[Path]) -> list[Path]:
+    return [part for path in paths for part in (data_files(path) if path.is_dir() else [path])]

@@ -10,8 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
+from rallrec_pipeline.datasets.endings import BINARY
 from rallrec_pipeline.datasets.fields import id_field
-from rallrec_pipeline.datasets.readers import mapped_columns, open_rows, raw_file
+from rallrec_pipeline.datasets.readers import mapped_columns, raw_file
+from rallrec_pipeline.datasets.rows import open_rows
 from rallrec_pipeline.datasets.spec import DatasetSpec, TableFile
 from rallrec_pipeline.errors import DataError
 
@@ -45,13 +47,14 @@ def find_lines(spec: DatasetSpec, lake: Path, table: TableFile, key: str, value:
     """
     path = raw_file(spec, lake, table)
     try:
-        with _with_scratch(path) as place, open_rows(place, table, mapped_columns(table, (key,))) as (rows, _):
-            named = rows.filter(id_field(key) == value).select("line", "text")
+        columns = mapped_columns(table, (key,))
+        with _with_scratch(path) as place, open_rows(place, table, columns) as (rows, _):
+            named = rows.filter(id_field(key, columns[key], table.empty) == value).select("line", "text")
             found = named.collect(engine="streaming").sort("line")
     except OSError as error:
         raise DataError(f"cannot read {path} ({error.strerror}): mend its permissions") from error
     first = [RawLine(line, (text or "")[:MAX_TEXT]) for line, text in found.head(SHOWN).rows()]
-    return RawLines(table.file, "row" if table.format == "parquet" else "line", found.height, first)
+    return RawLines(table.file, "row" if table.format in BINARY else "line", found.height, first)
 
 
 @contextmanager

@@ -4,34 +4,19 @@ from __future__ import annotations
 
 import codecs
 import re
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from rallrec_pipeline.sources.source import Kind, Source, SourceFile
+from rallrec_pipeline.datasets.endings import FORMATS, TABS, Format, ending, format_of
+from rallrec_pipeline.sources.source import Kind, Source, SourceFile, name_fault
 
-Format = Literal["csv", "atomic", "json_lines", "parquet"]
 Statistic = Literal[
     "raw_interactions", "interactions", "users", "items",
     "samples", "sample_users", "sample_items", "train", "valid", "test",
 ]  # fmt: skip
 RESERVED = ("line", "text", "reason")  # columns of the readers' working tables
 ONLY = "only"  # name of the protocol of a dataset that has one
-
-SUFFIX_FORMATS: dict[str, Format] = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".dat": "csv",
-    ".txt": "csv",
-    ".inter": "atomic",
-    ".item": "atomic",
-    ".user": "atomic",
-    ".json": "json_lines",
-    ".jsonl": "json_lines",
-    ".ndjson": "json_lines",
-    ".parquet": "parquet",
-}
 
 
 class Part(BaseModel):
@@ -43,10 +28,17 @@ class Part(BaseModel):
 class FileSpec(Part):
     """One raw file: its name under `raw/<dataset>/`, its place in the source, its pinned checksum."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(description="Also a path below that folder; with `*` or `?` all files that it fits.")
     member: str = Field("", description="Path within the archive or folder; empty is `name`.")
     url: str | None = Field(None, description="Own address of this file; `.gz` is unpacked.")
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="Of the file as it lies under `raw/`.")
+
+    @field_validator("name")
+    @classmethod
+    def _stays_below(cls, name: str) -> str:
+        if fault := name_fault(name):
+            raise ValueError(fault)
+        return name
 
 
 class SourceSpec(Part):
@@ -80,6 +72,15 @@ class ColumnSpec(Part):
     move_article: bool = Field(False, description="`Postman, The` becomes `The Postman`.")
     unit: Literal["s", "ms", "us", "ns"] = Field("s", description="Timestamps: what one unit is.")
     time_format: str | None = Field(None, description="Timestamps: as in strptime, read as UTC.")
+    empty: tuple[str, ...] = Field((), description="Words that mean nothing in this column, beside those of the table.")
+
+    @field_validator("values", mode="before")
+    @classmethod
+    def _numbers_are_words(cls, values: Any) -> Any:
+        """`{ view = 1 }` says what `{ view = "1" }` does."""
+        if not isinstance(values, dict):
+            return values
+        return {code: f"{word:g}" if _is_number(word) else word for code, word in values.items()}
 
     @field_validator("pattern")
     @classmethod
@@ -102,18 +103,37 @@ class ColumnSpec(Part):
         return self
 
 
+def _as_word(value: Any) -> Any:
+    """A value as the readers give it: `true` and `1` are written so in the file."""
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if _is_number(value) else value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 class TableFile(Part):
     """One raw file as a table. `columns` maps canonical names to columns of the file."""
 
-    file: str
+    file: str = Field(description="Its path in the source; a folder of parts, or a pattern with `*`, is read as one.")
     format: Format | None = Field(None, description="Default: by the file's ending.")
     encoding: str = "utf-8"
-    separator: str = Field("", description="Default: a tab for .tsv, .inter, .item, .user, else a comma.")
+    separator: str = Field("", description="Default: a tab for .tsv, .data, .inter, .item, .user, else a comma.")
     quote: Literal['"', ""] | None = Field(None, description="Default: none for atomic files, else a double quote.")
     escape: Literal["double", "backslash"] = Field("double", description="How a quote within quotes is written.")
     header: tuple[str, ...] | None = Field(None, description="Names of the columns of a file without a header line.")
-    empty: tuple[str, ...] = Field((), description="Words that mean nothing, as NULL.")
+    empty: tuple[str, ...] = Field((), description="Words that mean nothing, as NULL; in columns of ids too.")
+    where: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="Only rows whose column of the file has one of these values are read."
+    )
     columns: dict[str, ColumnSpec] = Field(default_factory=dict)
+
+    @field_validator("file")
+    @classmethod
+    def _stays_below(cls, file: str) -> str:
+        if fault := name_fault(file):
+            raise ValueError(fault)
+        return file
 
     @field_validator("columns", mode="before")
     @classmethod
@@ -123,21 +143,29 @@ class TableFile(Part):
             return columns
         return {name: {"column": value} if isinstance(value, str) else value for name, value in columns.items()}
 
+    @field_validator("where", mode="before")
+    @classmethod
+    def _one_or_more(cls, where: Any) -> Any:
+        """`event = "purchase"` is short for `event = ["purchase"]`."""
+        if not isinstance(where, dict):
+            return where
+        lists = {column: value if isinstance(value, list | tuple) else [value] for column, value in where.items()}
+        return {column: [_as_word(value) for value in values] for column, values in lists.items()}
+
     @model_validator(mode="before")
     @classmethod
     def _defaults_by_ending(cls, values: Any) -> Any:
         if not isinstance(values, dict) or not isinstance(values.get("file"), str):
             return values
-        suffix = Path(values["file"]).suffix.lower()
-        kind = values.get("format") or SUFFIX_FORMATS.get(suffix)
-        tabs = kind == "atomic" or suffix == ".tsv"
+        kind = values.get("format") or format_of(values["file"])
+        tabs = kind == "atomic" or ending(values["file"]) in TABS
         default = {"format": kind, "separator": "\t" if tabs else ",", "quote": "" if kind == "atomic" else '"'}
         return default | values
 
     @model_validator(mode="after")
     def _is_sound(self) -> TableFile:
         if self.format is None:
-            raise ValueError(f"the ending of {self.file!r} is unknown: add `format`")
+            raise ValueError(f'the ending of {self.file!r} is unknown: add `format`, which is "{FORMATS}"')
         try:
             "".encode(self.encoding)  # `codecs.lookup` knows encodings that are not of text, too
             codecs.getincrementaldecoder(self.encoding)("replace").decode(b"\xff\xfea\x80")  # nor are all for files

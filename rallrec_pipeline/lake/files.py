@@ -111,5 +111,5 @@ def _remove(path: Path) -> None:
 
 def file_states(paths: Iterable[Path]) -> list[list[object]]:
     """Name, size and time of change of each file that is there: cheap to compare, as `make` does."""
-    there = [path for path in paths if path.is_file()]
+    there = [path for path in paths if os.path.isfile(path)]  # `Path.is_file` raises where nobody may look
     return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in there]

@@ -18,6 +18,7 @@ from rallrec_pipeline.orchestration.resources import Project
 from rallrec_pipeline.sources.state import State, contents, file_state
 
 SCHEDULE = "refresh_all"
+IN_SENSOR_NAMES = {"-": "_", ".": "_DOT_", "_": "_LINE_"}
 
 
 def new_inputs() -> dg.AutomationCondition:  # type: ignore[type-arg]
@@ -41,8 +42,11 @@ def build_sensors(datasets: Mapping[str, object], job: str, project: Project) ->
 
 
 def sensor_name(dataset: str) -> str:
-    """Name of the sensor of `dataset`; Dagster allows letters, digits and underscores only."""
-    return "raw_files_of_" + "".join(c if c.isalnum() else "_" for c in dataset)
+    """Name of the sensor of `dataset`; Dagster allows letters, digits and underscores only.
+
+    No two datasets share one, or Dagster would load none: a dataset's own name has no upper case.
+    """
+    return "raw_files_of_" + "".join(IN_SENSOR_NAMES.get(c, c) for c in dataset)
 
 
 def build_refresh(datasets: Mapping[str, object], job: str, project: Project) -> dg.ScheduleDefinition:

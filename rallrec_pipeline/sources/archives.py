@@ -8,12 +8,12 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.files import is_full_disk
-from rallrec_pipeline.sources.source import SourceFile
+from rallrec_pipeline.sources.source import SourceFile, is_pattern, name_fault
 
 ZIP_START, GZIP_START = b"PK", b"\x1f\x8b"
 COPY_BYTES = 1 << 22
@@ -40,14 +40,17 @@ def unpack(archive: Path, files: Sequence[SourceFile], destination: Path) -> lis
     Raises DataError when the archive is truncated, lacks a member or holds more than the disk has room for.
     """
     destination.mkdir(parents=True, exist_ok=True)
-    paths = [destination / file.name for file in files]  # a name is one word: a member's path cannot lead elsewhere
+    paths = [destination / file.name for file in files]  # a name leads to no other place, whatever the member's path
     try:
         with zipfile.ZipFile(archive) as packed:
             room, size = free_room(destination), _stated_size(packed, archive, files)
             require_room(size, room, archive.name, destination)
             for file, path in zip(files, paths, strict=True):
-                with packed.open(file.path) as source, path.open("wb") as target:
-                    room -= copy_within(source, target, room, archive.name, destination)
+                for member, name in _members(packed, file.path).items():
+                    part = path / name if name else path
+                    part.parent.mkdir(parents=True, exist_ok=True)
+                    with packed.open(member) as source, part.open("wb") as target:
+                        room -= copy_within(source, target, room, archive.name, destination)
     except BROKEN_ZIP as error:
         raise _broken(archive, destination, error) from error
     return paths
@@ -104,12 +107,27 @@ def disk_error(error: Exception, place: Path) -> DataError:
     return DataError(f"cannot read or write {place} ({error}): mend its permissions and run again")
 
 
+def _members(packed: zipfile.ZipFile, path: str) -> dict[str, str]:
+    """The members that `path` stands for: itself, or the parts in a folder or of a pattern, with their own names."""
+    names = [member.filename for member in packed.infolist() if not member.is_dir()]
+    if path in names:
+        return {path: ""}
+    parts = [name for name in names if name.startswith(path + "/")]
+    if is_pattern(path):
+        parts += [name for name in names if PurePosixPath(name).match(path)]
+    below = {
+        name: name.removeprefix(path + "/") for name in parts if not PurePosixPath(name).name.startswith((".", "_"))
+    }
+    return {name: part for name, part in below.items() if not name_fault(part)}
+
+
 def _stated_size(packed: zipfile.ZipFile, archive: Path, files: Sequence[SourceFile]) -> int:
     """Bytes of all `files` by the zip's own account, beyond which `zipfile` reads nothing."""
     members = {member.filename: member.file_size for member in packed.infolist()}
-    if lacking := [file.path for file in files if file.path not in members]:
+    wanted = {file.path: _members(packed, file.path) for file in files}
+    if lacking := [path for path, found in wanted.items() if not found]:
         raise DataError(f"{archive.name} does not hold {', '.join(lacking)}: the source has another version")
-    return sum(members[file.path] for file in files)
+    return sum(members[member] for found in wanted.values() for member in found)
 
 
 def _broken(archive: Path, place: Path, error: Exception) -> DataError:

@@ -16,7 +16,7 @@ from rallrec_pipeline.lake.files import atomic_path
 from rallrec_pipeline.sources.archives import disk_error
 from rallrec_pipeline.sources.fetch import fetch
 from rallrec_pipeline.sources.record import has_changed, record_path, source_files, write_record
-from rallrec_pipeline.sources.source import Downloads, Source, SourceFile, silent
+from rallrec_pipeline.sources.source import Downloads, Source, SourceFile, data_files, silent
 
 
 def collect(
@@ -51,6 +51,9 @@ def _fetch_into(source: Source, folder: Path, lake: Path, downloads: Downloads) 
         except DataError as error:
             raise DataError(f"{error}; or {_by_hand(source, folder)}") from error
         for path, file in zip(found, source.files, strict=True):
+            if (folder / file.name).is_dir() != path.is_dir():  # a file cannot be renamed over a folder
+                shutil.rmtree(folder / file.name, ignore_errors=True)
+                (folder / file.name).unlink(missing_ok=True)
             with atomic_path(folder / file.name) as temporary:
                 shutil.move(path, temporary)
 
@@ -69,4 +72,6 @@ def _by_hand(source: Source, folder: Path) -> str:
 
 def _is_good(folder: Path, file: SourceFile) -> bool:
     path = folder / file.name
+    if path.is_dir():
+        return file.sha256 is None and bool(data_files(path))
     return path.is_file() and (file.sha256 is None or digest(path) == file.sha256)

@@ -22,6 +22,8 @@ def fetch(source: Source, scratch: Path, downloads: Downloads = silent) -> list[
     """
     found = _fetch(source, scratch, downloads)
     for path, file in zip(found, source.files, strict=True):
+        if file.sha256 and path.is_dir():
+            raise DataError(f"{file.name} stands for several files: sha256 pins one, take it out")
         if file.sha256 and (digest := file_sha256(path)) != file.sha256:
             place = shown_address(file.url or source.location)
             raise DataError(f"{file.name} from {place} has SHA-256 {digest[:12]}…, expected {file.sha256[:12]}…")
@@ -67,5 +69,5 @@ def _fetch_one(file: SourceFile, scratch: Path, downloads: Downloads) -> Path:
     if file.url is None:
         raise DataError(f"{file.name} has no `url`, though other files of the source have one")
     folder = scratch / file.name
-    folder.mkdir()
+    folder.mkdir(parents=True)
     return gunzipped(download(file.url, folder, downloads))

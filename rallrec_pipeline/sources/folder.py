@@ -7,12 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.sources.source import SourceFile
+from rallrec_pipeline.sources.source import SourceFile, parts_of
 
 
 def copy_files(folder: Path, files: Sequence[SourceFile], target: Path) -> list[Path]:
-    """Copies of `files` in `target`. Raises DataError when `folder` lacks one."""
-    missing = [file.path for file in files if not (folder / file.path).is_file()]
+    """Copies of `files` in `target`; parts of one table keep their names in a folder of its name.
+
+    Raises DataError when `folder` lacks one.
+    """
+    found = {file: parts_of(folder, file.path) for file in files}
+    missing = [file.path for file, parts in found.items() if not parts]
     if missing:
         raise DataError(f"the folder {folder} lacks {', '.join(missing)}: correct source.location")
-    return [Path(shutil.copyfile(folder / file.path, target / file.name)) for file in files]
+    for file, parts in found.items():
+        for part, name in parts.items():
+            place = target / file.name / name if name else target / file.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(part, place)
+    return [target / file.name for file in files]

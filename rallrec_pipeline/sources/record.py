@@ -6,12 +6,13 @@ the files are from: a local source that is there is taken, files of a source els
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.sealed import read_sealed, write_sealed
-from rallrec_pipeline.sources.source import Source
+from rallrec_pipeline.sources.source import Source, is_pattern, parts_of
 from rallrec_pipeline.sources.state import State, contents, file_state
 
 RECORD = ".source.json"
@@ -41,17 +42,33 @@ def has_changed(source: Source, folder: Path, now: State) -> bool:
     if not record:
         return bool(now) and len(now) == len(source.local_files)
     before = contents(record["files"])
-    return record["source"] != _decisive(source) or any(
-        before.get(path) != found for path, found in contents(now).items()
+    lost = any(path not in now for path in before if _is_part(source, path)) if now else False
+    return (
+        record["source"] != _decisive(source)
+        or lost
+        or any(before.get(path) != found for path, found in contents(now).items())
     )
 
 
 def write_record(source: Source, folder: Path, now: State) -> None:
     """Write down that the files in `folder` are as good as the source with the local files `now`."""
     known = _read(folder)
-    record = {"source": _decisive(source), "files": known.get("files", {}) | dict(now)}
+    kept = {path: state for path, state in known.get("files", {}).items() if not (now and _is_part(source, path))}
+    record = {"source": _decisive(source), "files": kept | dict(now)}
     if (now or not source.local_files) and record != known:
         write_sealed(record_path(folder), record)
+
+
+def _is_part(source: Source, path: str) -> bool:
+    """Whether a path is that of a part of a table which still has others: one that is gone is then left out."""
+    if source.kind != "folder" or os.path.exists(path):
+        return False
+    for file in source.files:
+        place = source.place / file.path
+        inside = Path(path).is_relative_to(place) if place.is_dir() else Path(path).match(file.path)
+        if inside and (place.is_dir() or is_pattern(file.path)) and parts_of(source.place, file.path):
+            return True
+    return False
 
 
 def _decisive(source: Source) -> dict[str, Any]:

@@ -170,10 +170,29 @@ def test_a_protocol_may_have_its_own_label_rule(tmp_path: Path) -> None:
         get_dataset("bookcrossing", tmp_path, "ten_core")
 
 
-@pytest.mark.parametrize("name", ["Mine", "my data", ".mine", "m" * 65])
+@pytest.mark.parametrize("name", ["Mine", "my data", ".mine", "m" * 65, "shop...old", "-shop", "bücher", "a,b"])
 def test_a_file_name_that_is_no_dataset_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="file name"):
         load_dataset(put(tmp_path, GOOD, name))
+
+
+def test_a_misnamed_file_says_so_and_stops_no_other_dataset(tmp_path: Path) -> None:
+    for name in ("My Shop", "shop...old", "a\nb", "\udcff"):
+        put(tmp_path, GOOD, name)
+    (tmp_path / "catalog" / "folder.toml").mkdir()
+    put(tmp_path, GOOD, "shop")
+    faults: list[ConfigError] = []
+    assert "shop" in load_catalog(tmp_path, faults.append)
+    assert len(faults) == 5 and all(len(str(fault).splitlines()) == 1 for fault in faults)
+    assert all(str(fault).isprintable() for fault in faults)
+    with pytest.raises(ConfigError, match=r"My Shop\.toml is there, but .* rename the file"):
+        get_dataset("My Shop", tmp_path)
+
+
+def test_a_path_of_windows_is_explained(tmp_path: Path) -> None:
+    put(tmp_path, GOOD + '\n[source2]\nlocation = "C:\\Users\\me"\n')
+    with pytest.raises(ConfigError, match="between single quotes"):
+        get_dataset("mine", tmp_path)
 
 
 @settings(max_examples=60, deadline=None)

@@ -15,7 +15,9 @@ from rallrec_pipeline_tests.datasets.worlds import make_spec
 NAMES = ["s.inter", "s.item", "s.user"]
 
 
-@pytest.mark.parametrize("name", ["../../evil.txt", "/etc/evil", "..", ".hidden", "a/b", "a\\b", ""])
+@pytest.mark.parametrize(
+    "name", ["../../evil.txt", "/etc/evil", "..", ".hidden", "a/../b", "a/.b", "a//b", "a\\b", "a\nb", ""]
+)
 def test_the_name_of_a_file_leads_nowhere_else(name: str) -> None:
     with pytest.raises(ValidationError):
         FileSpec(name=name, member="good.txt")

@@ -46,6 +46,18 @@ def test_everything_is_off_until_it_is_turned_on(lake: Path) -> None:
     dg.Definitions.validate_loadable(definitions)
 
 
+def test_datasets_of_like_names_have_sensors_of_their_own(lake: Path) -> None:
+    """Two sensors of one name, and Dagster would load nothing."""
+    text = (lake / "catalog" / "shop.toml").read_text(encoding="utf-8")
+    names = ("a-b", "a.b", "a_b", "a..b", "a.-b")
+    for name in names:
+        (lake / "catalog" / f"{name}.toml").write_text(text, encoding="utf-8")
+    (lake / "catalog" / "shop...old.toml").write_text(text, encoding="utf-8")
+    assert len({sensor_name(name) for name in names}) == len(names)
+    definitions = build_definitions(project=Project(lake=str(lake)))
+    dg.Definitions.validate_loadable(definitions)
+
+
 def test_the_sensor_asks_for_its_dataset_once_and_again_only_for_new_content(lake: Path) -> None:
     requests, cursor, _ = look(lake, "shop", None)
     assert [request.partition_key for request in requests] == ["shop"]

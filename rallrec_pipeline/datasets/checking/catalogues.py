@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,13 +10,23 @@ import polars as pl
 
 from rallrec_pipeline.datasets.checking.examples import among, examples_of
 from rallrec_pipeline.datasets.checking.findings import Findings, share_of
-from rallrec_pipeline.datasets.checking.sheets import Sheet, open_sheet, tell_empty, tell_malformed, telling
+from rallrec_pipeline.datasets.checking.ids import check_ids
+from rallrec_pipeline.datasets.checking.sheets import (
+    Sheet,
+    open_sheet,
+    tell_empty,
+    tell_malformed,
+    tell_merged,
+    telling,
+)
 from rallrec_pipeline.datasets.fields import id_field, text_field
-from rallrec_pipeline.datasets.readers import open_rows
-from rallrec_pipeline.datasets.spec import DatasetSpec
+from rallrec_pipeline.datasets.rows import open_rows
+from rallrec_pipeline.datasets.spec import ColumnSpec, DatasetSpec
 from rallrec_pipeline.datasets.tables import judge_ids
 
 MOSTLY_LOST = 0.5  # share of a field's values that its rules turn into nothing
+JSON_TEXT = r"^(\[.*\]|\{.*\})$"
+FEW_NESTED = 0.05  # share of values up to which text in brackets is the text of a title
 GIVEN = "\x1f"  # before the name of a field: whether the file says anything there
 
 
@@ -39,7 +50,17 @@ def _check_catalogue(
     with telling(found, sheet.path), open_rows(sheet.path, sheet.table, sheet.columns) as (rows, malformed):
         values = [text_field(name, sheet.columns[name], sheet.table.empty) for name in fields]
         given = [_is_given(name).alias(GIVEN + name) for name in fields]
-        read = sheet.whole(rows, [key]).select("line", id_field(key), *values, *given).collect().sort("line")
+        read = (
+            sheet.whole(rows, [key])
+            .select(
+                "line",
+                id_field(key, sheet.columns.get(key) or ColumnSpec(column=key), sheet.table.empty),
+                *values,
+                *given,
+            )
+            .collect()
+            .sort("line")
+        )
         found.figures["rows"][sheet.kind] = total = read.height + malformed.height
         if not total:
             tell_empty(sheet, found)
@@ -47,8 +68,11 @@ def _check_catalogue(
         tell_malformed(sheet, malformed, total, malformed.height > spec.max_rejected * total, found)
         found.refused(sheet.kind, malformed["reason"])
         kept = read if key in sheet.missing else _check_ids(sheet, read, key, fields, spec.max_rejected, found)
+        tell_merged(sheet, rows, found)
+        check_ids(sheet, read, rows, (key,), found)
         for name in fields if kept.height else []:
             _check_field(sheet, kept, name, rows, found)
+            _tell_nested(sheet, kept, name, found)
         return None if key in sheet.missing else kept.select(key, *fields)
     return None
 
@@ -104,6 +128,29 @@ def _check_field(sheet: Sheet, kept: pl.DataFrame, name: str, rows: pl.LazyFrame
         first = kept.filter(pl.col(name) == "")["line"][0]
         share = share_of(kept.height - filled, kept.height, f"{sheet.kind}")
         found.warning(f"{sheet.at(first)}: {share} have an empty title: prompts have only their other fields")
+
+
+def _tell_nested(sheet: Sheet, kept: pl.DataFrame, name: str, found: Findings) -> None:
+    """A field that is JSON text, of a list within a list or of an object, would go into prompts as it stands."""
+    texts = kept[name].filter(kept[name].str.contains(JSON_TEXT))
+    if texts.len() <= FEW_NESTED * max(1, int((kept[name] != "").sum())) or _parsed(texts[0]) is None:
+        return
+    column = sheet.columns[name].column
+    held = _parsed(texts[0])
+    path = f"{column}.0" if isinstance(held, list) else f"{column}.{next(iter(held or {'x': 0}))}"
+    what = "lists within a list" if isinstance(held, list) else "objects"
+    found.warning(
+        f"{sheet.file}: {sheet.kind}.columns.{name} reads {what} as JSON text, as {examples_of(texts)}: name what is "
+        f'meant by its path, as column = "{path}"'
+    )
+
+
+def _parsed(text: str) -> list[object] | dict[str, object] | None:
+    try:
+        found = json.loads(text.partition("], [")[0] + "]" if text.startswith("[") and "], [" in text else text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, list | dict) and found else None
 
 
 def _is_given(name: str) -> pl.Expr:

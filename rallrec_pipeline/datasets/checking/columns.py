@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -11,12 +10,15 @@ from pathlib import Path
 import polars as pl
 
 from rallrec_pipeline.datasets.checking.findings import Findings, listed, shown
+from rallrec_pipeline.datasets.endings import BINARY
 from rallrec_pipeline.datasets.fields import text_field, time_field
-from rallrec_pipeline.datasets.readers import column_names, mapped_columns
+from rallrec_pipeline.datasets.guessing.layout import layout_of
+from rallrec_pipeline.datasets.readers import mapped_columns
+from rallrec_pipeline.datasets.rows import column_names
 from rallrec_pipeline.datasets.spec import ColumnSpec, DatasetSpec, TableFile
 from rallrec_pipeline.text import clean_text
 
-ALLOWED_RULES = {"rating": set[str](), "timestamp": {"unit", "time_format"}}
+ALLOWED_RULES = {"rating": {"values"}, "timestamp": {"unit", "time_format"}}
 WANTED = {"interactions": ("user_id", "item_id"), "items": ("item_id", "title"), "users": ("user_id",)}
 
 
@@ -35,10 +37,10 @@ def check_settings(spec: DatasetSpec, found: Findings) -> None:
 
 
 def _check_idle_rules(kind: str, table: TableFile, found: Findings) -> None:
-    """Rules of columns that nothing reads: ids and ratings are taken as they are."""
+    """Rules of columns that nothing reads: ids are taken as they are."""
     for name, column in table.columns.items():
         is_plain = kind == "interactions" or name in ("item_id", "user_id")
-        set_ = column.model_fields_set - {"column"}
+        set_ = column.model_fields_set - {"column", "empty"}
         idle = set_ - ALLOWED_RULES.get(name, set()) if is_plain else set_ & {"unit", "time_format"}
         if idle:
             rules = ", ".join(sorted(idle))
@@ -70,18 +72,21 @@ def missing_columns(path: Path, table: TableFile, kind: str, columns: Mapping[st
 
 def _layout_hint(path: Path, table: TableFile, names: Sequence[str]) -> str:
     """How the whole file may have to be read where its columns make no sense."""
-    if table.format == "json_lines" and not names:
-        with path.open("rb") as source:
-            start = source.read(200).lstrip()
-        return "write one JSON object per line, without an array around them" if start[:1] in b"[{" else ""
-    if table.format != "csv" or table.header:
+    if table.format in BINARY or table.header or (table.format == "json_lines" and names):
         return ""
-    others = [mark for mark in ("\t", ";", "::", "|", ",") if len(names) == 1 and mark in names[0]]
-    if others:
-        return f"set separator = {json.dumps(others[0])}"
-    if any(re.fullmatch(r"-?\d+(\.\d+)?", name) for name in names):
-        return "the first line looks like data, so name the columns with `header`"
-    return ""
+    layout = layout_of(path)
+    if layout.fault or layout.format == "json_lines":
+        return layout.fault if table.format == layout.format else f'set format = "{layout.format}"'
+    set_: dict[str, str] = {}
+    if len(names) != layout.fields and layout.format != table.format:
+        set_["format"] = layout.format
+    if len(names) != layout.fields > 1 and layout.separator != table.separator:
+        set_["separator"] = layout.separator
+    hints = [", ".join(f"{key} = {json.dumps(value)}" for key, value in set_.items())] if set_ else []
+    hints = [f"set {hint}" for hint in hints]
+    if not layout.has_header:
+        hints.append(f"the first line looks like data, so name the columns with `header` (a list of {layout.fields})")
+    return "; ".join(hints)
 
 
 def broken_rules(kind: str, table: TableFile, columns: Mapping[str, ColumnSpec], found: Findings) -> list[str]:

@@ -1,4 +1,4 @@
-"""Whether the bytes of a file are what its table says: text of an encoding, or Parquet."""
+"""Whether the bytes of a file are what its table says: text of an encoding, or a format of its own."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import codecs
 from pathlib import Path
 
 from rallrec_pipeline.datasets.checking.findings import Findings, share_of
+from rallrec_pipeline.datasets.endings import BINARY, Format
+from rallrec_pipeline.datasets.guessing.layout import MARKS_16, binary_format, encoding_of
 from rallrec_pipeline.datasets.spec import TableFile
+from rallrec_pipeline.datasets.unpacking import open_plain
+from rallrec_pipeline.sources.source import data_files
 
 MANY_UNREADABLE = 0.01  # share of lines from which an encoding is wrong, not a line
 CHUNK = 1 << 22  # bytes
 MARKED = "rallrec-marked"  # name of the handling of bytes that an encoding does not know
 UNREADABLE = "\udcff"  # in their place; no encoding gives it, while a file may hold U+FFFD itself
-MAGIC = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "a zip", b"PAR1": "Parquet"}
-MARKS_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+NAMES: dict[Format, str] = {"parquet": "Parquet", "arrow": "Arrow", "excel": "Excel"}
 
 
 def _mark(error: UnicodeError) -> tuple[str, int]:
@@ -27,17 +30,29 @@ codecs.register_error(MARKED, _mark)
 
 def is_of_its_format(path: Path, table: TableFile, kind: str, found: Findings) -> bool:
     """Whether the bytes are of the format that is said; an encoding that does not fit is told, and borne."""
-    with path.open("rb") as stream:
-        start = stream.read(4)
-    is_parquet = table.format == "parquet"
-    other = next((name for magic, name in MAGIC.items() if start.startswith(magic)), None)
-    if other and not (is_parquet and other == "Parquet"):
-        mend = f'set {kind}.format = "parquet"' if other == "Parquet" else "unpack it"
-        found.problem(f"{path.name} is {other}, not {table.format}: {mend}, or correct {kind}.file")
-        return False
-    if not is_parquet:
-        _check_encoding(path, table, kind, start, found)
+    parts = data_files(path) if path.is_dir() else [path]
+    for part in parts:
+        other = _other_format(part, table)
+        if other:
+            mend = f'set {kind}.format = "{other[0]}"'
+            found.problem(f"{part.name} is {other[1]}, not {table.format}: {mend}, or correct {kind}.file")
+            return False
+        if table.format not in BINARY:
+            _check_encoding(part, table, kind, _start(part), found)
     return True
+
+
+def _other_format(path: Path, table: TableFile) -> tuple[Format, str] | None:
+    """Another format than that of the table, if the first bytes are of one, and what it is called."""
+    if table.format == "excel":
+        return None  # the reader of workbooks knows a dozen kinds
+    other = binary_format(path)
+    return None if other is None or other == table.format else (other, NAMES[other])
+
+
+def _start(path: Path) -> bytes:
+    with open_plain(path) as stream:
+        return stream.read(8)
 
 
 def _check_encoding(path: Path, table: TableFile, kind: str, start: bytes, found: Findings) -> None:
@@ -58,7 +73,7 @@ def _unreadable_lines(path: Path, encoding: str) -> tuple[int, int, int]:
     """(lines, those with bytes that the encoding does not know, number of the first of them)."""
     decoder = codecs.getincrementaldecoder(encoding)(errors=MARKED)
     lines, bad, first = 1, 0, 0
-    with path.open("rb") as source:
+    with open_plain(path) as source:
         while chunk := source.read(CHUNK):
             text = decoder.decode(chunk)
             if UNREADABLE in text:
@@ -70,12 +85,5 @@ def _unreadable_lines(path: Path, encoding: str) -> tuple[int, int, int]:
 
 
 def _guess_encoding(path: Path) -> str:
-    with path.open("rb") as source:
-        start = source.read(CHUNK)
-    for name in ("utf-8", "cp1252"):
-        try:
-            codecs.getincrementaldecoder(name)().decode(start)
-        except UnicodeError:
-            continue
-        return name
-    return "latin-1"
+    with open_plain(path) as source:
+        return encoding_of(source.read(CHUNK))

@@ -15,7 +15,7 @@ from rallrec_pipeline.datasets.readers import raw_folder
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.lake.files import file_sha256
 from rallrec_pipeline.sources.record import has_changed, source_files
-from rallrec_pipeline.sources.source import SourceFile
+from rallrec_pipeline.sources.source import SourceFile, parts_of
 
 
 def is_listed(path: Path, lake: Path) -> bool:
@@ -39,10 +39,12 @@ def linked_files(spec: DatasetSpec, path: Path, lake: Path, found: Findings) -> 
     with TemporaryDirectory(dir=base, prefix=".check-") as scratch:
         folder = raw_folder(Path(scratch), spec.name)
         folder.mkdir(parents=True)
-        for file, real in _real_files(spec, path, lake, found):
+        for file, real, name in _real_files(spec, path, lake, found):
             if file.sha256 and (digest := _digest(real)) != file.sha256:
                 found.problem(f"{real} has SHA-256 {digest[:12]}…, not {file.sha256[:12]}…: correct sha256 or the file")
-            (folder / file.name).symlink_to(real.resolve())
+            link = folder / file.name / name if name else folder / file.name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(real.resolve())
         yield Path(scratch)
 
 
@@ -58,13 +60,14 @@ def _check_age(spec: DatasetSpec, lake: Path, found: Findings) -> None:
         found.warning(f"{folder} is of another zip than {spec.source.location} is now: {fetch}")
 
 
-def _real_files(spec: DatasetSpec, path: Path, lake: Path, found: Findings) -> list[tuple[SourceFile, Path]]:
-    """Each file that is there and where it lies; the others are problems."""
+def _real_files(spec: DatasetSpec, path: Path, lake: Path, found: Findings) -> list[tuple[SourceFile, Path, str]]:
+    """Each file that is there, where it lies, and its name among the parts of its table; the others are problems."""
     local = spec.source.kind == "folder"
     folder = Path(spec.source.location) if local else raw_folder(lake, spec.name)
     names = {file: file.path if local else file.name for file in spec.files}
-    there = [(file, folder / name) for file, name in names.items() if os.path.isfile(folder / name)]
-    lacking = ", ".join(name for name in names.values() if not os.path.isfile(folder / name))
+    at = {file: parts_of(folder, name) for file, name in names.items()}
+    there = [(file, real, part) for file, parts in at.items() for real, part in parts.items()]
+    lacking = ", ".join(names[file] for file, parts in at.items() if not parts)
     if lacking and not local:
         first = "" if is_listed(path, lake) else f"put {path.name} into {lake / 'catalog'} and "
         fetch = f"run `rallrec run {spec.name} --select raw_files`"

@@ -6,7 +6,8 @@ from typing import Any
 
 import polars as pl
 
-from rallrec_pipeline.datasets.checking.findings import Findings
+from rallrec_pipeline.datasets.checking.examples import examples_of
+from rallrec_pipeline.datasets.checking.findings import Findings, share_of
 from rallrec_pipeline.datasets.checking.times import check_ties
 from rallrec_pipeline.datasets.histories import LIKED_BOUNDS, evaluated, in_protocol_order, make_samples
 from rallrec_pipeline.datasets.kcore import core_of
@@ -45,12 +46,43 @@ def check_protocol(
         return
     if samples["label"].n_unique() == 1:
         above = f"the rule likes {'every' if figures['liked'] else 'no'} sample"
-        found.problem(f"protocol {name}: {above}: change like_above, now {spec.label.like_above:g}")
+        found.problem(f"protocol {name}: {above}: {_rule_hint(spec, core)}")
     else:
         _check_splits(spec, name, samples, found)
+    _tell_saturated(spec, name, core, samples, found)
     equal_times = check_ties(spec, name, core, samples, found)
     if equal_times is not None:
         figures["equal_times"] = round(equal_times, 4)
+
+
+def _rule_hint(spec: DatasetSpec, core: pl.DataFrame) -> str:
+    """What to do about a rule that tells nothing apart."""
+    values = core["rating"].unique().sort()
+    if values.len() == 1:
+        return (
+            f"every rating is {values[0]:g}, so this is implicit feedback: take `rating` out of interactions.columns "
+            "and write [label] negatives = 1 in place of scale and like_above"
+        )
+    held = ", ".join(f"{value:g}" for value in values)
+    return f"change like_above, now {spec.label.like_above:g}; the ratings are {held}"
+
+
+def _tell_saturated(spec: DatasetSpec, name: str, core: pl.DataFrame, samples: pl.DataFrame, found: Findings) -> None:
+    """Users who have touched every item: there is none left to draw as disliked for their targets."""
+    if not spec.label.negatives:
+        return
+    drawn = samples.group_by("user_id").agg(
+        (pl.col("label") == 0).sum().alias("drawn"), (pl.col("label") == 1).sum().alias("liked")
+    )
+    short = drawn.filter(pl.col("drawn") < pl.col("liked") * spec.label.negatives).sort("user_id")
+    if short.height:
+        missing = int((short["liked"] * spec.label.negatives - short["drawn"]).sum())
+        ids = examples_of(short["user_id"])
+        found.warning(
+            f"protocol {name}: {share_of(short.height, drawn.height, 'users')} have touched (nearly) every item, as "
+            f"{ids}: {missing:,} negatives of their targets cannot be drawn, so their targets are liked only; "
+            "give more items, or set user_cap to leave such users out"
+        )
 
 
 def _liked(labels: pl.Series) -> float:
@@ -77,7 +109,10 @@ def _most(ratings: pl.DataFrame, key: str) -> int:
 
 def _check_splits(spec: DatasetSpec, name: str, samples: pl.DataFrame, found: Findings) -> None:
     low, high = LIKED_BOUNDS  # the pipeline's own check of the samples lets nothing else pass
-    mend = f"lower the core or min_history, or change like_above, now {spec.label.like_above:g}"
+    rule = "" if len(spec.label.scale) == 2 else f", or change like_above, now {spec.label.like_above:g}"
+    mend = f"lower the core or min_history{rule}"
+    if spec.protocol.split == "time":
+        mend += ', or set split = "user", as ratings change with time'
     counted = evaluated(samples, spec.protocol)
     for split in SPLITS:
         labels = counted.filter(pl.col("split") == split)["label"]

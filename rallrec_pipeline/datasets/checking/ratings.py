@@ -9,10 +9,20 @@ from pathlib import Path
 import polars as pl
 
 from rallrec_pipeline.datasets.checking.examples import among, examples_of, raw_rows
-from rallrec_pipeline.datasets.checking.findings import Findings, share_of
-from rallrec_pipeline.datasets.checking.sheets import Sheet, open_sheet, tell_empty, tell_malformed, telling
+from rallrec_pipeline.datasets.checking.findings import Findings, share_of, shown
+from rallrec_pipeline.datasets.checking.ids import check_ids, likeness
+from rallrec_pipeline.datasets.checking.sheets import (
+    Sheet,
+    open_sheet,
+    tell_empty,
+    tell_malformed,
+    tell_merged,
+    telling,
+)
 from rallrec_pipeline.datasets.checking.times import check_early_times, time_hint
-from rallrec_pipeline.datasets.readers import good_ratings, open_rows, typed_ratings
+from rallrec_pipeline.datasets.fields import ENTRY
+from rallrec_pipeline.datasets.readers import good_ratings, typed_ratings
+from rallrec_pipeline.datasets.rows import open_rows, rows_left_out
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.datasets.tables import (
     NOT_A_NUMBER,
@@ -31,6 +41,9 @@ REPEATS: dict[Repeats, str] = {
     "first": "repeat an earlier one of the same user: the first of a user and item stays, "
     "of equal times the first in the file",
 }
+IMPLICIT = "take `rating` out of interactions.columns and write [label] negatives = 1"
+LISTS = r"[,;|\s]+"  # between the entries of a list in one field
+NUMBERS = r"^-?\d+(\.\d+)?(\x1f-?\d+(\.\d+)?)*$"
 MOST_VALUES = 12  # ratings of the file that are listed one by one
 
 
@@ -73,12 +86,17 @@ def check_ratings(spec: DatasetSpec, place: Path, items: pl.DataFrame | None, fo
         if not read.total:
             tell_empty(sheet, found)
             return None
+        if _tell_lists(sheet, read, items, found):
+            return None
         refused = _refused(spec, sheet, read)
         grave = refused > spec.max_rejected * read.total
         tell_malformed(sheet, malformed, read.total, grave, found)
         _tell_faults(spec, sheet, read, grave, found)
         _tell_unknown(spec, sheet, read.typed, items, grave, found)
         check_early_times(sheet, read.typed, read.rows, found)
+        tell_merged(sheet, rows, found)
+        check_ids(sheet, read.typed, rows, ("user_id", "item_id"), found)
+        _tell_left_out(spec, sheet, found)
         if grave:
             _tell_refused(spec, sheet, refused, read.total, found)
         if sheet.missing:
@@ -124,19 +142,69 @@ def _tell_faults(spec: DatasetSpec, sheet: Sheet, read: _Ratings, grave: bool, f
         texts = raw.filter(among(fault.lines))[fault.column]
         share = share_of(fault.lines.len(), read.typed.height, "ratings")
         examples = f", as {examples_of(texts)}" if not fault.column.endswith("id") else ""
-        mend = _mend(fault, spec, sheet, read.typed, texts)
+        mend = _mend(fault, spec, sheet, read)
         found.fault(grave, f"{sheet.at(fault.lines[0])}: {share} have {fault.what}{examples}: {mend}")
 
 
-def _mend(fault: _Fault, spec: DatasetSpec, sheet: Sheet, typed: pl.DataFrame, texts: pl.Series) -> str:
+def _mend(fault: _Fault, spec: DatasetSpec, sheet: Sheet, read: _Ratings) -> str:
     column = f"interactions.columns.{fault.column}"
     if fault.column == "timestamp":
-        return time_hint(sheet.columns["timestamp"], texts) or f"correct {column} or mend the file"
+        return time_hint(sheet.columns["timestamp"], read.rows) or f"correct {column} or mend the file"
     if fault.reason == OFF_SCALE:
         scale = _numbers(spec.scale)
-        held = _values(typed["rating"])
-        return f"the file holds {held}, label.scale allows {scale}: correct label.scale or mend the file"
+        held = _values(read.typed["rating"])
+        return f"the file holds {held}, label.scale allows {scale}: {_rating_hint(read.typed['rating'])}"
     return f"correct {column} or mend the file"
+
+
+def _rating_hint(ratings: pl.Series) -> str:
+    """What becomes of ratings that are steps of no scale: continuous ones, or counts."""
+    values = ratings.filter(ratings.is_finite()).unique()
+    if values.len() <= MOST_VALUES:
+        return "correct label.scale or mend the file"
+    whole = bool((values == values.round()).all())
+    what = "counts, as of plays or purchases" if whole else "continuous ratings"
+    steps = "put them into a few steps" if whole else "round them to the steps of label.scale"
+    return f"these are {what}: {steps} in the file, or for implicit feedback {IMPLICIT}"
+
+
+def _tell_lists(sheet: Sheet, read: _Ratings, items: pl.DataFrame | None, found: Findings) -> bool:
+    """Rows that hold a whole list of items, with as many ratings and times: one row must be one rating."""
+    columns = [name for name in ("item_id", "rating", "timestamp") if name in sheet.columns]
+    if "item_id" not in columns or not read.typed.height:
+        return False
+    sample = raw_rows(read.rows, [read.typed["line"]], columns)
+    marked = sample.select(pl.col(columns).fill_null("").str.strip_chars(" []").str.replace_all(LISTS, ENTRY))
+    entries = marked.select(pl.col(columns).str.split(ENTRY))
+    numbers = [name for name in columns[1:] if marked[name].str.contains(NUMBERS).mean() == 1]
+    lists = entries.filter(pl.col("item_id").list.len() > 1)
+    for name in numbers:
+        lists = lists.filter(pl.col(name).list.len() == pl.col("item_id").list.len())
+    if lists.height <= sample.height / 2:
+        return False
+    if not numbers and not _are_items(lists["item_id"], sample["item_id"], items):
+        return False
+    texts = shown(", ".join(lists["item_id"][0]))
+    found.problem(
+        f"{sheet.at(read.typed['line'][0])}: a row holds a whole list, as the item_id {texts}: one row must be one "
+        "rating, so write a row for each entry (explode the lists) and check again"
+    )
+    return True
+
+
+def _are_items(lists: pl.Series, texts: pl.Series, items: pl.DataFrame | None) -> bool:
+    """Whether the entries of `lists` are ids of the catalogue, and the whole `texts` are none; JSON says it itself."""
+    if texts.str.contains(ENTRY, literal=True).any():
+        return True
+    if items is None or texts.is_in(items["item_id"].implode()).any():
+        return False
+    return bool(lists.explode().is_in(items["item_id"].implode()).mean() == 1)
+
+
+def _tell_left_out(spec: DatasetSpec, sheet: Sheet, found: Findings) -> None:
+    """Rows that `where` leaves out are counted."""
+    if sheet.table.where and (count := rows_left_out(sheet.path, sheet.table)):
+        found.figures["refused"][f"{sheet.kind}: not chosen by where"] = count
 
 
 def _values(ratings: pl.Series) -> str:
@@ -171,6 +239,8 @@ def _tell_unknown(
         else 'mend the ids, or set unknown_items = "keep" at the top of the TOML file'
     )
     has = f" (it lists {examples_of(items['item_id'])})" if items.height else ""
+    if alike := likeness(unknown["item_id"], items["item_id"]):
+        has += f"; {alike}"
     found.fault(grave and not keep, f"{sheet.at(unknown['line'][0])}: {share} are of items that {listed}{has}: {mend}")
 
 

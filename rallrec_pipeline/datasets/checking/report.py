@@ -14,7 +14,9 @@ import polars as pl
 from rallrec_pipeline.datasets.catalog import parse_dataset, with_protocol
 from rallrec_pipeline.datasets.checking.catalogues import check_items, check_users
 from rallrec_pipeline.datasets.checking.columns import check_settings
+from rallrec_pipeline.datasets.checking.examples import examples_of
 from rallrec_pipeline.datasets.checking.findings import Findings, share_of
+from rallrec_pipeline.datasets.checking.ids import likeness
 from rallrec_pipeline.datasets.checking.places import check_place, linked_files
 from rallrec_pipeline.datasets.checking.protocols import check_protocol
 from rallrec_pipeline.datasets.checking.ratings import check_ratings
@@ -69,7 +71,10 @@ def _check_tables(spec: DatasetSpec, place: Path, seed: int, found: Findings) ->
 
 def _check_raters(file: str, ratings: pl.DataFrame, users: pl.DataFrame, found: Findings) -> None:
     """Users who have ratings but no row of their own."""
-    without = ratings.select("user_id").unique().join(users, on="user_id", how="anti").height
-    if without:
-        share = share_of(without, found.figures["users"], "users")
-        found.warning(f"{file}: {share} with ratings have no row: prompts tell nothing about them")
+    raters = ratings.select("user_id").unique(maintain_order=True)
+    lone = raters.join(users, on="user_id", how="anti", maintain_order="left")["user_id"]
+    if lone.len():
+        share = share_of(lone.len(), found.figures["users"], "users")
+        alike = likeness(lone, users["user_id"])
+        ids = f"as {examples_of(lone)} (it lists {examples_of(users['user_id'])}){f'; {alike}' if alike else ''}"
+        found.warning(f"{file}: {share} with ratings have no row, {ids}: prompts tell nothing about them")

@@ -12,10 +12,17 @@ import polars as pl
 from rallrec_pipeline.datasets.checking.columns import broken_rules, columns_of, missing_columns
 from rallrec_pipeline.datasets.checking.encodings import is_of_its_format
 from rallrec_pipeline.datasets.checking.findings import Findings, share_of, shown
-from rallrec_pipeline.datasets.readers import raw_folder, unclear_columns
+from rallrec_pipeline.datasets.endings import BINARY
+from rallrec_pipeline.datasets.lines import decoded
+from rallrec_pipeline.datasets.readers import raw_folder
+from rallrec_pipeline.datasets.rows import unclear_columns
 from rallrec_pipeline.datasets.spec import ColumnSpec, DatasetSpec, TableFile
+from rallrec_pipeline.datasets.unpacking import open_plain
 from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.sources.source import data_files
 from rallrec_pipeline.text import clean_text
+
+MANY_LINES = 1000  # that tell whether quotes mean anything
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Sheet:
 
     def at(self, line: int) -> str:
         """The place of a row."""
-        return f"{self.file}, {'row' if self.table.format == 'parquet' else 'line'} {line}"
+        return f"{self.file}, {'row' if self.table.format in BINARY else 'line'} {line}"
 
     def whole(self, rows: pl.LazyFrame, keys: Iterable[str]) -> pl.LazyFrame:
         """`rows` with empty ids where the file has none."""
@@ -59,7 +66,7 @@ def open_sheet(spec: DatasetSpec, place: Path, table: TableFile, kind: str, foun
     `place` is a lake; `kind` is `interactions`, `items` or `users`.
     """
     path = raw_folder(place, spec.name) / table.file
-    if not path.is_file():
+    if not path.exists():
         return None
     with telling(found, path):
         if not is_of_its_format(path, table, kind, found):
@@ -79,11 +86,40 @@ def tell_malformed(sheet: Sheet, malformed: pl.DataFrame, total: int, grave: boo
     if malformed.is_empty():
         return
     first = malformed.sort("line").row(0, named=True)
-    text = sheet.table.format == "json_lines"
-    mend = "write one object per line" if text else "correct separator, quote, escape or header, or mend the file"
+    if sheet.table.format == "json_lines":
+        mend = "write one object per line"
+    elif "quotes" in first["reason"] and _is_unquoted(sheet):
+        mend = f'quotes are text in this file: set {sheet.kind}.quote = ""'
+    else:
+        mend = "correct separator, quote, escape or header, or mend the file"
     share = share_of(malformed.height, total, "rows")
     why = f"{first['reason']}: {shown(first['text'])}"
     found.fault(grave, f"{sheet.at(first['line'])}: {share} cannot be split ({why}): {mend}")
+
+
+def tell_merged(sheet: Sheet, rows: pl.LazyFrame, found: Findings) -> None:
+    """Records of several lines whose lines would each be one: a stray quote may have made one of two."""
+    if sheet.table.format not in ("csv", "atomic") or not sheet.table.quote:
+        return
+    cuts = pl.col("text").str.split("\n").list.eval(pl.element().str.count_matches(sheet.table.separator, literal=True))
+    alike = (pl.col("cuts").list.min() == pl.col("cuts").list.max()) & (pl.col("cuts").list.min() > 0)
+    joined = rows.filter(pl.col("text").str.contains("\n")).select("line", "text").with_columns(cuts.alias("cuts"))
+    merged = joined.filter(alike).collect().sort("line")
+    if merged.height:
+        lines = f"{merged.height:,} record{'s hold' if merged.height > 1 else ' holds'} line ends within quotes"
+        found.warning(
+            f"{sheet.at(merged['line'][0])}: {lines}, as {shown(merged['text'][0])}, though each line could be "
+            f'a record: if quotes are text in this file, set {sheet.kind}.quote = ""'
+        )
+
+
+def _is_unquoted(sheet: Sheet) -> bool:
+    """Whether the lines of a file are cut alike when quotes mean nothing."""
+    part = data_files(sheet.path)[0] if sheet.path.is_dir() else sheet.path
+    with open_plain(part) as stream:
+        text = next(decoded(stream, sheet.table.encoding), "")
+    lines = [line for line in text.split("\n")[:MANY_LINES] if line.strip()]
+    return len({line.count(sheet.table.separator) for line in lines}) == 1
 
 
 def tell_empty(sheet: Sheet, found: Findings) -> None:

@@ -4,59 +4,83 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Literal
 
 import polars as pl
 
 from rallrec_pipeline.datasets.checking.examples import examples_of, raw_rows
-from rallrec_pipeline.datasets.checking.findings import Findings
+from rallrec_pipeline.datasets.checking.findings import Findings, share_of, shown
 from rallrec_pipeline.datasets.checking.sheets import Sheet
-from rallrec_pipeline.datasets.fields import time_field
+from rallrec_pipeline.datasets.guessing.times import EARLIEST_S, UNITS, TimeForm, plausible, time_forms
 from rallrec_pipeline.datasets.spec import ColumnSpec, DatasetSpec
 from rallrec_pipeline.datasets.tables import LATEST_S
 from rallrec_pipeline.datasets.ties import equal_time_share, tied_borders
 
-Unit = Literal["s", "ms", "us", "ns"]
-
+MAX_WORDS = 3
+RARE = 0.01  # share of times up to which another form is no form but a fault
 MANY_EQUAL = 0.2  # share of a user's neighbouring ratings of one time from which their order says little
-EARLIEST_S = 315_532_800  # 1980: no ratings are older, so smaller numbers are in another unit
-UNITS: dict[Unit, str] = {"ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds", "s": "seconds"}
-DATE_FORMATS = (
-    "%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%z",
-    "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.fZ", "%Y-%m-%d %H:%M", "%Y/%m/%d",
-    "%Y/%m/%d %H:%M:%S", "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%Y %H:%M:%S", "%d/%m/%Y %H:%M:%S", "%d.%m.%Y",
-    "%d.%m.%Y %H:%M:%S", "%m %d, %Y", "%b %d, %Y", "%B %d, %Y", "%d %b %Y", "%d %B %Y",
-)  # fmt: skip
+MOST_TEXTS = 1_000_000  # times of a file that are looked at for their forms
+FEW_EARLY = 0.5  # share of times below which those before 1980 are not the file's own unit but unknown ones
 
 
-def time_hint(column: ColumnSpec, texts: pl.Series) -> str:
-    """How times that are none may have to be read; empty where nothing fits most of them."""
-    guesses = [ColumnSpec(column="x", unit=unit) for unit in UNITS]
-    guesses += [ColumnSpec(column="x", time_format=known) for known in DATE_FORMATS]
-    counts = [_plausible(texts, guess) for guess in guesses]
-    best = counts.index(max(counts))
-    guess = guesses[best]
-    if counts[best] <= texts.len() / 2:
+def time_hint(column: ColumnSpec, rows: pl.LazyFrame) -> str:
+    """How the times of a file (`rows` has `timestamp`, text) may have to be read; empty where nothing reads most."""
+    texts = rows.select("timestamp").head(MOST_TEXTS).collect()["timestamp"].drop_nulls()
+    texts = texts.filter(texts.str.strip_chars() != "")
+    forms = time_forms(texts)
+    if not forms or sum(form.count for form in forms) <= texts.len() / 2:
         return ""
-    if guess.time_format:
-        return f"these look like dates, set time_format = {json.dumps(guess.time_format)}"
-    without = " and take time_format out" if column.time_format else ""
-    return f'these look like {UNITS[guess.unit]}, set unit = "{guess.unit}"{without}'
+    if len(forms) > 1 and forms[1].count > RARE * texts.len():
+        ways = ", ".join(f"{form.count:,} as {shown(form.example)} ({form.setting})" for form in forms)
+        return f"times are mixed, {ways}: write them in one form"
+    is_set = (forms[0].column.time_format, forms[0].column.unit) == (column.time_format, column.unit)
+    return "" if is_set else _setting_hint(column, forms[0], texts.len())
+
+
+def _setting_hint(column: ColumnSpec, form: TimeForm, total: int) -> str:
+    reads = "" if form.count == total else f", which reads {form.count:,} of {total:,}"
+    if not form.column.time_format:
+        without = " and take time_format out" if column.time_format else ""
+        return f"these look like {UNITS[form.column.unit]}, set {form.setting}{without}{reads}"
+    if form.rival:
+        other = f"{json.dumps(form.rival)} reads as many: choose by what you know of the source"
+        return f"these look like dates, set {form.setting}{reads}; {other}"
+    return f"these look like dates, set {form.setting}{reads}"
 
 
 def check_early_times(sheet: Sheet, typed: pl.DataFrame, rows: pl.LazyFrame, found: Findings) -> None:
-    """Times that are possible but in the wrong unit: `20240131` and seconds taken for milliseconds lie in 1970."""
+    """Times that are possible but in the wrong unit, as `20240131`, or of which some are unknown, as 0."""
     times = typed["timestamp"]
-    latest = times.filter(times.is_between(0, LATEST_S)).max()
-    if "timestamp" not in sheet.columns or not isinstance(latest, float) or latest >= EARLIEST_S:
+    possible = times.filter(times.is_between(0, LATEST_S).fill_null(False))
+    if "timestamp" not in sheet.columns or possible.is_empty():
+        return
+    early = typed.filter(pl.col("timestamp").is_between(0, EARLIEST_S, closed="left").fill_null(False))
+    if early.height < possible.len():
+        if early.height:
+            _tell_unknown(sheet, early, possible, rows, found)
         return
     texts = raw_rows(rows, [typed["line"]], ["timestamp"])["timestamp"]
-    is_date = _plausible(texts, ColumnSpec(column="x", time_format="%Y%m%d")) > texts.len() / 2
+    is_date = plausible(texts, ColumnSpec(column="x", time_format="%Y%m%d")) > texts.len() / 2
     hint = 'these look like dates, set time_format = "%Y%m%d"' if is_date else ""
     if hint or sheet.columns["timestamp"].unit != "s":
-        hint = hint or time_hint(sheet.columns["timestamp"], texts)
+        hint = hint or time_hint(sheet.columns["timestamp"], rows)
     if hint:
         found.warning(f"{sheet.file}: all times lie before 1980, as {examples_of(texts)}: {hint}")
+
+
+def _tell_unknown(sheet: Sheet, early: pl.DataFrame, possible: pl.Series, rows: pl.LazyFrame, found: Findings) -> None:
+    """Some times lie before 1980, most often because they are not known; in a split by time they come first."""
+    texts = raw_rows(rows, [early["line"]], ["timestamp"])["timestamp"]
+    words = json.dumps(texts.fill_null("").str.strip_chars().unique(maintain_order=True).head(MAX_WORDS).to_list())
+    others = possible.filter(possible >= EARLIEST_S)
+    first = datetime.fromtimestamp(float(others.to_numpy().min()), UTC)
+    share = share_of(early.height, possible.len(), "times")
+    few = early.height < FEW_EARLY * possible.len()
+    column = json.dumps(sheet.columns["timestamp"].column, ensure_ascii=False)
+    mend = f"if that means unknown, set timestamp = {{ column = {column}, empty = {words} }}, which refuses them"
+    found.warning(
+        f"{sheet.at(early['line'][0])}: {share} lie before 1980, as {examples_of(texts)}"
+        f"{f', the others begin at {first:%Y-%m-%d}' if few else ''}; in the order of time they come first: {mend}"
+    )
 
 
 def check_ties(
@@ -81,10 +105,3 @@ def check_ties(
             "give finer times if the source has them"
         )
     return share
-
-
-def _plausible(texts: pl.Series, column: ColumnSpec) -> int:
-    """How many of `texts` are a time of the last decades when read as `column` says."""
-    frame = texts.alias("x").to_frame()
-    times = frame.select(time_field("x", column, ()))["x"]
-    return int(times.is_between(EARLIEST_S, LATEST_S).sum())

@@ -82,8 +82,8 @@ def test_json_that_is_not_lines_is_recognised(tmp_path: Path, layout: str) -> No
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b"\x1f\x8b\x08\x00rest", "items.csv is gzip, not csv: unpack it"),
-        (b"PK\x03\x04rest", "items.csv is a zip, not csv: unpack it"),
+        (b"\x1f\x8b\x08\x00rest", "items.csv is packed, and corrupt or truncated"),
+        (b"PK\x03\x04rest", "items.csv is packed, and corrupt or truncated"),
         (b"PAR1rest", 'items.csv is Parquet, not csv: set items.format = "parquet"'),
         (b"", "items.csv is empty or has no header"),
         (b"item,name,genre\n", "items.csv has no rows"),

@@ -54,7 +54,7 @@ def test_a_key_of_the_file_that_stands_in_a_table_is_told_its_place(tmp_path: Pa
 
 def test_a_file_name_that_cannot_be_read_is_told_with_its_name(tmp_path: Path) -> None:
     found = check(make(tmp_path, toml=(("ratings.csv", "my ratings.csv"),)))
-    assert told(found.problems, "not 'my ratings.csv'")
+    assert told(found.problems, "lacks my ratings.csv (it has")
 
 
 @pytest.mark.parametrize(

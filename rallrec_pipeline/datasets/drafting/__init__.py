@@ -1,0 +1,1 @@
+"""What `rallrec new` writes: a first TOML file for files, with a comment at each guess."""
