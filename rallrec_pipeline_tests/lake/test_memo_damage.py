@@ -25,6 +25,7 @@ def rows_of(kind: Kind) -> pl.DataFrame:
     own = {
         "descriptions": {"prompt": [f"Describe {key}." for key in KEYS], "text": [f"é text of {key}" for key in KEYS]},
         "scores": {"probabilities": [[0.25, 0.75]] * len(KEYS), "seconds": [0.125] * len(KEYS)},
+        "traces": {"text": [f"thought of {key}" for key in KEYS], "tokens": [3] * len(KEYS), "ended": [1] * len(KEYS)},
         "vectors": {"vector": [bytes.fromhex(key) * 24 for key in KEYS], "data_version": KEYS},
     }[kind.name]
     rows = {"key": KEYS, **own, "run_id": ["run"] * len(KEYS), "created_at": ["2026-01-01"] * len(KEYS)}
