@@ -82,14 +82,14 @@ def chosen_methods(settings: Settings) -> tuple[str, ...]:
 
     What the reasoner is told, and the members and runs of a merge, come before the one that needs them.
     """
-    return _with_needs(settings.only_methods or tuple(settings.methods), settings)
+    return _withneeds_of(settings.only_methods or tuple(settings.methods), settings)
 
 
-def _with_needs(names: Iterable[str], settings: Settings) -> tuple[str, ...]:
+def _withneeds_of(names: Iterable[str], settings: Settings) -> tuple[str, ...]:
     found: dict[str, None] = {}
 
     def take(name: str) -> None:
-        for needed in _needs(name, settings):
+        for needed in needs_of(name, settings):
             take(needed)
         found.setdefault(name)
 
@@ -98,7 +98,8 @@ def _with_needs(names: Iterable[str], settings: Settings) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _needs(name: str, settings: Settings) -> tuple[str, ...]:
+def needs_of(name: str, settings: Settings) -> tuple[str, ...]:
+    """The methods that must answer first: members and runs of a merge, and what the reasoner is told."""
     if (merge := settings.merges.get(name)) is not None:
         return (*merge.members, *merge.runs)
     told = settings.reasoned[name].told if name in settings.reasoned else None
@@ -120,7 +121,7 @@ def reasoned_methods(settings: Settings) -> list[ReasonedMethod]:
 
 def merges(settings: Settings) -> dict[str, MergeSettings]:
     """What is merged, members before those that take them: all, or with `only_methods` those that are needed."""
-    chosen = _with_needs(settings.only_methods or settings.merges, settings)
+    chosen = _withneeds_of(settings.only_methods or settings.merges, settings)
     return {name: settings.merges[name] for name in chosen if name in settings.merges}
 
 

@@ -193,6 +193,8 @@ class Predictions:
     targets: Counts
     mean_p_yes: dict[str, float]
     in_history: Counts | None
+    made_of: dict[str, str] = field(default_factory=dict)
+    """What a merge or a told reasoner is made of: method -> the stage and fingerprint behind it."""
 
 
 @dataclass(frozen=True)

@@ -213,7 +213,8 @@ def _predictions(found: Sequence[Predictions]) -> Section:
     for name in ("method", "run", "targets", "mean P(yes) of targets", "in the history"):
         table.add_column(name, overflow="fold")
     for one in found:
-        cells = [one.method, _short(one.run_id, RUN), _counts(one.targets), _numbers(one.mean_p_yes)]
+        of = f" (of {', '.join(one.made_of)})" if one.made_of else ""
+        cells = [one.method + of, _short(one.run_id, RUN), _counts(one.targets), _numbers(one.mean_p_yes)]
         table.add_row(*(Text(cell) for cell in (*cells, "–" if one.in_history is None else _counts(one.in_history))))
     return Section("Predictions", ["evaluation_prompts", *PREDICTORS], [], [], table)
 

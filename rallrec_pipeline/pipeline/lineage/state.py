@@ -15,11 +15,13 @@ from rallrec_pipeline.lake.parquet import scan_table
 from rallrec_pipeline.lake.store import Record, Ref, past_refs, record_of
 from rallrec_pipeline.lake.tables import Table
 from rallrec_pipeline.pipeline.context import StageRun
-from rallrec_pipeline.pipeline.graph import STAGES
+from rallrec_pipeline.pipeline.graph import EVERY_STAGE
 from rallrec_pipeline.pipeline.lineage.model import At, Provenance, Step
 from rallrec_pipeline.pipeline.stage import plan_stages, upstream
 
 PREDICTORS = ("predictions", "baseline_predictions", "expert_predictions")
+ON_REQUEST_PREDICTORS = ("reasoned_predictions", "merged_predictions")
+"""They are told of where they were made."""
 """Stages that score samples."""
 NEWEST = 5  # runs that an error names
 REMOVED = "rallrec prune has removed it"
@@ -30,7 +32,7 @@ class LakeState:
 
     def __init__(self, run: StageRun, at: At | None = None) -> None:
         self.run, self.at = run, at
-        self.plans = plan_stages(run, STAGES)
+        self.plans = plan_stages(run, EVERY_STAGE)
         self._ref = _ref_of(run, at) if at is not None else None
         self._records: dict[str, Record | None] = {}
 
@@ -84,14 +86,15 @@ class LakeState:
     def steps(self) -> dict[str, Step]:
         """All stages that lead to an item's vector or to predictions, in the order of the graph."""
         steps: dict[str, Step] = {}
-        for name in STAGES:
-            if name in _chain():
+        asked = _chain(tuple(stage for stage in ON_REQUEST_PREDICTORS if self.record(stage) is not None))
+        for name in EVERY_STAGE:
+            if name in asked:
                 steps[name] = self._step(name, steps)
         return steps
 
     def _step(self, name: str, before: dict[str, Step]) -> Step:
         record, reasons = self.record(name), self._reasons(name)
-        waits_for = [given for given in STAGES[name].inputs if not before[given].fresh]
+        waits_for = [given for given in EVERY_STAGE[name].inputs if not before[given].fresh]
         figures = {k: v for k, v in (record.metadata if record else {}).items() if isinstance(v, str | int | float)}
         return Step(
             stage=name,
@@ -157,5 +160,5 @@ def gone(state: LakeState, stage: str, what: str) -> list[str]:
 
 
 @cache
-def _chain() -> frozenset[str]:
-    return frozenset(upstream(STAGES, ("item_index", *PREDICTORS)))
+def _chain(on_request: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(upstream(EVERY_STAGE, ("item_index", *PREDICTORS, *on_request)))

@@ -8,12 +8,13 @@ from typing import Any
 import polars as pl
 
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.inference.methods import methods, tuning_asked
+from rallrec_pipeline.inference.methods import methods, needs_of, tuning_asked
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import read_json
 from rallrec_pipeline.pipeline.lineage.item import counts
 from rallrec_pipeline.pipeline.lineage.model import Adapter, Histories, Predictions, Uses
-from rallrec_pipeline.pipeline.lineage.state import PREDICTORS, LakeState, gone
+from rallrec_pipeline.pipeline.lineage.state import ON_REQUEST_PREDICTORS, PREDICTORS, LakeState, gone
+from rallrec_pipeline.pipeline.scored import made_by
 from rallrec_pipeline.prompts.build import HISTORY_COLUMN
 from rallrec_pipeline.tuning.lora import PROVENANCE
 
@@ -29,7 +30,7 @@ def uses_of(state: LakeState, item_id: str) -> Uses:
     if tuned is None:
         notes += gone(state, "tuning_prompts", "tuning prompts") if samples is not None else []
     predictions = []
-    for stage in PREDICTORS:
+    for stage in (*PREDICTORS, *ON_REQUEST_PREDICTORS):
         if samples is not None and state.is_stored(stage):
             predictions += _predictions(state, stage, samples)
         else:
@@ -148,8 +149,23 @@ def _predictions(state: LakeState, stage: str, samples: pl.DataFrame) -> list[Pr
                 targets=counts(targets["split"]),
                 mean_p_yes=_means(targets),
                 in_history=counts(rows.filter(pl.col(method.prompt_form))["split"]) if method else None,
+                made_of=_made_of(state, name),
             )
         )
+    return found
+
+
+def _made_of(state: LakeState, name: str) -> dict[str, str]:
+    """What stands behind a merged or told answer: each method with the stage that made it and its fingerprint."""
+    settings, found = state.run.settings, dict[str, str]()
+    for other in needs_of(name, settings):
+        stage = made_by(other, settings)
+        record = state.record(stage)
+        behind = f"{stage} {record.fingerprint}" if record else stage
+        adapter = settings.methods[other].adapter if other in settings.methods else None
+        found[other] = behind + (f", adapter {adapter}" if adapter else "")
+    if name in settings.reasoned and (traces := state.record("reasoning_traces")) is not None:
+        found["responses"] = f"reasoning_traces {traces.fingerprint}"
     return found
 
 

@@ -20,8 +20,10 @@ from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.language_models.tokens import opens_thought
 from rallrec_pipeline.orchestration.jobs import RunSummary, materialize_dataset
 from rallrec_pipeline.pipeline.graph import EVERY_STAGE, ON_REQUEST
+from rallrec_pipeline.pipeline.lineage.chain import trace
 from rallrec_pipeline.reasoning.merge import consistency
 from rallrec_pipeline.reasoning.opinions import Opinion
+from rallrec_pipeline.settings import load_settings
 from rallrec_pipeline_tests.language_models.small_llama import NARROW, TEMPLATE, write_llama
 from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world, rallrec, use_lake
 
@@ -129,6 +131,16 @@ def test_the_report_tells_lengths_merges_and_the_cascade(lake: Path, first: RunS
     assert {"rallrec_plus", "merged_mean", "cascade", report["reference"]} <= set(report["methods"])
     page = (lake / "reports" / SMALL / "reasoning.html").read_text(encoding="utf-8")
     assert "What the reasoner writes" in page and "<script" not in page
+
+
+def test_lineage_says_what_stands_behind_a_merged_answer(lake: Path, first: RunSummary) -> None:
+    lineage = trace(lake, SMALL, "i3", load_settings())
+    found = {one.method: one for one in lineage.uses.predictions}
+    assert set(found["rallrec_plus"].made_of) == {"rallrec", "reasoned_told", "recent"}
+    assert found["rallrec_plus"].made_of["rallrec"].endswith(", adapter rallrec")
+    told = found["reasoned_told"].made_of
+    assert set(told) == {"rallrec", "responses"} and told["responses"].startswith("reasoning_traces ")
+    assert {"reasoner", "reasoning_traces", "merged_predictions"} <= set(lineage.stages)
 
 
 def test_a_second_run_does_nothing(lake: Path, first: RunSummary) -> None:
