@@ -113,7 +113,7 @@ def datasets() -> None:
         console.print(Text(f"left out: {fault}", style="red"), soft_wrap=True)
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # an id may begin with a dash
 def lineage(
     dataset: Annotated[str, typer.Argument(help="A dataset.")],
     item_id: Annotated[str, typer.Argument(help="An item of it, as in the raw files.")],

@@ -122,7 +122,7 @@ GRAPH: tuple[Stage, ...] = (
             "catalogue": d.items if d.unknown_items == "reject" else None,
             "repeats": d.repeats,
         },
-        code_version="2",
+        code_version="3",
     ),
     Stage(
         "items",
@@ -131,7 +131,7 @@ GRAPH: tuple[Stage, ...] = (
         "The item catalogue: title and the dataset's own fields.",
         data.items,
         lambda s, d: {"file": d.items},
-        code_version="2",
+        code_version="3",
     ),
     Stage(
         "users",
@@ -140,7 +140,7 @@ GRAPH: tuple[Stage, ...] = (
         "User profiles.",
         data.users,
         lambda s, d: {"file": d.users},
-        code_version="2",
+        code_version="3",
     ),
     Stage(
         "rejected_rows",
@@ -154,7 +154,7 @@ GRAPH: tuple[Stage, ...] = (
             "unknown_items": d.unknown_items,
             "repeats": d.repeats,
         },
-        code_version="2",
+        code_version="3",
     ),
     Stage(
         "core_interactions",

@@ -14,6 +14,7 @@ from rallrec_pipeline.datasets.spec import DatasetSpec, TableFile
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import file_sha256
+from rallrec_pipeline.lake.provenance import content_version
 from rallrec_pipeline.pipeline.lineage.model import Counts, Item, Place, Ratings, Raw
 from rallrec_pipeline.pipeline.lineage.state import LakeState, gone
 
@@ -48,7 +49,8 @@ def raw_place(state: LakeState, table: TableFile, item_id: str, notes: list[str]
         return None
     path = raw_folder(lake, spec.name) / table.file
     lines = [asdict(line) for line in found.first]
-    return Place(path.relative_to(lake).as_posix(), found.unit, found.count, lines, file_sha256(path))
+    digest = content_version([path]) if path.is_dir() else file_sha256(path)  # a table in parts is a folder
+    return Place(path.relative_to(lake).as_posix(), found.unit, found.count, lines, digest)
 
 
 def rating_counts(state: LakeState, item_id: str, raw: Place | None) -> Ratings:
