@@ -260,15 +260,14 @@ def results(
 ) -> None:
     """Tell which claims of the papers hold, from the reports of all studies in the lake."""
     from rallrec_pipeline.evaluation.results_page import results_page
-    from rallrec_pipeline.lake.files import atomic_path, read_json
+    from rallrec_pipeline.lake.files import read_json, write_text
 
     files = sorted((lake_root() / "reports").glob("*/study_*.json"), key=lambda path: (path.stem, path.parent.name))
     page = results_page([read_json(file) for file in files])
     if out is None:
         typer.echo(page, nl=False)
         return
-    with atomic_path(out) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(out, page)
     console.print(f"wrote {out}: {len(files)} reports", markup=False, highlight=False, soft_wrap=True)
 
 

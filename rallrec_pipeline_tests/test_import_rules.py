@@ -20,6 +20,7 @@ NAME = PACKAGE.name
 RANK = {
     "errors": 0,
     "text": 1,
+    "finite": 1,
     "settings": 1,
     "lake": 2,
     "sources": 2.5,
