@@ -20,6 +20,7 @@ NAME = PACKAGE.name
 RANK = {
     "errors": 0,
     "text": 1,
+    "finite": 1,
     "terminal": 1.5,
     "settings": 1,
     "lake": 2,
@@ -173,9 +174,8 @@ class A:
 
 
 def _own(path: Path) -> set[str]:
-    """Own modules that a module imports; the door of a package (`__init__`) is not one of them."""
-    found = {name.removeprefix(f"{NAME}.") for name in _imports(_tree(path).body, everywhere=True)}
-    return {name for name in found if (PACKAGE / f"{name.replace('.', '/')}.py").exists()}
+    """Names below this package that a module imports: modules, doors of packages, and what these hold."""
+    return {name.removeprefix(f"{NAME}.") for name in _imports(_tree(path).body, everywhere=True)}
 
 
 def _tree(path: Path) -> ast.Module:

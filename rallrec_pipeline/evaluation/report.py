@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from rallrec_pipeline.evaluation.metrics import Labels
 from rallrec_pipeline.evaluation.papers import paper_figures
 from rallrec_pipeline.evaluation.reliability import histogram, roc_points, told_reliability
 from rallrec_pipeline.evaluation.slices import sliced
+from rallrec_pipeline.finite import finite
 
 MAIN = "rallrec"
 FALLBACK = "boosted_trees"
@@ -84,7 +84,7 @@ def build_report(
         "retrieval": dict(context.retrieval),
         "provenance": dict(context.provenance),
     }
-    return finite(report)
+    return as_plain(report)
 
 
 def compare_scored(scored: Mapping[str, Scored], facts: pl.DataFrame | None, resamples: int, seed: int) -> Comparison:
@@ -158,15 +158,7 @@ def _against(method: str, found: Comparison, reference: str | None) -> list[str]
     return sorted(auc.keys() - {method}, key=lambda name: (name != reference, -auc[name], name))
 
 
-def finite(report: Mapping[str, Any]) -> dict[str, Any]:
+def as_plain(report: Mapping[str, Any]) -> dict[str, Any]:
     """`report` as plain JSON values; every NaN and infinity becomes None, for JSON has neither."""
-    plain: dict[str, Any] = json.loads(json.dumps(_finite(report), allow_nan=False, default=str))
+    plain: dict[str, Any] = json.loads(json.dumps(finite(report), allow_nan=False, default=str))
     return plain
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

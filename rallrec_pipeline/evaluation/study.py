@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from rallrec_pipeline.evaluation.comparisons import table
-from rallrec_pipeline.evaluation.report import Scored, compare_scored, finite, methods_told, shared_told
+from rallrec_pipeline.evaluation.report import Scored, as_plain, compare_scored, methods_told, shared_told
 from rallrec_pipeline.evaluation.responses import ReasoningParts, responses_told
 from rallrec_pipeline.evaluation.study_parts import StudyParts, parts_told
 
@@ -60,4 +60,4 @@ def build_study(
         "responses": {variant: responses_told(parts) for variant, parts in context.responses.items()},
         "provenance": dict(context.provenance),
     }
-    return finite(report)
+    return as_plain(report)

@@ -20,11 +20,11 @@ from rallrec_pipeline.evaluation.study_page import render_study
 from rallrec_pipeline.evaluation.study_parts import StudyParts
 from rallrec_pipeline.evaluation.wording import number, rows_told, with_error
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.files import atomic_path, write_json
 from rallrec_pipeline.lake.store import Record, publish_links
 from rallrec_pipeline.pipeline.checks.catalog import CHECKS
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import picture, plain
+from rallrec_pipeline.pipeline.report_files import write_report
 from rallrec_pipeline.pipeline.responses import READ, reasoning_parts
 from rallrec_pipeline.pipeline.scored import figures_shown, made_by, scored_by, title_of
 from rallrec_pipeline.pipeline.stage import (
@@ -219,18 +219,14 @@ def _report(
     file = run.out / "reports" / run.dataset / stage_name(name)
     json_file, csv_file, html_file = (file.with_suffix(f".{kind}") for kind in ("json", "csv", "html"))
     slices_file = file.with_name(f"{file.name}_slices.csv")
-    write_json(json_file, report)
     texts = {
         csv_file: methods_csv(report),
         slices_file: slices_csv(report),
         html_file: render_study(report, study_plots(report)),
     }
-    for path, text in texts.items():
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
     metadata = {"rows": report["n_test"], **figures_shown(report), **shared.as_metadata()}
     metadata |= {"methods": Markdown(_table(report)), "picture": Markdown(picture(CAPTION, overview_png(report)))}
-    return Made([json_file, *texts], metadata)
+    return Made(write_report(json_file, report, texts), metadata)
 
 
 def _parts(study: Study, paper_dataset: str | None) -> StudyParts:

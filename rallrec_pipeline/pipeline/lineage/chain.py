@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+from rallrec_pipeline.finite import finite
 from rallrec_pipeline.pipeline.adoption import adopt_dataset
 from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.lineage.item import item_fields, rating_counts, raw_lines
@@ -55,7 +54,7 @@ def trace(lake: Path, dataset: str, item_id: str, settings: Settings, at: str | 
 
 def as_json(lineage: Lineage) -> str:
     """One JSON document in ASCII, so that no text of the data can disturb a terminal; NaN and infinity are null."""
-    return json.dumps(_finite(asdict(lineage)), indent=2, allow_nan=False)
+    return json.dumps(finite(asdict(lineage)), indent=2, allow_nan=False)
 
 
 def _end(state: LakeState, item: Item, steps: Mapping[str, Step]) -> End | None:
@@ -65,11 +64,3 @@ def _end(state: LakeState, item: Item, steps: Mapping[str, Step]) -> End | None:
         command = None if state.at else f"rallrec run {state.run.dataset}"
         return End(missing.stage, f"{missing.stage} was {missing.reasons[0]}", command)
     return End("core_items", item.notes[-1], None) if item.in_core is False else None
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

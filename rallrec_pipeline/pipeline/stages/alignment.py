@@ -14,9 +14,9 @@ from rallrec_pipeline.evaluation.alignment_report import AlignmentInputs, Report
 from rallrec_pipeline.evaluation.maps import categories, category_field, draw_maps, projections
 from rallrec_pipeline.evaluation.nearest import PARTS
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.files import atomic_path, write_json
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import picture
+from rallrec_pipeline.pipeline.report_files import write_report
 from rallrec_pipeline.pipeline.stages.embeddings import read_vectors
 
 _MEASURES = ("alignment", "uniformity", "recall_at_1", f"recall_at_{NEAREST}")
@@ -31,11 +31,10 @@ def alignment_report(run: StageRun) -> Made:
     report = build_alignment_report(inputs, run.spec, category, maps, seed, _provenance(run))
     plots = measures_plots(report)
     json_file, html_file = alignment_report_files(run.out, run.dataset)
-    write_json(json_file, report)
-    with atomic_path(html_file) as temporary:
-        temporary.write_text(render_alignment_page(report, plots, maps_plots(maps, category)), encoding="utf-8")
+    pages = {html_file: render_alignment_page(report, plots, maps_plots(maps, category))}
     caption, png = next(iter(plots.items()))
-    return Made([json_file, html_file], {**_shown(report), "picture": Markdown(picture(caption, png))})
+    shown = {**_shown(report), "picture": Markdown(picture(caption, png))}
+    return Made(write_report(json_file, report, pages), shown)
 
 
 def alignment_report_files(root: Path, dataset: str) -> tuple[Path, Path]:

@@ -16,9 +16,9 @@ from rallrec_pipeline.evaluation.study import StudyContext, build_study
 from rallrec_pipeline.evaluation.study_page import render_study
 from rallrec_pipeline.inference.methods import merges, reasoned_methods
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.files import atomic_path, write_json
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import picture
+from rallrec_pipeline.pipeline.report_files import write_report
 from rallrec_pipeline.pipeline.responses import reasoning_parts
 from rallrec_pipeline.pipeline.scored import WITHOUT_LLM, figures_shown, made_by, scored_by
 from rallrec_pipeline.settings import Settings
@@ -60,22 +60,18 @@ def reasoning_report(run: StageRun) -> Made:
     facts = row_facts(run.read(tables.CORE_INTERACTIONS), run.read(tables.SAMPLES))
     report = build_study(context, scored, run.settings.scoring.bootstrap, facts)
     folder = run.out / "reports" / run.dataset
-    json_file = folder / "reasoning.json"
-    write_json(json_file, report)
     texts = {
         folder / "reasoning.html": render_study(report, study_plots(report)),
         folder / "reasoning.csv": methods_csv(report),
         folder / "reasoning_slices.csv": slices_csv(report),
     }
-    for path, text in texts.items():
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
     told = report["responses"][ONE]
     shown: dict[str, Any] = dict(figures_shown(report))
     shown |= {f"tokens_per_response_{name}": one["tokens_per_response"] for name, one in told["responses"].items()}
     shown |= {f"knee_{name}": one["knee"] for name, one in told["cascades"].items()}
     shown["picture"] = Markdown(picture(CAPTION, overview_png(report)))
-    return Made([json_file, *texts], {name: value for name, value in shown.items() if value is not None})
+    files = write_report(folder / "reasoning.json", report, texts)
+    return Made(files, {name: value for name, value in shown.items() if value is not None})
 
 
 def strongest_expert(run: StageRun) -> str:

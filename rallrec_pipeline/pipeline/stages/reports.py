@@ -17,9 +17,9 @@ from rallrec_pipeline.evaluation.row_facts import row_facts
 from rallrec_pipeline.evaluation.wording import number, ranked, rows_told, with_error
 from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.files import atomic_path, write_json
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import picture, plain
+from rallrec_pipeline.pipeline.report_files import write_report
 from rallrec_pipeline.pipeline.scored import WITHOUT_LLM, figures_shown, scored_by_llm, scored_without_llm
 from rallrec_pipeline.settings import MIXTURE
 
@@ -33,9 +33,7 @@ def dataset_report(run: StageRun) -> Made:
     origin = {"run_id": run.run_id, "protocol": run.spec.protocol.model_dump(mode="json")}
     origin |= {"stages": {stage: _origin(run, stage) for stage in PROFILED}}
     json_file, html_file = dataset_report_files(run.out, run.dataset)
-    write_json(json_file, profile | {"provenance": origin})
-    with atomic_path(html_file) as temporary:
-        temporary.write_text(render_dataset_page(profile, plots, origin), encoding="utf-8")
+    pages = {html_file: render_dataset_page(profile, plots, origin)}
     caption, png = next(iter(plots.items()))
     core = profile["core"]
     shown = {
@@ -50,7 +48,7 @@ def dataset_report(run: StageRun) -> Made:
         "funnel": Markdown(_funnel(profile)),
         "picture": Markdown(picture(caption, png)),
     }
-    return Made([json_file, html_file], shown)
+    return Made(write_report(json_file, profile | {"provenance": origin}, pages), shown)
 
 
 def evaluation_report(run: StageRun) -> Made:
@@ -63,18 +61,14 @@ def evaluation_report(run: StageRun) -> Made:
     report = build_report(_context(run), scored, facts, run.settings.scoring.bootstrap)
     json_file, html_file = report_files(run.out, run.dataset)
     csv_file, slices_file = json_file.with_suffix(".csv"), json_file.with_name("slices.csv")
-    write_json(json_file, report)
     texts = {
         html_file: render_html(report, report_plots(report)),
         csv_file: methods_csv(report),
         slices_file: slices_csv(report),
     }
-    for path, text in texts.items():
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
     shown = {**figures_shown(report), "methods": Markdown(_summary(report))}
     shown["picture"] = Markdown(picture(CAPTION, overview_png(report)))
-    return Made([json_file, *texts], shown)
+    return Made(write_report(json_file, report, texts), shown)
 
 
 def report_files(root: Path, dataset: str) -> tuple[Path, Path]:
