@@ -91,8 +91,9 @@ class MergeSettings(Section):
     def _two_where_two_are_meant(self) -> MergeSettings:
         if self.kind in ("consistency", "cascade") and len(self.members) != 2:
             raise ValueError(f"kind = {self.kind!r} takes two members")
-        given, read = self.model_fields_set - {"title", "kind", "members"}, _READ_BY.get(self.kind, set())
-        if unread := sorted(given - read):
+        known = {"title", "kind", "members"} | _READ_BY.get(self.kind, set())
+        fields = type(self).model_fields.items()
+        if unread := [name for name, field in fields if name not in known and getattr(self, name) != field.default]:
             raise ValueError(f"kind = {self.kind!r} does not look at {', '.join(unread)}")
         if self.runs and self.kind == "logistic" and not self.uncertainty:
             raise ValueError("kind = 'logistic' looks at runs with `uncertainty` only")

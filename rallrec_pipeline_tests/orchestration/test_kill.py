@@ -35,6 +35,7 @@ SEED = int(os.environ.get("RALLREC_KILL_SEED") or 1)
 LIMIT_S = 900
 LONGEST_WAIT_S = 1.5  # within one stage
 OWN = {
+    "checksum",  # of the run and times too
     "run_id",
     "created_at",
     "seconds",
