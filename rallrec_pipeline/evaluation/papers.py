@@ -21,6 +21,12 @@ PAPER_TITLES = {
     "hybrid_score": "Hybrid-Score",
     "rallrec": "RALLRec",
     "rallrec_plus": "RALLRec+",
+    "llama-3.1-8b-instruct": "Llama-3.1-8B-Instruct",
+    "deepseek-r1-distill-llama-8b": "DeepSeek-R1-Distill-Llama-8B",
+    "without_kp_without_cm": "neither told nor merged by consistency",
+    "without_kp_with_cm": "merged by consistency, not told",
+    "with_kp_without_cm": "told, not merged by consistency",
+    "with_kp_with_cm": "told and merged by consistency",
 }
 _PAPER_TABLES = (
     ("rallrec", "rallrec_table_1_main", "table 1"),

@@ -23,12 +23,18 @@ def response_plots(told: Told) -> dict[str, bytes]:
     responses, plots = told["responses"], dict[str, bytes]()
     by_length = {name: one["by_length"] for name, one in responses.items() if one["by_length"]}
     if by_length:
-        caption = "Accuracy by the length of the responses, in fifths of the rows (figure 2 of RALLRec+)"
+        rows = min(point["n"] for points in by_length.values() for point in points)
+        caption = (
+            f"Accuracy by the length of the responses, in fifths of the rows (figure 2 of RALLRec+); {_error(rows)}"
+        )
         plots[caption] = _over_length(by_length, responses)
     by_variance = {name: one["by_variance"]["points"] for name, one in responses.items()}
     if any(by_variance.values()):
         width = max(one["by_variance"]["window"] for one in responses.values())
-        caption = f"Accuracy by how far the responses are apart, in a window of {width:,} rows (figure 3)"
+        caption = (
+            f"Accuracy by how far the responses are apart, in a sliding window of {width:,} rows at most (figure 3); "
+            f"{_error(width)}"
+        )
         plots[caption] = _over_variance(by_variance, responses)
     for name, sweep in told["sweeps"].items():
         plots[f"{sweep['title']}: over alpha and epsilon (figures 6 and 7), on test rows; {name}"] = _sweep(sweep)
@@ -40,6 +46,11 @@ def response_plots(told: Told) -> dict[str, bytes]:
             _cascade(cascade)
         )
     return plots
+
+
+def _error(rows: int) -> str:
+    """The standard error of an accuracy on so many rows, at most."""
+    return f"a point of {rows:,} rows has a standard error of up to {0.5 / max(1, rows) ** 0.5:.2f}"
 
 
 def _over_length(by_name: Mapping[str, Sequence[Told]], responses: Told) -> bytes:

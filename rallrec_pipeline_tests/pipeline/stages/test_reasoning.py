@@ -24,6 +24,7 @@ from rallrec_pipeline.pipeline.lineage.chain import trace
 from rallrec_pipeline.reasoning.merge import consistency
 from rallrec_pipeline.reasoning.opinions import Opinion
 from rallrec_pipeline.settings import load_settings
+from rallrec_pipeline_tests.browser import assert_pages_fit, needs_chromium
 from rallrec_pipeline_tests.language_models.small_llama import NARROW, TEMPLATE, write_llama
 from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world, rallrec, use_lake
 
@@ -131,6 +132,12 @@ def test_the_report_tells_lengths_merges_and_the_cascade(lake: Path, first: RunS
     assert {"rallrec_plus", "merged_mean", "cascade", report["reference"]} <= set(report["methods"])
     page = (lake / "reports" / SMALL / "reasoning.html").read_text(encoding="utf-8")
     assert "What the reasoner writes" in page and "<script" not in page
+
+
+@needs_chromium
+def test_the_page_fits_a_phone_and_a_desktop(lake: Path, first: RunSummary, tmp_path: Path) -> None:
+    page = (lake / "reports" / SMALL / "reasoning.html").read_text(encoding="utf-8")
+    assert_pages_fit({"reasoning": page}, tmp_path)
 
 
 def test_lineage_says_what_stands_behind_a_merged_answer(lake: Path, first: RunSummary) -> None:
