@@ -71,7 +71,7 @@ PATHS = (
     "..",
     "~root",
     "$HOME/`id`",
-    "; rm -rf /tmp/x",
+    "; rm -rf ./x",
     "name\x00.parquet",
     "a*?[x]{y}",
 )

@@ -287,7 +287,8 @@ def test_literals_of_python_are_read_as_json_is(tmp_path: Path) -> None:
         repr({"asin": item, "title": title + "'s", "price": float("nan"), "categories": [["Books", "Fiction"]]})
         for item, title in titles().items()
     ]
-    evil = "{'asin': __import__('os').system('touch /tmp/never'), 'title': 'x'}"
+    ran = tmp_path / "ran"
+    evil = f"{{'asin': __import__('os').system('touch {ran}'), 'title': 'x'}}"
     deep = "{'asin': " + "[" * 5000 + "]" * 5000 + "}"
     path = dataset(
         tmp_path,
@@ -299,6 +300,7 @@ def test_literals_of_python_are_read_as_json_is(tmp_path: Path) -> None:
     assert found.items["title"].to_list() == [title + "'s" for title in titles().values()]
     assert set(found.items["kind"]) == {"Fiction"}
     assert found.rejected.select("line", "reason").rows() == [(13, "no JSON object"), (14, "no JSON object")]
+    assert not ran.exists()
 
 
 def test_nan_in_json_costs_no_row_but_that_of_its_rating(tmp_path: Path) -> None:

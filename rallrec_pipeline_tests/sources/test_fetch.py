@@ -6,11 +6,10 @@ import gzip
 import hashlib
 import io
 import os
-import threading
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,6 +24,7 @@ from rallrec_pipeline.sources.archives import unpack
 from rallrec_pipeline.sources.collect import collect
 from rallrec_pipeline.sources.fetch import fetch
 from rallrec_pipeline.sources.source import Downloads, Kind, Source, SourceFile, silent
+from rallrec_pipeline_tests.sources.web import served
 
 CONTENTS = {"s.inter": b"ratings\n" * 200, "s.item": b"items\n" * 50, "s.user": b"users\n" * 20}
 SUMS = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENTS.items()}
@@ -260,12 +260,8 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        thread = threading.Thread(target=running.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
-        thread.join()
+    with served(Handler) as address:
+        yield address
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from rallrec_pipeline.sources.address import has_password, shown_address, withou
 from rallrec_pipeline.sources.collect import collect
 from rallrec_pipeline.sources.source import Source, SourceFile, silent
 from rallrec_pipeline.sources.url import download
+from rallrec_pipeline_tests.sources.web import served
 
 PACKAGE = Path(rallrec_pipeline.__file__).parent
 SECRET = "s3cret"
@@ -54,12 +54,8 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        thread = threading.Thread(target=running.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
-        thread.join()
+    with served(Handler) as address:
+        yield address
 
 
 @pytest.fixture(autouse=True)
