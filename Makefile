@@ -16,18 +16,21 @@ unexport DAGSTER_MODULE_NAME
 # Without bytecode every worker of the tests and every process that they start would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test test-fast lint format ui bench vllm clean help
+.PHONY: run test test-fast test-slow lint format ui bench vllm clean help
 .DEFAULT_GOAL := help
 
 run: $(BASE)  ## materialize every stage of DATASET (default movielens-100k) and print the report
 	$(BIN)/rallrec run $(DATASET)
 
-test: $(DEV)  ## run the tests
+test: $(DEV)  ## run all tests but the slow ones
 	@# A file's tests stay on one worker: they share what is dear to make (rallrec_pipeline_tests/conftest.py).
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile -m 'not slow'
+
+test-slow: $(DEV)  ## run the tests that take minutes each: many kills, soak, fuzzing
+	$(BIN)/python -m pytest -m slow
 
 test-fast: $(DEV)  ## run the tests that need no real LLM and no process of their own
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile -m 'not (llm or process or vllm or ray)'
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile -m 'not (llm or process or vllm or ray or slow)'
 
 lint: $(DEV)  ## check style, format and types
 	$(BIN)/ruff check .
