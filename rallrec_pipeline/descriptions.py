@@ -18,6 +18,7 @@ import polars as pl
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.lake.memo import Memo
 from rallrec_pipeline.lake.provenance import hash_column, stable_hash
+from rallrec_pipeline.language_models.chunks import writes_at_once
 from rallrec_pipeline.language_models.protocols import Progress, Sampling, TextGenerator
 from rallrec_pipeline.language_models.rows import complete_rows
 from rallrec_pipeline.settings import TEMPLATE_GAP, DescriptionSettings
@@ -122,6 +123,7 @@ def describe_items(
         settings.batch_size,
         run_id,
         progress,
+        at_once=writes_at_once,
     )
     table = done.rows.with_columns(items["item_id"])
     return DescriptionResult(

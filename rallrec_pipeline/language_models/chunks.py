@@ -22,6 +22,11 @@ def calls_at_once(engine: object) -> int:
     return int(getattr(engine, "calls_at_once", 1))
 
 
+def writes_at_once(engine: object) -> int:
+    """How many batches of texts it can write at a time; one that scores and encodes call by call may write several."""
+    return int(getattr(engine, "writes_at_once", calls_at_once(engine)))
+
+
 def in_chunks(
     work: Callable[[Sequence[T], Progress | None], R],
     rows: Sequence[T],

@@ -45,11 +45,12 @@ def complete_rows(
     run_id: str,
     progress: Progress | None = None,
     enough: Callable[[], bool] = lambda: False,
+    at_once: Callable[[E], int] = calls_at_once,
 ) -> Completed:
     """The rows of `keys`, each made from its entry of `inputs`; only what `memo` lacks is computed, once a key.
 
     Missing inputs are sorted by `order` and cut into chunks of `chunk` rows: inputs that come together should begin
-    alike or be of one length. The engine is loaded only when something is missing; it may work on several chunks at a
+    alike or be of one length. The engine is loaded only when something is missing; it works on `at_once` chunks at a
     time. When there is `enough` no further chunk is taken, and what is still missing stays so.
     """
     input_of = dict(zip(keys, inputs, strict=True))
@@ -63,7 +64,7 @@ def complete_rows(
             made = {"key": part, **columns, "run_id": [run_id] * len(part), "created_at": [now()] * len(part)}
             return pl.DataFrame(made, schema_overrides=memo.kind.schema)
 
-        for rows in in_chunks(compute, missing, chunk, calls_at_once(engine), progress):
+        for rows in in_chunks(compute, missing, chunk, at_once(engine), progress):
             memo.add(rows)
             if enough():
                 break

@@ -17,6 +17,7 @@ from transformers import AutoModel
 from rallrec_pipeline.errors import ModelError
 from rallrec_pipeline.language_models.kernels.batching import padded, token_batches
 from rallrec_pipeline.language_models.kernels.memory import settle_imports
+from rallrec_pipeline.language_models.kernels.workers import PASSES, Workers
 from rallrec_pipeline.language_models.protocols import Progress, Sampling, Usage, Written
 from rallrec_pipeline.language_models.tokens import unreadable
 from rallrec_pipeline.settings import ModelSettings
@@ -38,6 +39,7 @@ class SentenceEncoder:
         self.tokens_per_batch = tokens_per_batch
         self.device = next(model.parameters()).device
         self.usage = Usage()
+        self.passes = Workers(self.device, PASSES)
 
     @classmethod
     def load(cls, folder: Path, settings: ModelSettings) -> SentenceEncoder:
@@ -71,8 +73,10 @@ class SentenceEncoder:
         sequences = [text.ids for text in encoded]
         vectors = np.zeros((len(texts), self.model.config.hidden_size), dtype=np.float32)
         done = 0
-        for rows in token_batches([len(ids) for ids in sequences], self.tokens_per_batch) if sequences else ():
-            vectors[rows] = self._pooled([sequences[row] for row in rows])
+        batches = list(token_batches([len(ids) for ids in sequences], self.tokens_per_batch)) if sequences else []
+        pooled = self.passes.map(lambda rows: self._pooled([sequences[row] for row in rows]), batches)
+        for rows, made in zip(batches, pooled, strict=True):
+            vectors[rows] = made
             done += len(rows)
             if progress is not None:
                 progress(done, len(texts))

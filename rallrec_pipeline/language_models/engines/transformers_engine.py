@@ -6,6 +6,7 @@ import gc
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from rallrec_pipeline.language_models.kernels.sections import (
     plan_shared,
     shared_prefix,
 )
+from rallrec_pipeline.language_models.kernels.workers import PASSES, WRITERS, Workers
 from rallrec_pipeline.language_models.protocols import Progress, Sampling, Usage, Written
 from rallrec_pipeline.language_models.sizing.architecture import architecture_of
 from rallrec_pipeline.language_models.sizing.footprint import Use, cpu_budget, default_budget
@@ -52,7 +54,10 @@ class TransformersEngine(TokenizedModel):
         self.tokens_per_batch = tokens_per_batch
         self.device = next(model.parameters()).device
         self.usage = Usage()
+        self.passes, self.writers = Workers(self.device, PASSES), Workers(self.device, WRITERS)
+        self.writes_at_once = self.writers.count
         self._prepared = self._head_prepared = False
+        self._lock = Lock()
 
     @classmethod
     def load(cls, folder: Path, settings: ModelSettings, adapter: Path | None = None) -> TransformersEngine:
@@ -88,11 +93,12 @@ class TransformersEngine(TokenizedModel):
         """
         if self.device.type != "cpu":
             return
-        if not self._prepared:
-            pack_weights(self.model)
-        if head and not self._head_prepared:
-            pack_head(self.model)
-        self._prepared, self._head_prepared = True, self._head_prepared or head
+        with self._lock:
+            if not self._prepared:
+                pack_weights(self.model)
+            if head and not self._head_prepared:
+                pack_head(self.model)
+            self._prepared, self._head_prepared = True, self._head_prepared or head
 
     def restore(self) -> None:
         """Undo `prepare`."""
@@ -144,18 +150,22 @@ class TransformersEngine(TokenizedModel):
         return [written.text for written in self.write(prompts, sampling)]
 
     def write(self, prompts: Sequence[str], sampling: Sampling, thinks: bool = False) -> list[Written]:
-        """One sampled text per chat prompt, decoded together in one batch; a prompt is read once for all its texts."""
+        """One sampled text per chat prompt, decoded together in one batch; a prompt is read once for all its texts.
+
+        `writes_at_once` calls may come from as many threads.
+        """
         if not prompts:
             return []
         tokens = [self.prompt_tokens(prompt, chat=True, thinks=thinks) for prompt in prompts]
         self.check_context(tokens, sampling.max_new_tokens)
         self.prepare(head=True)
-        new = sample_batch(self.model, tokens, sampling, self.end_tokens, self.fill)
+        new = self.writers.call(lambda: sample_batch(self.model, tokens, sampling, self.end_tokens, self.fill))
         read, _ = distinct_rows(tokens)
         shared = shared_prefix(read)
-        self.usage.rows += len(prompts)
-        self.usage.prompt_tokens += shared + sum(len(prompt) - shared for prompt in read)
-        self.usage.new_tokens += sum(len(text) for text, _ in new)
+        with self._lock:
+            self.usage.rows += len(prompts)
+            self.usage.prompt_tokens += shared + sum(len(prompt) - shared for prompt in read)
+            self.usage.new_tokens += sum(len(text) for text, _ in new)
         texts = self.decode([text for text, _ in new])
         return [Written(text, len(row), ended) for text, (row, ended) in zip(texts, new, strict=True)]
 
@@ -198,7 +208,7 @@ class TransformersEngine(TokenizedModel):
     ) -> Iterator[Batch]:
         done = 0
         self.prepare()
-        decoder = Decoder(self.backbone, self.tokens_per_batch, self.fill, self.usage)
+        decoder = Decoder(self.backbone, self.tokens_per_batch, self.fill, self.usage, self.passes)
         for batch in decoder.hidden_states(sequences, plan):
             yield batch
             done += len(batch.rows)

@@ -14,6 +14,7 @@ from transformers.cache_utils import Cache
 from rallrec_pipeline.language_models.kernels.batching import padded, token_batches
 from rallrec_pipeline.language_models.kernels.prefix import compute_prefix, expand_prefix
 from rallrec_pipeline.language_models.kernels.sections import Plan, Section
+from rallrec_pipeline.language_models.kernels.workers import Workers
 from rallrec_pipeline.language_models.protocols import Usage
 
 
@@ -38,6 +39,7 @@ class Decoder:
     fill: int
     usage: Usage
     """Counts the tokens that go through, without padding."""
+    workers: Workers
 
     def hidden_states(self, sequences: Sequence[Sequence[int]], plan: Plan) -> Iterator[Batch]:
         """All sequences, as `plan` groups them. Call it, and iterate over it, without gradients."""
@@ -65,13 +67,17 @@ class Decoder:
         rows, group_of = np.array(section.rows), np.array(section.group_of_rows)
         rests = [sequences[row][section.shared :] for row in rows]
         device = next(self.backbone.parameters()).device
-        for picked in token_batches([len(rest) for rest in rests], self.tokens_per_batch, section.shared):
+        batches = list(token_batches([len(rest) for rest in rests], self.tokens_per_batch, section.shared))
+
+        def compute(picked: NDArray[np.int64]) -> Batch:
             ids = torch.from_numpy(padded([rests[r] for r in picked], self.fill)).to(device)
             cache = None
             if beginnings is not None:
                 of_rows = group_of[picked].tolist() if len(section.groups) > 1 else None
                 cache = expand_prefix(beginnings, len(picked), section.shared + ids.shape[1], of_rows)
             hidden = self.backbone(input_ids=ids, past_key_values=cache, use_cache=cache is not None).last_hidden_state
-            del cache  # before the next one is made
+            return Batch(rows[picked], section.shared, hidden)
+
+        for picked, batch in zip(batches, self.workers.map(compute, batches), strict=True):
             self.usage.prompt_tokens += sum(len(rests[r]) for r in picked)
-            yield Batch(rows[picked], section.shared, hidden)
+            yield batch
