@@ -35,6 +35,7 @@ RANK = {
     "inference": 10,
     "baselines": 10,
     "reasoning": 10.5,
+    "recommendation": 10.7,
     "evaluation": 11,
     "pipeline": 12,
     "orchestration": 13,

@@ -252,6 +252,24 @@ CONSISTENCIES = _table(
     made_by="merged_predictions",
 )
 
+RECOMMENDATIONS = _table(
+    "recommendations",
+    "one recommended item of a user",
+    ("user_id", "rank"),
+    {
+        "user_id": TEXT,
+        "rank": pl.Int32,
+        "item_id": TEXT,
+        "p_yes": pl.Float64,
+        "because": TEXTS,
+        "sources": TEXTS,
+        "method": TEXT,
+        "fit": TEXT,
+        "model_fingerprint": TEXT,
+        "input_hash": TEXT,
+    },
+)
+
 
 COLUMNS: dict[str, str] = {
     "user_id": "The user, as the raw files name it.",
@@ -297,7 +315,7 @@ COLUMNS: dict[str, str] = {
     "template_version": "Version of the template or code that made the row.",
     "model_fingerprint": "The model that made the row.",
     "data_version": "Hash of the row's content.",
-    "method": "The method of the reasoner, or the merge.",
+    "method": "The method that gave the probability, the reasoner's way of being asked, or the merge.",
     "plain": "The prompt of the predictor that the reasoner's was made of.",
     "told": "What the prompt tells of another model's answer; empty where it tells none.",
     "trace": "Number of the response to its prompt, the first is 0; null for the answer without a thought.",
@@ -317,6 +335,10 @@ COLUMNS: dict[str, str] = {
     "dear": "P(yes) of the model that is asked where that pays.",
     "order": "How soon the row is asked: the highest first.",
     "asked": "Whether the dear model is asked about the row.",
+    "rank": "Place of the item among those recommended to the user; the first is 1.",
+    "because": "The items of the user's history that retrieval sets against this one, the best first.",
+    "sources": "What proposed the item: index, expert, popularity or new.",
+    "fit": "Whether the method was fitted with ratings of the item: with this item, or before this item.",
     "run_id": "The run that made the row.",
     "created_at": "When the row was made.",
 }
