@@ -39,6 +39,7 @@ RANK = {
     "evaluation": 11,
     "pipeline": 12,
     "orchestration": 13,
+    "serving": 13,
     "definitions": 14,
     "cli": 14,
     "__init__": 14,

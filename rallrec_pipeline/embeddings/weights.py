@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rallrec_pipeline.errors import StaleArtefactError
 from rallrec_pipeline.lake.files import atomic_path
+from rallrec_pipeline.lake.sound import require_sound
 
 
 def write_weights(path: Path, tensors: Mapping[str, NDArray[Any]]) -> Path:
@@ -19,3 +21,13 @@ def write_weights(path: Path, tensors: Mapping[str, NDArray[Any]]) -> Path:
     with atomic_path(path) as temporary:
         save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, temporary)
     return path
+
+
+def read_weights(path: Path) -> dict[str, NDArray[Any]]:
+    """What `write_weights` has stored. Raises StaleArtefactError when it is gone, DamagedError when it changed."""
+    from safetensors.numpy import load_file
+
+    if not path.exists():
+        raise StaleArtefactError(f"there is no file {path}: run `rallrec run` again")
+    require_sound([path])
+    return dict(load_file(path))

@@ -38,8 +38,8 @@ _NOT_IN_REPORT: dict[str, Any] = {
     "tuning": {"tokens_per_batch", "checkpoint_every"},
 }
 """Settings that change no figure: a report is not made anew for them."""
-_ELSEWHERE = ("reasoner", "reasoning", "reasoned", "merges")
-"""Settings of which another report tells."""
+_ELSEWHERE = ("reasoner", "reasoning", "reasoned", "merges", "serving")
+"""Settings of which another report tells, or none."""
 
 
 def _numerics(settings: Settings, role: Role) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from rallrec_pipeline.settings.running import AutomationSettings, RaySettings
 from rallrec_pipeline.settings.scoring import ExpertSettings, ScoringSettings
 from rallrec_pipeline.settings.section import Section, essential
 from rallrec_pipeline.settings.seeds import MAX_SEED, SeedSettings
+from rallrec_pipeline.settings.serving import ServingSettings
 from rallrec_pipeline.settings.variants import OF_STUDIES, PROFILES, known_variants
 from rallrec_pipeline.settings.vectors import (
     AlignmentSettings,
@@ -80,6 +81,7 @@ __all__ = [
     "ScoringSettings",
     "Section",
     "SeedSettings",
+    "ServingSettings",
     "Settings",
     "TextEmbeddingSettings",
     "TuningSettings",

@@ -32,6 +32,7 @@ from rallrec_pipeline.settings.running import AutomationSettings, RaySettings
 from rallrec_pipeline.settings.scoring import ExpertSettings, ScoringSettings
 from rallrec_pipeline.settings.section import Section
 from rallrec_pipeline.settings.seeds import SeedSettings, with_four_seeds
+from rallrec_pipeline.settings.serving import ServingSettings
 from rallrec_pipeline.settings.vectors import (
     AlignmentSettings,
     CollaborativeSettings,
@@ -79,6 +80,7 @@ class Settings(Section):
     merges: dict[MethodName, MergeSettings] = Field(DEFAULT_MERGES, description="As `retrievers`.")
     ray: RaySettings = RaySettings()
     automation: AutomationSettings = AutomationSettings()
+    serving: ServingSettings = ServingSettings()
 
     def role(self, role: Role) -> ModelSettings:
         """The model that plays a role."""
@@ -128,6 +130,8 @@ class Settings(Section):
         require_no_circle(self.merges)
         for name in self.only_methods:
             _require("only_methods", name, known)
+        for name in self.serving.methods:
+            _require("serving.methods", name, known)
         if twice := sorted(name for name in self.merges if name in self.reasoned or name in self.methods):
             raise ValueError(f"merges.{twice[0]}: this name is taken, choose another one")
         if twice := sorted(set(self.reasoned).intersection(self.methods)):
