@@ -62,6 +62,7 @@ TORCH_MODULES = {
     "language_models.kernels.attention",
     "language_models.kernels.decoding",
     "language_models.kernels.forward",
+    "language_models.kernels.packed_ends",
     "language_models.kernels.packing",
     "language_models.kernels.prefix",
     "language_models.engines.sentence_encoder",

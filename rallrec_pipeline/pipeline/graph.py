@@ -34,7 +34,10 @@ _NOT_IN_REPORT: dict[str, Any] = {
     "automation": True,
     "index": True,
     "ray": True,
-    **{name: {"engine", "tensor_parallel", "gpu_memory", "tokens_per_batch"} for name in ("model", *ROLES)},
+    **{
+        name: {"engine", "tensor_parallel", "gpu_memory", "tokens_per_batch", "deterministic"}
+        for name in ("model", *ROLES)
+    },
     "tuning": {"tokens_per_batch", "checkpoint_every"},
 }
 """Settings that change no figure: a report is not made anew for them."""
@@ -359,6 +362,7 @@ GRAPH: tuple[Stage, ...] = (
             _numerics(s, "predictor")
             | {"calibration": s.scoring.calibration, "label": d.label, "scoring": SCORING_VERSION}
             | {"methods": _asked(s)}
+            | ({"deterministic": True} if s.role("predictor").deterministic else {})
         ),
         sections=(*_ENGINE, "scoring"),
         code_version="2",

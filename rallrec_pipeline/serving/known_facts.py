@@ -37,21 +37,27 @@ class KnownFacts:
 
     @classmethod
     def read(cls, run: StageRun, wanted: Sequence[Fact]) -> KnownFacts:
-        """From the tables of a run's inputs, by the same training ratings as the stages take."""
+        """From the tables of a run's inputs."""
         core, samples = run.read(tables.CORE_INTERACTIONS), run.read(tables.SAMPLES)
-        implicit = run.spec.is_implicit
+        fit = None
+        if "expected_rating" in wanted:
+            log = RatingLog.of(core, samples, run.read(tables.CORE_ITEMS)["item_id"].to_list())
+            fit = FoldIn.fit(log, run.spec.label.like_above, run.seeds.fits)
+        return cls.of(core, samples, run.spec.is_implicit, run.read(tables.EXPECTED_RATINGS) if fit else None, fit)
+
+    @classmethod
+    def of(
+        cls, core: pl.DataFrame, samples: pl.DataFrame, implicit: bool, foretold: pl.DataFrame | None, fit: FoldIn | None
+    ) -> KnownFacts:
+        """By the same training ratings as the stages take; `foretold` is the table `expected_ratings`."""
         training = samples.filter(pl.col("split") == "train") if implicit else training_interactions(core, samples)
         rating = pl.col("rating").cast(pl.Float64)
         sums = training.group_by("item_id").agg(rating.sum().alias("total"), pl.len().cast(pl.Int64).alias("count"))
         mean = float(training["rating"].cast(pl.Float64).mean() or 0.0)  # type: ignore[arg-type]
         rated = ByUser(training.select("user_id", "item_id"))
-        if "expected_rating" not in wanted:
-            return cls(sums, rated, mean, implicit, None, None)
-        log = RatingLog.of(core, samples, run.read(tables.CORE_ITEMS)["item_id"].to_list())
-        fit = FoldIn.fit(log, run.spec.label.like_above, run.seeds.fits)
-        return cls(sums, rated, mean, implicit, ByUser(run.read(tables.EXPECTED_RATINGS)), fit)
+        return cls(sums, rated, mean, implicit, None if foretold is None else ByUser(foretold), fit)
 
-    def of(self, question: Question, wanted: Sequence[Fact]) -> Facts:
+    def facts(self, question: Question, wanted: Sequence[Fact]) -> Facts:
         """The facts in `wanted`; `sample_id` is the place of a target, `item_id` the number of an item."""
         samples = pl.DataFrame({"sample_id": pl.Series(range(len(question.targets)), dtype=pl.Int64)})
         return Facts(
@@ -102,5 +108,5 @@ class KnownFacts:
     def _foretell(
         self, question: Question, items: NDArray[np.int32], lengths: NDArray[np.int32]
     ) -> NDArray[np.float32]:
-        assert self.fit is not None, "read() makes a fit where a method states expected ratings"
+        assert self.fit is not None, "`read` makes a fit where a method states expected ratings"
         return self.fit.opinions(question.codes, question.history, question.ratings, items, lengths).rating

@@ -102,7 +102,7 @@ class Prompter:
         """What prompts state beside the histories."""
         titles = question.items.select("item_id", title=pl.Series(map(shown_title, question.items["title"])))
         profiles = pl.DataFrame({"user_id": [USER], "profile": [question.profile]})
-        facts = self.facts.of(question, self.method.facts) if self.facts else Facts()
+        facts = self.facts.facts(question, self.method.facts) if self.facts else Facts()
         context = PromptContext(self.spec, titles, profiles, facts)
         return context if self.method.titles else without_titles(context)
 

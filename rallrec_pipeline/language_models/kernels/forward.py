@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from transformers.cache_utils import Cache
 
 from rallrec_pipeline.language_models.kernels.batching import padded, token_batches
+from rallrec_pipeline.language_models.kernels.packed_ends import can_pack, packed_row, packs, pays
 from rallrec_pipeline.language_models.kernels.prefix import compute_prefix, expand_prefix
 from rallrec_pipeline.language_models.kernels.sections import Plan, Section
 from rallrec_pipeline.language_models.protocols import Usage
@@ -65,6 +66,9 @@ class Decoder:
         rows, group_of = np.array(section.rows), np.array(section.group_of_rows)
         rests = [sequences[row][section.shared :] for row in rows]
         device = next(self.backbone.parameters()).device
+        if beginnings is not None and pays(section, max(map(len, rests))) and can_pack(self.backbone):
+            yield from self._packed(beginnings, section, rests, device)
+            return
         for picked in token_batches([len(rest) for rest in rests], self.tokens_per_batch, section.shared):
             ids = torch.from_numpy(padded([rests[r] for r in picked], self.fill)).to(device)
             cache = None
@@ -75,3 +79,26 @@ class Decoder:
             del cache  # before the next one is made
             self.usage.prompt_tokens += sum(len(rests[r]) for r in picked)
             yield Batch(rows[picked], section.shared, hidden)
+
+    def _packed(
+        self, beginnings: Cache, section: Section, rests: Sequence[Sequence[int]], device: torch.device
+    ) -> Iterator[Batch]:
+        """As `_behind`, the ends of a group packed into rows behind their beginning; `rests` are in the groups' order."""
+        first, rows = 0, np.array(section.rows)
+        for number, group in enumerate(section.groups):
+            ends, own = rests[first : first + len(group)], rows[first : first + len(group)]
+            first += len(group)
+            for part in packs([len(end) for end in ends]):
+                chosen = [ends[place] for place in part]
+                row = packed_row(chosen, section.shared, device)
+                capacity = section.shared + row.ids.shape[1]
+                cache = expand_prefix(beginnings, 1, capacity, [number] if len(section.groups) > 1 else None)
+                found = self.backbone(
+                    input_ids=row.ids,
+                    attention_mask=row.mask,
+                    position_ids=row.positions,
+                    past_key_values=cache,
+                    use_cache=True,
+                )
+                self.usage.prompt_tokens += row.ids.shape[1]
+                yield Batch(own[part.start : part.stop], section.shared, found.last_hidden_state[0][row.places])

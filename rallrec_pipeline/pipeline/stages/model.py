@@ -232,9 +232,10 @@ def _predict(run: StageRun, method: Method, engines: OneEngine) -> tuple[dict[st
 
 def score_store(run: StageRun, method: Method) -> ScoreStore:
     """Where the finished rows of a method are kept, and what they depend on; the method's adapter must be there."""
+    version = model_version(run)
     return ScoreStore(
         Memo(run.lake, SCORES, run.log),
-        model_version(run),
+        stable_hash(version, "deterministic") if run.settings.model.deterministic else version,
         adapter_version(checkpoint(run, method.adapter)) if method.adapter else "",
         run.run_id,
         run.settings.scoring.flush_every,
