@@ -129,7 +129,7 @@ def requests(
         for name, call, times, limit in rows:
             for number in range(5):
                 call(number)
-            taken = [1000 * seconds(lambda number=number: call(number)) for number in range(times)]
+            taken = [1000 * seconds(lambda call=call, number=number: call(number)) for number in range(times)]
             notes = {"median_ms": float(np.median(taken)), "history_lines": len(catalogue.ratings.rows(user))}
             p95 = float(np.percentile(taken, 95))
             print_row(name + ", p95", "ms", p95, limit, "limit", 1.0, faster_is_less=True, notes=notes)
@@ -183,9 +183,7 @@ def catalogue_of(data: MovieLens) -> Catalogue:
     return Catalogue(data.spec, data.items, place, data.items.height, ByUser(data.users), rated)
 
 
-def llm_method(
-    engine: TransformersEngine, data: MovieLens, log: RatingLog, settings: Settings, k: int
-) -> LlmMethod:
+def llm_method(engine: TransformersEngine, data: MovieLens, log: RatingLog, settings: Settings, k: int) -> LlmMethod:
     """`recent` of the demo without its adapter, with `k` lines."""
     method = replace(next(one for one in methods(settings) if one.name == "recent"), adapter=None)
     sizes = RetrievalSettings(history_length=k)

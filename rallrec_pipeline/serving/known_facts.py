@@ -47,7 +47,12 @@ class KnownFacts:
 
     @classmethod
     def of(
-        cls, core: pl.DataFrame, samples: pl.DataFrame, implicit: bool, foretold: pl.DataFrame | None, fit: FoldIn | None
+        cls,
+        core: pl.DataFrame,
+        samples: pl.DataFrame,
+        implicit: bool,
+        foretold: pl.DataFrame | None,
+        fit: FoldIn | None,
     ) -> KnownFacts:
         """By the same training ratings as the stages take; `foretold` is the table `expected_ratings`."""
         training = samples.filter(pl.col("split") == "train") if implicit else training_interactions(core, samples)

@@ -70,7 +70,7 @@ def question_of(asked: ScoreRequest, known: Catalogue) -> Question:
         _profile(asked, known),
         numbers.frame(),
         numbers.ids,
-        np.array(numbers.codes, np.int32),
+        numbers.codes,
         np.array(history, np.int32),
         ratings,
         np.array(targets, np.int32),
@@ -83,51 +83,60 @@ class _Numbers:
     def __init__(self, known: Catalogue) -> None:
         self._known = known
         self._number: dict[str, int] = {}
-        self._rows: list[dict[str, str | None]] = []
+        self._places: list[int] = []
+        self._texts: dict[int, dict[str, str | None]] = {}
         self.ids: list[str | None] = []
-        self.codes: list[int] = []
 
-    def add(self, item: Item, where: str, once: bool = False) -> int:
-        if item.item_id is None:
+    @property
+    def codes(self) -> NDArray[np.int32]:
+        places = np.array(self._places, np.int32)
+        return np.where(places < self._known.core_items, places, np.int32(-1))
+
+    def add(self, item: Item | str, where: str, once: bool = False) -> int:
+        """The number of an item, given by its id or as a request names it."""
+        item_id = item if isinstance(item, str) else item.item_id
+        if isinstance(item, Item) and item_id is None:
             fields = _known_fields(item.fields, self._known.spec.item_fields, where)
-            return self._append(None, -1, {"title": item.title, **fields})
-        if item.item_id in self._number:
+            self._texts[len(self.ids)] = {"title": item.title, **fields}
+            return self._append(None, -1)
+        assert item_id is not None, "an item has an id or a title"
+        if item_id in self._number:
             if once:
-                raise RequestError(UNFIT, f"{where}: the item {_shown(item.item_id)} is there twice")
-            return self._number[item.item_id]
-        place = self._known.place.get(item.item_id)
+                raise RequestError(UNFIT, f"{where}: the item {_shown(item_id)} is there twice")
+            return self._number[item_id]
+        place = self._known.place.get(item_id)
         if place is None:
-            raise RequestError(UNKNOWN, f"{where}: unknown item {_shown(item.item_id)}: give its title instead")
-        code = place if place < self._known.core_items else -1
-        number = self._append(item.item_id, code, self._known.items.row(place, named=True))
-        self._number[item.item_id] = number
-        return number
+            raise RequestError(UNKNOWN, f"{where}: unknown item {_shown(item_id)}: give its title instead")
+        self._number[item_id] = self._append(item_id, place)
+        return self._number[item_id]
 
-    def _append(self, item_id: str | None, code: int, row: Mapping[str, str | None]) -> int:
-        number = len(self._rows)
-        self._rows.append({**row, "item_id": str(number)})
+    def _append(self, item_id: str | None, place: int) -> int:
         self.ids.append(item_id)
-        self.codes.append(code)
-        return number
+        self._places.append(place)
+        return len(self.ids) - 1
 
     def frame(self) -> pl.DataFrame:
-        names = self._known.items.columns
-        return pl.DataFrame(
-            {name: pl.Series(name, [row.get(name) for row in self._rows], pl.String) for name in names}
-        ).with_columns(pl.exclude("item_id").fill_null(""))
+        """Rows of the catalogue, or what is told of a new item, by number; `item_id` is the number."""
+        known = [number for number, place in enumerate(self._places) if place >= 0]
+        rows = self._known.items[[self._places[number] for number in known]]
+        told = [{"item_id": "", **row} for row in self._texts.values()]
+        new = pl.DataFrame(told, schema_overrides=dict.fromkeys(rows.columns, pl.String)) if told else rows.clear()
+        order = pl.Series("number", [*known, *self._texts], dtype=pl.Int64)
+        every = pl.concat([rows, new], how="diagonal").with_columns(order).sort("number")
+        numbered = every.with_columns(pl.col("number").cast(pl.String).alias("item_id")).drop("number")
+        return numbered.with_columns(pl.exclude("item_id").fill_null(""))
 
 
-def _lines(asked: ScoreRequest, rated: pl.DataFrame | None, spec: DatasetSpec) -> list[tuple[Item, float]]:
+def _lines(asked: ScoreRequest, rated: pl.DataFrame | None, spec: DatasetSpec) -> Sequence[tuple[Item | str, float]]:
     """Items and ratings of the history."""
     if asked.history is None:
         if rated is None:
             raise RequestError(UNFIT, "history: it is missing: give one, or a known user_id")
-        known = [(Item.model_construct(item_id=item, title=None, fields={}), r) for _, item, r in rated.iter_rows()]
-        return _some(known)
+        return _some(list(rated.select("item_id", "rating").iter_rows()))
     return _some([(line, _rating(line, f"history.{place}", spec)) for place, line in enumerate(asked.history)])
 
 
-def _some(lines: list[tuple[Item, float]]) -> list[tuple[Item, float]]:
+def _some(lines: Sequence[tuple[Item | str, float]]) -> Sequence[tuple[Item | str, float]]:
     if not lines:
         raise RequestError(UNFIT, "history: it is empty: a method needs one line at least")
     return lines

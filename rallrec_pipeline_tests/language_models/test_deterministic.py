@@ -16,7 +16,6 @@ from rallrec_pipeline.language_models.engines.transformers_engine import Transfo
 from rallrec_pipeline.settings import ModelSettings
 
 ANSWERS = ("1", "2", "3", "4", "5")
-CHUNK = 16
 
 
 @pytest.fixture
@@ -31,7 +30,9 @@ def prompts(count: int) -> list[str]:
     """Ratings of made-up users: of different lengths, and several of one history."""
     draw = random.Random(4)
     histories = [
-        "".join(f"Film {draw.randrange(999)} ({draw.random() * 4 + 1:.1f}):{draw.randint(1, 5)}\n" for _ in range(n % 7 + 1))
+        "".join(
+            f"Film {draw.randrange(999)} ({draw.random() * 4 + 1:.1f}):{draw.randint(1, 5)}\n" for _ in range(n % 7 + 1)
+        )
         for n in range(count // 4 + 1)
     ]
     return [f"Movie ratings from 1 to 5.\n{histories[n // 4]}Film {draw.randrange(999)}:" for n in range(count)]
@@ -72,5 +73,5 @@ def test_ten_thousand_requests_are_the_batch_bit_for_bit(deterministic: Transfor
 
 def test_vllm_cannot_be_asked_for_it(tmp_path: Path) -> None:
     choice = EngineChoice("vllm", "the settings ask for it", "1")
-    with pytest.raises(ConfigError, match="set model.engine to transformers"):
+    with pytest.raises(ConfigError, match=r"set model\.engine to transformers"):
         load_chosen(choice, tmp_path, ModelSettings(deterministic=True))

@@ -1,4 +1,4 @@
-"""Many callers at once, with next to no work of their own: each keeps a connection and asks again when it is answered."""
+"""Many callers at once, with next to no work of their own: each asks again when it is answered."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def get(path: str) -> bytes:
 
 def post(path: str, body: bytes) -> bytes:
     """A request with a JSON body."""
-    head = f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     return head.encode() + body
 
 
@@ -39,7 +41,12 @@ def put_load_on(host: str, port: int, requests: list[bytes], callers: int, secon
 
 async def _all(load: Load, host: str, port: int, requests: list[bytes], callers: int, seconds: float) -> None:
     end = time.monotonic() + seconds
-    await asyncio.gather(*(_caller(load, host, port, requests[n % len(requests) :] + requests[: n % len(requests)], end) for n in range(callers)))
+    await asyncio.gather(
+        *(
+            _caller(load, host, port, requests[n % len(requests) :] + requests[: n % len(requests)], end)
+            for n in range(callers)
+        )
+    )
 
 
 async def _caller(load: Load, host: str, port: int, requests: list[bytes], end: float) -> None:

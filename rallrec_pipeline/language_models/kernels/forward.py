@@ -66,7 +66,7 @@ class Decoder:
         rows, group_of = np.array(section.rows), np.array(section.group_of_rows)
         rests = [sequences[row][section.shared :] for row in rows]
         device = next(self.backbone.parameters()).device
-        if beginnings is not None and pays(section, max(map(len, rests))) and can_pack(self.backbone):
+        if beginnings is not None and pays(section, [len(rest) for rest in rests]) and can_pack(self.backbone):
             yield from self._packed(beginnings, section, rests, device)
             return
         for picked in token_batches([len(rest) for rest in rests], self.tokens_per_batch, section.shared):
@@ -83,7 +83,7 @@ class Decoder:
     def _packed(
         self, beginnings: Cache, section: Section, rests: Sequence[Sequence[int]], device: torch.device
     ) -> Iterator[Batch]:
-        """As `_behind`, the ends of a group packed into rows behind their beginning; `rests` are in the groups' order."""
+        """As `_behind`, ends packed into rows behind their group's beginning; `rests` are in the groups' order."""
         first, rows = 0, np.array(section.rows)
         for number, group in enumerate(section.groups):
             ends, own = rests[first : first + len(group)], rows[first : first + len(group)]

@@ -15,6 +15,7 @@ import torch
 from rallrec_pipeline.language_models.kernels.sections import Section
 
 PACKED_TOKENS = 256  # of a row: more of them look in vain at more of the others (docs/experiments.md)
+FILLED_TOKENS = 64  # of a group, on average: of many small groups each would be a pass of its own
 # Decoders known to see across tokens in their attention alone, and there to obey a mask.
 PLAIN_DECODERS = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
@@ -41,9 +42,10 @@ def can_pack(backbone: Any) -> bool:
     return config.model_type in PLAIN_DECODERS and kinds == {"full_attention"} and not window
 
 
-def pays(section: Section, longest: int) -> bool:
-    """Whether ends of at most `longest` tokens are better packed: what is shared is longer, and by many."""
-    return section.shared > longest and len(section.rows) > len(section.groups)
+def pays(section: Section, lengths: Sequence[int]) -> bool:
+    """Whether ends of these `lengths` are better packed: what they share is longer, and a group fills a pass."""
+    fills = len(section.groups) == 1 or sum(lengths) >= FILLED_TOKENS * len(section.groups)
+    return fills and len(lengths) > 1 and section.shared > max(lengths)
 
 
 def packs(lengths: Sequence[int], most: int = PACKED_TOKENS) -> Iterator[range]:
