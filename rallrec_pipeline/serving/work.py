@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from rallrec_pipeline.errors import RequestError
@@ -29,7 +30,7 @@ class Work:
         self._under_way += 1
         loop = asyncio.get_running_loop()
         future = (self._llm if uses_llm else self._expert).submit(call)
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._ended))
+        future.add_done_callback(lambda _: self._tell(loop))
         try:
             return await asyncio.wait_for(asyncio.wrap_future(future), self._limits.timeout_s)
         except TimeoutError as error:  # one that has not begun never will; one that has keeps its place till it ends
@@ -43,6 +44,10 @@ class Work:
         """Begin nothing any more."""
         for pool in (self._llm, self._expert):
             pool.shutdown(wait=False, cancel_futures=True)
+
+    def _tell(self, loop: asyncio.AbstractEventLoop) -> None:
+        with suppress(RuntimeError):  # the server has been stopped, and with it the loop
+            loop.call_soon_threadsafe(self._ended)
 
     def _ended(self) -> None:
         self._under_way -= 1

@@ -11,11 +11,15 @@ import pytest
 
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.parquet import read_table
+from rallrec_pipeline.pipeline.graph import STAGES
+from rallrec_pipeline.pipeline.stage import decisive_settings, looking
 from rallrec_pipeline.serving.methods import LlmMethod
 from rallrec_pipeline.serving.questions import question_of
 from rallrec_pipeline.serving.requests import ScoreRequest
 from rallrec_pipeline.serving.snapshot import ServedMethod
-from rallrec_pipeline_tests.pipeline.tiny import SMALL
+from rallrec_pipeline.settings import load_settings
+from rallrec_pipeline_tests.pipeline.given import make_stages
+from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world, use_lake
 from rallrec_pipeline_tests.serving.served import Served, serving
 
 METHODS = ("rallrec", "recent", "zero_shot")
@@ -100,3 +104,34 @@ def test_a_known_user_needs_no_history_and_an_unnamed_one_is_folded_in(served: S
     _, loaded = served.current.snapshot.method("rallrec", None)
     alone = {key: value for key, value in body.items() if key != "user_id"}
     assert prompt_of(loaded, alone).count("\n") == prompt_of(loaded, body).count("\n")
+
+
+def test_in_the_deterministic_mode_a_request_is_the_batch_bit_for_bit(
+    finished_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, settings = copied_world(finished_world, tmp_path), tmp_path / "settings.toml"
+    text = (finished_world / "settings.toml").read_text()
+    settings.write_text(text.replace("[model]\n", "[model]\ndeterministic = true\n"))
+    use_lake(lake, settings, monkeypatch)
+    assert make_stages(lake, SMALL, load_settings(), "predictions") == {"predictions": True}
+    batch = read_table(tables.predictions_table("rallrec"), lake, SMALL)
+    scored = dict(batch.select("sample_id", "p_yes").iter_rows())
+    rows = asked_rows(lake).filter(pl.col("sample_id").is_in(list(scored))).rows(named=True)
+    with serving() as served:
+        for row in rows:
+            (found,) = served.score(request_of(row, "rallrec"))["targets"]
+            assert found["p_yes"] == scored[row["sample_id"]]
+        user = max(rows, key=lambda row: row["history_length"])
+        body = request_of(user, "rallrec")
+        others = [{"title": "Another"}, {"title": "One more"}]
+        among = served.score(body | {"targets": [*others, *body["targets"]]})["targets"]
+        assert among[-1]["p_yes"] == scored[user["sample_id"]]
+
+
+def test_the_mode_changes_the_address_of_predictions_only_where_it_is_on(finished_lake: Path) -> None:
+    off = load_settings()
+    on = off.model_copy(update={"model": off.model.model_copy(update={"deterministic": True})})
+    for name, stage in STAGES.items():
+        before, after = (decisive_settings(stage, looking(finished_lake, SMALL, one)) for one in (off, on))
+        assert (before != after) == (name == "predictions"), name
+        assert "deterministic" not in str(before)
