@@ -24,6 +24,7 @@ from rallrec_pipeline.pipeline.stages import (
     model,
     models,
     prompts,
+    recommendations,
     reports,
     retrieval,
 )
@@ -38,7 +39,7 @@ _NOT_IN_REPORT: dict[str, Any] = {
     "tuning": {"tokens_per_batch", "checkpoint_every"},
 }
 """Settings that change no figure: a report is not made anew for them."""
-_ELSEWHERE = ("reasoner", "reasoning", "reasoned", "merges")
+_ELSEWHERE = ("reasoner", "reasoning", "reasoned", "merges", "recommendations")
 """Settings of which another report tells."""
 
 
@@ -396,6 +397,51 @@ GRAPH: tuple[Stage, ...] = (
             "seed": s.seeds.fits,
         },
         sections=("experts", *_METHODS, "seeds"),
+    ),
+    # recommendations
+    Stage(
+        "recommender_fit",
+        "recommendations",
+        ("core_interactions", "core_items", "samples", "title_embeddings"),
+        "The expert that recommends, fitted on the training split and kept as arrays.",
+        recommendations.recommender_fit,
+        lambda s, d: {
+            "expert": s.recommendations.expert,
+            "label": d.label,
+            "experts": s.experts.model_copy(update={"deep": True}),
+            "seed": s.seeds.fits,
+        },
+        sections=("recommendations", "experts", "seeds"),
+    ),
+    Stage(
+        "recommendations",
+        "recommendations",
+        (
+            "interactions",
+            "items",
+            "users",
+            "core_interactions",
+            "core_items",
+            "samples",
+            "title_embeddings",
+            "collaborative_embeddings",
+            "item_embeddings",
+            "item_index",
+            "recommender_fit",
+        ),
+        "For each user the best items not yet seen: P(yes), rank, and the history lines behind each.",
+        recommendations.recommendations,
+        lambda s, d: {
+            "recommendations": s.recommendations,
+            "retrieval": s.retrieval,
+            "experts": s.experts.model_copy(update={"deep": True}),
+            "collaborative": s.collaborative.graph,
+            "protocol": d.protocol,
+            "label": d.label,
+            "seeds": (s.seeds.data, s.seeds.fits),
+            "version": recommendations.RECOMMENDING_VERSION,
+        },
+        sections=("recommendations", "retrieval", "experts", "collaborative", "seeds"),
     ),
     # reports
     Stage(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from rallrec_pipeline.datasets.histories import strictly_earlier
 from rallrec_pipeline.datasets.sequences import UserSequences
@@ -18,6 +19,7 @@ from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import code
 from rallrec_pipeline.pipeline.stages.embeddings import read_sequences, read_vectors, rows_of_split
 from rallrec_pipeline.prompts.sampling import choose_samples
+from rallrec_pipeline.recommendation.because import Retriever
 from rallrec_pipeline.retrieval.histories import retrieve_histories
 from rallrec_pipeline.retrieval.index import nearest_items, write_index
 from rallrec_pipeline.retrieval.index_update import refresh_index
@@ -91,6 +93,16 @@ def retrieved_histories(run: StageRun) -> Made:
         splits=dict(chosen["split"].value_counts().iter_rows()),
         **({"learned_reranker": told} if told else {}),
     )
+
+
+def mixture_retriever(run: StageRun, vectors: NDArray[np.float32]) -> Retriever:
+    """How histories are cut by `vectors` (m, d) of the mixture, of which the first rows are the core's items."""
+    sequences = read_sequences(run)
+    settings, ranking = run.settings.retrieval, by_vectors(vectors)
+    rows = rows_of_split(run, sequences, "valid")
+    alpha, _ = _alpha(sequences, rows, ranking, settings)
+    learned = _learned(run, sequences, rows, ranking, settings, alpha)[0] if settings.reranker == "learned" else None
+    return Retriever(ranking, settings, alpha, learned)
 
 
 def _retrieval(run: StageRun, retriever: RetrieverSettings) -> RetrievalSettings:
