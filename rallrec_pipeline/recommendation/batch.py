@@ -51,9 +51,7 @@ class Batch:
     texts: list[str]
     rescoring: Rescoring | None = None
 
-    def run(
-        self, visits: Visits, previous: pl.DataFrame | None, progress: Callable[[int, int], None]
-    ) -> Recommended:
+    def run(self, visits: Visits, previous: pl.DataFrame | None, progress: Callable[[int, int], None]) -> Recommended:
         """The recommendations of `visits`; rows of `previous` that hold are taken from there."""
         catalogue, names = self.recommender.catalogue, np.array(self.recommender.ratings.sequences.user_ids, object)
         versions = item_versions(catalogue.item_ids, catalogue.mixture, self.texts)

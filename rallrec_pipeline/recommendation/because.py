@@ -25,7 +25,7 @@ class Retriever:
     learned: LearnedReranker | None = None
 
     def lines(self, ratings: Ratings, visits: Visits, items: Codes) -> NDArray[np.int32]:
-        """Item codes (n, c, K) of the lines for `items` (n, c), the best first; -1 pads, and is all that padding has."""
+        """Item codes (n, c, K) of the lines for `items` (n, c), the best first; -1 pads, and is all of padding."""
         k, rows = self.settings.history_length, visits.rows(items)
         kept = np.flatnonzero(rows.targets >= 0)
         users, lengths = rows.users[kept], rows.lengths[kept].astype(np.int32)

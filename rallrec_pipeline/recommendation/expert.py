@@ -24,7 +24,9 @@ class CandidateExpert:
     `text` (m, d) are the title vectors of the items of `fit` and `ratings`, which have the same codes.
     """
 
-    def __init__(self, fit: ExpertFit, ratings: Ratings, text: Floats, like_above: float, trees: int, seed: int) -> None:
+    def __init__(
+        self, fit: ExpertFit, ratings: Ratings, text: Floats, like_above: float, trees: int, seed: int
+    ) -> None:
         self.fit, self.ratings = fit, ratings
         self.known = BY_FEATURES[fit.expert]
         describer = Describer(ratings, text, like_above, seed)

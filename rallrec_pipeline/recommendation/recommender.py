@@ -62,9 +62,7 @@ class Recommender:
     @cached_property
     def expert(self) -> CandidateExpert:
         """What scores the candidates."""
-        return CandidateExpert(
-            self.fit, self.ratings, self.catalogue.text, self.like_above, self.trees, self.seed
-        )
+        return CandidateExpert(self.fit, self.ratings, self.catalogue.text, self.like_above, self.trees, self.seed)
 
     @cached_property
     def source(self) -> scores.Scorer:

@@ -46,7 +46,7 @@ def factorisation(fit: ExpertFit, ratings: Ratings) -> Scorer:
 def item_knn(fit: ExpertFit, ratings: Ratings) -> Scorer:
     """Sum of the similarities to the history's items, each to its `NEAREST` (Deshpande and Karypis 2004).
 
-    Similarity is the shrunk cosine of who has rated what: what was rated low was chosen too, and is near what is chosen.
+    Similarity is the shrunk cosine of who has rated what, whatever the rating: what is rated low was chosen too.
     """
     near = _nearest(fit)
 

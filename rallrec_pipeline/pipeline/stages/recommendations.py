@@ -115,9 +115,7 @@ def wanted_visits(ratings: Ratings, run: StageRun) -> Visits:
 
 def _batch(run: StageRun, recommender: Recommender) -> Batch:
     settings, fit = run.settings.recommendations, run.given("recommender_fit")
-    common = stable_hash(
-        RECOMMENDING_VERSION, essential(settings), fit.data_version, essential(run.settings.retrieval)
-    )
+    common = stable_hash(RECOMMENDING_VERSION, essential(settings), fit.data_version, essential(run.settings.retrieval))
     items = run.read(tables.CORE_ITEMS)
     retriever = mixture_retriever(run, recommender.catalogue.mixture)
     method, texts = settings.scored_by, hash_column(items.iter_rows())
@@ -137,6 +135,7 @@ def _told(run: StageRun, recommender: Recommender, made: Recommended) -> dict[st
     covered = made.rows.join(counts, on="user_id", how="left")["len"].fill_null(0)
     return {
         "rows": made.table.height,
+        "n": run.settings.recommendations.n,
         "users": made.rows.height,
         "users_with_fewer": int((covered < run.settings.recommendations.n).sum()),
         "users_without": int((covered == 0).sum()),
@@ -151,9 +150,17 @@ def _told(run: StageRun, recommender: Recommender, made: Recommended) -> dict[st
 def _examples(run: StageRun, frame: pl.DataFrame) -> str:
     titles = dict(run.read(tables.CORE_ITEMS).select("item_id", "title").iter_rows())
     users = frame["user_id"].unique(maintain_order=True).head(EXAMPLES)
-    rows = frame.filter(pl.col("user_id").is_in(users.implode())).select("user_id", "rank", "item_id", "p_yes", "because")
+    rows = frame.filter(pl.col("user_id").is_in(users.implode())).select(
+        "user_id", "rank", "item_id", "p_yes", "because"
+    )
     cells = (
-        [code(user), str(rank), code(titles.get(item, item)), f"{p:.3f}", ", ".join(code(titles.get(i, i)) for i in why)]
+        [
+            code(user),
+            str(rank),
+            code(titles.get(item, item)),
+            f"{p:.3f}",
+            ", ".join(code(titles.get(i, i)) for i in why),
+        ]
         for user, rank, item, p, why in rows.iter_rows()
     )
     return "\n".join(table(["user", "rank", "item", "P(yes)", "because of"], cells))
