@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -25,6 +27,18 @@ class Rescoring(Protocol):
         """P(yes) (n, s) of `items` (n, s); what is said of padding (-1) is not looked at."""
 
 
+CATALOGUE, CANDIDATES, SHORTLIST = "catalogue", "candidates", "shortlist"
+"""Steps of the cascade: all items by the sources, the candidates by the expert, the shortlist by the dearer method."""
+
+
+@dataclass
+class Step:
+    """How many pairs of a user and an item a step has scored, and in how many seconds."""
+
+    predictions: int = 0
+    seconds: float = 0.0
+
+
 @dataclass(frozen=True)
 class Recommended:
     """The table, the provenance of each user, and how many users were worked on."""
@@ -32,8 +46,8 @@ class Recommended:
     table: pl.DataFrame
     rows: pl.DataFrame
     computed: int
-    scored: int
-    """Candidates that the expert has scored."""
+    steps: Mapping[str, Step]
+    """What each step of the cascade has cost."""
 
 
 @dataclass(frozen=True)
@@ -57,35 +71,45 @@ class Batch:
         versions = item_versions(catalogue.item_ids, catalogue.mixture, self.texts)
         parts: list[pl.DataFrame] = []
         hashes: list[str] = []
-        computed = scored = 0
+        steps = {name: Step() for name in (CATALOGUE, CANDIDATES, SHORTLIST)}
+        computed = 0
         for block in visits.blocks(len(catalogue.item_ids)):
             some = visits[block]
-            found = self.recommender.candidates(some)
+            with _timed(steps[CATALOGUE], len(some) * len(catalogue.item_ids)):
+                found = self.recommender.candidates(some)
             own = user_hashes(self.recommender.ratings, some, found.items, versions, self.common)
             kept = _still_right(previous, own)
             stale = _lacking(own, kept)
             ids = names[some.users[stale]].tolist()
             parts += [kept] if kept is not None else []
-            parts.append(self._made(some[stale], _of(found, stale), ids, [own[row] for row in stale]))
+            parts.append(self._made(some[stale], _of(found, stale), ids, [own[row] for row in stale], steps))
             hashes, computed = hashes + own, computed + len(stale)
-            scored += int((found.items[stale] >= 0).sum())
             progress(len(hashes), len(visits))
         rows = {"user_id": names[visits.users].tolist(), "input_hash": hashes, "history_length": visits.lengths}
         made = pl.DataFrame(rows, schema={"user_id": pl.String, "input_hash": pl.String, "history_length": pl.Int64})
-        nothing = self._made(visits[:0], None, [], [])
-        return Recommended(pl.concat([nothing, *parts]).sort("user_id", "rank"), made, computed, scored)
+        nothing = self._made(visits[:0], None, [], [], steps)
+        return Recommended(pl.concat([nothing, *parts]).sort("user_id", "rank"), made, computed, steps)
 
-    def _made(self, visits: Visits, found: Candidates | None, ids: list[str], hashes: list[str]) -> pl.DataFrame:
+    def _made(
+        self,
+        visits: Visits,
+        found: Candidates | None,
+        ids: list[str],
+        hashes: list[str],
+        steps: Mapping[str, Step],
+    ) -> pl.DataFrame:
         """The rows of a block of users."""
         settings, recommender = self.recommender.settings, self.recommender
         if found is None or not len(visits):
             best = Best(np.zeros((0, 0), np.int32), np.zeros((0, 0)), np.zeros((0, 0), np.uint8))
             lines = np.zeros((0, 0, 0), np.int32)
         else:
-            p_yes = recommender.expert(visits, found.items)
+            with _timed(steps[CANDIDATES], int((found.items >= 0).sum())):
+                p_yes = recommender.expert(visits, found.items)
             if self.rescoring is not None:
                 found, _ = shortlist(found, p_yes, settings.order, settings.shortlist)
-                p_yes = self.rescoring(visits, found.items)
+                with _timed(steps[SHORTLIST], int((found.items >= 0).sum())):
+                    p_yes = self.rescoring(visits, found.items)
             best = chosen(found, p_yes, settings.order, settings.n)
             lines = self.retriever.lines(recommender.ratings, visits, best.items)
         return as_table(ids, hashes, best, lines, recommender.catalogue, self.method, self.model_fingerprint)
@@ -101,6 +125,14 @@ def shortlist(
         same = found.items == best.items[:, [column]]
         place[:, column] = np.where(same, found.place, 0).max(axis=1, initial=0)
     return Candidates(best.items, best.proposed, place), best.p_yes
+
+
+@contextmanager
+def _timed(step: Step, predictions: int) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    step.predictions += predictions
+    step.seconds += time.perf_counter() - start
 
 
 def _of(found: Candidates, rows: Ints) -> Candidates:

@@ -57,12 +57,12 @@ def propose(
     proposed = np.zeros(seen.shape, np.uint8)
     newcomer = lengths < settings.newcomer
     _mark(proposed, _first(near, seen, np.where(newcomer, 0, wanted["index"])), 0)
-    _mark(proposed, _best(scores["expert"], seen, wanted["expert"]), 1)
+    _mark(proposed, best_unseen(scores["expert"], seen, wanted["expert"]), 1)
     popular = np.where(newcomer, wanted["popularity"] + wanted["index"], wanted["popularity"])
-    most = _best(scores["popularity"], seen, int(popular.max(initial=0)))
+    most = best_unseen(scores["popularity"], seen, int(popular.max(initial=0)))
     _mark(proposed, np.where(np.arange(most.shape[1]) < popular[:, None], most, NO_ITEM), 2)
     if "new" in scores:
-        _mark(proposed, _best(scores["new"], seen, wanted["new"]), 3)
+        _mark(proposed, best_unseen(scores["new"], seen, wanted["new"]), 3)
     count = min(settings.candidates + ("new" in scores) * wanted["new"], seen.shape[1])
     return _filled(proposed, scores["expert"], seen, count)
 
@@ -79,7 +79,7 @@ def _first(near: NDArray[np.int64], seen: Flags, quota: NDArray[np.int64]) -> ND
     return np.where(new & (np.cumsum(new, axis=1) <= quota[:, None]), near, NO_ITEM)
 
 
-def _best(scores: Floats, seen: Flags, quota: int) -> NDArray[np.int64]:
+def best_unseen(scores: Floats, seen: Flags, quota: int) -> NDArray[np.int64]:
     """Places (n, at most quota) with the highest finite score that are not seen, the best first; -1 pads."""
     k = min(quota, scores.shape[1])
     if k == 0:
@@ -100,7 +100,7 @@ def _mark(proposed: NDArray[np.uint8], places: NDArray[np.int64], bit: int) -> N
 def _filled(proposed: NDArray[np.uint8], expert: Floats, seen: Flags, count: int) -> Candidates:
     """The proposed items, and after them the expert's best, `count` together."""
     lift = np.float32(2 * (np.abs(expert).max(initial=0) + 1))
-    best = _best(expert + lift * (proposed > 0), seen, count)
+    best = best_unseen(expert + lift * (proposed > 0), seen, count)
     known = best >= 0
     places = np.maximum(best, 0)
     score = np.where(known, np.take_along_axis(expert, places, axis=1), -np.inf)

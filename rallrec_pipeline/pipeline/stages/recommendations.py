@@ -74,8 +74,8 @@ def fit_file(root: Path, dataset: str) -> Path:
     return root / "recommender" / f"{dataset}.safetensors"
 
 
-def read_recommender(run: StageRun) -> Recommender:
-    """All that the users of today are recommended by."""
+def read_recommender(run: StageRun, ratings: Ratings | None = None) -> Recommender:
+    """All that the users of today are recommended by, or those of `ratings`."""
     catalogue_ids = run.read(tables.CORE_ITEMS)["item_id"].to_list()
     index, _ = read_index(index_file(run.folder("item_index"), run.dataset))
     text, mixture = read_vectors(run, "title"), read_vectors(run, "item")
@@ -84,7 +84,7 @@ def read_recommender(run: StageRun) -> Recommender:
     return Recommender(
         catalogue,
         with_cold_items(fit, text),
-        todays_ratings(run, catalogue_ids, fit.is_sampled),
+        ratings or todays_ratings(run, catalogue_ids, fit.is_sampled),
         index,
         run.settings.recommendations,
         run.spec.label.like_above,
@@ -141,7 +141,7 @@ def _told(run: StageRun, recommender: Recommender, made: Recommended) -> dict[st
         "users_without": int((covered == 0).sum()),
         "empty_histories": int((lengths == 0).sum()),
         "method": run.settings.recommendations.scored_by,
-        "candidates_scored": made.scored,
+        "steps": {name: {"predictions": one.predictions, "seconds": one.seconds} for name, one in made.steps.items()},
         "items_recommended": made.table["item_id"].n_unique(),
         "examples": Markdown(_examples(run, made.table)),
     }
