@@ -92,6 +92,13 @@ def _asked(settings: Settings) -> dict[str, Any]:
     return {method.name: {k: v for k, v in asdict(method).items() if k != "title"} for method in methods(settings)}
 
 
+def _rescored(settings: Settings, spec: DatasetSpec) -> dict[str, Any]:
+    """What decides how a method of the LLM scores the shortlist of a user."""
+    asked = {"asked": _asked(settings)[settings.recommendations.method], "scoring": SCORING_VERSION}
+    calibrated = {"calibration": settings.scoring.calibration}
+    return _numerics(settings, "predictor") | _wording(settings, spec) | asked | calibrated
+
+
 def _with_sampling(seed: int, settings: Settings) -> dict[str, int]:
     """The seed of a stage that knows the few-shot draw too, whose seed is left out where it is the same.
 
@@ -418,17 +425,10 @@ GRAPH: tuple[Stage, ...] = (
         "recommendations",
         "recommendations",
         (
-            "interactions",
-            "items",
-            "users",
-            "core_interactions",
-            "core_items",
-            "samples",
-            "title_embeddings",
-            "collaborative_embeddings",
-            "item_embeddings",
-            "item_index",
-            "recommender_fit",
+            *("interactions", "items", "users", "core_interactions", "core_items", "samples"),
+            *("title_embeddings", "text_embeddings", "collaborative_embeddings", "aligned_embeddings"),
+            *("item_embeddings", "item_index", "expected_ratings", "recommender_fit"),
+            *("predictor", "lora_adapter", "predictions"),
         ),
         "For each user the best items not yet seen: P(yes), rank, and the history lines behind each.",
         recommendations.recommendations,
@@ -441,8 +441,11 @@ GRAPH: tuple[Stage, ...] = (
             "label": d.label,
             "seeds": (s.seeds.data, s.seeds.fits),
             "version": recommendations.RECOMMENDING_VERSION,
+            **(_rescored(s, d) if s.recommendations.method else {}),
         },
-        sections=("recommendations", "retrieval", "experts", "collaborative", "seeds"),
+        sections=(*_ENGINE, "recommendations", "experts", "collaborative", "scoring", "seeds"),
+        uses_llm=True,
+        role="predictor",
     ),
     Stage(
         "recommendation_report",

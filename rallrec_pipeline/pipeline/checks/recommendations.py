@@ -36,6 +36,6 @@ def every_user_is_covered(run: StageRun) -> Verdict:
     covered = run.read(tables.RECOMMENDATIONS)["user_id"].unique()
     drawn = run.settings.recommendations.users
     lacking = users.filter(~users.is_in(covered.implode()))
-    holds = bool(drawn) or len(lacking) <= told["users_without"]
+    holds = bool(drawn) or len(lacking) <= told["without_any"]
     counts = {"users": len(users), "covered": len(covered), "lacking": len(lacking), "first": lacking.head(3).to_list()}
-    return Verdict(holds and len(covered) + told["users_without"] == told["users"], counts)
+    return Verdict(holds and len(covered) + told["without_any"] == told["users"], counts)

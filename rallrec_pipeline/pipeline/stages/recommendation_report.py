@@ -12,17 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rallrec_pipeline.baselines.experts import EXPERTS
-from rallrec_pipeline.evaluation.costs import Cost, told_cost
 from rallrec_pipeline.evaluation.top_n import Ranked, build_top_n
 from rallrec_pipeline.evaluation.top_n_page import CAPTION, render_top_n_page, summary, top_n_csv, top_n_png
-from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import picture
 from rallrec_pipeline.pipeline.report_files import write_report
 from rallrec_pipeline.pipeline.stages.embeddings import read_vectors
 from rallrec_pipeline.pipeline.stages.recommendations import read_recommender
-from rallrec_pipeline.recommendation.batch import CANDIDATES, CATALOGUE, SHORTLIST
+from rallrec_pipeline.pipeline.step_costs import step_costs
 from rallrec_pipeline.recommendation.fit import fit_expert
 from rallrec_pipeline.recommendation.measures import (
     DEPTHS,
@@ -40,11 +38,6 @@ from rallrec_pipeline.recommendation.today import Codes, Ratings, Visits
 COLD_USER, COLD_ITEM = 10, 5
 """Fewer ratings in the history, or in training, than these are cold."""
 TREES = "text_trees"
-STEPS = {
-    CATALOGUE: "whole catalogue, by all sources",
-    CANDIDATES: "candidates, by the expert",
-    SHORTLIST: "shortlist, by the LLM",
-}
 WHOLE = ("popularity", "item_knn", "lightgcn", "factorisation")
 BY_P_YES, BY_BOTH = "candidates_by_p_yes", "candidates_by_both"
 
@@ -176,29 +169,13 @@ def _about(run: StageRun, task: _Task) -> dict[str, Any]:
         "cold_users": int((task.test.visits.lengths < COLD_USER).sum()),
         "cold_items": int((counts[task.test.item] < COLD_ITEM).sum()),
         "in_force": run.settings.recommendations.scored_by,
-        "cost": step_costs(run),
+        "cost": step_costs(run.inputs, run.settings),
         "provenance": {
             "run_id": run.run_id,
             "recommendations": run.settings.recommendations.model_dump(mode="json"),
             "stages": stages,
         },
     }
-
-
-def step_costs(run: StageRun) -> dict[str, dict[str, Any]]:
-    """What a million predictions take at each step, and with each method of the LLM that was scored."""
-    told = run.given("recommendations").metadata["steps"]
-    found = {
-        name: {"title": title, **told_cost(Cost(told[name]["seconds"], told[name]["predictions"], 0, 1))}
-        for name, title in STEPS.items()
-        if told[name]["predictions"]
-    }
-    scored = run.given("predictions").metadata
-    for method in methods(run.settings):
-        if (counted := scored["prompts"].get(method.name)) is not None:
-            cost = Cost(scored["seconds"][method.name], counted["prompts"])
-            found[f"llm_{method.name}"] = {"title": f"the LLM: {method.title}", **told_cost(cost)}
-    return found
 
 
 def _shown(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from rallrec_pipeline.lake.provenance import hash_column, now, stable_hash
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import code, table
 from rallrec_pipeline.pipeline.stages.embeddings import read_vectors
-from rallrec_pipeline.pipeline.stages.retrieval import index_file, mixture_retriever
+from rallrec_pipeline.pipeline.stages.engine import OneEngine
+from rallrec_pipeline.pipeline.stages.rescoring import LlmRescoring
+from rallrec_pipeline.pipeline.stages.retrieval import index_file, todays_retriever
 from rallrec_pipeline.recommendation.batch import Batch, Recommended
 from rallrec_pipeline.recommendation.cold import with_cold_items
 from rallrec_pipeline.recommendation.fit import fit_expert, read_fit, write_fit
@@ -27,7 +30,7 @@ from rallrec_pipeline.recommendation.recommender import Catalogue, Recommender
 from rallrec_pipeline.recommendation.table import write_lines
 from rallrec_pipeline.recommendation.today import Ratings, Visits
 from rallrec_pipeline.retrieval.index import read_index
-from rallrec_pipeline.settings import essential
+from rallrec_pipeline.settings import MIXTURE, essential
 
 RECOMMENDING_VERSION = "1"  # raise it when the computing changes its output by more than rounding
 EXAMPLES = 3  # users whose items the UI shows
@@ -54,19 +57,18 @@ def recommender_fit(run: StageRun) -> Made:
 
 def recommendations(run: StageRun) -> Made:
     """The next items of each user; users of whom nothing has changed keep theirs."""
-    start = time.perf_counter()
     recommender = read_recommender(run)
     visits = wanted_visits(recommender.ratings, run)
-    batch = _batch(run, recommender)
-    made = batch.run(visits, _previous(run), run.progress("recommendations"))
+    with OneEngine(run, "score") as engines:
+        made = _batch(run, recommender, engines).run(visits, _previous(run), run.progress("recommendations"))
     file = tables.RECOMMENDATIONS.file(run.out, run.dataset)
     files = [write_table(made.table, tables.RECOMMENDATIONS, run.out, run.dataset)]
     files.append(write_lines(made.table, file.with_suffix(".jsonl")))
     rows = made.rows.with_columns(pl.lit(run.run_id).alias("run_id"), pl.lit(now()).alias("created_at"))
-    increment = compare_rows(rows, run.previous_rows(), made.computed, "user_id")
-    shown = _told(run, recommender, made) | increment.as_metadata()
-    shown["seconds_of_scoring"] = round(time.perf_counter() - start, 2)
-    return Made(files, shown, rows)
+    increment = compare_rows(rows, run.previous_rows(), made.computed, "user_id").as_metadata()
+    users = {name.replace("rows_", "users_"): count for name, count in increment.items()}
+    cost = {"llm": asdict(engines.usage), "engine": engines.used}
+    return Made(files, _told(run, made) | users | cost, rows)
 
 
 def fit_file(root: Path, dataset: str) -> Path:
@@ -113,13 +115,17 @@ def wanted_visits(ratings: Ratings, run: StageRun) -> Visits:
     return visits[np.sort(np.argsort(draws, kind="stable")[:most])]
 
 
-def _batch(run: StageRun, recommender: Recommender) -> Batch:
+def _batch(run: StageRun, recommender: Recommender, engines: OneEngine) -> Batch:
     settings, fit = run.settings.recommendations, run.given("recommender_fit")
-    common = stable_hash(RECOMMENDING_VERSION, essential(settings), fit.data_version, essential(run.settings.retrieval))
-    items = run.read(tables.CORE_ITEMS)
-    retriever = mixture_retriever(run, recommender.catalogue.mixture)
-    method, texts = settings.scored_by, hash_column(items.iter_rows())
-    return Batch(recommender, retriever, method, fit.fingerprint, common, texts)
+    mixture = recommender.catalogue.mixture
+    asked = LlmRescoring.of(run, recommender, engines) if settings.method is not None else None
+    retriever = asked.retriever if asked else todays_retriever(run, MIXTURE, mixture)
+    fingerprint = asked.fingerprint if asked else fit.data_version
+    common = stable_hash(
+        RECOMMENDING_VERSION, essential(settings), fit.data_version, essential(run.settings.retrieval), fingerprint
+    )
+    texts = hash_column(run.read(tables.CORE_ITEMS).iter_rows())
+    return Batch(recommender, retriever, settings.scored_by, fingerprint, common, texts, asked)
 
 
 def _previous(run: StageRun) -> pl.DataFrame | None:
@@ -129,7 +135,7 @@ def _previous(run: StageRun) -> pl.DataFrame | None:
     return read_table(tables.RECOMMENDATIONS, run.previous_folder, run.dataset)
 
 
-def _told(run: StageRun, recommender: Recommender, made: Recommended) -> dict[str, Any]:
+def _told(run: StageRun, made: Recommended) -> dict[str, Any]:
     """What the record and the UI say."""
     lengths, counts = made.rows["history_length"], made.table.group_by("user_id").len()
     covered = made.rows.join(counts, on="user_id", how="left")["len"].fill_null(0)
@@ -137,8 +143,8 @@ def _told(run: StageRun, recommender: Recommender, made: Recommended) -> dict[st
         "rows": made.table.height,
         "n": run.settings.recommendations.n,
         "users": made.rows.height,
-        "users_with_fewer": int((covered < run.settings.recommendations.n).sum()),
-        "users_without": int((covered == 0).sum()),
+        "fewer_than_n": int((covered < run.settings.recommendations.n).sum()),
+        "without_any": int((covered == 0).sum()),
         "empty_histories": int((lengths == 0).sum()),
         "method": run.settings.recommendations.scored_by,
         "steps": {name: {"predictions": one.predictions, "seconds": one.seconds} for name, one in made.steps.items()},

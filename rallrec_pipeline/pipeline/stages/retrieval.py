@@ -95,11 +95,14 @@ def retrieved_histories(run: StageRun) -> Made:
     )
 
 
-def mixture_retriever(run: StageRun, vectors: NDArray[np.float32]) -> Retriever:
-    """How histories are cut by `vectors` (m, d) of the mixture, of which the first rows are the core's items."""
-    sequences = read_sequences(run)
-    settings, ranking = run.settings.retrieval, by_vectors(vectors)
-    rows = rows_of_split(run, sequences, "valid")
+def todays_retriever(run: StageRun, name: str, mixture: NDArray[np.float32]) -> Retriever:
+    """How the retriever `name` cuts the histories of today; `mixture` (m, d) has the core's items first.
+
+    alpha and what is learned are those of `retrieved_histories`. One with parts of its own knows the core's items only.
+    """
+    sequences, retriever = read_sequences(run), run.settings.retrievers[name]
+    settings, rows = _retrieval(run, retriever), rows_of_split(run, sequences, "valid")
+    ranking = _ranking(run, retriever) if retriever.parts else by_vectors(mixture)
     alpha, _ = _alpha(sequences, rows, ranking, settings)
     learned = _learned(run, sequences, rows, ranking, settings, alpha)[0] if settings.reranker == "learned" else None
     return Retriever(ranking, settings, alpha, learned)

@@ -157,12 +157,28 @@ def _reasoned_predictions(run: StageRun, stale: frozenset[str]) -> Pending:
     return Pending(rows, rows, None, shared + thought, length.own + thought)
 
 
+def _recommendations(run: StageRun, stale: frozenset[str]) -> Pending:
+    """The whole shortlist of each user, at most: which prompts are known already is only seen while they are made."""
+    settings = run.settings.recommendations
+    if settings.method is None:
+        return Pending(0, 0)
+    users = run.read(tables.INTERACTIONS)["user_id"].n_unique()
+    rows = min(users, settings.users or users) * settings.shortlist
+    method = next((one for one in methods(run.settings) if one.name == settings.method), None)
+    if method is None:
+        return Pending(rows, rows)
+    texts = scored_rows(run, method)["prompt"].to_list()
+    length = mean_length(run, texts, method.answer_form == "yes_no")
+    return Pending(rows, rows, tokens=length.own, length=length.whole)
+
+
 _COUNTS: Mapping[str, Callable[[StageRun, frozenset[str]], Pending]] = {
     "item_descriptions": _item_descriptions,
     "title_embeddings": _title_embeddings,
     "description_embeddings": _description_embeddings,
     "lora_adapter": _lora_adapter,
     "predictions": _predictions,
+    "recommendations": _recommendations,
     "reasoning_traces": _reasoning_traces,
     "reasoned_predictions": _reasoned_predictions,
 }

@@ -22,6 +22,8 @@ def planned_rows(stage: str, run: StageRun) -> Pending | None:
         return _lora_adapter(run)
     if stage == "predictions":
         return _predictions(run)
+    if stage == "recommendations":
+        return _recommendations(run)
     items = _items(run)
     if items is None:
         return None
@@ -56,6 +58,19 @@ def _predictions(run: StageRun) -> Pending | None:
     rows = (test + run.settings.prompts.validation_samples) * len(asked)
     length = _prompt_tokens(run, [method.retriever for method in asked])
     return Pending(rows, rows, tokens=length, length=length, loads=len({method.adapter for method in asked}))
+
+
+def _recommendations(run: StageRun) -> Pending | None:
+    settings = run.settings.recommendations
+    if settings.method is None:
+        return Pending(0, 0)
+    users = _height(run, tables.USERS) if run.has(tables.USERS) else run.spec.protocol.expected.get("users")
+    drawn = [bound for bound in (users, settings.users) if bound]
+    if not drawn:
+        return None
+    rows = min(drawn) * settings.shortlist
+    length = _prompt_tokens(run, [run.settings.methods[settings.method].retriever])
+    return Pending(rows, rows, tokens=length, length=length)
 
 
 def _prompt_tokens(run: StageRun, retrievers: Sequence[str]) -> float:

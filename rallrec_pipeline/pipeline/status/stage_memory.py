@@ -18,6 +18,7 @@ USES: dict[str, Use] = {
     "description_embeddings": "encode",
     "lora_adapter": "tune",
     "predictions": "score",
+    "recommendations": "score",
     "reasoning_traces": "generate",
     "reasoned_predictions": "score",
 }
