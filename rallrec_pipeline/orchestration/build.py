@@ -42,7 +42,6 @@ KINDS: dict[str, set[str]] = {
     "baseline_predictions": {"scikitlearn", "polars"},
     "expert_predictions": {"scikitlearn", "numpy"},
     "recommender_fit": {"scikitlearn", "safetensors"},
-    "recommendations": {"numpy", "polars"},
     "recommendation_report": {"numpy", "matplotlib"},
     "dataset_report": {"polars", "matplotlib"},
     "alignment_report": {"scikitlearn", "matplotlib"},

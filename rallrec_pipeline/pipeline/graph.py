@@ -23,6 +23,7 @@ from rallrec_pipeline.pipeline.stages import (
     experts,
     model,
     models,
+    new_items,
     prompts,
     recommendation_report,
     recommendations,
@@ -408,6 +409,39 @@ GRAPH: tuple[Stage, ...] = (
     ),
     # recommendations
     Stage(
+        "new_item_descriptions",
+        "recommendations",
+        ("items", "core_items", "writer"),
+        "What the LLM writes about items outside the core: no model is fitted to them, and they can be recommended.",
+        new_items.new_item_descriptions,
+        lambda s, d: (
+            _numerics(s, "writer")
+            | {"descriptions": s.descriptions, "words": d.words, "fields": d.item_fields, "seed": s.seeds.sampling}
+            | {"renderer": RENDERER_VERSION, "most": s.recommendations.new_items}
+        ),
+        sections=(*_ENGINE, "recommendations", "seeds"),
+        uses_llm=True,
+        role="writer",
+    ),
+    Stage(
+        "new_item_embeddings",
+        "recommendations",
+        (
+            *("items", "core_items", "new_item_descriptions", "title_embeddings", "description_embeddings"),
+            *("collaborative_embeddings", "aligned_embeddings", "item_embeddings", "encoder"),
+        ),
+        "Items outside the core, placed in the mixture by the fits of the core: PCA, projector and weights stay.",
+        new_items.new_item_embeddings,
+        lambda s, d: (
+            _numerics(s, "encoder")
+            | {"words": d.words, "fields": d.item_fields, "encoder": ENCODER_VERSION}
+            | {"text": s.text, "seed": s.seeds.fits}
+        ),
+        sections=(*_ENGINE, "text", "seeds"),
+        uses_llm=True,
+        role="encoder",
+    ),
+    Stage(
         "recommender_fit",
         "recommendations",
         ("core_interactions", "core_items", "samples", "title_embeddings"),
@@ -428,6 +462,7 @@ GRAPH: tuple[Stage, ...] = (
             *("interactions", "items", "users", "core_interactions", "core_items", "samples"),
             *("title_embeddings", "text_embeddings", "collaborative_embeddings", "aligned_embeddings"),
             *("item_embeddings", "item_index", "expected_ratings", "recommender_fit"),
+            *("new_item_descriptions", "new_item_embeddings"),
             *("predictor", "lora_adapter", "predictions"),
         ),
         "For each user the best items not yet seen: P(yes), rank, and the history lines behind each.",
@@ -459,6 +494,7 @@ GRAPH: tuple[Stage, ...] = (
             "item_embeddings",
             "item_index",
             "recommender_fit",
+            "new_item_embeddings",
             "recommendations",
             "predictions",
         ),

@@ -19,7 +19,7 @@ from rallrec_pipeline.baselines.experts import BY_FEATURES, matrix, out_of_time
 from rallrec_pipeline.baselines.factorisation import Factorisation
 from rallrec_pipeline.baselines.rating_log import RatingLog, Seen
 from rallrec_pipeline.baselines.rating_log import Ratings as Rated
-from rallrec_pipeline.embeddings.weights import write_weights
+from rallrec_pipeline.embeddings.weights import read_weights, write_weights
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.files import read_json, write_json
 from rallrec_pipeline.lake.sound import require_sound
@@ -109,14 +109,8 @@ def write_fit(fit: ExpertFit, path: Path) -> list[Path]:
 
 def read_fit(path: Path) -> ExpertFit:
     """A stored fit. Raises DamagedError when a file was damaged, DataError when it cannot be read."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    require_sound([path, _names(path)])
-    try:
-        told, tensors = read_json(_names(path)), load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"cannot read {path}: delete it and run `--select recommender_fit`") from error
+    require_sound([_names(path)])
+    told, tensors = read_json(_names(path)), read_weights(path)
     ratings = _ratings("ratings", tensors)
     return ExpertFit(
         told["expert"],

@@ -28,6 +28,12 @@ class RecommendationSettings(Section):
     expert_share: Share = Field(0.6, description="Share with the highest score of `source`, which also fills up.")
     popularity_share: Share = Field(0.2, description="Share of the most rated ones.")
     new_share: Share = Field(0.05, description="Share, besides these, of the nearest items without a rating.")
+    new_items: int = Field(
+        500,
+        ge=0,
+        description="Items outside the core that the LLM describes and that can be recommended, the last of the "
+        "catalogue, at most; 0 leaves them out.",
+    )
     source: WholeScore = Field("item_knn", description="The expert that scores the whole catalogue.")
     newcomer: int = Field(3, ge=0, description="With a shorter history popularity takes the place of the index.")
     expert: RecommendingExpert = Field(

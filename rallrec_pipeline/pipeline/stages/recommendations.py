@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -13,6 +13,7 @@ import polars as pl
 from rallrec_pipeline.datasets.draws import id_draws
 from rallrec_pipeline.datasets.histories import in_protocol_order
 from rallrec_pipeline.datasets.kcore import core_of
+from rallrec_pipeline.errors import StaleArtefactError
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.increments import compare_rows
 from rallrec_pipeline.lake.parquet import read_table, write_table
@@ -21,6 +22,7 @@ from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import code, table
 from rallrec_pipeline.pipeline.stages.embeddings import read_vectors
 from rallrec_pipeline.pipeline.stages.engine import OneEngine
+from rallrec_pipeline.pipeline.stages.new_items import catalogue_items
 from rallrec_pipeline.pipeline.stages.rescoring import LlmRescoring
 from rallrec_pipeline.pipeline.stages.retrieval import index_file, todays_retriever
 from rallrec_pipeline.recommendation.batch import Batch, Recommended
@@ -31,6 +33,9 @@ from rallrec_pipeline.recommendation.table import write_lines
 from rallrec_pipeline.recommendation.today import Ratings, Visits
 from rallrec_pipeline.retrieval.index import read_index
 from rallrec_pipeline.settings import MIXTURE, essential
+
+if TYPE_CHECKING:
+    import faiss
 
 RECOMMENDING_VERSION = "1"  # raise it when the computing changes its output by more than rounding
 EXAMPLES = 3  # users whose items the UI shows
@@ -78,15 +83,13 @@ def fit_file(root: Path, dataset: str) -> Path:
 
 def read_recommender(run: StageRun, ratings: Ratings | None = None) -> Recommender:
     """All that the users of today are recommended by, or those of `ratings`."""
-    catalogue_ids = run.read(tables.CORE_ITEMS)["item_id"].to_list()
-    index, _ = read_index(index_file(run.folder("item_index"), run.dataset))
-    text, mixture = read_vectors(run, "title"), read_vectors(run, "item")
-    fit = read_fit(fit_file(run.folder("recommender_fit"), run.dataset)).among(catalogue_ids)
-    catalogue = Catalogue(catalogue_ids, mixture, text, read_vectors(run, "collaborative"), fit.counts() > 0)
+    catalogue, index = _catalogue(run)
+    fit = read_fit(fit_file(run.folder("recommender_fit"), run.dataset)).among(catalogue.item_ids)
+    catalogue = replace(catalogue, has_ratings=fit.counts() > 0)
     return Recommender(
         catalogue,
-        with_cold_items(fit, text),
-        ratings or todays_ratings(run, catalogue_ids, fit.is_sampled),
+        with_cold_items(fit, catalogue.text),
+        ratings or todays_ratings(run, catalogue.item_ids, fit.is_sampled),
         index,
         run.settings.recommendations,
         run.spec.label.like_above,
@@ -94,6 +97,23 @@ def read_recommender(run: StageRun, ratings: Ratings | None = None) -> Recommend
         run.seeds.fits,
         run.settings.collaborative.graph == "signed" and not run.spec.is_implicit,
     )
+
+
+def _catalogue(run: StageRun) -> tuple[Catalogue, faiss.Index]:
+    """The core's items and after them the new ones, and the index, to which these are added; no list is trained."""
+    index, ids = read_index(index_file(run.folder("item_index"), run.dataset))
+    if ids != run.read(tables.CORE_ITEMS)["item_id"].to_list():
+        raise StaleArtefactError(
+            f"item_index of {run.dataset!r} is of other items: run `rallrec run {run.dataset} --select item_index`"
+        )
+    mixture, text, graph = (read_vectors(run, kind) for kind in ("item", "title", "collaborative"))
+    new = run.read(tables.NEW_ITEM_VECTORS)
+    if new.height:
+        later = [np.stack([np.array(row, np.float32) for row in new[name]]) for name in ("item_vector", "title_vector")]
+        mixture, text = np.vstack([mixture, later[0]]), np.vstack([text, later[1]])
+        graph = np.vstack([graph, np.zeros((new.height, graph.shape[1]), np.float32)])
+        index.add(np.ascontiguousarray(later[0]))
+    return Catalogue(ids + new["item_id"].to_list(), mixture, text, graph, np.zeros(len(mixture), np.bool_)), index
 
 
 def todays_ratings(run: StageRun, item_ids: list[str], is_sampled: bool) -> Ratings:
@@ -124,7 +144,7 @@ def _batch(run: StageRun, recommender: Recommender, engines: OneEngine) -> Batch
     common = stable_hash(
         RECOMMENDING_VERSION, essential(settings), fit.data_version, essential(run.settings.retrieval), fingerprint
     )
-    texts = hash_column(run.read(tables.CORE_ITEMS).iter_rows())
+    texts = hash_column(catalogue_items(run, recommender.catalogue.item_ids).iter_rows())
     return Batch(recommender, retriever, settings.scored_by, fingerprint, common, texts, asked)
 
 
@@ -154,7 +174,7 @@ def _told(run: StageRun, made: Recommended) -> dict[str, Any]:
 
 
 def _examples(run: StageRun, frame: pl.DataFrame) -> str:
-    titles = dict(run.read(tables.CORE_ITEMS).select("item_id", "title").iter_rows())
+    titles = dict(run.read(tables.ITEMS).select("item_id", "title").iter_rows())
     users = frame["user_id"].unique(maintain_order=True).head(EXAMPLES)
     rows = frame.filter(pl.col("user_id").is_in(users.implode())).select(
         "user_id", "rank", "item_id", "p_yes", "because"

@@ -18,6 +18,7 @@ from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.stages.engine import OneEngine
 from rallrec_pipeline.pipeline.stages.model import checkpoint, score_store
+from rallrec_pipeline.pipeline.stages.new_items import catalogue_items
 from rallrec_pipeline.pipeline.stages.retrieval import todays_retriever
 from rallrec_pipeline.prompts.build import build_prompts, prompt_context, without_titles
 from rallrec_pipeline.prompts.facts import Facts, make_facts
@@ -82,7 +83,7 @@ class LlmRescoring:
         histories = retrieve_histories(samples, sequences, one.ranking, one.settings, one.alpha, one.learned)
         context = prompt_context(
             self.run.spec,
-            self.run.read(tables.CORE_ITEMS),
+            catalogue_items(self.run, self.recommender.catalogue.item_ids),
             self.run.read(tables.USERS).join(samples.select("user_id").unique(), on="user_id", how="semi"),
             self._facts(samples),
         )

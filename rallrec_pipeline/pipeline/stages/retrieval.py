@@ -98,11 +98,12 @@ def retrieved_histories(run: StageRun) -> Made:
 def todays_retriever(run: StageRun, name: str, mixture: NDArray[np.float32]) -> Retriever:
     """How the retriever `name` cuts the histories of today; `mixture` (m, d) has the core's items first.
 
-    alpha and what is learned are those of `retrieved_histories`. One with parts of its own knows the core's items only.
+    alpha and what is learned are those of `retrieved_histories`. A retriever with its own parts finds nothing like a new
+    item.
     """
     sequences, retriever = read_sequences(run), run.settings.retrievers[name]
     settings, rows = _retrieval(run, retriever), rows_of_split(run, sequences, "valid")
-    ranking = _ranking(run, retriever) if retriever.parts else by_vectors(mixture)
+    ranking = _ranking(run, retriever, len(mixture)) if retriever.parts else by_vectors(mixture)
     alpha, _ = _alpha(sequences, rows, ranking, settings)
     learned = _learned(run, sequences, rows, ranking, settings, alpha)[0] if settings.reranker == "learned" else None
     return Retriever(ranking, settings, alpha, learned)
@@ -115,14 +116,21 @@ def _retrieval(run: StageRun, retriever: RetrieverSettings) -> RetrievalSettings
     return settings.model_copy(update={name: value for name, value in own.items() if value is not None})
 
 
-def _ranking(run: StageRun, retriever: RetrieverSettings) -> Ranking:
-    """By the mixture of eq. 7 with the retriever's own weights, or the variant's, or as the papers' baselines do."""
-    parts = {kind: read_vectors(run, kind) for kind in retriever.parts}
+def _ranking(run: StageRun, retriever: RetrieverSettings, items: int = 0) -> Ranking:
+    """By the mixture of eq. 7 with the retriever's own weights, or the variant's, or as the papers' baselines do.
+
+    Where there are more `items` than in the core, the others have vectors of zeros.
+    """
+    parts = {kind: _with_zeros(read_vectors(run, kind), items) for kind in retriever.parts}
     if retriever.combine == "quota":
         return by_quota(*parts.values())
     if retriever.combine == "softmax":
         return by_softmax([(vectors, retriever.parts[kind]) for kind, vectors in parts.items()])
     return by_vectors(mix(parts, retriever.parts) if parts else read_vectors(run, "item"))
+
+
+def _with_zeros(vectors: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
+    return np.pad(vectors, ((0, max(0, rows - len(vectors))), (0, 0)))
 
 
 def _alpha(

@@ -24,6 +24,8 @@ def planned_rows(stage: str, run: StageRun) -> Pending | None:
         return _predictions(run)
     if stage == "recommendations":
         return _recommendations(run)
+    if stage in ("new_item_descriptions", "new_item_embeddings"):
+        return _new_items(run, stage)
     items = _items(run)
     if items is None:
         return None
@@ -71,6 +73,17 @@ def _recommendations(run: StageRun) -> Pending | None:
     rows = min(drawn) * settings.shortlist
     length = _prompt_tokens(run, [run.settings.methods[settings.method].retriever])
     return Pending(rows, rows, tokens=length, length=length)
+
+
+def _new_items(run: StageRun, stage: str) -> Pending:
+    """As many as the settings allow."""
+    most, written = run.settings.recommendations.new_items, description_tokens(run)
+    if stage == "new_item_embeddings":
+        length = (ITEM_TOKENS + written) / 2
+        return Pending(2 * most, 2 * most, tokens=length, length=length)
+    asked = len(run.settings.descriptions.template) / CHARACTERS_PER_TOKEN
+    new = run.settings.descriptions.max_new_tokens
+    return Pending(most, most, tokens=ITEM_TOKENS, length=ITEM_TOKENS + asked, new_tokens=new)
 
 
 def _prompt_tokens(run: StageRun, retrievers: Sequence[str]) -> float:
