@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 from rallrec_pipeline.descriptions import describe_items
 from rallrec_pipeline.embeddings.mixture import mix

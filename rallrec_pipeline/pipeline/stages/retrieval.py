@@ -98,8 +98,8 @@ def retrieved_histories(run: StageRun) -> Made:
 def todays_retriever(run: StageRun, name: str, mixture: NDArray[np.float32]) -> Retriever:
     """How the retriever `name` cuts the histories of today; `mixture` (m, d) has the core's items first.
 
-    alpha and what is learned are those of `retrieved_histories`. A retriever with its own parts finds nothing like a new
-    item.
+    alpha and what is learned are those of `retrieved_histories`. To a retriever with parts of its own a new item is
+    like nothing.
     """
     sequences, retriever = read_sequences(run), run.settings.retrievers[name]
     settings, rows = _retrieval(run, retriever), rows_of_split(run, sequences, "valid")
