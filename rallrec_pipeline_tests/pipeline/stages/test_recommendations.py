@@ -112,7 +112,7 @@ def test_the_command_shows_a_user_and_says_what_is_to_be_known(finished_lake: Pa
     assert f"only {rows.height} of 10" in found["notes"][0] and found["fingerprint"]
     for arguments in ((SMALL, "u99"), (SMALL, "-u3"), ("nowhere", "u3")):
         status, output = command(*arguments)
-        assert status == 1 and "\n" not in output.strip() and "no user" in output or "nowhere" in output
+        assert status == 1 and "\n" not in output and ("no user" in output or "nowhere" in output)
     with pytest.raises(ConfigError, match="did you mean u3"):
         recommended_to(finished_lake, SMALL, "-u3", load_settings(), 10)
 
