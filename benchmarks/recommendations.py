@@ -4,8 +4,8 @@
     python benchmarks/recommendations.py --users 25000,100000    the figures of docs/scaling.md, some minutes
 
 Timed is all that follows the tables: the fit (MovieLens only), candidates, P(yes), ranks, the lines behind each item
-and the table. Vectors are random, which takes as long as real ones. Of the made-up users the smaller number foretells the
-larger one on a straight line through nothing, and the larger one a million. Prints one JSON line a figure.
+and the table. Vectors are random, which takes as long as real ones. Of the made-up users the smaller number foretells
+the larger one on a straight line through nothing, and the larger one a million. Prints one JSON line a figure.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ NO_ITEM = -1  # where there are fewer candidates than asked for
 class Candidates:
     """Items (n, c) of n visits, none twice and none seen, in no particular order; -1 pads.
 
-    `proposed` (n, c) has a bit for each of `SOURCES`, 0 for what only fills up; `place` (n, c) is the share of the
-    others that the expert's score sets lower.
+    `proposed` (n, c) has a bit for each of `SOURCES`, 0 for what only fills up; `place` (n, c) is the score of the
+    expert that proposes, from 0 for the lowest candidate to 1 for the highest.
     """
 
     items: Codes
@@ -104,7 +104,9 @@ def _filled(proposed: NDArray[np.uint8], expert: Floats, seen: Flags, count: int
     known = best >= 0
     places = np.maximum(best, 0)
     score = np.where(known, np.take_along_axis(expert, places, axis=1), -np.inf)
-    rank = np.argsort(np.argsort(score, axis=1, kind="stable"), axis=1) - (~known).sum(axis=1)[:, None]
-    share = rank / np.maximum(known.sum(axis=1) - 1, 1)[:, None]
+    low = np.where(known, score, np.inf).min(axis=1, initial=np.inf, keepdims=True)
+    high = score.max(axis=1, initial=-np.inf, keepdims=True)
+    span = np.where(high > low, high - low, 1)
+    share = np.where(known, (np.where(known, score, 0) - np.where(known.any(axis=1, keepdims=True), low, 0)) / span, 0)
     bits = np.where(known, np.take_along_axis(proposed, places, axis=1), 0)
-    return Candidates(best.astype(np.int32), bits.astype(np.uint8), np.where(known, share, 0).astype(np.float32))
+    return Candidates(best.astype(np.int32), bits.astype(np.uint8), share.astype(np.float32))

@@ -106,8 +106,8 @@ class Recommender:
 
 
 def chosen(found: Candidates, p_yes: NDArray[np.float64], order: str, count: int) -> Best:
-    """The `count` candidates that are highest by P(yes) (n, c), or by that times their place by the source."""
-    worth = p_yes * (found.place if order == "both" else 1.0)
+    """The `count` candidates that are highest by P(yes) (n, c), by the score of the source, or by both multiplied."""
+    worth = {"p_yes": p_yes, "source": found.place, "both": p_yes * found.place}[order]
     worth = np.where(found.items == NO_ITEM, -np.inf, worth)
     first = np.lexsort((found.items, -worth))[:, :count]
     items, p, bits = (np.take_along_axis(part, first, axis=1) for part in (found.items, p_yes, found.proposed))

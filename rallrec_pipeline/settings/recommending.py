@@ -43,8 +43,10 @@ class RecommendationSettings(Section):
         None, description="A method of the LLM that scores the shortlist; None leaves that to the expert."
     )
     shortlist: int = Field(20, gt=0, description="Items of a user that a method of the LLM is asked about.")
-    order: Literal["p_yes", "both"] = Field(
-        "both", description="Ranked by P(yes), or by P(yes) times the share of items that `source` sets lower."
+    order: Literal["p_yes", "source", "both"] = Field(
+        "both",
+        description="Ranked by P(yes); by the score of `source`, from 0 for a user's lowest candidate to 1 for the "
+        "highest; or by the product of the two.",
     )
     users: int = Field(0, ge=0, description="Users, drawn by their ids, at most; 0 takes all.")
     report_users: int = Field(0, ge=0, description="Users of the report in each split, at most; 0 takes all.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from rallrec_pipeline.evaluation.top_n import Ranked, build_top_n
 from rallrec_pipeline.evaluation.top_n_page import lead, ordered, render_top_n_page, summary, top_n_csv, top_n_png
 from rallrec_pipeline.recommendation.measures import DEPTHS, names_of
+from rallrec_pipeline_tests.browser import assert_pages_fit, needs_chromium
 
 ABOUT: dict[str, Any] = {
     "dataset": "shop",
@@ -89,3 +91,8 @@ def test_a_report_of_no_user_is_a_page_too() -> None:
     found = report(users=0)
     assert found["methods"]["popularity"]["test"]["ndcg_at_10"]["value"] is None
     assert "Nothing is measured" in next(lead(found)) and "recommendations" in render_top_n_page(found)
+
+
+@needs_chromium
+def test_the_page_fits_a_phone_and_a_desktop_in_light_and_dark(tmp_path: Path) -> None:
+    assert_pages_fit({"recommendations": render_top_n_page(report())}, tmp_path)
