@@ -22,7 +22,8 @@ class Candidates:
     """Items (n, c) of n visits, none twice and none seen, in no particular order; -1 pads.
 
     `proposed` (n, c) has a bit for each of `SOURCES`, 0 for what only fills up; `place` (n, c) is the score of the
-    expert that proposes, from 0 for the lowest candidate to 1 for the highest.
+    expert that proposes, from 0 for the lowest candidate to 1 for the highest. An item without ratings has none, and
+    gets the mean of the others.
     """
 
     items: Codes
@@ -64,7 +65,8 @@ def propose(
     if "new" in scores:
         _mark(proposed, best_unseen(scores["new"], seen, wanted["new"]), 3)
     count = min(settings.candidates + ("new" in scores) * wanted["new"], seen.shape[1])
-    return _filled(proposed, scores["expert"], seen, count)
+    new = np.isfinite(scores["new"][0]) if "new" in scores and len(seen) else np.zeros(seen.shape[1], np.bool_)
+    return _filled(proposed, scores["expert"], seen, new, count)
 
 
 def sources_of(bits: int) -> list[str]:
@@ -97,16 +99,23 @@ def _mark(proposed: NDArray[np.uint8], places: NDArray[np.int64], bit: int) -> N
     proposed[rows, places[rows, columns]] |= np.uint8(1 << bit)
 
 
-def _filled(proposed: NDArray[np.uint8], expert: Floats, seen: Flags, count: int) -> Candidates:
-    """The proposed items, and after them the expert's best, `count` together."""
+def _filled(proposed: NDArray[np.uint8], expert: Floats, seen: Flags, new: Flags, count: int) -> Candidates:
+    """The proposed items, and after them the expert's best, `count` together; `new` (m,) are items without ratings."""
     lift = np.float32(2 * (np.abs(expert).max(initial=0) + 1))
     best = best_unseen(expert + lift * (proposed > 0), seen, count)
     known = best >= 0
     places = np.maximum(best, 0)
-    score = np.where(known, np.take_along_axis(expert, places, axis=1), -np.inf)
-    low = np.where(known, score, np.inf).min(axis=1, initial=np.inf, keepdims=True)
-    high = score.max(axis=1, initial=-np.inf, keepdims=True)
-    span = np.where(high > low, high - low, 1)
-    share = np.where(known, (np.where(known, score, 0) - np.where(known.any(axis=1, keepdims=True), low, 0)) / span, 0)
     bits = np.where(known, np.take_along_axis(proposed, places, axis=1), 0)
-    return Candidates(best.astype(np.int32), bits.astype(np.uint8), share.astype(np.float32))
+    judged = known & ~new[places]
+    place = _from_0_to_1(np.take_along_axis(expert, places, axis=1), judged)
+    mean = place.sum(axis=1, keepdims=True) / np.maximum(judged.sum(axis=1, keepdims=True), 1)
+    place = np.where(known & ~judged, mean, place)
+    return Candidates(best.astype(np.int32), bits.astype(np.uint8), place.astype(np.float32))
+
+
+def _from_0_to_1(scores: Floats, judged: Flags) -> Floats:
+    """`scores` (n, c) of the cells that are `judged`, from 0 for the lowest of a row to 1 for its highest; else 0."""
+    low = np.where(judged, scores, np.inf).min(axis=1, initial=np.inf, keepdims=True)
+    high = np.where(judged, scores, -np.inf).max(axis=1, initial=-np.inf, keepdims=True)
+    span = np.where(high > low, high - low, 1)
+    return np.where(judged, (scores - np.where(np.isfinite(low), low, 0)) / span, 0).astype(np.float32)

@@ -80,12 +80,13 @@ class Recommender:
         return scores.item_knn(self.fit, self.ratings)
 
     def candidates(self, visits: Visits) -> Candidates:
-        """Candidates of a block of visits."""
+        """Candidates of a block of visits; of an empty history popularity speaks in place of the expert."""
         seen = self.ratings.seen(visits)
         users = scores.user_vectors(self.catalogue.mixture, self.ratings, visits)
         longest = int(visits.lengths.max(initial=0))
         near = scores.by_index(self.index, users, self.settings.candidates, longest)
-        found = {"expert": self.source(visits), "popularity": scores.popularity(self.fit)(visits)}
+        popular, empty = scores.popularity(self.fit)(visits), (visits.lengths == 0)[:, None]
+        found = {"expert": np.where(empty, popular, self.source(visits)), "popularity": popular}
         if not self.catalogue.has_ratings.all():
             likeness = users @ self.catalogue.mixture.T
             found["new"] = np.where(self.catalogue.has_ratings, -np.inf, likeness).astype(np.float32)

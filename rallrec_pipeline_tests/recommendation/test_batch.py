@@ -103,7 +103,7 @@ def test_an_item_without_a_rating_can_be_recommended_and_says_so() -> None:
     made = world(users=80, each=20)
     core = made.core.filter(pl.col("item_id") != "i0")
     samples = made.samples.filter(pl.col("item_id") != "i0")
-    one = recommender(replace(made, core=core, samples=samples))
+    one = recommender(replace(made, core=core, samples=samples), SMALL.model_copy(update={"new_share": 0.3}))
     found = run(batch(one)).table.filter(pl.col("fit") == BEFORE_ITEM)
     assert not one.catalogue.has_ratings[0] and set(found["item_id"]) == {"i0"}
     assert all("new" in sources or "index" in sources for sources in found["sources"])

@@ -18,7 +18,6 @@ from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import picture
 from rallrec_pipeline.pipeline.report_files import write_report
-from rallrec_pipeline.pipeline.stages.embeddings import read_vectors
 from rallrec_pipeline.pipeline.stages.recommendations import read_recommender
 from rallrec_pipeline.pipeline.step_costs import step_costs
 from rallrec_pipeline.recommendation.fit import fit_expert
@@ -74,12 +73,10 @@ def recommendation_report_files(root: Path, dataset: str) -> tuple[Path, Path]:
 
 
 def _task(run: StageRun) -> _Task:
-    items = run.read(tables.CORE_ITEMS)["item_id"].to_list()
     samples, most = run.read(tables.SAMPLES), run.settings.recommendations.report_users
-    recommender = read_recommender(run, Ratings.of(run.read(tables.CORE_INTERACTIONS), items, [], is_sampled=False))
-    ratings = replace(recommender.ratings, is_sampled=recommender.fit.is_sampled)
-    valid, test = (held_out(samples, split, ratings, most) for split in ("valid", "test"))
-    return _Task(replace(recommender, ratings=ratings), valid, test)
+    recommender = read_recommender(run, of_core=True)
+    valid, test = (held_out(samples, split, recommender.ratings, most) for split in ("valid", "test"))
+    return _Task(recommender, valid, test)
 
 
 Rank = Callable[[Visits], Codes]
@@ -113,7 +110,7 @@ def _trees(run: StageRun, recommender: Recommender) -> Scorer:
         run.read(tables.CORE_INTERACTIONS),
         run.read(tables.SAMPLES),
         recommender.catalogue.item_ids,
-        read_vectors(run, "title"),
+        recommender.catalogue.text,
         recommender.like_above,
         run.settings.experts,
         recommender.seed,

@@ -81,15 +81,15 @@ def fit_file(root: Path, dataset: str) -> Path:
     return root / "recommender" / f"{dataset}.safetensors"
 
 
-def read_recommender(run: StageRun, ratings: Ratings | None = None) -> Recommender:
-    """All that the users of today are recommended by, or those of `ratings`."""
+def read_recommender(run: StageRun, of_core: bool = False) -> Recommender:
+    """All that the users of today are recommended by; `of_core`: with the core's ratings, which samples count by."""
     catalogue, index = _catalogue(run)
     fit = read_fit(fit_file(run.folder("recommender_fit"), run.dataset)).among(catalogue.item_ids)
     catalogue = replace(catalogue, has_ratings=fit.counts() > 0)
     return Recommender(
         catalogue,
         with_cold_items(fit, catalogue.text),
-        ratings or todays_ratings(run, catalogue.item_ids, fit.is_sampled),
+        (core_ratings if of_core else todays_ratings)(run, catalogue.item_ids, fit.is_sampled),
         index,
         run.settings.recommendations,
         run.spec.label.like_above,
@@ -124,6 +124,11 @@ def todays_ratings(run: StageRun, item_ids: list[str], is_sampled: bool) -> Rati
     ratings = in_protocol_order(core_of(raw, run.read(tables.ITEMS), protocol), protocol, run.seeds.data)
     users = pl.concat([run.read(tables.USERS)["user_id"], raw["user_id"]]).unique(maintain_order=True)
     return Ratings.of(ratings, item_ids, users.to_list(), is_sampled)
+
+
+def core_ratings(run: StageRun, item_ids: list[str], is_sampled: bool) -> Ratings:
+    """The ratings of the core, in which samples number histories."""
+    return Ratings.of(run.read(tables.CORE_INTERACTIONS), item_ids, [], is_sampled)
 
 
 def wanted_visits(ratings: Ratings, run: StageRun) -> Visits:

@@ -28,6 +28,7 @@ from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.lineage.chain import trace
 from rallrec_pipeline.pipeline.recommended import recommended_to
 from rallrec_pipeline.pipeline.stages.engine import OneEngine
+from rallrec_pipeline.pipeline.stages.prompts import prompts_of
 from rallrec_pipeline.pipeline.stages.recommendations import read_recommender
 from rallrec_pipeline.pipeline.stages.rescoring import LlmRescoring
 from rallrec_pipeline.pipeline.status.pending import pending_rows
@@ -148,29 +149,27 @@ def test_a_user_with_three_ratings_and_an_item_of_today_need_no_fit(copy: Path) 
     make_stages(copy, SMALL, settings, *LATEST, *NEW_ITEMS, "recommendations")
     found = made_in(copy)
     late = for_user(found, "late", 10)
-    assert late.height == 9 and set(late["because"].explode()) <= {"i1", "i2", "i3"}
+    assert late.height == 10 and set(late["because"].explode()) <= {"i1", "i2", "i3"}
     assert "i99" in late["item_id"] and found.filter(pl.col("item_id") == "i99").height == 21
     assert {stage: record_in(copy, stage).fingerprint for stage in fits} == before
     lineage = trace(copy, SMALL, "i99", settings).uses.recommended
     assert lineage and lineage.fit == BEFORE_ITEM and lineage.description
 
 
-def test_a_method_of_the_llm_is_asked_what_it_is_asked_of_test_rows(finished_lake: Path) -> None:
-    """The prompts are those of `evaluation_prompts`, byte for byte, where the history is that of the test row."""
+@pytest.mark.parametrize("facts", [(), ("item_mean", "user_mean", "expected_rating")])
+def test_a_method_of_the_llm_is_asked_what_it_is_asked_of_test_rows(finished_lake: Path, facts: Any) -> None:
+    """The prompts are those of the stage `evaluation_prompts`, byte for byte, for the history of the test row."""
     settings = load_settings()
-    settings = settings.model_copy(
-        update={"prompts": settings.prompts.model_copy(update={"facts": ("item_mean", "user_mean", "expected_rating")})}
-    )
-    run = predicting(finished_lake, with_method(settings))
-    plain = predicting(finished_lake, with_method(load_settings()))
-    with OneEngine(plain, "score") as engines:
-        rescoring = LlmRescoring.of(plain, read_recommender(plain), engines)
-    method = next(one for one in methods(plain.settings) if one.name == "zero_shot")
-    wanted = plain.read(tables.prompts_table("evaluation")).filter(method.asked.rows, pl.col("split") == "test")
+    stated = settings.prompts.model_copy(update={"facts": facts})
+    run = predicting(finished_lake, with_method(settings.model_copy(update={"prompts": stated})))
+    method = next(one for one in methods(run.settings) if one.name == "zero_shot")
+    histories = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") == "test")
+    wanted = prompts_of(run, histories, [method.asked]).sort("sample_id")
     samples = run.read(tables.SAMPLES).join(wanted.select("sample_id"), on="sample_id", how="semi")
     hidden = samples.with_columns(pl.lit(None, pl.Float32).alias("rating"), pl.lit(None, pl.Int8).alias("label"))
-    made = rescoring.prompts(hidden).sort("sample_id")
-    assert made["prompt"].to_list() == wanted.sort("sample_id")["prompt"].to_list()
+    with OneEngine(run, "score") as engines:
+        made = LlmRescoring.of(run, read_recommender(run, of_core=True), engines).prompts(hidden).sort("sample_id")
+    assert method.facts == facts and made["prompt"].to_list() == wanted["prompt"].to_list()
 
 
 def test_a_method_of_the_llm_scores_the_shortlist_once(copy: Path) -> None:
