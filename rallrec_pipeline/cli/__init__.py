@@ -9,6 +9,7 @@ import typer
 from rallrec_pipeline.cli.checking import check, check_model, engines, new
 from rallrec_pipeline.cli.looking import datasets, lineage, status
 from rallrec_pipeline.cli.pruning import prune
+from rallrec_pipeline.cli.recommending import recommend
 from rallrec_pipeline.cli.reports import report, results
 from rallrec_pipeline.cli.running import run
 from rallrec_pipeline.cli.serving import serve
@@ -20,7 +21,8 @@ __all__ = ["app", "main"]
 app = typer.Typer(help="Retrieval-augmented, LoRA-tuned LLM recommendation as Dagster assets.", no_args_is_help=True)
 for command in (run, report, datasets, status, check_model, engines, prune, results, check, new, serve):
     app.command()(command)
-app.command(context_settings={"ignore_unknown_options": True})(lineage)  # an id may begin with a dash
+for command in (lineage, recommend):
+    app.command(context_settings={"ignore_unknown_options": True})(command)  # an id may begin with a dash
 
 
 def main() -> None:

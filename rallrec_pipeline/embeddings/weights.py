@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rallrec_pipeline.errors import StaleArtefactError
+from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.files import atomic_path
 from rallrec_pipeline.lake.sound import require_sound
 
@@ -24,10 +24,12 @@ def write_weights(path: Path, tensors: Mapping[str, NDArray[Any]]) -> Path:
 
 
 def read_weights(path: Path) -> dict[str, NDArray[Any]]:
-    """What `write_weights` has stored. Raises StaleArtefactError when it is gone, DamagedError when it changed."""
+    """Arrays by name that `write_weights` has stored. Raises DamagedError or DataError when they cannot be read."""
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    if not path.exists():
-        raise StaleArtefactError(f"there is no file {path}: run `rallrec run` again")
     require_sound([path])
-    return dict(load_file(path))
+    try:
+        return dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"cannot read {path}: delete it and run the stage again that made it") from error

@@ -101,6 +101,20 @@ ITEM_DESCRIPTIONS = _table(
     ("item_id",),
     {"item_id": TEXT, "description": TEXT, "status": TEXT, "attempts": pl.Int8, **PROVENANCE},
 )
+NEW_ITEM_DESCRIPTIONS = _table(
+    "new_item_descriptions",
+    "one item outside the core that can be recommended",
+    ("item_id",),
+    ITEM_DESCRIPTIONS.columns,
+)
+NEW_ITEM_VECTORS = _table(
+    "new_item_vectors",
+    "one item outside the core that can be recommended",
+    ("item_id",),
+    {"item_id": TEXT, "title_vector": FLOATS, "item_vector": FLOATS, "input_hash": TEXT},
+    "embeddings/new_item/{dataset}.parquet",
+    made_by="new_item_embeddings",
+)
 FITTED_INTERACTIONS = _table(
     "fitted_interactions",
     "one training interaction that the collaborative embeddings were fitted on",
@@ -291,6 +305,8 @@ COLUMNS: dict[str, str] = {
     "status": "written, retried (at the second attempt) or template (the LLM wrote nothing usable).",
     "attempts": "How often the LLM was asked.",
     "vector": "The item's vector; of one length within a table.",
+    "title_vector": "The vector of the item's title and basic fields.",
+    "item_vector": "The item's place in the mixture of the core's items (eq. 7); its collaborative part is zero.",
     "recent": "The last items of the user's history, oldest first.",
     "recent_ratings": "Ratings of `recent`, in its order.",
     "relevant": "Items of the history that are most like the target, the best first.",

@@ -28,6 +28,7 @@ from rallrec_pipeline.settings.methods import (
 from rallrec_pipeline.settings.models import ALL_ROLES, ROLES, ModelSettings, Role
 from rallrec_pipeline.settings.problems import plain_problem
 from rallrec_pipeline.settings.reasoning import MergeSettings, ReasonedSettings, ReasoningSettings
+from rallrec_pipeline.settings.recommending import EXPERT_NAMES, RecommendationSettings, RecommendingExpert
 from rallrec_pipeline.settings.running import AutomationSettings, RaySettings
 from rallrec_pipeline.settings.scoring import ExpertSettings, ScoringSettings
 from rallrec_pipeline.settings.section import Section, essential
@@ -48,6 +49,7 @@ from rallrec_pipeline.settings.whole import Settings
 __all__ = [
     "ALL_ROLES",
     "DEFAULT_METHODS",
+    "EXPERT_NAMES",
     "MAX_SEED",
     "MIXTURE",
     "OF_STUDIES",
@@ -74,6 +76,8 @@ __all__ = [
     "RaySettings",
     "ReasonedSettings",
     "ReasoningSettings",
+    "RecommendationSettings",
+    "RecommendingExpert",
     "RelevanceKind",
     "RetrievalSettings",
     "RetrieverSettings",

@@ -28,6 +28,7 @@ from rallrec_pipeline.settings.reasoning import (
     ReasoningSettings,
     require_no_circle,
 )
+from rallrec_pipeline.settings.recommending import RecommendationSettings
 from rallrec_pipeline.settings.running import AutomationSettings, RaySettings
 from rallrec_pipeline.settings.scoring import ExpertSettings, ScoringSettings
 from rallrec_pipeline.settings.section import Section
@@ -78,6 +79,7 @@ class Settings(Section):
     reasoning: ReasoningSettings = ReasoningSettings()
     reasoned: dict[MethodName, ReasonedSettings] = Field(DEFAULT_REASONED, description="As `retrievers`.")
     merges: dict[MethodName, MergeSettings] = Field(DEFAULT_MERGES, description="As `retrievers`.")
+    recommendations: RecommendationSettings = RecommendationSettings()
     ray: RaySettings = RaySettings()
     automation: AutomationSettings = AutomationSettings()
     serving: ServingSettings = ServingSettings()
@@ -128,6 +130,7 @@ class Settings(Section):
             for member in (*merge.members, *merge.runs):
                 _require(f"merges.{name}: members and runs", member, known)
         require_no_circle(self.merges)
+        _require("recommendations: method", self.recommendations.method, self.methods)
         for name in self.only_methods:
             _require("only_methods", name, known)
         for name in self.serving.methods:
