@@ -13,13 +13,13 @@ from starlette.testclient import TestClient
 
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.parquet import write_table
-from rallrec_pipeline.lake.store import put_in_force
+from rallrec_pipeline.lake.store import Given, put_in_force
 from rallrec_pipeline.serving.app import make_app
 from rallrec_pipeline.serving.current import Current
 from rallrec_pipeline.serving.loading import Loader
 from rallrec_pipeline.serving.work import Work
 from rallrec_pipeline.settings import lake_root, load_settings
-from rallrec_pipeline_tests.pipeline.given import store
+from rallrec_pipeline_tests.pipeline.given import in_force_now, store
 from rallrec_pipeline_tests.pipeline.tiny import SMALL
 
 
@@ -76,6 +76,8 @@ def put_recommendations(lake: Path, items: dict[str, list[str]], variant: str = 
         input_hash=pl.lit("hash"),
     )
     table = tables.RECOMMENDATIONS
-    record = store(lake, SMALL, table.stage, lambda root: [write_table(frame, table, root, SMALL)])
+    items = in_force_now(lake, SMALL, "items")
+    inputs = {"items": Given(SMALL, items.fingerprint, items.data_version)}
+    record = store(lake, SMALL, table.stage, lambda root: [write_table(frame, table, root, SMALL)], inputs=inputs)
     put_in_force(lake, record, variant, "run", {})
     return record.fingerprint

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from transformers.cache_utils import Cache
 
 from rallrec_pipeline.language_models.kernels.batching import padded, token_batches
-from rallrec_pipeline.language_models.kernels.packed_ends import can_pack, packed_row, packs, pays
+from rallrec_pipeline.language_models.kernels.packed_ends import PACKED_TOKENS, can_pack, packed_row, packs, pays
 from rallrec_pipeline.language_models.kernels.prefix import compute_prefix, expand_prefix
 from rallrec_pipeline.language_models.kernels.sections import Plan, Section
 from rallrec_pipeline.language_models.protocols import Usage
@@ -88,7 +88,7 @@ class Decoder:
         for number, group in enumerate(section.groups):
             ends, own = rests[first : first + len(group)], rows[first : first + len(group)]
             first += len(group)
-            for part in packs([len(end) for end in ends]):
+            for part in packs([len(end) for end in ends], min(PACKED_TOKENS, self.tokens_per_batch)):
                 chosen = [ends[place] for place in part]
                 row = packed_row(chosen, section.shared, device)
                 capacity = section.shared + row.ids.shape[1]

@@ -48,7 +48,7 @@ def pays(section: Section, lengths: Sequence[int]) -> bool:
     return fills and len(lengths) > 1 and section.shared > max(lengths)
 
 
-def packs(lengths: Sequence[int], most: int = PACKED_TOKENS) -> Iterator[range]:
+def packs(lengths: Sequence[int], most: int) -> Iterator[range]:
     """Runs of ends, in their order, of at most `most` tokens each, or of one end."""
     start = tokens = 0
     for place, length in enumerate(lengths):
