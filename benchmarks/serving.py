@@ -8,7 +8,7 @@
 Needs raw files and the predictor in the lake: `rallrec run movielens-100k --select raw_files,predictor` first (`make
 bench` sees to it). Prints JSON lines. Takes about five minutes on two cores.
 
-    python benchmarks/serving.py --dtype float32     not the type that this machine prefers
+    python benchmarks/serving.py --dtype float32 --parts candidates     not the type that this machine prefers
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ from rallrec_pipeline.serving.work import Work
 from rallrec_pipeline.settings import RetrievalSettings, ServingSettings, Settings, lake_root, load_settings
 
 CANDIDATES, PAPERS_K, ASKED = 50, 30, 10
+PARTS = ("candidates", "deterministic", "requests")
 FASTER, PRECOMPUTED_MS, LLM_MS = 8.0, 20.0, 400.0
-PROMPTS, REQUESTS, LLM_REQUESTS = 48, 400, 30
+PROMPTS, REQUESTS, LLM_REQUESTS = 48, 300, 30
 ALONE = 10  # of the candidates, one at a time
 
 
@@ -53,18 +54,20 @@ def main() -> None:
     """Print one JSON line a comparison."""
     parser = argparse.ArgumentParser(description="Single requests against batches and limits.")
     parser.add_argument("--dtype", default="auto", help="type of the model")
-    settings, data = load_settings("demo"), MovieLens.read()
-    model = settings.model.model_copy(update={"dtype": parser.parse_args().dtype})
+    parser.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS, help="what is measured; default: all")
+    chosen, settings, data = parser.parse_args(), load_settings("demo"), MovieLens.read()
+    model = settings.model.model_copy(update={"dtype": chosen.dtype})
     engine = TransformersEngine.load(model_folder(lake_root(), model), model)
     log = RatingLog.of(data.core, data.samples, data.items["item_id"].to_list())
     catalogue = catalogue_of(data)
     user = most_active(catalogue)
     asked = unseen(catalogue, user, CANDIDATES)
-    for k in (settings.retrieval.history_length, PAPERS_K):
-        method = llm_method(engine, data, log, settings, k)
-        candidates(engine, method, catalogue, asked, k)
-    deterministic(engine, data, settings)
-    requests(engine, data, log, settings, catalogue, user)
+    for k in (settings.retrieval.history_length, PAPERS_K) if "candidates" in chosen.parts else ():
+        candidates(engine, llm_method(engine, data, log, settings, k), catalogue, asked, k)
+    if "deterministic" in chosen.parts:
+        deterministic(engine, data, settings)
+    if "requests" in chosen.parts:
+        requests(engine, data, log, settings, catalogue, user)
 
 
 def candidates(
