@@ -468,7 +468,7 @@ GRAPH: tuple[Stage, ...] = (
         "For each user the best items not yet seen: P(yes), rank, and the history lines behind each.",
         recommendations.recommendations,
         lambda s, d: {
-            "recommendations": s.recommendations,
+            "recommendations": s.recommendations.model_copy(update={"report_users": 0}),
             "retrieval": s.retrieval,
             "experts": s.experts.model_copy(update={"deep": True}),
             "collaborative": s.collaborative.graph,

@@ -139,6 +139,8 @@ def test_a_new_rating_redoes_its_user_and_nothing_is_fitted(copy: Path) -> None:
     assert record.metadata["users_computed"] == 1 and record.metadata["users_reused"] == 19
     others = pl.col("user_id") != "u3"
     assert after.filter(others).equals(before.filter(others)) and unseen not in for_user(after, "u3", 9)["item_id"]
+    origins = record.rows(copy)
+    assert origins is not None and origins.filter(pl.col("run_id") == record.run_id)["user_id"].to_list() == ["u3"]
     assert record.inputs["recommender_fit"].fingerprint == record_in(copy, "recommender_fit").fingerprint
 
 
