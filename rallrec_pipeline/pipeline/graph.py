@@ -95,7 +95,7 @@ def _asked(settings: Settings) -> dict[str, Any]:
 
 def _rescored(settings: Settings, spec: DatasetSpec) -> dict[str, Any]:
     """What decides how a method of the LLM scores the shortlist of a user."""
-    asked = {"asked": _asked(settings)[settings.recommendations.method], "scoring": SCORING_VERSION}
+    asked = {"asked": _asked(settings).get(str(settings.recommendations.method)), "scoring": SCORING_VERSION}
     calibrated = {"calibration": settings.scoring.calibration}
     return _numerics(settings, "predictor") | _wording(settings, spec) | asked | calibrated
 
