@@ -1,11 +1,11 @@
 """The ten best items of every user, from 200 candidates each, by an expert: MovieLens-100K, and how time grows.
 
-    python benchmarks/recommendations.py                         MovieLens-100K; 10,000 and 40,000 made-up users
-    python benchmarks/recommendations.py --users 25000,100000    the figures of docs/scaling.md, some minutes
+    python benchmarks/recommendations.py          MovieLens-100K; 5,000, 20,000 and 100,000 made-up users
+    python benchmarks/recommendations.py --cpu    processor seconds, for a machine that is busy
 
 Timed is all that follows the tables: the fit (MovieLens only), candidates, P(yes), ranks, the lines behind each item
-and the table. Vectors are random, which takes as long as real ones. Of the made-up users the smaller number foretells
-the larger one on a straight line through nothing, and the larger one a million. Prints one JSON line a figure.
+and the table. Vectors are random, which takes as long as real ones. Of the made-up users the two smaller numbers
+foretell the largest on a straight line, and the two larger ones a million. Prints one JSON line a figure.
 """
 
 from __future__ import annotations
@@ -32,28 +32,35 @@ from rallrec_pipeline.settings import ExpertSettings, RecommendationSettings, Re
 LIMIT_S, SEED, LIKE_ABOVE = 20, 2025, 3.0
 ITEMS, EACH, FITTED = 5_000, 60, 2_000  # made-up: items, mean ratings of a user, users that are fitted on
 WIDTHS = {"mixture": 320, "text": 384, "collaborative": 64}
-MILLION = 1_000_000
+MILLION, MOST_MINUTES = 1_000_000, 240
 
 
 def main() -> None:
     """Measure both and print the figures."""
     parser = argparse.ArgumentParser(description="Measure how long recommendations of all users take.")
-    parser.add_argument("--users", default="10000,40000", help="two numbers of made-up users, the smaller first")
+    parser.add_argument("--users", default="5000,20000,100000", help="three numbers of made-up users, ascending")
     parser.add_argument("--cpu", action="store_true", help="processor seconds, for a machine that is busy")
     asked = parser.parse_args()
     clock = time.process_time if asked.cpu else time.perf_counter
     seconds, users = movielens(clock)
     name = f"top 10 of all {users} users of MovieLens-100K by an expert, from 200 candidates each"
     print_row(name, "s", seconds, LIMIT_S, "limit", 1, faster_is_less=True)
-    few, many = (int(part) for part in asked.users.split(","))
-    first, second = (made_up(count, clock) for count in (few, many))
-    foretold = first * many / few
-    print(f"{few:,} users {first:.1f} s, {many:,} users {second:.1f} s, foretold {foretold:.1f} s", file=sys.stderr)
-    error = abs(foretold / second - 1)
-    name = f"{many:,} users foretold from {few:,}, distance from what was measured"
-    print_row(name, "share", error, 0.1, "limit", 1, faster_is_less=True)
-    name = f"top 10 of 1,000,000 users of {ITEMS:,} items, foretold from {many:,}"
-    print_row(name, "minutes", second * MILLION / many / 60, 240, "limit", 1, faster_is_less=True)
+    sizes = [int(part) for part in asked.users.split(",")]
+    taken = [made_up(count, clock) for count in sizes]
+    expected = foretold(sizes[:2], taken[:2], sizes[2])
+    told = ", ".join(f"{users:,} users {seconds:.1f} s" for users, seconds in zip(sizes, taken, strict=True))
+    print(f"{told}, foretold {expected:.1f} s", file=sys.stderr)
+    name = f"{sizes[2]:,} users foretold from {sizes[0]:,} and {sizes[1]:,}, distance from what was measured"
+    print_row(name, "share", abs(expected / taken[2] - 1), 0.1, "limit", 1, faster_is_less=True)
+    name = f"top 10 of 1,000,000 users of {ITEMS:,} items, foretold from {sizes[1]:,} and {sizes[2]:,}"
+    million = foretold(sizes[1:], taken[1:], MILLION) / 60
+    print_row(name, "minutes", million, MOST_MINUTES, "limit", 1, faster_is_less=True)
+
+
+def foretold(users: list[int], seconds: list[float], wanted: int) -> float:
+    """Seconds of `wanted` users, on the straight line through two measured numbers of them."""
+    slope = (seconds[1] - seconds[0]) / (users[1] - users[0])
+    return seconds[1] + slope * (wanted - users[1])
 
 
 def movielens(clock: Callable[[], float]) -> tuple[float, int]:

@@ -122,7 +122,7 @@ def predict_experts(
     found = {
         "prompt_logistic": _by_prompt_numbers(evidence, log, asked),
         "lightgcn": _by_graph(evidence, log, asked),
-        **_by_features(Describer(log, evidence.text, like_above, seed), asked, settings),
+        **_by_features(Describer(log, evidence.text, like_above, seed), log, asked, settings),
     }
     return {name: found[name] for name in EXPERTS}
 
@@ -157,9 +157,8 @@ def _by_graph(evidence: Evidence, log: RatingLog, asked: Ints) -> Predicted:
     return _fitted(logistic_regression(), made[0], log.labels[places], made[1], start)
 
 
-def _by_features(describer: Describer, asked: Ints, settings: ExpertSettings) -> dict[str, Predicted]:
+def _by_features(describer: Describer, log: RatingLog, asked: Ints, settings: ExpertSettings) -> dict[str, Predicted]:
     """The experts that are classifiers on features: fitted on training rows out of time."""
-    log = describer.log
     folds = log.folds(describer.seed, settings.rows)
     labels = log.labels[np.concatenate([fold.rows for fold in folds])]
     whole = log.whole_training()

@@ -21,8 +21,9 @@ __all__ = ["app", "main"]
 app = typer.Typer(help="Retrieval-augmented, LoRA-tuned LLM recommendation as Dagster assets.", no_args_is_help=True)
 for command in (run, report, datasets, status, check_model, engines, prune, results, check, new, serve):
     app.command()(command)
-for command in (lineage, recommend):
-    app.command(context_settings={"ignore_unknown_options": True})(command)  # an id may begin with a dash
+IDS = {"ignore_unknown_options": True}  # an id may begin with a dash
+app.command(context_settings=IDS)(lineage)
+app.command(context_settings=IDS)(recommend)
 
 
 def main() -> None:

@@ -98,7 +98,7 @@ def _asked(settings: Settings) -> dict[str, Any]:
 
 def _rescored(settings: Settings, spec: DatasetSpec) -> dict[str, Any]:
     """What decides how a method of the LLM scores the shortlist of a user."""
-    asked = {"asked": _asked(settings)[settings.recommendations.method], "scoring": SCORING_VERSION}
+    asked = {"asked": _asked(settings).get(str(settings.recommendations.method)), "scoring": SCORING_VERSION}
     calibrated = {"calibration": settings.scoring.calibration}
     return _numerics(settings, "predictor") | _wording(settings, spec) | asked | calibrated
 
@@ -472,7 +472,7 @@ GRAPH: tuple[Stage, ...] = (
         "For each user the best items not yet seen: P(yes), rank, and the history lines behind each.",
         recommendations.recommendations,
         lambda s, d: {
-            "recommendations": s.recommendations,
+            "recommendations": s.recommendations.model_copy(update={"report_users": 0}),
             "retrieval": s.retrieval,
             "experts": s.experts.model_copy(update={"deep": True}),
             "collaborative": s.collaborative.graph,

@@ -52,7 +52,8 @@ def recommended_to(lake: Path, dataset: str, user_id: str, settings: Settings, n
         raise StaleArtefactError(f"nothing is recommended to users of {dataset!r} yet: run `{command}` first")
     run = everything(run, plans)
     history = _history_length(run, plan.record, user_id)
-    rows = for_user(run.read(tables.RECOMMENDATIONS), user_id, n)
+    own = run.scan(tables.RECOMMENDATIONS).filter(pl.col("user_id") == user_id).collect()  # of millions of rows a few
+    rows = for_user(own, user_id, n)
     named = set(rows["item_id"]) | set(rows["because"].explode().drop_nulls())
     items = run.scan(tables.ITEMS).filter(pl.col("item_id").is_in(list(named))).select("item_id", "title")
     notes = [*_stale(plan, command), *_few(rows, history, n, int(plan.record.metadata.get("n", n)))]

@@ -68,7 +68,8 @@ class Batch:
     def run(self, visits: Visits, previous: pl.DataFrame | None, progress: Callable[[int, int], None]) -> Recommended:
         """The recommendations of `visits`; rows of `previous` that hold are taken from there."""
         catalogue, names = self.recommender.catalogue, np.array(self.recommender.ratings.sequences.user_ids, object)
-        versions = item_versions(catalogue.item_ids, catalogue.mixture, self.texts)
+        vectors = np.concatenate([catalogue.mixture, catalogue.text, catalogue.collaborative], axis=1)
+        versions = item_versions(catalogue.item_ids, vectors, self.texts)
         parts: list[pl.DataFrame] = []
         hashes: list[str] = []
         steps = {name: Step() for name in (CATALOGUE, CANDIDATES, SHORTLIST)}

@@ -102,7 +102,7 @@ def _mark(proposed: NDArray[np.uint8], places: NDArray[np.int64], bit: int) -> N
 def _filled(proposed: NDArray[np.uint8], expert: Floats, seen: Flags, new: Flags, count: int) -> Candidates:
     """The proposed items, and after them the expert's best, `count` together; `new` (m,) are items without ratings."""
     lift = np.float32(2 * (np.abs(expert).max(initial=0) + 1))
-    best = best_unseen(expert + lift * (proposed > 0), seen, count)
+    best = best_unseen(np.where(proposed > 0, expert + lift, expert), seen, count)
     known = best >= 0
     places = np.maximum(best, 0)
     bits = np.where(known, np.take_along_axis(proposed, places, axis=1), 0)

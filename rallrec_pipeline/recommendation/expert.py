@@ -45,10 +45,10 @@ class CandidateExpert:
             return np.full(items.shape, self.share)
         places = np.maximum(items, 0)
         rows = visits.rows(places)
-        features = {group: describe(rows) for group, describe in self.describe.items()}
+        features: dict[str, Features] = {group: describe(rows) for group, describe in self.describe.items()}
         if "factorisation" in self.known.groups:
             features["factorisation"] = self._factorisation(visits, places)
-        ordered = {group: features[group] for group in self.known.groups}
+        ordered: dict[str, Features] = {group: features[group] for group in self.known.groups}
         found = self.model.predict_proba(matrix(self.known.chosen(ordered)))[:, 1]
         return found.astype(np.float64).reshape(items.shape)
 

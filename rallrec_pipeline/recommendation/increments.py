@@ -13,7 +13,7 @@ from rallrec_pipeline.recommendation.today import Codes, Ratings, Visits
 
 
 def item_versions(item_ids: Sequence[str], vectors: NDArray[np.float32], texts: Sequence[str]) -> NDArray[np.uint64]:
-    """64 bits (m,) of what is known of each item: its id, its vector (m, d) and its text."""
+    """64 bits (m,) of what is known of each item: its id, its vectors (m, d) side by side and its text."""
     digests = (
         hashlib.blake2b(f"{item}\0{text}\0".encode(errors="surrogatepass") + vector.tobytes(), digest_size=8).digest()
         for item, text, vector in zip(item_ids, texts, vectors, strict=True)

@@ -108,8 +108,9 @@ class Recommender:
 
 def chosen(found: Candidates, p_yes: NDArray[np.float64], order: str, count: int) -> Best:
     """The `count` candidates that are highest by P(yes) (n, c), by the score of the source, or by both multiplied."""
-    worth = {"p_yes": p_yes, "source": found.place, "both": p_yes * found.place}[order]
-    worth = np.where(found.items == NO_ITEM, -np.inf, worth)
+    place = found.place.astype(np.float64)
+    worths = {"p_yes": p_yes, "source": place, "both": p_yes * place}
+    worth = np.where(found.items == NO_ITEM, -np.inf, worths[order])
     first = np.lexsort((found.items, -worth))[:, :count]
     items, p, bits = (np.take_along_axis(part, first, axis=1) for part in (found.items, p_yes, found.proposed))
     missing = count - first.shape[1]

@@ -29,7 +29,7 @@ class RecommendationSettings(Section):
     popularity_share: Share = Field(0.2, description="Share of the most rated ones.")
     new_share: Share = Field(0.05, description="Share, besides these, of the nearest items without a rating.")
     new_items: int = Field(
-        500,
+        100,
         ge=0,
         description="Items outside the core that the LLM describes and that can be recommended, the last of the "
         "catalogue, at most; 0 leaves them out.",

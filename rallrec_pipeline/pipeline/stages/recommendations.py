@@ -69,7 +69,7 @@ def recommendations(run: StageRun) -> Made:
     file = tables.RECOMMENDATIONS.file(run.out, run.dataset)
     files = [write_table(made.table, tables.RECOMMENDATIONS, run.out, run.dataset)]
     files.append(write_lines(made.table, file.with_suffix(".jsonl")))
-    rows = made.rows.with_columns(pl.lit(run.run_id).alias("run_id"), pl.lit(now()).alias("created_at"))
+    rows = _with_origin(made.rows, run)
     increment = compare_rows(rows, run.previous_rows(), made.computed, "user_id").as_metadata()
     users = {name.replace("rows_", "users_"): count for name, count in increment.items()}
     cost = {"llm": asdict(engines.usage), "engine": engines.used}
@@ -146,11 +146,22 @@ def _batch(run: StageRun, recommender: Recommender, engines: OneEngine) -> Batch
     asked = LlmRescoring.of(run, recommender, engines) if settings.method is not None else None
     retriever = asked.retriever if asked else todays_retriever(run, MIXTURE, mixture)
     fingerprint = asked.fingerprint if asked else fit.data_version
+    learned = retriever.learned.weights_by_feature() if retriever.learned else None
     common = stable_hash(
-        RECOMMENDING_VERSION, essential(settings), fit.data_version, essential(run.settings.retrieval), fingerprint
+        RECOMMENDING_VERSION,
+        essential(settings.model_copy(update={"users": 0, "report_users": 0})),
+        essential(run.settings.retrieval),
+        (fit.data_version, fingerprint, retriever.alpha, learned),
     )
     texts = hash_column(catalogue_items(run, recommender.catalogue.item_ids).iter_rows())
     return Batch(recommender, retriever, settings.scored_by, fingerprint, common, texts, asked)
+
+
+def _with_origin(rows: pl.DataFrame, run: StageRun) -> pl.DataFrame:
+    """`rows` with the run and time that made each; users who kept their items keep these too."""
+    fresh = rows.with_columns(pl.lit(run.run_id).alias("run_id"), pl.lit(now()).alias("created_at"))
+    before, key, origin = run.previous_rows(), ["user_id", "input_hash"], ["run_id", "created_at"]
+    return fresh if before is None else fresh.update(before.select(*key, *origin), on=key)
 
 
 def _previous(run: StageRun) -> pl.DataFrame | None:

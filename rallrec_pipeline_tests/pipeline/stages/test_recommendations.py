@@ -32,6 +32,9 @@ from rallrec_pipeline.pipeline.stages.prompts import prompts_of
 from rallrec_pipeline.pipeline.stages.recommendations import read_recommender
 from rallrec_pipeline.pipeline.stages.rescoring import LlmRescoring
 from rallrec_pipeline.pipeline.status.pending import pending_rows
+from rallrec_pipeline.pipeline.status.speeds import Speeds
+from rallrec_pipeline.pipeline.status.status import dataset_status, status_as_json
+from rallrec_pipeline.pipeline.status.table import steps_told
 from rallrec_pipeline.recommendation.table import BEFORE_ITEM, WITH_ITEM, for_user
 from rallrec_pipeline.settings import Settings, load_settings
 from rallrec_pipeline_tests.pipeline.given import in_force_now, looking_run, make_stages, seeing
@@ -136,6 +139,8 @@ def test_a_new_rating_redoes_its_user_and_nothing_is_fitted(copy: Path) -> None:
     assert record.metadata["users_computed"] == 1 and record.metadata["users_reused"] == 19
     others = pl.col("user_id") != "u3"
     assert after.filter(others).equals(before.filter(others)) and unseen not in for_user(after, "u3", 9)["item_id"]
+    origins = record.rows(copy)
+    assert origins is not None and origins.filter(pl.col("run_id") == record.run_id)["user_id"].to_list() == ["u3"]
     assert record.inputs["recommender_fit"].fingerprint == record_in(copy, "recommender_fit").fingerprint
 
 
@@ -190,12 +195,22 @@ def test_a_method_of_the_llm_scores_the_shortlist_once(copy: Path) -> None:
 def test_users_are_drawn_where_there_is_a_bound(copy: Path) -> None:
     settings = load_settings()
     few = settings.recommendations.model_copy(update={"users": 5})
-    make_stages(copy, SMALL, settings.model_copy(update={"recommendations": few}), "recommendations")
+    settings = settings.model_copy(update={"recommendations": few})
+    make_stages(copy, SMALL, settings, "recommendations")
     drawn = made_in(copy)["user_id"].unique()
     assert len(drawn) == 5
     other = next(f"u{number}" for number in range(20) if f"u{number}" not in drawn)
     with pytest.raises(ConfigError, match="was not drawn"):
         recommended_to(copy, SMALL, other, settings, 10)
+
+
+def test_status_tells_what_a_million_predictions_take(finished_lake: Path) -> None:
+    found = dataset_status(finished_lake, SMALL, load_settings())
+    assert {"catalogue", "candidates", "llm_rallrec"} <= set(found.steps)
+    assert "candidates, by the expert" in steps_told(found)
+    document = json.loads(status_as_json([found], Speeds(finished_lake, load_settings())))
+    assert document["datasets"][SMALL]["steps"]["candidates"]["seconds_per_million"] > 0
+    assert all(asset.state == "fresh" for asset in found.assets)
 
 
 def broken(frame: pl.DataFrame, how: str) -> pl.DataFrame:
