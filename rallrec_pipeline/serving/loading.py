@@ -53,6 +53,7 @@ class Loader:
         self.lake, self.dataset, self.profile, self.log = lake, dataset, profile, log
         self._loaded: dict[str, Loaded] = {}
         self._failed: dict[str, str] = {}
+        self._catalogue: tuple[tuple[str, ...], Catalogue] | None = None
 
     @property
     def has_failed(self) -> bool:
@@ -123,7 +124,14 @@ class Loader:
             answerer, engine = _llm_method(name, record, run)
         else:
             answerer = _expert(run)
-        return Loaded(ServedMethod(record.fingerprint, Catalogue.read(run), answerer), versions, engine)
+        return Loaded(ServedMethod(record.fingerprint, self._catalogue_of(run), answerer), versions, engine)
+
+    def _catalogue_of(self, run: StageRun) -> Catalogue:
+        """Methods that know the same items, users and ratings share one."""
+        key = tuple(run.given(stage).fingerprint for stage in ("core_interactions", "core_items", "items", "users"))
+        if self._catalogue is None or self._catalogue[0] != key:
+            self._catalogue = (key, Catalogue.read(run))
+        return self._catalogue[1]
 
 
 def require_same_settings(run: StageRun) -> None:
