@@ -159,7 +159,7 @@ class running:
 
     def __init__(self, snapshot: Snapshot) -> None:
         limits = ServingSettings()
-        app = make_app(Fixed(snapshot), Work(limits), limits)  # type: ignore[arg-type]
+        app = make_app(Fixed(snapshot), Work(limits), limits, lake_root())  # type: ignore[arg-type]
         self.server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", access_log=False))
         self.thread = threading.Thread(target=self.server.run)
 

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -22,7 +23,7 @@ from rallrec_pipeline.serving.current import Current
 from rallrec_pipeline.serving.openapi import document
 from rallrec_pipeline.serving.questions import question_of
 from rallrec_pipeline.serving.requests import BAD, TOO_LARGE, ScoreRequest, read_request
-from rallrec_pipeline.serving.snapshot import ServedMethod, Snapshot
+from rallrec_pipeline.serving.snapshot import ServedMethod, Snapshot, without_lake
 from rallrec_pipeline.serving.work import Work
 from rallrec_pipeline.settings import ServingSettings
 from rallrec_pipeline.text import clean_text
@@ -32,8 +33,8 @@ UNAVAILABLE, BROKEN = 503, 500
 log = logging.getLogger(__name__)
 
 
-def make_app(current: Current, work: Work, limits: ServingSettings) -> Starlette:
-    """The application; while it runs it watches for new results."""
+def make_app(current: Current, work: Work, limits: ServingSettings, lake: Path) -> Starlette:
+    """The application; while it runs it watches for new results. No caller learns where `lake` lies."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -41,6 +42,10 @@ def make_app(current: Current, work: Work, limits: ServingSettings) -> Starlette
         yield
         watching.cancel()
         work.close()
+
+    async def told(request: Request, error: Exception) -> Response:
+        status = error.status if isinstance(error, RequestError) else UNAVAILABLE
+        return _fault(status, without_lake(str(error), lake))
 
     server = _Server(current, work, limits)
     return Starlette(
@@ -51,7 +56,7 @@ def make_app(current: Current, work: Work, limits: ServingSettings) -> Starlette
             Route("/version", server.version),
             Route("/openapi.json", server.openapi),
         ],
-        exception_handlers={RallrecError: _told, HTTPException: _told_of_http, Exception: _told_of_a_defect},
+        exception_handlers={RallrecError: told, HTTPException: _told_of_http, Exception: _told_of_a_defect},
         lifespan=lifespan,
     )
 
@@ -162,10 +167,6 @@ def _fault(status: int, message: str, headers: Any = None) -> Response:
     found = _json({"error": clean_text(message, 1000)}, status)
     found.headers.update(headers or {})
     return found
-
-
-async def _told(request: Request, error: Exception) -> Response:
-    return _fault(error.status if isinstance(error, RequestError) else UNAVAILABLE, str(error))
 
 
 async def _told_of_http(request: Request, error: Exception) -> Response:

@@ -29,7 +29,7 @@ from rallrec_pipeline.serving.known_facts import KnownFacts
 from rallrec_pipeline.serving.methods import EXPERT, Answerer, ExpertMethod, LlmMethod
 from rallrec_pipeline.serving.new_items import NewItems
 from rallrec_pipeline.serving.prompting import Prompter, ServedRetriever
-from rallrec_pipeline.serving.snapshot import Recommendations, ServedMethod, Snapshot
+from rallrec_pipeline.serving.snapshot import Recommendations, ServedMethod, Snapshot, without_lake
 from rallrec_pipeline.settings import Settings, load_settings
 
 RECOMMENDED = "recommendations"
@@ -99,7 +99,7 @@ class Loader:
             if before is None or before.part.fingerprint != record.fingerprint:
                 self._loaded[name] = self._load(name, record, run)
         except (RallrecError, OSError, pl.exceptions.PolarsError) as error:
-            found = error if isinstance(error, RallrecError) else StaleArtefactError(_one_line(error))
+            found = StaleArtefactError(without_lake(_one_line(error), self.lake))
             if self._failed.get(name) != str(found):  # it is tried again and again, and told once
                 self.log(f"{name}: {found}" + ("; what was loaded before is kept" if before else ""))
             self._failed[name] = str(found)

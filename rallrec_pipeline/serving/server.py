@@ -30,7 +30,7 @@ def serve_dataset(
         address = "http://{}:{}".format(*listening.getsockname()[:2])
         log(f"serving {dataset} ({current.snapshot.variant}) on {address}; Ctrl-C stops it")
         config = uvicorn.Config(
-            make_app(current, work, limits),
+            make_app(current, work, limits, lake),
             log_level="warning",
             access_log=False,
             server_header=False,

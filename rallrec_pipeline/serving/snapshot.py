@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
@@ -77,6 +78,11 @@ class Snapshot:
             there = ", ".join(self.methods)
             raise RequestError(UNKNOWN, f"no method {clean_text(chosen, 60)!r} is served: there are {there}")
         return chosen, _in_force(self.methods[chosen], fingerprint)
+
+
+def without_lake(message: str, lake: Path) -> str:
+    """A message with paths that begin in the lake, not where the lake lies."""
+    return message.replace(f"{lake}/", "")
 
 
 def _in_force(part: P | RallrecError, fingerprint: str | None) -> P:

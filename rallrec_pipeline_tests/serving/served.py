@@ -47,7 +47,7 @@ def checked(answer: Any, status: int) -> Any:
     assert answer.status_code == status, found
     if status >= 400:
         assert list(found) == ["error"] and found["error"].isprintable(), found
-        assert "Traceback" not in found["error"] and "/rallrec_pipeline/" not in found["error"]
+        assert "Traceback" not in found["error"] and str(lake_root()) not in found["error"]
     return found
 
 
@@ -58,7 +58,7 @@ def serving(**changed: Any) -> Iterator[Served]:
     lines: list[str] = []
     work = Work(limits)
     current = Current(Loader(lake_root(), SMALL, None, lines.append), work, lines.append)
-    with TestClient(make_app(current, work, limits), raise_server_exceptions=False) as client:
+    with TestClient(make_app(current, work, limits, lake_root()), raise_server_exceptions=False) as client:
         yield Served(client, current, lines)
 
 
