@@ -27,3 +27,11 @@ class ModelError(RallrecError):
 
 class ClusterError(RallrecError):
     """Machines of a Ray cluster are gone or have no room."""
+
+
+class RequestError(RallrecError):
+    """A request to the server is wrong, or cannot be answered now; `status` is that of HTTP."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status

@@ -8,14 +8,16 @@ split. Of the user of a row only the history is looked at.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rallrec_pipeline.baselines.factorisation import ITEM_SHRINKAGE, fit_factorisation
+from rallrec_pipeline.baselines.factorisation import ITEM_SHRINKAGE, Factorisation, fit_factorisation
 from rallrec_pipeline.baselines.item_knn import Similarity, co_rating, neighbours, text_likeness
-from rallrec_pipeline.baselines.rating_log import RatingLog, Rows, Seen
+from rallrec_pipeline.baselines.ragged import Runs
+from rallrec_pipeline.baselines.rating_log import Rows, Seen
+from rallrec_pipeline.datasets.sequences import UserSequences
 
 Floats = NDArray[np.float32]
 Features = Mapping[str, Floats]
@@ -26,63 +28,108 @@ CO_RATED, TEXTS = (5, 15, 40), (3, 10, 40)  # how many nearest items are asked
 LATE = (10, 3)  # last ratings of a history that have a mean of their own
 
 
+class History(Protocol):
+    """Whose ratings rows are described by: a `RatingLog`, or the ratings of today."""
+
+    @property
+    def sequences(self) -> UserSequences:
+        """All ratings, user by user."""
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether ratings are likes alone, and dislikes are sampled."""
+
+    def histories(self, rows: Rows) -> Runs:
+        """Where the histories of `rows` lie among them."""
+
+
+Described = Callable[[Rows], Mapping[str, NDArray[Any]]]
+"""Makes the features of rows."""
+
+
 class Describer:
     """Makes the features of a dataset's rows; `text` (m, d) float32 are vectors of all items."""
 
-    def __init__(self, log: RatingLog, text: Floats, like_above: float, seed: int) -> None:
+    def __init__(self, log: History, text: Floats, like_above: float, seed: int) -> None:
         self.log, self.text, self.like_above, self.seed = log, text, like_above, seed
 
     def features(self, group: Group, seen: Seen, rows: Rows) -> Features:
         """Features of `rows` by what was `seen`."""
-        made: dict[Group, Callable[[Seen, Rows], Features]] = {
+        return self.fitted(group, seen)(rows)
+
+    def fitted(self, group: Group, seen: Seen) -> Callable[[Rows], Features]:
+        """What makes features of any rows by what was `seen`; it is fitted once."""
+        made: dict[Group, Callable[[Seen], Described]] = {
             "means": self._means,
             "factorisation": self._factorisation,
             "co_rating": self._co_rating,
             "text": self._text,
         }
-        found = made[group](seen, rows)
-        return {name: np.asarray(values, np.float32) for name, values in found.items()}
+        describe = made[group](seen)
 
-    def _means(self, seen: Seen, rows: Rows) -> Features:
+        def features(rows: Rows) -> Features:
+            return {name: np.asarray(values, np.float32) for name, values in describe(rows).items()}
+
+        return features
+
+    def factorisation(self, seen: Seen) -> Factorisation:
+        """The factorisation of what was `seen`."""
+        return fit_factorisation(seen.judged, len(self.log.sequences.item_ids), self.seed, self.like_above)
+
+    def by_factorisation(self, model: Factorisation) -> Described:
+        """The features of the group `factorisation`, by a model that is there."""
+        flat = (self.log.sequences.items, self.log.sequences.ratings)
+
+        def describe(rows: Rows) -> dict[str, NDArray[Any]]:
+            opinion = model.opinions(*flat, self.log.histories(rows), rows.targets, one_sided=self.log.is_sampled)
+            return {"factorisation": opinion.rating, "factorisation_bias": opinion.bias}
+
+        return describe
+
+    def _means(self, seen: Seen) -> Described:
         """Means and counts of the item and of the history; of an empty history they are those of all ratings."""
         mean, item_means, counts = self._item_means(seen)
-        histories = self.log.histories(rows)
         ratings = self.log.sequences.ratings.astype(np.float64)
         deviations = ratings - item_means[self.log.sequences.items]
-        user_mean = histories.means(ratings, mean)
-        spread = np.sqrt(np.maximum(histories.means(ratings**2, mean**2) - user_mean**2, 0))
-        found = {
-            "item_mean": item_means[rows.targets],
-            "item_count": np.log1p(counts[rows.targets]),
-            "user_mean": user_mean,
-            "user_count": np.log1p(rows.lengths),
-            "user_spread": spread,
-            "user_deviation": histories.means(deviations, 0.0),
-            "late_deviation": histories.means(deviations, 0.0, LATE[0]),
-        }
-        return found | {f"last_{last}": histories.means(ratings, mean, last) for last in LATE}
 
-    def _factorisation(self, seen: Seen, rows: Rows) -> Features:
-        judged, sequences = seen.judged, self.log.sequences
-        model = fit_factorisation(judged, len(sequences.item_ids), self.seed, self.like_above)
-        flat = (sequences.items, sequences.ratings)
-        opinion = model.opinions(*flat, self.log.histories(rows), rows.targets, one_sided=self.log.is_sampled)
-        return {"factorisation": opinion.rating, "factorisation_bias": opinion.bias}
+        def describe(rows: Rows) -> dict[str, NDArray[Any]]:
+            histories = self.log.histories(rows)
+            user_mean = histories.means(ratings, mean)
+            spread = np.sqrt(np.maximum(histories.means(ratings**2, mean**2) - user_mean**2, 0))
+            found = {
+                "item_mean": item_means[rows.targets],
+                "item_count": np.log1p(counts[rows.targets]),
+                "user_mean": user_mean,
+                "user_count": np.log1p(rows.lengths),
+                "user_spread": spread,
+                "user_deviation": histories.means(deviations, 0.0),
+                "late_deviation": histories.means(deviations, 0.0, LATE[0]),
+            }
+            return found | {f"last_{last}": histories.means(ratings, mean, last) for last in LATE}
 
-    def _co_rating(self, seen: Seen, rows: Rows) -> Features:
+        return describe
+
+    def _factorisation(self, seen: Seen) -> Described:
+        return self.by_factorisation(self.factorisation(seen))
+
+    def _co_rating(self, seen: Seen) -> Described:
         similarity = co_rating(seen.ratings, len(self.log.sequences.item_ids), centred=not self.log.is_sampled)
-        return self._neighbours("co_rating", similarity, CO_RATED, seen, rows)
+        return self._neighbours("co_rating", similarity, CO_RATED, seen)
 
-    def _text(self, seen: Seen, rows: Rows) -> Features:
-        return self._neighbours("text", text_likeness(self.text), TEXTS, seen, rows)
+    def _text(self, seen: Seen) -> Described:
+        return self._neighbours("text", text_likeness(self.text), TEXTS, seen)
 
-    def _neighbours(self, name: str, similarity: Similarity, ks: tuple[int, ...], seen: Seen, rows: Rows) -> Features:
+    def _neighbours(self, name: str, similarity: Similarity, ks: tuple[int, ...], seen: Seen) -> Described:
         sequences, (_, item_means, _) = self.log.sequences, self._item_means(seen)
         deviations = (sequences.ratings - item_means[sequences.items]).astype(np.float32)
-        histories, n_items = self.log.histories(rows), len(item_means)
-        near = neighbours(similarity, sequences.items, deviations, histories, rows.targets, n_items, ks)
-        found = {f"{name}_{k}": near.deviations[:, column] for column, k in enumerate(ks)}
-        return found | {f"{name}_highest": near.highest, f"{name}_total": near.total}
+
+        def describe(rows: Rows) -> dict[str, NDArray[Any]]:
+            histories, n_items = self.log.histories(rows), len(item_means)
+            near = neighbours(similarity, sequences.items, deviations, histories, rows.targets, n_items, ks)
+            found = {f"{name}_{k}": near.deviations[:, column] for column, k in enumerate(ks)}
+            return found | {f"{name}_highest": near.highest, f"{name}_total": near.total}
+
+        return describe
 
     def _item_means(self, seen: Seen) -> tuple[float, NDArray[np.float64], NDArray[np.int64]]:
         """Mean of all that was judged, shrunk means and counts (m,) of the items."""

@@ -19,7 +19,7 @@ from rallrec_pipeline.baselines.classifiers import Classifier, MeanOfTrees, logi
 from rallrec_pipeline.baselines.expert_features import Describer, Features, Group
 from rallrec_pipeline.baselines.graph_score import graph_features
 from rallrec_pipeline.baselines.prompt_numbers import prompt_numbers
-from rallrec_pipeline.baselines.rating_log import RatingLog
+from rallrec_pipeline.baselines.rating_log import Fold, RatingLog
 from rallrec_pipeline.datasets.histories import training_interactions
 from rallrec_pipeline.datasets.sequences import codes_in
 from rallrec_pipeline.errors import DataError
@@ -67,7 +67,7 @@ def _nearest(group: Group, k: int) -> tuple[str, ...]:
     return "factorisation_bias", f"{group}_{k}", f"{group}_highest", f"{group}_total"
 
 
-_BY_FEATURES = {
+BY_FEATURES: dict[str, Expert] = {
     "text_knn": Expert(("factorisation", "text"), names=_nearest("text", 40)),
     "item_knn": Expert(("factorisation", "co_rating"), names=_nearest("co_rating", 15)),
     "factorisation": Expert(("factorisation",), names=("factorisation",)),
@@ -76,6 +76,7 @@ _BY_FEATURES = {
     "text_logistic": Expert((*_NUMBERS, "text")),
     "text_trees": Expert((*_NUMBERS, "text"), is_trees=True),
 }
+"""The experts that are a classifier on features of groups."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def predict_experts(
     found = {
         "prompt_logistic": _by_prompt_numbers(evidence, log, asked),
         "lightgcn": _by_graph(evidence, log, asked),
-        **_by_features(Describer(log, evidence.text, like_above, seed), asked, settings),
+        **_by_features(Describer(log, evidence.text, like_above, seed), log, asked, settings),
     }
     return {name: found[name] for name in EXPERTS}
 
@@ -156,37 +157,42 @@ def _by_graph(evidence: Evidence, log: RatingLog, asked: Ints) -> Predicted:
     return _fitted(logistic_regression(), made[0], log.labels[places], made[1], start)
 
 
-def _by_features(describer: Describer, asked: Ints, settings: ExpertSettings) -> dict[str, Predicted]:
+def _by_features(describer: Describer, log: RatingLog, asked: Ints, settings: ExpertSettings) -> dict[str, Predicted]:
     """The experts that are classifiers on features: fitted on training rows out of time."""
-    log = describer.log
     folds = log.folds(describer.seed, settings.rows)
     labels = log.labels[np.concatenate([fold.rows for fold in folds])]
     whole = log.whole_training()
     fitting, asking, seconds = dict[str, Features](), dict[str, Features](), dict[str, float]()
     for group in GROUPS:
         start = time.perf_counter()
-        parts = [describer.features(group, fold.seen, log.rows[fold.rows]) for fold in folds]
-        fitting[group] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        fitting[group] = out_of_time(describer, log, folds, group)
         asking[group] = describer.features(group, whole, log.rows[asked])
         seconds[group] = time.perf_counter() - start
     found = {}
-    for name, expert in _BY_FEATURES.items():
+    for name, expert in BY_FEATURES.items():
         start = time.perf_counter() - sum(seconds[group] for group in expert.groups)
         model = MeanOfTrees(describer.seed, settings.trees) if expert.is_trees else logistic_regression()
         found[name] = _fitted(model, expert.chosen(fitting), labels, expert.chosen(asking), start)
     return found
 
 
+def out_of_time(describer: Describer, log: RatingLog, folds: Sequence[Fold], group: Group) -> Features:
+    """Features of the rows of `folds`, in their order, each by what its fold has seen."""
+    parts = [describer.features(group, fold.seen, log.rows[fold.rows]) for fold in folds]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
 def _fitted(model: Classifier, fitting: Features, labels: Labels, asking: Features, start: float) -> Predicted:
     """Where a few rows happen to be of one class nothing can be told apart: then their smoothed share of likes."""
-    asked = _matrix(asking)
+    asked = matrix(asking)
     if np.unique(labels).size == 2:
-        model.fit(_matrix(fitting), labels)
+        model.fit(matrix(fitting), labels)
         p_yes = model.predict_proba(asked)[:, 1]
     else:
         p_yes = np.full(len(asked), (labels.sum() + 1) / (len(labels) + 2))
     return Predicted(p_yes.astype(np.float64), round(time.perf_counter() - start, 2), len(labels))
 
 
-def _matrix(features: Features) -> NDArray[np.float32]:
+def matrix(features: Features) -> NDArray[np.float32]:
+    """The features side by side, (n, k) float32."""
     return np.stack(list(features.values()), axis=1)

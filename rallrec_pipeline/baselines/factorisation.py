@@ -51,13 +51,19 @@ class Factorisation:
         `one_sided`: a history has likes alone, as of implicit feedback. Then users have no bias, which would be that of
         all, and would leave nothing to the factors.
         """
-        above = ratings - self.mean - self.biases[items]
-        user_bias = histories.sums(above.astype(np.float64)) / (histories.lengths + USER_SHRINKAGE)
-        user_bias *= not one_sided
-        tastes = ridge(self.factors, items, above, histories, user_bias.astype(np.float32))
+        user_bias, tastes = self.folded_in(items, ratings, histories, one_sided)
         bias = self.mean + self.biases[targets] + user_bias
         rating = bias + np.einsum("nf,nf->n", tastes, self.factors[targets])
         return Opinion(bias.astype(np.float32), rating.astype(np.float32))
+
+    def folded_in(
+        self, items: Codes, ratings: Floats, histories: Runs, one_sided: bool = False
+    ) -> tuple[NDArray[np.float64], Floats]:
+        """Biases (n,) and factors (n, f) of users by their histories, as `opinions` takes them."""
+        above = ratings - self.mean - self.biases[items]
+        user_bias = histories.sums(above.astype(np.float64)) / (histories.lengths + USER_SHRINKAGE)
+        user_bias *= not one_sided
+        return user_bias, ridge(self.factors, items, above, histories, user_bias.astype(np.float32))
 
 
 def fit_factorisation(ratings: Ratings, n_items: int, seed: int, without: float = 0.0) -> Factorisation:

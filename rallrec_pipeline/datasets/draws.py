@@ -25,7 +25,7 @@ def pair_draws(
     salt: str = "",
 ) -> NDArray[np.uint64]:
     """A uniform 64-bit draw (n,) of each pair, given as codes (n,) into the ids; another `salt` draws anew."""
-    draws = _hashes(user_ids, salt)[users] * np.uint64(_MIX[0]) + _hashes(item_ids, salt)[items]
+    draws = id_draws(user_ids, salt)[users] * np.uint64(_MIX[0]) + id_draws(item_ids, salt)[items]
     for shift, factor in ((30, _MIX[1]), (27, _MIX[2])):
         draws = (draws ^ (draws >> np.uint64(shift))) * np.uint64(factor)
     return np.asarray(draws ^ (draws >> np.uint64(31)))
@@ -38,8 +38,8 @@ def row_draws(rows: pl.DataFrame, salt: str) -> NDArray[np.uint64]:
     return pair_draws(*codes, users.to_list(), items.to_list(), salt)
 
 
-def _hashes(ids: Sequence[str], salt: str) -> NDArray[np.uint64]:
-    """64 bits (n,) of each id, the same in every process."""
+def id_draws(ids: Sequence[str], salt: str) -> NDArray[np.uint64]:
+    """A uniform 64-bit draw (n,) of each id, the same in every process; another `salt` draws anew."""
     key = salt.encode()
     digests = (hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=8, key=key).digest() for name in ids)
     return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)

@@ -6,7 +6,7 @@ A projector is called with standardised text vectors `inputs` (m, d_text), the i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -45,6 +45,19 @@ def new_projector(settings: AlignmentSettings, text: int, collaborative: int, ge
     return Layers(
         (text, settings.hidden, collaborative) if settings.kind == "mlp" else (text, collaborative), generator
     )
+
+
+def projected(text: NDArray[np.float32], tensors: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32] | None:
+    """e_ssl of further items by a stored projector of layers; None for one that looks at other items.
+
+    `text` (k, d_text) are their text vectors, `tensors` those of `ProjectorResult`.
+    """
+    if "output.weight" not in tensors:
+        return None
+    values = (text - tensors["input.mean"]) / tensors["input.scale"][0]
+    if "hidden.weight" in tensors:
+        values = np.maximum(values @ tensors["hidden.weight"].T + tensors["hidden.bias"], 0)
+    return np.asarray(values @ tensors["output.weight"].T + tensors["output.bias"], np.float32)
 
 
 class Layers:

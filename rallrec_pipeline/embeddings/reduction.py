@@ -10,19 +10,26 @@ EXACT_SIDE = 2048  # the full SVD is quick enough up to this shorter side
 
 
 def reduce_dimensions(
-    vectors: NDArray[np.float32], dimensions: int, whiten: bool = False, seed: int = 0
+    vectors: NDArray[np.float32],
+    dimensions: int,
+    whiten: bool = False,
+    seed: int = 0,
+    others: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Centred (n, d) `vectors` on their first `dimensions` principal components, float32.
 
     0 keeps all dimensions, unrotated unless `whiten`, which scales each component to unit variance. The result
     has min(dimensions, n, d) columns. `seed` matters only for the randomised SVD of large inputs.
+    With `others` (k, d) these are given instead, in the components of `vectors`.
     """
-    centred: NDArray[np.float32] = (vectors - vectors.mean(axis=0, dtype=np.float64)).astype(np.float32)
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    centred: NDArray[np.float32] = (vectors - mean).astype(np.float32)
+    placed = centred if others is None else (others - mean).astype(np.float32)
     if dimensions == 0 and not whiten:
-        return centred
+        return placed
     rank = min(dimensions or vectors.shape[1], *vectors.shape)
     axes, singular = _right_singular(centred, rank, seed)
-    reduced = centred @ axes.T  # (n, d) @ (d, rank)
+    reduced = placed @ axes.T  # (n, d) @ (d, rank)
     if whiten:
         deviation = singular / np.sqrt(max(len(vectors) - 1, 1))
         reduced = np.divide(reduced, deviation, out=np.zeros_like(reduced), where=deviation > 1e-6 * deviation.max())

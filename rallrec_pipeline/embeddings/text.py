@@ -74,6 +74,21 @@ def text_vectors(
     return np.concatenate(parts, axis=1)
 
 
+def later_text_vectors(
+    core: tuple[NDArray[np.float32], NDArray[np.float32]],
+    later: tuple[NDArray[np.float32], NDArray[np.float32]],
+    settings: TextEmbeddingSettings,
+    seed: int,
+) -> NDArray[np.float32]:
+    """e_text of items that came `later`, in the components of the `core`: each is title and description vectors.
+
+    No component is fitted to them. Shuffled descriptions stay where they are, since there is none to take another's.
+    """
+    asked = settings.pca_dimensions, settings.whiten, seed
+    parts = [reduce_dimensions(fitted, *asked, others) for fitted, others in zip(core, later, strict=True)]
+    return parts[0] if settings.descriptions == "empty" else np.concatenate(parts, axis=1)
+
+
 def embeddings_frame(
     item_ids: Sequence[str],
     vectors: NDArray[np.float32],

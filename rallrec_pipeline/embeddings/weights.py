@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.files import atomic_path
+from rallrec_pipeline.lake.sound import require_sound
 
 
 def write_weights(path: Path, tensors: Mapping[str, NDArray[Any]]) -> Path:
@@ -19,3 +21,15 @@ def write_weights(path: Path, tensors: Mapping[str, NDArray[Any]]) -> Path:
     with atomic_path(path) as temporary:
         save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, temporary)
     return path
+
+
+def read_weights(path: Path) -> dict[str, NDArray[Any]]:
+    """Arrays by name that `write_weights` has stored. Raises DamagedError or DataError when they cannot be read."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    require_sound([path])
+    try:
+        return dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"cannot read {path}: delete it and run the stage again that made it") from error

@@ -83,7 +83,7 @@ def bootstrap(
     rows = _Rows(labels, clusters)
     scorers = {method: _Scorer(labels, found, clusters) for method, found in scores.items()}
     results: dict[str, list[Floats]] = {method: [] for method in scorers}
-    for counts in _draws(clusters.count, resamples, np.random.default_rng(seed)):
+    for counts in draws(clusters.count, resamples, np.random.default_rng(seed)):
         drawn = rows(counts)
         for method, scorer in scorers.items():
             results[method].append(scorer(counts, drawn))
@@ -220,7 +220,7 @@ def _ratio(above: Floats, below: Floats) -> Floats:
     return np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
 
 
-def _draws(clusters: int, resamples: int, rng: np.random.Generator) -> Iterator[Floats]:
+def draws(clusters: int, resamples: int, rng: np.random.Generator) -> Iterator[Floats]:
     """How often each cluster is drawn, (chunk, clusters) at a time."""
     chunk = max(1, _CELLS // clusters)
     for start in range(0, resamples, chunk):

@@ -22,14 +22,14 @@ def methods_csv(report: Report) -> str:
     measured = [part for name in MEASURES for part in _columns(name)]
     differences = [f"{name}_{part}" for name in MEASURES for part in _DIFFERENCE]
     header = ["method", "title", "n", "uauc_users", *measured, *RAW, *_COST, *differences]
-    return _written(header, (_method(report, name) for name in report["methods"]))
+    return written(header, (_method(report, name) for name in report["methods"]))
 
 
 def slices_csv(report: Report) -> str:
     """Each slicing, slice and method: rows, users, measures with errors over users, and what is not defined."""
     measured = [part for name in SLICED for part in _columns(name)]
     about = ["slicing", "slice", "low", "high", "n", "users", "users_with_both", "share_liked"]
-    return _written([*about, "method", *measured, "not_defined"], _slices(report))
+    return written([*about, "method", *measured, "not_defined"], _slices(report))
 
 
 def _columns(name: str) -> list[str]:
@@ -62,7 +62,8 @@ def _bounds(figures: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {f"{name}_low": low, f"{name}_high": high}
 
 
-def _written(header: list[str], lines: Iterator[dict[str, Any]]) -> str:
+def written(header: list[str], lines: Iterator[dict[str, Any]]) -> str:
+    """A table of CSV; what a line lacks is empty, and its other keys are left out."""
     out = io.StringIO()
     writer = csv.DictWriter(out, header, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

@@ -62,7 +62,7 @@ def score_prompts(
     progress: Progress | None = None,
 ) -> pl.DataFrame:
     """Predictions table: `probabilities` over the answers, `p_yes` the share of those that mean liking."""
-    probabilities = scorer.score(prompts["prompt"].to_list(), answer_texts(form, spec), _in_chat(form), progress)
+    probabilities = scorer.score(prompts["prompt"].to_list(), answer_texts(form, spec), in_chat(form), progress)
     return _predictions(prompts, probabilities, form, spec)
 
 
@@ -82,7 +82,7 @@ def score_missing_prompts(
 
     def score(scorer: AnswerScorer, batch: Mapping[str, str], part: Progress | None) -> dict[str, list[Any]]:
         begun = time.perf_counter()
-        probabilities = scorer.score(list(batch.values()), answers, _in_chat(form), part)
+        probabilities = scorer.score(list(batch.values()), answers, in_chat(form), part)
         seconds = (time.perf_counter() - begun) / len(batch)
         return {"probabilities": probabilities.tolist(), "seconds": [seconds] * len(batch)}
 
@@ -101,7 +101,7 @@ def score_missing_prompts(
 
 def score_keys(prompts: Sequence[str], form: AnswerForm, answers: Sequence[str], store: ScoreStore) -> list[str]:
     """Provenance of each row: prompt, answers and how they are asked for, model and adapter."""
-    depends_on = (SCORING_VERSION, list(answers), _in_chat(form), store.model_fingerprint, store.adapter_version)
+    depends_on = (SCORING_VERSION, list(answers), in_chat(form), store.model_fingerprint, store.adapter_version)
     return [stable_hash(prompt, *depends_on) for prompt in prompts]
 
 
@@ -119,6 +119,6 @@ def _predictions(
     )
 
 
-def _in_chat(form: AnswerForm) -> bool:
+def in_chat(form: AnswerForm) -> bool:
     """Whether a prompt goes through the model's chat template."""
     return form == "yes_no"

@@ -33,16 +33,18 @@ class Increment:
         return {f"rows_{name}": count for name, count in asdict(self).items()}
 
 
-def compare_rows(wanted: pl.DataFrame, previous: pl.DataFrame | None, computed: int = 0) -> Increment:
-    """Compare by `item_id`; both tables have `input_hash` and may have `<input>_version` columns.
+def compare_rows(
+    wanted: pl.DataFrame, previous: pl.DataFrame | None, computed: int = 0, key: str = "item_id"
+) -> Increment:
+    """Compare by `key`; both tables have `input_hash` and may have `<input>_version` columns.
 
     `computed` is how many rows no cache knew.
     """
     if previous is None:
         return Increment(new=wanted.height, computed=computed)
     sources = [name for name in source_columns(wanted) if name in previous.columns]
-    columns = ["item_id", "input_hash", *sources]
-    both = wanted.select(columns).join(previous.select(columns), on="item_id", how="inner", suffix="_before")
+    columns = [key, "input_hash", *sources]
+    both = wanted.select(columns).join(previous.select(columns), on=key, how="inner", suffix="_before")
     same = both.filter(pl.col("input_hash") == pl.col("input_hash_before"))
     pruned = same.filter(pl.any_horizontal(pl.lit(False), *(pl.col(c) != pl.col(f"{c}_before") for c in sources)))
     return Increment(

@@ -210,7 +210,7 @@ def whole(lake: Path, record: Record, verify: bool = False) -> Record | None:
 
 def read_ref(lake: Path, dataset: str, variant: str) -> Ref | None:
     """What a variant has; None where it was never run. Raises as `read_record` does."""
-    return _read_ref(_refs(lake, dataset) / f"{variant}.json")
+    return _read_ref(ref_file(lake, dataset, variant))
 
 
 def variant_refs(lake: Path, dataset: str) -> list[Ref]:
@@ -247,6 +247,33 @@ def record_of(lake: Path, dataset: str, ref: Ref | None, stage: str) -> Record |
     """The record of `stage` that a ref names."""
     fingerprint = ref.results.get(stage) if ref is not None else None
     return read_record(lake, dataset, stage, fingerprint) if fingerprint else None
+
+
+def with_inputs(lake: Path, record: Record) -> dict[str, Record]:
+    """`record` and, over any number of steps, what it was made from, by stage; of two of a stage the nearest.
+
+    Raises StaleArtefactError when the record of one is gone.
+    """
+    found, waiting = {record.stage: record}, [record]
+    for one in waiting:  # which grows meanwhile
+        for name, given in one.inputs.items():
+            stage = given.stage or name
+            if stage in found:
+                continue
+            made = read_record(lake, given.dataset, stage, given.fingerprint)
+            if made is None:
+                raise StaleArtefactError(
+                    f"{stage} of {given.dataset!r}, of which {one.stage} was made, was removed: "
+                    f"run `rallrec run {record.dataset}` again"
+                )
+            found[stage] = made
+            waiting.append(made)
+    return found
+
+
+def ref_file(lake: Path, dataset: str, variant: str) -> Path:
+    """The file that says what a variant has; it is replaced as a whole."""
+    return _refs(lake, dataset) / f"{variant}.json"
 
 
 def put_in_force(

@@ -101,6 +101,20 @@ ITEM_DESCRIPTIONS = _table(
     ("item_id",),
     {"item_id": TEXT, "description": TEXT, "status": TEXT, "attempts": pl.Int8, **PROVENANCE},
 )
+NEW_ITEM_DESCRIPTIONS = _table(
+    "new_item_descriptions",
+    "one item outside the core that can be recommended",
+    ("item_id",),
+    ITEM_DESCRIPTIONS.columns,
+)
+NEW_ITEM_VECTORS = _table(
+    "new_item_vectors",
+    "one item outside the core that can be recommended",
+    ("item_id",),
+    {"item_id": TEXT, "title_vector": FLOATS, "item_vector": FLOATS, "input_hash": TEXT},
+    "embeddings/new_item/{dataset}.parquet",
+    made_by="new_item_embeddings",
+)
 FITTED_INTERACTIONS = _table(
     "fitted_interactions",
     "one training interaction that the collaborative embeddings were fitted on",
@@ -252,6 +266,24 @@ CONSISTENCIES = _table(
     made_by="merged_predictions",
 )
 
+RECOMMENDATIONS = _table(
+    "recommendations",
+    "one recommended item of a user",
+    ("user_id", "rank"),
+    {
+        "user_id": TEXT,
+        "rank": pl.Int32,
+        "item_id": TEXT,
+        "p_yes": pl.Float64,
+        "because": TEXTS,
+        "sources": TEXTS,
+        "method": TEXT,
+        "fit": TEXT,
+        "model_fingerprint": TEXT,
+        "input_hash": TEXT,
+    },
+)
+
 
 COLUMNS: dict[str, str] = {
     "user_id": "The user, as the raw files name it.",
@@ -273,6 +305,8 @@ COLUMNS: dict[str, str] = {
     "status": "written, retried (at the second attempt) or template (the LLM wrote nothing usable).",
     "attempts": "How often the LLM was asked.",
     "vector": "The item's vector; of one length within a table.",
+    "title_vector": "The vector of the item's title and basic fields.",
+    "item_vector": "The item's place in the mixture of the core's items (eq. 7); its collaborative part is zero.",
     "recent": "The last items of the user's history, oldest first.",
     "recent_ratings": "Ratings of `recent`, in its order.",
     "relevant": "Items of the history that are most like the target, the best first.",
@@ -297,7 +331,7 @@ COLUMNS: dict[str, str] = {
     "template_version": "Version of the template or code that made the row.",
     "model_fingerprint": "The model that made the row.",
     "data_version": "Hash of the row's content.",
-    "method": "The method of the reasoner, or the merge.",
+    "method": "The method that gave the probability, the reasoner's way of being asked, or the merge.",
     "plain": "The prompt of the predictor that the reasoner's was made of.",
     "told": "What the prompt tells of another model's answer; empty where it tells none.",
     "trace": "Number of the response to its prompt, the first is 0; null for the answer without a thought.",
@@ -317,6 +351,10 @@ COLUMNS: dict[str, str] = {
     "dear": "P(yes) of the model that is asked where that pays.",
     "order": "How soon the row is asked: the highest first.",
     "asked": "Whether the dear model is asked about the row.",
+    "rank": "Place of the item among those recommended to the user; the first is 1.",
+    "because": "The items of the user's history that retrieval sets against this one, the best first.",
+    "sources": "What proposed the item: index, expert, popularity or new.",
+    "fit": "Whether the method was fitted with ratings of the item: with this item, or before this item.",
     "run_id": "The run that made the row.",
     "created_at": "When the row was made.",
 }

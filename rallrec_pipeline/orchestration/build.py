@@ -41,6 +41,8 @@ KINDS: dict[str, set[str]] = {
     "retrieved_histories": {"numpy", "polars"},
     "baseline_predictions": {"scikitlearn", "polars"},
     "expert_predictions": {"scikitlearn", "numpy"},
+    "recommender_fit": {"scikitlearn", "safetensors"},
+    "recommendation_report": {"numpy", "matplotlib"},
     "dataset_report": {"polars", "matplotlib"},
     "alignment_report": {"scikitlearn", "matplotlib"},
     "evaluation_report": {"numpy", "matplotlib"},

@@ -55,9 +55,8 @@ def _figures(reported: Mapping[str, Any], seconds: float) -> dict[str, int | flo
 
 def _nothing_done(reported: Mapping[str, Any]) -> dict[str, Any]:
     """The counts of a stage that had nothing to do."""
-    counts = {name: 0 for name in reported if name.startswith("rows_")}
-    if "rows_reused" in counts:
-        counts["rows_reused"] = reported["rows"]
+    counts = {name: 0 for name in reported if name.startswith(("rows_", "users_"))}
+    counts |= {f"{what}_reused": reported[what] for what in ("rows", "users") if f"{what}_reused" in counts}
     usage = {"llm": dict.fromkeys(reported["llm"], 0)} if "llm" in reported else {}
     work = {name: value for name, value in NO_WORK.items() if name in reported}
     return {**counts, **usage, **work, "why": []}

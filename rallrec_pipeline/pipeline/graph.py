@@ -23,7 +23,10 @@ from rallrec_pipeline.pipeline.stages import (
     experts,
     model,
     models,
+    new_items,
     prompts,
+    recommendation_report,
+    recommendations,
     reports,
     retrieval,
 )
@@ -34,12 +37,15 @@ _NOT_IN_REPORT: dict[str, Any] = {
     "automation": True,
     "index": True,
     "ray": True,
-    **{name: {"engine", "tensor_parallel", "gpu_memory", "tokens_per_batch"} for name in ("model", *ROLES)},
+    **{
+        name: {"engine", "tensor_parallel", "gpu_memory", "tokens_per_batch", "deterministic"}
+        for name in ("model", *ROLES)
+    },
     "tuning": {"tokens_per_batch", "checkpoint_every"},
 }
 """Settings that change no figure: a report is not made anew for them."""
-_ELSEWHERE = ("reasoner", "reasoning", "reasoned", "merges")
-"""Settings of which another report tells."""
+_ELSEWHERE = ("reasoner", "reasoning", "reasoned", "merges", "recommendations", "serving")
+"""Settings of which another report tells, or none."""
 
 
 def _numerics(settings: Settings, role: Role) -> dict[str, Any]:
@@ -88,6 +94,13 @@ def _wording(settings: Settings, spec: DatasetSpec) -> dict[str, Any]:
 def _asked(settings: Settings) -> dict[str, Any]:
     """How each scored method asks; what the report calls it is no part of it."""
     return {method.name: {k: v for k, v in asdict(method).items() if k != "title"} for method in methods(settings)}
+
+
+def _rescored(settings: Settings, spec: DatasetSpec) -> dict[str, Any]:
+    """What decides how a method of the LLM scores the shortlist of a user."""
+    asked = {"asked": _asked(settings).get(str(settings.recommendations.method)), "scoring": SCORING_VERSION}
+    calibrated = {"calibration": settings.scoring.calibration}
+    return _numerics(settings, "predictor") | _wording(settings, spec) | asked | calibrated
 
 
 def _with_sampling(seed: int, settings: Settings) -> dict[str, int]:
@@ -359,6 +372,7 @@ GRAPH: tuple[Stage, ...] = (
             _numerics(s, "predictor")
             | {"calibration": s.scoring.calibration, "label": d.label, "scoring": SCORING_VERSION}
             | {"methods": _asked(s)}
+            | ({"deterministic": True} if s.role("predictor").deterministic else {})
         ),
         sections=(*_ENGINE, "scoring"),
         code_version="2",
@@ -396,6 +410,110 @@ GRAPH: tuple[Stage, ...] = (
             "seed": s.seeds.fits,
         },
         sections=("experts", *_METHODS, "seeds"),
+    ),
+    # recommendations
+    Stage(
+        "new_item_descriptions",
+        "recommendations",
+        ("items", "core_items", "writer"),
+        "What the LLM writes about items outside the core: no model is fitted to them, and they can be recommended.",
+        new_items.new_item_descriptions,
+        lambda s, d: (
+            _numerics(s, "writer")
+            | {"descriptions": s.descriptions, "words": d.words, "fields": d.item_fields, "seed": s.seeds.sampling}
+            | {"renderer": RENDERER_VERSION, "most": s.recommendations.new_items}
+        ),
+        sections=(*_ENGINE, "recommendations", "seeds"),
+        uses_llm=True,
+        role="writer",
+    ),
+    Stage(
+        "new_item_embeddings",
+        "recommendations",
+        (
+            *("items", "core_items", "new_item_descriptions", "title_embeddings", "description_embeddings"),
+            *("collaborative_embeddings", "aligned_embeddings", "item_embeddings", "encoder"),
+        ),
+        "Items outside the core, placed in the mixture by the fits of the core: PCA, projector and weights stay.",
+        new_items.new_item_embeddings,
+        lambda s, d: (
+            _numerics(s, "encoder")
+            | {"words": d.words, "fields": d.item_fields, "encoder": ENCODER_VERSION}
+            | {"text": s.text, "seed": s.seeds.fits}
+        ),
+        sections=(*_ENGINE, "text", "seeds"),
+        uses_llm=True,
+        role="encoder",
+    ),
+    Stage(
+        "recommender_fit",
+        "recommendations",
+        ("core_interactions", "core_items", "samples", "title_embeddings"),
+        "The expert that recommends, fitted on the training split and kept as arrays.",
+        recommendations.recommender_fit,
+        lambda s, d: {
+            "expert": s.recommendations.expert,
+            "label": d.label,
+            "experts": s.experts.model_copy(update={"deep": True}),
+            "seed": s.seeds.fits,
+        },
+        sections=("recommendations", "experts", "seeds"),
+    ),
+    Stage(
+        "recommendations",
+        "recommendations",
+        (
+            *("interactions", "items", "users", "core_interactions", "core_items", "samples"),
+            *("title_embeddings", "text_embeddings", "collaborative_embeddings", "aligned_embeddings"),
+            *("item_embeddings", "item_index", "expected_ratings", "recommender_fit"),
+            *("new_item_descriptions", "new_item_embeddings"),
+            *("predictor", "lora_adapter", "predictions"),
+        ),
+        "For each user the best items not yet seen: P(yes), rank, and the history lines behind each.",
+        recommendations.recommendations,
+        lambda s, d: {
+            "recommendations": s.recommendations.model_copy(update={"report_users": 0}),
+            "retrieval": s.retrieval,
+            "experts": s.experts.model_copy(update={"deep": True}),
+            "collaborative": s.collaborative.graph,
+            "protocol": d.protocol,
+            "label": d.label,
+            "seeds": (s.seeds.data, s.seeds.fits),
+            "version": recommendations.RECOMMENDING_VERSION,
+            **(_rescored(s, d) if s.recommendations.method else {}),
+        },
+        sections=(*_ENGINE, "recommendations", "experts", "collaborative", "scoring", "seeds"),
+        uses_llm=True,
+        role="predictor",
+    ),
+    Stage(
+        "recommendation_report",
+        "reports",
+        (
+            "core_interactions",
+            "core_items",
+            "samples",
+            "title_embeddings",
+            "collaborative_embeddings",
+            "item_embeddings",
+            "item_index",
+            "recommender_fit",
+            "new_item_embeddings",
+            "recommendations",
+            "predictions",
+        ),
+        "Recall, NDCG, coverage, popularity lift and novelty of recommendations, over the whole catalogue.",
+        recommendation_report.recommendation_report,
+        lambda s, d: {
+            "recommendations": s.recommendations,
+            "experts": s.experts.model_copy(update={"deep": True}),
+            "collaborative": s.collaborative.graph,
+            "label": d.label,
+            "seeds": (s.seeds.data, s.seeds.fits),
+            "resamples": s.scoring.bootstrap,
+            "title": d.title,
+        },
+        sections=("recommendations", "experts", "collaborative", "scoring", "seeds", *_METHODS),
     ),
     # reports
     Stage(

@@ -12,6 +12,7 @@ from rallrec_pipeline.baselines.common_sense import COMMON_SENSE
 from rallrec_pipeline.baselines.deep_ctr import DEEP_CTR
 from rallrec_pipeline.baselines.experts import EXPERTS
 from rallrec_pipeline.datasets.spec import DatasetSpec
+from rallrec_pipeline.evaluation.calibration import Platt, fit_platt
 from rallrec_pipeline.evaluation.costs import Cost
 from rallrec_pipeline.evaluation.report import Scored
 from rallrec_pipeline.inference.methods import Method, methods, reasoned_methods
@@ -113,6 +114,18 @@ def scored_by_llm(method: Method, record: Record, lake: Path, spec: DatasetSpec)
         counted["scored"],
     )
     return Scored(rows.with_columns(pl.Series("p_raw", raw, dtype=pl.Float64)), method.title, "llm", cost)
+
+
+def method_calibration(method: Method, record: Record, lake: Path, spec: DatasetSpec) -> Platt:
+    """The calibration of a method in what the stage `predictions` has made under `calibration = "platt"`.
+
+    A record of an earlier version does not tell it: then it is fitted anew, on what the table rounds to float32.
+    """
+    told = record.metadata["prompts"][method.name].get("calibration")
+    if told:
+        return Platt(*told)
+    valid = scored_by_llm(method, record, lake, spec).predictions.filter(pl.col("split") == "valid")
+    return fit_platt(valid["p_raw"].to_numpy(), valid["label"].to_numpy())
 
 
 def scored_without_llm(method: str, record: Record, lake: Path) -> Scored:

@@ -314,7 +314,11 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
 
 
 def _counted(record: Record) -> str:
-    counts = {k.removeprefix("rows_"): n for k, n in record.metadata.items() if k.startswith("rows_") and n}
+    counts = {
+        k.removeprefix("rows_").replace("_", " "): n
+        for k, n in record.metadata.items()
+        if k.startswith(("rows_", "users_")) and n
+    }
     return f" ({', '.join(f'{n:,} {name}' for name, n in counts.items())})" if counts else ""
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rallrec_pipeline.embeddings.mixture import unit_rows
+from rallrec_pipeline.embeddings.mixture import mix, unit_rows
 from rallrec_pipeline.retrieval.relevance import NO_ITEM, Retrieved, most_relevant, most_similar
 
 if TYPE_CHECKING:
     from rallrec_pipeline.datasets.sequences import UserSequences
+    from rallrec_pipeline.settings import RetrieverSettings
 
 Vectors = NDArray[np.float32]
 Codes = NDArray[np.int32]
@@ -20,6 +21,20 @@ Codes = NDArray[np.int32]
 
 Ranking = Callable[["UserSequences", Codes, Codes, Codes, int], Retrieved]
 """Chooses the k history items most relevant to each target: sequences, user codes, history lengths, targets, k."""
+
+
+def ranking_of(retriever: RetrieverSettings, parts: Mapping[str, Vectors]) -> Ranking:
+    """By the mixture of eq. 7 with the retriever's own weights, or the variant's, or as the papers' baselines do.
+
+    `parts` are the vectors (n_items, d_i) of the retriever's parts by kind; without parts those of `item`.
+    """
+    if not retriever.parts:
+        return by_vectors(parts["item"])
+    if retriever.combine == "quota":
+        return by_quota(*parts.values())
+    if retriever.combine == "softmax":
+        return by_softmax([(vectors, retriever.parts[kind]) for kind, vectors in parts.items()])  # type: ignore[index]
+    return by_vectors(mix(parts, retriever.parts))  # type: ignore[arg-type]
 
 
 def by_vectors(vectors: Vectors) -> Ranking:

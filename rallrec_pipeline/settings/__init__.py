@@ -28,10 +28,12 @@ from rallrec_pipeline.settings.methods import (
 from rallrec_pipeline.settings.models import ALL_ROLES, ROLES, ModelSettings, Role
 from rallrec_pipeline.settings.problems import plain_problem
 from rallrec_pipeline.settings.reasoning import MergeSettings, ReasonedSettings, ReasoningSettings
+from rallrec_pipeline.settings.recommending import EXPERT_NAMES, RecommendationSettings, RecommendingExpert
 from rallrec_pipeline.settings.running import AutomationSettings, RaySettings
 from rallrec_pipeline.settings.scoring import ExpertSettings, ScoringSettings
 from rallrec_pipeline.settings.section import Section, essential
 from rallrec_pipeline.settings.seeds import MAX_SEED, SeedSettings
+from rallrec_pipeline.settings.serving import ServingSettings
 from rallrec_pipeline.settings.variants import OF_STUDIES, PROFILES, known_variants
 from rallrec_pipeline.settings.vectors import (
     AlignmentSettings,
@@ -47,6 +49,7 @@ from rallrec_pipeline.settings.whole import Settings
 __all__ = [
     "ALL_ROLES",
     "DEFAULT_METHODS",
+    "EXPERT_NAMES",
     "MAX_SEED",
     "MIXTURE",
     "OF_STUDIES",
@@ -73,6 +76,8 @@ __all__ = [
     "RaySettings",
     "ReasonedSettings",
     "ReasoningSettings",
+    "RecommendationSettings",
+    "RecommendingExpert",
     "RelevanceKind",
     "RetrievalSettings",
     "RetrieverSettings",
@@ -80,6 +85,7 @@ __all__ = [
     "ScoringSettings",
     "Section",
     "SeedSettings",
+    "ServingSettings",
     "Settings",
     "TextEmbeddingSettings",
     "TuningSettings",

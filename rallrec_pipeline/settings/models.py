@@ -35,6 +35,12 @@ class ModelSettings(Section):
     tensor_parallel: int = Field(1, gt=0, description="GPUs that share one model (vLLM).")
     gpu_memory: float = Field(0.9, gt=0, le=1, description="Share of each GPU's memory that vLLM may take.")
 
+    deterministic: bool = Field(
+        False,
+        description="Read each prompt that is scored by itself: then P(yes) is the same, bit for bit, whatever it is "
+        "asked together with. Slower; not with vLLM (docs/serving.md).",
+    )
+
     @property
     def infers_in_8bit(self) -> bool:
         """Whether descriptions, vectors and predictions come from 8-bit weights."""

@@ -28,10 +28,12 @@ from rallrec_pipeline.settings.reasoning import (
     ReasoningSettings,
     require_no_circle,
 )
+from rallrec_pipeline.settings.recommending import RecommendationSettings
 from rallrec_pipeline.settings.running import AutomationSettings, RaySettings
 from rallrec_pipeline.settings.scoring import ExpertSettings, ScoringSettings
 from rallrec_pipeline.settings.section import Section
 from rallrec_pipeline.settings.seeds import SeedSettings, with_four_seeds
+from rallrec_pipeline.settings.serving import ServingSettings
 from rallrec_pipeline.settings.vectors import (
     AlignmentSettings,
     CollaborativeSettings,
@@ -77,8 +79,10 @@ class Settings(Section):
     reasoning: ReasoningSettings = ReasoningSettings()
     reasoned: dict[MethodName, ReasonedSettings] = Field(DEFAULT_REASONED, description="As `retrievers`.")
     merges: dict[MethodName, MergeSettings] = Field(DEFAULT_MERGES, description="As `retrievers`.")
+    recommendations: RecommendationSettings = RecommendationSettings()
     ray: RaySettings = RaySettings()
     automation: AutomationSettings = AutomationSettings()
+    serving: ServingSettings = ServingSettings()
 
     def role(self, role: Role) -> ModelSettings:
         """The model that plays a role."""
@@ -126,8 +130,11 @@ class Settings(Section):
             for member in (*merge.members, *merge.runs):
                 _require(f"merges.{name}: members and runs", member, known)
         require_no_circle(self.merges)
+        _require("recommendations: method", self.recommendations.method, self.methods)
         for name in self.only_methods:
             _require("only_methods", name, known)
+        for name in self.serving.methods:
+            _require("serving.methods", name, known)
         if twice := sorted(name for name in self.merges if name in self.reasoned or name in self.methods):
             raise ValueError(f"merges.{twice[0]}: this name is taken, choose another one")
         if twice := sorted(set(self.reasoned).intersection(self.methods)):

@@ -16,8 +16,6 @@ from transformers import AttentionInterface
 from rallrec_pipeline.tuning.short_attention import Layout, short_attention
 
 NAME = "rallrec_packed"
-# Decoders known to pass what they are not asked about to their attention, and to see across tokens nowhere else.
-PLAIN_DECODERS = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
 
 def packed_attention(
@@ -53,14 +51,6 @@ def packed_attention(
         )
         found.append(mixed if example == 1 else mixed[:, :, lengths[0] :])
     return torch.cat(found, dim=2).transpose(1, 2), None
-
-
-def can_pack(backbone: Any) -> bool:
-    """Whether the decoder's attention is plain causal attention over all earlier tokens."""
-    config = backbone.config
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    window = getattr(config, "sliding_window", None)
-    return config.model_type in PLAIN_DECODERS and kinds == {"full_attention"} and not window
 
 
 @contextmanager

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from rallrec_pipeline.errors import ModelError
 from rallrec_pipeline.language_models.answers import AnswerTrie
 from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine, default_tokens
+from rallrec_pipeline.language_models.kernels.packed_ends import can_pack
 from rallrec_pipeline.language_models.protocols import Progress
 from rallrec_pipeline.settings import TuningSettings
 from rallrec_pipeline.tuning import checkpoint
 from rallrec_pipeline.tuning.examples import Example
 from rallrec_pipeline.tuning.lora import adapter_state, restore_adapter
 from rallrec_pipeline.tuning.loss import accumulate_gradient
-from rallrec_pipeline.tuning.packed_attention import can_pack
 from rallrec_pipeline.tuning.pairs import PairLoss
 from rallrec_pipeline.tuning.result import Epoch, TuningResult
 

@@ -79,7 +79,7 @@ def test_measures_at_once_are_those_of_a_resample_that_draws_every_cluster_once(
 ) -> None:
     labels, p, users = rows_of(200, seed=3, users=30)
     scores = Scores(p.round(2), p, p**2)
-    monkeypatch.setattr(module, "_draws", lambda clusters, resamples, rng: [np.ones((resamples, clusters))])
+    monkeypatch.setattr(module, "draws", lambda clusters, resamples, rng: [np.ones((resamples, clusters))])
     for exact in (0, 1000):
         monkeypatch.setattr(module, "EXACT", exact)
         (once,) = bootstrap(labels, {"a": scores}, users_as_clusters(users), 1, seed=0)["a"]

@@ -9,10 +9,11 @@ import torch
 from transformers import LlamaConfig, Qwen2Config
 
 from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
+from rallrec_pipeline.language_models.kernels.packed_ends import can_pack
 from rallrec_pipeline.settings import TuningSettings
 from rallrec_pipeline.tuning import short_attention
 from rallrec_pipeline.tuning.loss import accumulate_gradient
-from rallrec_pipeline.tuning.packed_attention import can_pack, packed_attention
+from rallrec_pipeline.tuning.packed_attention import packed_attention
 from rallrec_pipeline.tuning.short_attention import Layout, layout_of
 from rallrec_pipeline_tests.tuning.tiny import TRIE, tiny_engine, tiny_examples
 

@@ -57,12 +57,14 @@ def choose_engine(settings: ModelSettings, folder: Path | None = None) -> Engine
 
 
 def load_chosen(choice: EngineChoice, folder: Path, settings: ModelSettings, adapter: Path | None = None) -> Engine:
-    """The model of `folder` on the chosen engine, with a LoRA adapter if given. Raises ModelError."""
+    """The model of `folder` on the chosen engine, with a LoRA adapter if given. Raises ModelError, ConfigError."""
     if choice.name == "sentence encoder":
         from rallrec_pipeline.language_models.engines.sentence_encoder import SentenceEncoder
 
         return SentenceEncoder.load(folder, settings)
     if choice.name == "vllm":
+        if settings.deterministic:
+            raise ConfigError("vLLM cannot score deterministically: set model.engine to transformers")
         from rallrec_pipeline.language_models.engines.vllm_engine import VllmEngine
 
         return VllmEngine.load(folder, settings, adapter)

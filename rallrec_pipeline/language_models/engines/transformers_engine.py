@@ -27,6 +27,7 @@ from rallrec_pipeline.language_models.kernels.sections import (
     distinct_rows,
     plan_apart,
     plan_shared,
+    plan_singly,
     shared_prefix,
 )
 from rallrec_pipeline.language_models.kernels.workers import PASSES, WRITERS, Workers
@@ -47,11 +48,13 @@ class TransformersEngine(TokenizedModel):
     `usage` counts what it has done; padding is not counted.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, tokens_per_batch: int) -> None:
+    def __init__(self, model: Any, tokenizer: Any, tokens_per_batch: int, deterministic: bool = False) -> None:
         ends = model.generation_config.eos_token_id
         super().__init__(tokenizer, int(model.config.max_position_embeddings), ends)
         self.model = model.eval()
         self.tokens_per_batch = tokens_per_batch
+        self.deterministic = deterministic
+        """Whether each prompt that is scored is read by itself."""
         self.device = next(model.parameters()).device
         self.usage = Usage()
         self.passes, self.writers = Workers(self.device, PASSES), Workers(self.device, WRITERS)
@@ -78,7 +81,8 @@ class TransformersEngine(TokenizedModel):
                 model = _with_adapter(model, adapter, settings)
         except (OSError, ValueError) as error:
             raise unreadable(adapter or folder, error) from error
-        return cls(model, tokenizer, settings.tokens_per_batch or default_tokens(model, "score"))
+        tokens = settings.tokens_per_batch or default_tokens(model, "score")
+        return cls(model, tokenizer, tokens, settings.deterministic)
 
     @property
     def backbone(self) -> Any:
@@ -136,7 +140,8 @@ class TransformersEngine(TokenizedModel):
         log_choices: list[NDArray[np.float64]] = [np.empty(0)] * len(trie.choices)
         tokens = self.prompts_tokens(prompts, chat, said)
         self.check_context(tokens)
-        chains, plan = trie.chains, plan_shared(tokens, self.tokens_per_batch)
+        chains = trie.chains
+        plan = plan_singly(len(tokens)) if self.deterministic else plan_shared(tokens, self.tokens_per_batch)
         for number, chain in enumerate(chains):
             part = _share_of(progress, number, len(chains))
             for index, values in self._choice_log_probabilities(tokens, plan, chain, trie, part).items():

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from transformers.cache_utils import Cache
 
 from rallrec_pipeline.language_models.kernels.batching import padded, token_batches
+from rallrec_pipeline.language_models.kernels.packed_ends import PACKED_TOKENS, can_pack, packed_row, packs, pays
 from rallrec_pipeline.language_models.kernels.prefix import compute_prefix, expand_prefix
 from rallrec_pipeline.language_models.kernels.sections import Plan, Section
 from rallrec_pipeline.language_models.kernels.workers import Workers
@@ -67,6 +68,9 @@ class Decoder:
         rows, group_of = np.array(section.rows), np.array(section.group_of_rows)
         rests = [sequences[row][section.shared :] for row in rows]
         device = next(self.backbone.parameters()).device
+        if beginnings is not None and pays(section, [len(rest) for rest in rests]) and can_pack(self.backbone):
+            yield from self._packed(beginnings, section, rests, device)
+            return
         batches = list(token_batches([len(rest) for rest in rests], self.tokens_per_batch, section.shared))
 
         def compute(picked: NDArray[np.int64]) -> Batch:
@@ -81,3 +85,37 @@ class Decoder:
         for picked, batch in zip(batches, self.workers.map(compute, batches), strict=True):
             self.usage.prompt_tokens += sum(len(rests[r]) for r in picked)
             yield batch
+
+    def _packed(
+        self, beginnings: Cache, section: Section, rests: Sequence[Sequence[int]], device: torch.device
+    ) -> Iterator[Batch]:
+        """As `_behind`, ends packed into rows behind their group's beginning; `rests` are in the groups' order."""
+        rows = np.array(section.rows)
+        parts = list(_packed_parts(section, rests, min(PACKED_TOKENS, self.tokens_per_batch)))
+
+        def compute(part: tuple[int, range]) -> Batch:
+            number, places = part
+            row = packed_row([rests[place] for place in places], section.shared, device)
+            capacity = section.shared + row.ids.shape[1]
+            cache = expand_prefix(beginnings, 1, capacity, [number] if len(section.groups) > 1 else None)
+            found = self.backbone(
+                input_ids=row.ids,
+                attention_mask=row.mask,
+                position_ids=row.positions,
+                past_key_values=cache,
+                use_cache=True,
+            )
+            return Batch(rows[places.start : places.stop], section.shared, found.last_hidden_state[0][row.places])
+
+        for (_, places), batch in zip(parts, self.workers.map(compute, parts), strict=True):
+            self.usage.prompt_tokens += sum(len(rests[place]) for place in places)
+            yield batch
+
+
+def _packed_parts(section: Section, rests: Sequence[Sequence[int]], most: int) -> Iterator[tuple[int, range]]:
+    """(group, places in `rests`) of each row of packed ends; `rests` are in the order of the groups."""
+    first = 0
+    for number, group in enumerate(section.groups):
+        for part in packs([len(end) for end in rests[first : first + len(group)]], most):
+            yield number, range(first + part.start, first + part.stop)
+        first += len(group)

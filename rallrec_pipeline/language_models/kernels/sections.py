@@ -87,6 +87,11 @@ def plan_apart(count: int) -> Plan:
     return Plan(0, (Section(0, (tuple(range(count)),)),) if count else ())
 
 
+def plan_singly(count: int) -> Plan:
+    """A plan in which each prompt is read by itself: what comes out depends on nothing else that is asked."""
+    return Plan(0, tuple(Section(0, ((row,),)) for row in range(count)))
+
+
 def plan_shared(prompts: Sequence[Sequence[int]], tokens_per_batch: int) -> Plan:
     """The plan that saves most tokens; the section with the longest prompt comes first.
 

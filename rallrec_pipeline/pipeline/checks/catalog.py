@@ -17,6 +17,11 @@ from rallrec_pipeline.pipeline.checks.llm import (
     tuning_rows_are_training_rows,
 )
 from rallrec_pipeline.pipeline.checks.reasoning import merges_are_whole, reasoned_rows_are_whole, responses_are_whole
+from rallrec_pipeline.pipeline.checks.recommendations import (
+    every_user_is_covered,
+    nothing_seen_is_recommended,
+    recommendations_are_whole,
+)
 from rallrec_pipeline.pipeline.checks.tables import (
     few_rejected_rows,
     k_core_holds,
@@ -91,6 +96,19 @@ CHECKS: tuple[Check, ...] = (
         "Same rows as the LLM methods, finite.",
         experts_score_the_same_rows,
     ),
+    Check(
+        "recommendations",
+        "nothing_seen_is_recommended",
+        "No user is recommended what he has rated, or anything twice.",
+        nothing_seen_is_recommended,
+    ),
+    Check(
+        "recommendations",
+        "recommendations_are_whole",
+        "Ranks are 1 to n, probabilities lie in [0, 1], lines behind an item are of the user's history.",
+        recommendations_are_whole,
+    ),
+    Check("recommendations", "every_user_is_covered", "Every user has items, or is counted.", every_user_is_covered),
     Check(
         "reasoning_traces",
         "responses_are_whole",

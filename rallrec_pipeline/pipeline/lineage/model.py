@@ -198,6 +198,23 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class RecommendedTo:
+    """To how many `users` the item is recommended, its `best_rank`, and its `fit`.
+
+    `fit` is `with this item` where the method was fitted with ratings of it, else `before this item`.
+    """
+
+    users: int
+    best_rank: int | None
+    fit: str | None
+    method: str | None
+    run_id: str | None
+    created_at: str | None
+    description: str | None
+    """Of an item outside the core, what the LLM wrote about it."""
+
+
+@dataclass(frozen=True)
 class Uses:
     """What used the item; `tuning_prompts` counts `all` that name it, those `as_target` and `in_history`."""
 
@@ -205,6 +222,7 @@ class Uses:
     tuning_prompts: dict[str, int] | None
     adapters: list[Adapter]
     predictions: list[Predictions]
+    recommended: RecommendedTo | None
     notes: list[str] = field(default_factory=list)
 
 

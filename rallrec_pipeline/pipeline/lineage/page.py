@@ -21,6 +21,7 @@ from rallrec_pipeline.pipeline.lineage.model import (
     Place,
     Predictions,
     Provenance,
+    RecommendedTo,
     Step,
     Uses,
     Vector,
@@ -104,12 +105,14 @@ def _sections(lineage: Lineage) -> Iterator[Section]:
     fields = [(_clean(name, LABEL_WIDTH - 2), _clean(value, LONG)) for name, value in (item.fields or {}).items()]
     yield Section("Fields", ["items", "core_items"], fields, item.notes)
     if item.in_core is False:
+        yield _recommended(lineage.uses.recommended)
         return
     written = lineage.description
     yield Section("Description", ["writer", "item_descriptions"], _description(written), written.notes)
     yield from _vectors(lineage)
     yield _index(lineage.index, lineage.stages["item_index"].figures.get("index", "flat"))
     yield from _uses(lineage.uses)
+    yield _recommended(lineage.uses.recommended)
 
 
 def _place(label: str, place: Place | None) -> list[tuple[str, str]]:
@@ -217,6 +220,17 @@ def _predictions(found: Sequence[Predictions]) -> Section:
         cells = [one.method + of, _short(one.run_id, RUN), _counts(one.targets), _numbers(one.mean_p_yes)]
         table.add_row(*(Text(cell) for cell in (*cells, "–" if one.in_history is None else _counts(one.in_history))))
     return Section("Predictions", ["evaluation_prompts", *PREDICTORS], [], [], table)
+
+
+def _recommended(found: RecommendedTo | None) -> Section:
+    """Nothing, where nothing is recommended yet."""
+    if found is None:
+        return Section("Recommendations", [], [])
+    best = f", best rank {found.best_rank}" if found.best_rank else ""
+    lines = [("recommended to", f"{found.users:,} user{'' if found.users == 1 else 's'}{best}")]
+    lines += [("fit", f"{found.fit} ({found.method})")] if found.fit else []
+    lines += [("described as", _clean(found.description, LONG))] if found.description else []
+    return Section("Recommendations", ["recommender_fit", "recommendations"], lines)
 
 
 def _counts(found: Counts | None) -> str:

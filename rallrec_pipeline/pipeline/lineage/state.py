@@ -21,8 +21,8 @@ from rallrec_pipeline.pipeline.stage import plan_stages, upstream
 
 PREDICTORS = ("predictions", "baseline_predictions", "expert_predictions")
 ON_REQUEST_PREDICTORS = ("reasoned_predictions", "merged_predictions")
-"""They are told of where they were made."""
-"""Stages that score samples."""
+"""Stages that score samples; the second kind is told of where it was made."""
+RECOMMENDING = "recommendations"
 NEWEST = 5  # runs that an error names
 REMOVED = "rallrec prune has removed it"
 
@@ -161,4 +161,4 @@ def gone(state: LakeState, stage: str, what: str) -> list[str]:
 
 @cache
 def _chain(on_request: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(upstream(EVERY_STAGE, ("item_index", *PREDICTORS, *on_request)))
+    return frozenset(upstream(EVERY_STAGE, ("item_index", *PREDICTORS, RECOMMENDING, *on_request)))

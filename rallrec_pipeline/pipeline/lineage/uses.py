@@ -13,6 +13,7 @@ from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import read_json
 from rallrec_pipeline.pipeline.lineage.item import counts
 from rallrec_pipeline.pipeline.lineage.model import Adapter, Histories, Predictions, Uses
+from rallrec_pipeline.pipeline.lineage.recommended import recommended_to
 from rallrec_pipeline.pipeline.lineage.state import ON_REQUEST_PREDICTORS, PREDICTORS, LakeState, gone
 from rallrec_pipeline.pipeline.scored import made_by
 from rallrec_pipeline.prompts.build import HISTORY_COLUMN
@@ -40,6 +41,7 @@ def uses_of(state: LakeState, item_id: str) -> Uses:
         tuning_prompts=None if tuned is None else _roles(tuned),
         adapters=_adapters(state, tuned),
         predictions=predictions,
+        recommended=recommended_to(state, item_id),
         notes=notes,
     )
 

@@ -74,6 +74,7 @@ def load_tuning_engine(run: StageRun, usage: Usage) -> TransformersEngine:
     budget = run.settings.tuning.tokens_per_batch or default_tokens(engine.model, "tune")
     engine.tokens_per_batch = min(engine.tokens_per_batch, budget)
     engine.usage = usage
+    engine.deterministic = False  # validation only ranks; whether `[model]` says so is no part of an adapter's key
     return engine
 
 

@@ -12,7 +12,7 @@ import polars as pl
 
 from rallrec_pipeline.baselines.common_sense import predict_common_sense
 from rallrec_pipeline.datasets.statistics import rating_statistics
-from rallrec_pipeline.evaluation.calibration import fit_platt
+from rallrec_pipeline.evaluation.calibration import Platt, fit_platt
 from rallrec_pipeline.evaluation.metrics import evaluate
 from rallrec_pipeline.inference.methods import Method, adapters, methods, tuning_asked, validation_method
 from rallrec_pipeline.inference.score import ScoreStore, score_missing_prompts, score_prompts
@@ -63,7 +63,7 @@ def predictions(run: StageRun) -> Made:
     files = [tables.predictions_table(name).file(run.out, run.dataset) for name in records]
     version = content_version(files)
     files += [file.with_suffix(".json") for file in files]
-    shown = ("prompts", "scored", "reused", "prompt_tokens", "tokens_per_second")
+    shown = ("prompts", "scored", "reused", "prompt_tokens", "tokens_per_second", "calibration")
     speeds = {name: {key: record[key] for key in shown} for name, record in records.items()}
     seconds = {name: record["seconds"] for name, record in records.items()}
     metadata = {"seconds": seconds, "prompts": speeds, "llm": asdict(engines.usage), "engine": engines.used}
@@ -203,8 +203,9 @@ def _predict(run: StageRun, method: Method, engines: OneEngine) -> tuple[dict[st
     result = score_missing_prompts(
         lambda: engines.of(adapter), rows, method.answer_form, run.spec, store, run.progress(f"scoring {method.name}")
     )
-    table, calibrate = tables.predictions_table(method.name), run.settings.scoring.calibration == "platt"
-    path = write_table(_calibrated(result.table) if calibrate else result.table, table, run.out, run.dataset)
+    scaling = _scaling(result.table) if run.settings.scoring.calibration == "platt" else None
+    made = _calibrated(result.table, scaling) if scaling else result.table
+    path = write_table(made, tables.predictions_table(method.name), run.out, run.dataset)
     tokens = engines.usage.prompt_tokens - tokens_before
     record = {
         "method": method.name,
@@ -214,6 +215,7 @@ def _predict(run: StageRun, method: Method, engines: OneEngine) -> tuple[dict[st
         "seconds": round(result.seconds, 2),
         "prompt_tokens": tokens,
         "tokens_per_second": round(tokens / result.seconds_now, 1) if result.scored else None,
+        "calibration": [scaling.slope, scaling.intercept] if scaling else None,
         "adapter_version": store.adapter_version,
         "model_fingerprint": store.model_fingerprint,
         "run_id": run.run_id,
@@ -230,19 +232,23 @@ def _predict(run: StageRun, method: Method, engines: OneEngine) -> tuple[dict[st
 
 def score_store(run: StageRun, method: Method) -> ScoreStore:
     """Where the finished rows of a method are kept, and what they depend on; the method's adapter must be there."""
+    version = model_version(run)
     return ScoreStore(
         Memo(run.lake, SCORES, run.log),
-        model_version(run),
+        stable_hash(version, "deterministic") if run.settings.model.deterministic else version,
         adapter_version(checkpoint(run, method.adapter)) if method.adapter else "",
         run.run_id,
         run.settings.scoring.flush_every,
     )
 
 
-def _calibrated(scored: pl.DataFrame) -> pl.DataFrame:
-    """P(yes) through Platt scaling fitted on the validation rows."""
+def _scaling(scored: pl.DataFrame) -> Platt:
+    """Platt scaling fitted on the validation rows."""
     valid = scored.filter(pl.col("split") == "valid")
-    scaling = fit_platt(valid["p_yes"].to_numpy(), valid["label"].to_numpy())
+    return fit_platt(valid["p_yes"].to_numpy(), valid["label"].to_numpy())
+
+
+def _calibrated(scored: pl.DataFrame, scaling: Platt) -> pl.DataFrame:
     return scored.with_columns(pl.Series("p_yes", scaling.apply(scored["p_yes"].to_numpy()), dtype=pl.Float64))
 
 

@@ -41,13 +41,13 @@ def tuning_prompts(run: StageRun) -> Made:
     """Training samples in the prompt forms of each adapter, as the adapter's retriever sees them."""
     histories = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") == "train")
     wanted = {asked for name in adapters(run.settings) for asked in tuning_asked(name, run.settings)}
-    return _write(run, _prompts(run, histories, sorted(wanted)), "tuning")
+    return _write(run, prompts_of(run, histories, sorted(wanted)), "tuning")
 
 
 def evaluation_prompts(run: StageRun) -> Made:
     """Validation and test prompts of every method, and those that adapters are validated on."""
     histories = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") != "train")
-    return _write(run, _prompts(run, histories, evaluation_asked(run.settings)), "evaluation")
+    return _write(run, prompts_of(run, histories, evaluation_asked(run.settings)), "evaluation")
 
 
 def evaluation_asked(settings: Settings) -> list[Asked]:
@@ -57,7 +57,8 @@ def evaluation_asked(settings: Settings) -> list[Asked]:
     return sorted(reasoned | {method.asked for method in (*methods(settings), *validated)})
 
 
-def _prompts(run: StageRun, histories: pl.DataFrame, asked: Sequence[Asked]) -> pl.DataFrame:
+def prompts_of(run: StageRun, histories: pl.DataFrame, asked: Sequence[Asked]) -> pl.DataFrame:
+    """The prompts of rows of `retrieved_histories`, each asked in each of the ways `asked` of its retriever."""
     contexts = {facts: _context(run, histories, facts) for facts in {one.facts for one in asked}}
     made = [
         build_prompts(

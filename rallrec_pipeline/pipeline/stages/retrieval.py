@@ -8,23 +8,24 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from rallrec_pipeline.datasets.histories import strictly_earlier
 from rallrec_pipeline.datasets.sequences import UserSequences
-from rallrec_pipeline.embeddings.mixture import mix
 from rallrec_pipeline.inference.methods import retrievers
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import code
 from rallrec_pipeline.pipeline.stages.embeddings import read_sequences, read_vectors, rows_of_split
 from rallrec_pipeline.prompts.sampling import choose_samples
+from rallrec_pipeline.recommendation.because import Retriever
 from rallrec_pipeline.retrieval.histories import retrieve_histories
 from rallrec_pipeline.retrieval.index import nearest_items, write_index
 from rallrec_pipeline.retrieval.index_update import refresh_index
 from rallrec_pipeline.retrieval.inverted_lists import has_lists
 from rallrec_pipeline.retrieval.learned import LearnedReranker, learn_reranker
 from rallrec_pipeline.retrieval.neighbours import MAX_ROWS, Rows, neighbour_auc, search_alpha
-from rallrec_pipeline.retrieval.rankings import Ranking, by_quota, by_softmax, by_vectors
+from rallrec_pipeline.retrieval.rankings import Ranking, by_vectors, ranking_of
 from rallrec_pipeline.retrieval.relevance import most_recent
 from rallrec_pipeline.retrieval.rerank import rerank
 from rallrec_pipeline.settings import RetrievalSettings, RetrieverSettings
@@ -75,7 +76,7 @@ def retrieved_histories(run: StageRun) -> Made:
     rows = rows_of_split(run, sequences, "valid")
     frames, alphas, searches, told = [], {}, {}, {}
     for name, retriever in retrievers(run.settings).items():
-        ranking, settings = _ranking(run, retriever), _retrieval(run, retriever)
+        ranking, settings = _ranking(run, retriever), retrieval_of(run, retriever)
         alphas[name], searches[name] = _alpha(sequences, rows, ranking, settings)
         learned = None
         if settings.reranker == "learned":
@@ -93,21 +94,40 @@ def retrieved_histories(run: StageRun) -> Made:
     )
 
 
-def _retrieval(run: StageRun, retriever: RetrieverSettings) -> RetrievalSettings:
+def todays_retriever(run: StageRun, name: str, mixture: NDArray[np.float32]) -> Retriever:
+    """How the retriever `name` cuts the histories of today; `mixture` (m, d) has the core's items first.
+
+    alpha and what is learned are those of `retrieved_histories`. To a retriever with parts of its own a new item is
+    like nothing.
+    """
+    sequences, retriever = read_sequences(run), run.settings.retrievers[name]
+    settings, rows = retrieval_of(run, retriever), rows_of_split(run, sequences, "valid")
+    ranking = _ranking(run, retriever, len(mixture)) if retriever.parts else by_vectors(mixture)
+    alpha, _ = _alpha(sequences, rows, ranking, settings)
+    learned = _learned(run, sequences, rows, ranking, settings, alpha)[0] if settings.reranker == "learned" else None
+    return Retriever(ranking, settings, alpha, learned)
+
+
+def retrieval_of(run: StageRun, retriever: RetrieverSettings) -> RetrievalSettings:
     """The settings of retrieval with the retriever's own K and reranker."""
     settings = run.settings.retrieval
     own = {"history_length": retriever.k, "reranker": retriever.reranker}
     return settings.model_copy(update={name: value for name, value in own.items() if value is not None})
 
 
-def _ranking(run: StageRun, retriever: RetrieverSettings) -> Ranking:
-    """By the mixture of eq. 7 with the retriever's own weights, or the variant's, or as the papers' baselines do."""
-    parts = {kind: read_vectors(run, kind) for kind in retriever.parts}
-    if retriever.combine == "quota":
-        return by_quota(*parts.values())
-    if retriever.combine == "softmax":
-        return by_softmax([(vectors, retriever.parts[kind]) for kind, vectors in parts.items()])
-    return by_vectors(mix(parts, retriever.parts) if parts else read_vectors(run, "item"))
+def parts_of(run: StageRun, retriever: RetrieverSettings) -> dict[str, NDArray[np.float32]]:
+    """The vectors that a retriever ranks by: those of its parts, or the variant's mixture, by kind."""
+    return {kind: read_vectors(run, kind) for kind in retriever.parts or ("item",)}
+
+
+def _ranking(run: StageRun, retriever: RetrieverSettings, items: int = 0) -> Ranking:
+    """`ranking_of` the vectors of the core; where there are more `items` than that, the others have zeros."""
+    parts = parts_of(run, retriever).items()
+    return ranking_of(retriever, {kind: _with_zeros(vectors, items) for kind, vectors in parts})
+
+
+def _with_zeros(vectors: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
+    return np.pad(vectors, ((0, max(0, rows - len(vectors))), (0, 0)))
 
 
 def _alpha(

@@ -28,6 +28,9 @@ DEFAULT_SPEED = {
     "description_embeddings": 300.0,
     "lora_adapter": 140.0,
     "predictions": 400.0,
+    "new_item_descriptions": 160.0,
+    "new_item_embeddings": 300.0,
+    "recommendations": 400.0,
     "reasoning_traces": 160.0,
     "reasoned_predictions": 400.0,
 }

@@ -20,6 +20,7 @@ from rallrec_pipeline.pipeline.readiness import fetched_model
 from rallrec_pipeline.pipeline.stages.embeddings import description_texts, title_texts
 from rallrec_pipeline.pipeline.stages.engine import model_version
 from rallrec_pipeline.pipeline.stages.model import is_tuned, score_store, scored_rows, tuning_rows
+from rallrec_pipeline.pipeline.stages.new_items import new_items
 from rallrec_pipeline.pipeline.stages.reasoning import reasoning_prompts
 from rallrec_pipeline.pipeline.status.text_lengths import SAMPLE, Length, mean_length
 from rallrec_pipeline.prompts.render import answer_texts
@@ -157,12 +158,49 @@ def _reasoned_predictions(run: StageRun, stale: frozenset[str]) -> Pending:
     return Pending(rows, rows, None, shared + thought, length.own + thought)
 
 
+def _new_item_descriptions(run: StageRun, stale: frozenset[str]) -> Pending:
+    items, settings = new_items(run), run.settings.descriptions
+    keys = _description_keys(run, items)
+    prompts = [description_prompt(row, run.spec, settings) for row in items.head(SAMPLE).iter_rows(named=True)]
+    counted = _counted(run, items, keys, DESCRIPTIONS, stale, mean_length(run, prompts, chat=True))
+    return replace(counted, new_tokens=settings.max_new_tokens)
+
+
+def _new_item_embeddings(run: StageRun, stale: frozenset[str]) -> Pending:
+    """A title and a description of each; descriptions that are to come are counted whole."""
+    items = new_items(run)
+    titles = title_texts(run, items)
+    written = run.read(tables.NEW_ITEM_DESCRIPTIONS) if run.has(tables.NEW_ITEM_DESCRIPTIONS) else None
+    described = [] if written is None else [text or "" for text in description_texts(items, written)]
+    lacking = Memo(run.lake, VECTORS).missing(text_keys([*titles, *described], _model(run)))
+    length = _of_texts(run, [*titles, *described])
+    return Pending(len(lacking), 2 * items.height if stale else len(lacking), None, length.own, length.whole)
+
+
+def _recommendations(run: StageRun, stale: frozenset[str]) -> Pending:
+    """The whole shortlist of each user, at most: which prompts are known already is only seen while they are made."""
+    settings = run.settings.recommendations
+    if settings.method is None:
+        return Pending(0, 0)
+    users = run.read(tables.INTERACTIONS)["user_id"].n_unique()
+    rows = min(users, settings.users or users) * settings.shortlist
+    method = next((one for one in methods(run.settings) if one.name == settings.method), None)
+    if method is None:
+        return Pending(rows, rows)
+    texts = scored_rows(run, method)["prompt"].to_list()
+    length = mean_length(run, texts, method.answer_form == "yes_no")
+    return Pending(rows, rows, tokens=length.own, length=length.whole)
+
+
 _COUNTS: Mapping[str, Callable[[StageRun, frozenset[str]], Pending]] = {
     "item_descriptions": _item_descriptions,
     "title_embeddings": _title_embeddings,
     "description_embeddings": _description_embeddings,
     "lora_adapter": _lora_adapter,
     "predictions": _predictions,
+    "new_item_descriptions": _new_item_descriptions,
+    "new_item_embeddings": _new_item_embeddings,
+    "recommendations": _recommendations,
     "reasoning_traces": _reasoning_traces,
     "reasoned_predictions": _reasoned_predictions,
 }

@@ -22,6 +22,10 @@ def planned_rows(stage: str, run: StageRun) -> Pending | None:
         return _lora_adapter(run)
     if stage == "predictions":
         return _predictions(run)
+    if stage == "recommendations":
+        return _recommendations(run)
+    if stage in ("new_item_descriptions", "new_item_embeddings"):
+        return _new_items(run, stage)
     items = _items(run)
     if items is None:
         return None
@@ -56,6 +60,30 @@ def _predictions(run: StageRun) -> Pending | None:
     rows = (test + run.settings.prompts.validation_samples) * len(asked)
     length = _prompt_tokens(run, [method.retriever for method in asked])
     return Pending(rows, rows, tokens=length, length=length, loads=len({method.adapter for method in asked}))
+
+
+def _recommendations(run: StageRun) -> Pending | None:
+    settings = run.settings.recommendations
+    if settings.method is None:
+        return Pending(0, 0)
+    users = _height(run, tables.USERS) if run.has(tables.USERS) else run.spec.protocol.expected.get("users")
+    drawn = [bound for bound in (users, settings.users) if bound]
+    if not drawn:
+        return None
+    rows = min(drawn) * settings.shortlist
+    length = _prompt_tokens(run, [run.settings.methods[settings.method].retriever])
+    return Pending(rows, rows, tokens=length, length=length)
+
+
+def _new_items(run: StageRun, stage: str) -> Pending:
+    """As many as the settings allow."""
+    most, written = run.settings.recommendations.new_items, description_tokens(run)
+    if stage == "new_item_embeddings":
+        length = (ITEM_TOKENS + written) / 2
+        return Pending(2 * most, 2 * most, tokens=length, length=length)
+    asked = len(run.settings.descriptions.template) / CHARACTERS_PER_TOKEN
+    new = run.settings.descriptions.max_new_tokens
+    return Pending(most, most, tokens=ITEM_TOKENS, length=ITEM_TOKENS + asked, new_tokens=new)
 
 
 def _prompt_tokens(run: StageRun, retrievers: Sequence[str]) -> float:

@@ -18,6 +18,9 @@ USES: dict[str, Use] = {
     "description_embeddings": "encode",
     "lora_adapter": "tune",
     "predictions": "score",
+    "new_item_descriptions": "generate",
+    "new_item_embeddings": "encode",
+    "recommendations": "score",
     "reasoning_traces": "generate",
     "reasoned_predictions": "score",
 }

@@ -7,13 +7,14 @@ It only looks: it does no work and holds no lock. The LLM runs for some seconds 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from rallrec_pipeline.datasets.catalog import get_dataset
 from rallrec_pipeline.errors import RallrecError, StaleArtefactError
+from rallrec_pipeline.finite import finite
 from rallrec_pipeline.lake.increments import Increment
 from rallrec_pipeline.lake.locks import LLM, lock_holder
 from rallrec_pipeline.lake.store import recorded_datasets
@@ -27,6 +28,7 @@ from rallrec_pipeline.pipeline.status.planned import planned_rows
 from rallrec_pipeline.pipeline.status.speeds import Speeds
 from rallrec_pipeline.pipeline.status.stage_memory import llm_memory, table_memory
 from rallrec_pipeline.pipeline.status.verify import Verified
+from rallrec_pipeline.pipeline.step_costs import step_costs
 from rallrec_pipeline.settings import Settings
 
 State = Literal["fresh", "stale", "missing"]
@@ -58,6 +60,8 @@ class DatasetStatus:
     assets: list[AssetStatus]
     held: dict[str, str]
     error: str | None = None
+    steps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What a million predictions take at each step of the cascade (`step_costs.py`)."""
 
     @property
     def total(self) -> Estimate:
@@ -96,7 +100,8 @@ def dataset_status(
     plans = plan_stages(run, EVERY_STAGE, verified=ALL if verify else None)
     plans = {name: plan for name, plan in plans.items() if name in STAGES or plan.record is not None}
     run = everything(run, plans)
-    return DatasetStatus(dataset, [_asset_status(plan, run, speeds) for plan in plans.values()], held)
+    assets = [_asset_status(plan, run, speeds) for plan in plans.values()]
+    return DatasetStatus(dataset, assets, held, steps=step_costs(run.inputs, settings))
 
 
 def status_as_json(found: Sequence[DatasetStatus], speeds: Speeds, verified: Verified | None = None) -> str:
@@ -146,6 +151,7 @@ def _dataset_as_json(status: DatasetStatus) -> dict[str, Any]:
         "held": status.held,
         "assets": {asset.asset: _asset_as_json(asset) for asset in status.assets},
         "total": _cost_as_json(status.total) | {"memory_bytes": status.memory},
+        "steps": finite(status.steps),
     }
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rallrec_pipeline.evaluation.wording import duration
 from rallrec_pipeline.lake.increments import Increment
 from rallrec_pipeline.lake.locks import LLM
 from rallrec_pipeline.pipeline.context import SHARED
@@ -33,6 +34,13 @@ def print_status(status: DatasetStatus, settings: Settings, console: Console) ->
         console.print(Text(f"under way: {holder} holds {HELD.get(name, name)}", style="bold"), soft_wrap=True)
     if status.error is None:
         console.print(Text(catching_up(status)), soft_wrap=True)
+        if status.steps:
+            console.print(Text(f"a million predictions: {steps_told(status)}"), soft_wrap=True)
+
+
+def steps_told(status: DatasetStatus) -> str:
+    """What each step of the cascade took by its last run."""
+    return "; ".join(f"{one['title']} {duration(one['seconds_per_million'])}" for one in status.steps.values())
 
 
 def print_nothing(lake: Path, console: Console) -> None:

@@ -167,6 +167,7 @@ def test_keys_of_a_long_shared_prefix_stay_within_bounds(model_path: Path, monke
         return expand(prefix, batch, capacity, rows)
 
     monkeypatch.setattr(forward, "expand_prefix", watched)
+    monkeypatch.setattr(forward, "pays", lambda section, lengths: False)  # as of a decoder that cannot pack
     prompts = ["Ratings from 1 to 5:\n" + "Heat:4\n" * 50 + f"{title}:" for title in ("Alien", "Big", "Ran", "Fargo")]
     together = engine.score(prompts, list("12345"), chat=False)
     assert sum(batch for batch, _ in made) == len(prompts)

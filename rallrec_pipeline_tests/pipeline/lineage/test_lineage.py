@@ -201,7 +201,7 @@ def test_a_changed_setting_makes_its_stage_stale_and_names_it_after(
     monkeypatch.setenv("RALLREC_SETTINGS", str(other))
     stages = find(lake).stages
     assert stages["text_embeddings"].reasons == ["setting text.pca_dimensions changed"]
-    assert [name for name, step in stages.items() if step.reasons] == ["text_embeddings"]
+    assert [name for name, step in stages.items() if step.reasons] == ["text_embeddings", "new_item_embeddings"]
     assert stages["aligned_embeddings"].waits_for == ["text_embeddings"]
     assert stages["predictions"].waits_for == ["evaluation_prompts", "lora_adapter"]
     assert all(stages[name].fresh for name in ("title_embeddings", "collaborative_embeddings", "samples"))

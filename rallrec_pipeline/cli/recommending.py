@@ -1,0 +1,39 @@
+"""The command that shows what is recommended to a user."""
+
+from __future__ import annotations
+
+import json as documents
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from rallrec_pipeline.cli.options import Profile
+from rallrec_pipeline.cli.terminal import console, say
+from rallrec_pipeline.settings import lake_root, load_settings
+from rallrec_pipeline.text import clean_text, escaped_json
+
+
+def recommend(
+    dataset: Annotated[str, typer.Argument(help="A dataset.")],
+    user_id: Annotated[str, typer.Argument(help="A user of it, as in the raw files.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="Items, at most.")] = 10,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")] = False,
+    profile: Profile = None,
+) -> None:
+    """Print the next items of a user, as the last run has made them: P(yes), and the history lines behind each."""
+    from rallrec_pipeline.pipeline.recommended import as_json, recommended_to
+
+    found = recommended_to(lake_root(), dataset, user_id, load_settings(profile), n)
+    if json:
+        typer.echo(escaped_json(documents.dumps(as_json(found), indent=2, ensure_ascii=False)))
+        return
+    table = Table("rank", "item", "title", "P(yes)", "because of")
+    for row in found.rows.iter_rows(named=True):
+        why = ", ".join(clean_text(found.titles.get(item, item), 40) for item in row["because"])
+        title = clean_text(found.titles.get(row["item_id"], ""), 60)
+        table.add_row(str(row["rank"]), Text(clean_text(row["item_id"])), Text(title), f"{row['p_yes']:.3f}", Text(why))
+    console.print(table)
+    for note in found.notes:
+        say(note)

@@ -1,0 +1,186 @@
+"""Group `reports`: how good recommendations are, by user, on what users came to like after the training split."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rallrec_pipeline.baselines.experts import EXPERTS
+from rallrec_pipeline.evaluation.top_n import Ranked, build_top_n
+from rallrec_pipeline.evaluation.top_n_page import CAPTION, render_top_n_page, summary, top_n_csv, top_n_png
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
+from rallrec_pipeline.pipeline.markdown import picture
+from rallrec_pipeline.pipeline.report_files import write_report
+from rallrec_pipeline.pipeline.stages.recommendations import read_recommender
+from rallrec_pipeline.pipeline.step_costs import step_costs
+from rallrec_pipeline.recommendation.fit import fit_expert
+from rallrec_pipeline.recommendation.measures import (
+    DEPTHS,
+    Held,
+    coverage,
+    first_items,
+    held_out,
+    measures_by_user,
+    names_of,
+)
+from rallrec_pipeline.recommendation.recommender import Recommender
+from rallrec_pipeline.recommendation.scores import Scorer
+from rallrec_pipeline.recommendation.today import Codes, Ratings, Visits
+
+COLD_USER, COLD_ITEM = 10, 5
+"""Fewer ratings in the history, or in training, than these are cold."""
+TREES = "text_trees"
+WHOLE = ("popularity", "item_knn", "lightgcn", "factorisation")
+BY_P_YES, BY_BOTH = "candidates_by_p_yes", "candidates_by_both"
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is ranked, and against what."""
+
+    recommender: Recommender
+    valid: Held
+    test: Held
+
+    @property
+    def ratings(self) -> Ratings:
+        return self.recommender.ratings
+
+
+def recommendation_report(run: StageRun) -> Made:
+    """Every method ranks the whole catalogue for the same users; validation chooses, test is told."""
+    task = _task(run)
+    ranked = {name: _ranked(task, title, first) for name, (title, first) in _rankings(run, task).items()}
+    report = build_top_n(ranked, _about(run, task), run.settings.scoring.bootstrap, run.seeds.data)
+    json_file, html_file = recommendation_report_files(run.out, run.dataset)
+    texts = {html_file: render_top_n_page(report), json_file.with_suffix(".csv"): top_n_csv(report)}
+    shown = _shown(report) | {"methods": Markdown(summary(report))}
+    shown["picture"] = Markdown(picture(CAPTION, top_n_png(report)))
+    return Made(write_report(json_file, report, texts), shown)
+
+
+def recommendation_report_files(root: Path, dataset: str) -> tuple[Path, Path]:
+    """JSON and HTML of the report on recommendations, within a result or in the lake."""
+    folder = root / "reports" / dataset
+    return folder / "recommendation_report.json", folder / "recommendation_report.html"
+
+
+def _task(run: StageRun) -> _Task:
+    samples, most = run.read(tables.SAMPLES), run.settings.recommendations.report_users
+    recommender = read_recommender(run, of_core=True)
+    valid, test = (held_out(samples, split, recommender.ratings, most) for split in ("valid", "test"))
+    return _Task(recommender, valid, test)
+
+
+Rank = Callable[[Visits], Codes]
+"""The first items (n, 20) of n visits."""
+
+
+def _rankings(run: StageRun, task: _Task) -> dict[str, tuple[str, Rank]]:
+    """Title of each method, and what gives the first items of visits."""
+    recommender, deepest = task.recommender, DEPTHS[-1]
+    titles = {"popularity": "popularity"} | {name: EXPERTS[name] for name in WHOLE[1:]}
+
+    def whole(score: Scorer) -> Rank:
+        return lambda visits: first_items(score, task.ratings, visits)
+
+    def cascade(order: str) -> Rank:
+        settings = recommender.settings.model_copy(update={"order": order})
+        return lambda visits: replace(recommender, settings=settings).best(visits, deepest).items
+
+    found = {name: (titles[name], whole(recommender.whole(name))) for name in WHOLE}
+    found[TREES] = (EXPERTS[TREES], whole(_trees(run, recommender)))
+    expert = EXPERTS[recommender.settings.expert]
+    found[BY_P_YES] = (f"candidates, ranked by P(yes): {expert}", cascade("p_yes"))
+    found[BY_BOTH] = (f"candidates, ranked by P(yes) and {EXPERTS[recommender.settings.source]}", cascade("both"))
+    return found
+
+
+def _trees(run: StageRun, recommender: Recommender) -> Scorer:
+    """P(yes) of boosted trees for every item of the catalogue."""
+    fit = fit_expert(
+        TREES,
+        run.read(tables.CORE_INTERACTIONS),
+        run.read(tables.SAMPLES),
+        recommender.catalogue.item_ids,
+        recommender.catalogue.text,
+        recommender.like_above,
+        run.settings.experts,
+        recommender.seed,
+    )
+    expert, every = replace(recommender, fit=fit).expert, np.arange(len(fit.item_ids), dtype=np.int32)
+
+    def score(visits: Visits) -> NDArray[np.float32]:
+        return expert(visits, np.broadcast_to(every, (len(visits), len(every)))).astype(np.float32)
+
+    return score
+
+
+def _ranked(task: _Task, title: str, first: Rank) -> Ranked:
+    counts, m = task.recommender.fit.counts(), len(task.recommender.catalogue.item_ids)
+    users = int(np.unique(task.recommender.fit.seen.ratings.users).size)
+    start = time.perf_counter()
+    valid, test = first(task.valid.visits), first(task.test.visits)
+    seconds = time.perf_counter() - start
+
+    def by_user(items: Codes, held: Held) -> dict[str, NDArray[np.float64]]:
+        return measures_by_user(items, held, task.ratings, counts, users)
+
+    cold = task.test.visits.lengths < COLD_USER
+    whole = by_user(test, task.test)
+    return Ranked(
+        title,
+        by_user(valid, task.valid),
+        whole,
+        {name: values[cold] for name, values in whole.items()},
+        by_user(test, task.test.of_items(counts < COLD_ITEM)),
+        coverage(test, m),
+        round(seconds, 4),
+        (len(task.valid.visits) + len(task.test.visits)) * m,
+    )
+
+
+def _about(run: StageRun, task: _Task) -> dict[str, Any]:
+    counts = task.recommender.fit.counts()
+    stages = {
+        name: {"data_version": record.data_version, "fingerprint": record.fingerprint, "run_id": record.run_id}
+        for name, record in sorted(run.inputs.items())
+    }
+    return {
+        "dataset": run.dataset,
+        "dataset_title": run.spec.title,
+        "profile": run.settings.profile,
+        "seed": run.seeds.data,
+        "items": len(counts),
+        "valid_users": len(task.valid.visits),
+        "test_users": len(task.test.visits),
+        "cold_user": COLD_USER,
+        "cold_item": COLD_ITEM,
+        "cold_users": int((task.test.visits.lengths < COLD_USER).sum()),
+        "cold_items": int((counts[task.test.item] < COLD_ITEM).sum()),
+        "in_force": run.settings.recommendations.scored_by,
+        "cost": step_costs(run.inputs, run.settings),
+        "provenance": {
+            "run_id": run.run_id,
+            "recommendations": run.settings.recommendations.model_dump(mode="json"),
+            "stages": stages,
+        },
+    }
+
+
+def _shown(report: Mapping[str, Any]) -> dict[str, Any]:
+    """`ndcg_at_10_item_knn` and the like: single numbers, which the UI plots over partitions and time."""
+    shown = {
+        f"{measure}_{name}": one["test"][measure]["value"]
+        for name, one in report["methods"].items()
+        for measure in names_of(("ndcg", "recall"))
+        if one["test"][measure]["value"] is not None
+    }
+    return {"chosen": report["chosen"], "test_users": report["test_users"], **shown}

@@ -1,0 +1,122 @@
+"""From users to their next items: candidates of several sources, scored by an expert, the best kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rallrec_pipeline.recommendation import scores
+from rallrec_pipeline.recommendation.candidates import NO_ITEM, Candidates, propose
+from rallrec_pipeline.recommendation.expert import CandidateExpert
+from rallrec_pipeline.recommendation.fit import ExpertFit
+from rallrec_pipeline.recommendation.today import Codes, Flags, Ratings, Visits
+from rallrec_pipeline.settings import RecommendationSettings
+
+if TYPE_CHECKING:
+    import faiss
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The m items that can be recommended, in the order of the index: vectors (m, d) of each kind.
+
+    `has_ratings` (m,) says of which the fit has seen ratings.
+    """
+
+    item_ids: list[str]
+    mixture: Floats
+    text: Floats
+    collaborative: Floats
+    has_ratings: Flags
+
+
+@dataclass(frozen=True)
+class Best:
+    """Items (n, N) of n visits, the best first, -1 padded; their P(yes), and the bits of their sources."""
+
+    items: Codes
+    p_yes: NDArray[np.float64]
+    proposed: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Recommender:
+    """All that users can be recommended by. `fit` and `ratings` have the codes of `catalogue`."""
+
+    catalogue: Catalogue
+    fit: ExpertFit
+    ratings: Ratings
+    index: faiss.Index
+    settings: RecommendationSettings
+    like_above: float
+    trees: int
+    seed: int
+    is_signed: bool = False
+
+    @cached_property
+    def expert(self) -> CandidateExpert:
+        """What scores the candidates."""
+        return CandidateExpert(self.fit, self.ratings, self.catalogue.text, self.like_above, self.trees, self.seed)
+
+    @cached_property
+    def source(self) -> scores.Scorer:
+        """The expert that scores the whole catalogue."""
+        return self.whole(self.settings.source)
+
+    def whole(self, name: str) -> scores.Scorer:
+        """Scores of the whole catalogue by `popularity`, `factorisation`, `item_knn` or `lightgcn`."""
+        if name == "popularity":
+            return scores.popularity(self.fit)
+        if name == "factorisation":
+            return scores.factorisation(self.fit, self.ratings)
+        if name == "lightgcn":
+            return scores.lightgcn(self.catalogue.collaborative, self.ratings, self.is_signed)
+        return scores.item_knn(self.fit, self.ratings)
+
+    def candidates(self, visits: Visits) -> Candidates:
+        """Candidates of a block of visits; of an empty history popularity speaks in place of the expert."""
+        seen = self.ratings.seen(visits)
+        users = scores.user_vectors(self.catalogue.mixture, self.ratings, visits)
+        longest = int(visits.lengths.max(initial=0))
+        near = scores.by_index(self.index, users, self.settings.candidates, longest)
+        popular, empty = scores.popularity(self.fit)(visits), (visits.lengths == 0)[:, None]
+        found = {"expert": np.where(empty, popular, self.source(visits)), "popularity": popular}
+        if not self.catalogue.has_ratings.all():
+            likeness = users @ self.catalogue.mixture.T
+            found["new"] = np.where(self.catalogue.has_ratings, -np.inf, likeness).astype(np.float32)
+        return propose(found, near, seen, visits.lengths, self.settings)
+
+    def best(self, visits: Visits, count: int) -> Best:
+        """The `count` best of each visit, all visits together."""
+        parts = [self.best_of(visits[block], count) for block in visits.blocks(len(self.catalogue.item_ids))]
+        if not parts:
+            nothing = np.zeros((0, count))
+            return Best(nothing.astype(np.int32), nothing, nothing.astype(np.uint8))
+        return Best(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
+
+    def best_of(self, visits: Visits, count: int) -> Best:
+        """The same of a block of visits."""
+        found = self.candidates(visits)
+        return chosen(found, self.expert(visits, found.items), self.settings.order, count)
+
+
+def chosen(found: Candidates, p_yes: NDArray[np.float64], order: str, count: int) -> Best:
+    """The `count` candidates that are highest by P(yes) (n, c), by the score of the source, or by both multiplied."""
+    place = found.place.astype(np.float64)
+    worths = {"p_yes": p_yes, "source": place, "both": p_yes * place}
+    worth = np.where(found.items == NO_ITEM, -np.inf, worths[order])
+    first = np.lexsort((found.items, -worth))[:, :count]
+    items, p, bits = (np.take_along_axis(part, first, axis=1) for part in (found.items, p_yes, found.proposed))
+    missing = count - first.shape[1]
+    padded = ((0, 0), (0, max(0, missing)))
+    return Best(
+        np.pad(items, padded, constant_values=NO_ITEM),
+        np.pad(np.where(items == NO_ITEM, 0.0, p), padded),
+        np.pad(bits, padded),
+    )

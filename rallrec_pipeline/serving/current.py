@@ -1,0 +1,49 @@
+"""The snapshot that requests get, and the watch for a newer one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from rallrec_pipeline.errors import RallrecError
+from rallrec_pipeline.serving.loading import Loader
+from rallrec_pipeline.serving.work import Work
+
+RETRY_S = 30  # a part that could not be loaded is tried again after so long, if nothing else happens
+
+
+class Current:
+    """Holds a snapshot; a newer one takes its place between two requests."""
+
+    def __init__(self, loader: Loader, work: Work, log: Callable[[str], None]) -> None:
+        self._loader, self._work, self._log = loader, work, log
+        self.snapshot, _ = loader.load()
+        self._state = loader.state(self.snapshot.variant)
+        self._tried = time.monotonic()
+
+    async def watch(self, poll_s: float) -> None:
+        """Look every `poll_s` seconds whether another result is in force; never ends by itself."""
+        while True:
+            await asyncio.sleep(poll_s)
+            if self._is_due():
+                await self._renew()
+
+    def _is_due(self) -> bool:
+        if self._loader.state(self.snapshot.variant) != self._state:
+            return True
+        return self._loader.has_failed and time.monotonic() > self._tried + RETRY_S
+
+    async def _renew(self) -> None:
+        self._state, self._tried = self._loader.state(self.snapshot.variant), time.monotonic()
+        before = self.snapshot.versions
+        try:
+            snapshot, gone = await asyncio.to_thread(self._loader.load)
+        except RallrecError as error:  # settings or a dataset file that are being edited
+            self._log(f"what was loaded before is kept: {error}")
+            return
+        self.snapshot = snapshot  # no request is between two lines of this loop
+        if snapshot.versions != before:
+            self._log(f"a new result of {snapshot.dataset} is in force")
+        for engine in gone:
+            self._work.after_all(engine.close)

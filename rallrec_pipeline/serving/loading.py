@@ -1,0 +1,184 @@
+"""Loads what is in force, and keeps of the last snapshot what is still the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from rallrec_pipeline.baselines.folded import FoldedExpert
+from rallrec_pipeline.baselines.rating_log import RatingLog
+from rallrec_pipeline.errors import ConfigError, RallrecError, StaleArtefactError
+from rallrec_pipeline.inference.methods import methods
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.files import file_states
+from rallrec_pipeline.lake.provenance import now
+from rallrec_pipeline.lake.store import Record, Ref, read_ref, record_of, ref_file, with_inputs
+from rallrec_pipeline.language_models.protocols import Engine
+from rallrec_pipeline.pipeline.context import StageRun
+from rallrec_pipeline.pipeline.graph import EVERY_STAGE
+from rallrec_pipeline.pipeline.scored import method_calibration
+from rallrec_pipeline.pipeline.stage import changes, decisive_settings, looking
+from rallrec_pipeline.pipeline.stages.engine import load_engine
+from rallrec_pipeline.pipeline.stages.model import checkpoint
+from rallrec_pipeline.serving.catalogue import ByUser, Catalogue
+from rallrec_pipeline.serving.known_facts import KnownFacts
+from rallrec_pipeline.serving.methods import EXPERT, Answerer, ExpertMethod, LlmMethod
+from rallrec_pipeline.serving.new_items import NewItems
+from rallrec_pipeline.serving.prompting import Prompter, ServedRetriever
+from rallrec_pipeline.serving.snapshot import Recommendations, ServedMethod, Snapshot, without_lake
+from rallrec_pipeline.settings import Settings, load_settings
+
+RECOMMENDED = "recommendations"
+SETTLED = ("raw", "data", "models", "reports")
+"""Groups whose results are data: what made them is not made again here, so other settings do not matter."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A part, what it was made from, and what must be closed when it is no longer used."""
+
+    part: Recommendations | ServedMethod
+    versions: Mapping[str, str]
+    engine: Engine | None = None
+
+
+class Loader:
+    """Loads snapshots of one dataset and variant."""
+
+    def __init__(self, lake: Path, dataset: str, profile: str | None, log: Callable[[str], None]) -> None:
+        self.lake, self.dataset, self.profile, self.log = lake, dataset, profile, log
+        self._loaded: dict[str, Loaded] = {}
+        self._failed: dict[str, str] = {}
+        self._catalogue: tuple[tuple[str, ...], Catalogue] | None = None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a part could not be loaded the last time."""
+        return bool(self._failed)
+
+    def state(self, variant: str) -> list[list[object]]:
+        """Cheap to compare: changes whenever another result is put in force."""
+        return file_states([ref_file(self.lake, self.dataset, variant)])
+
+    def load(self) -> tuple[Snapshot, list[Engine]]:
+        """What is in force now, and engines of parts that were replaced.
+
+        A part that cannot be loaded stays what it was; it is an error where it never was.
+        """
+        settings = load_settings(self.profile, lake=self.lake)
+        run = looking(self.lake, self.dataset, settings)
+        ref = read_ref(self.lake, self.dataset, settings.profile)
+        before = dict(self._loaded)
+        recommended = self._part(RECOMMENDED, RECOMMENDED, run, ref)
+        served = {name: self._part(name, _made_by(name, settings), run, ref) for name in settings.serving.methods}
+        kept = {id(one.engine) for one in self._loaded.values()}
+        gone = [one.engine for one in before.values() if one.engine is not None and id(one.engine) not in kept]
+        versions = {name: one.versions for name, one in self._loaded.items()}
+        snapshot = Snapshot(
+            self.dataset,
+            settings.profile,
+            now(),
+            recommended,
+            served,
+            run.spec,
+            versions,
+        )
+        return snapshot, gone
+
+    def _part(self, name: str, stage: str, run: StageRun, ref: Ref | None) -> Any:
+        before = self._loaded.get(name)
+        try:
+            record = record_of(self.lake, self.dataset, ref, stage)
+            if record is None:
+                command = f"rallrec run {self.dataset} --select {stage}"
+                raise StaleArtefactError(f"{stage} of {self.dataset!r} was never made: run `{command}` first")
+            if before is None or before.part.fingerprint != record.fingerprint:
+                self._loaded[name] = self._load(name, record, run)
+        except (RallrecError, OSError, pl.exceptions.PolarsError) as error:
+            found = StaleArtefactError(without_lake(_one_line(error), self.lake))
+            if self._failed.get(name) != str(found):  # it is tried again and again, and told once
+                self.log(f"{name}: {found}" + ("; what was loaded before is kept" if before else ""))
+            self._failed[name] = str(found)
+            return before.part if before else found
+        self._failed.pop(name, None)
+        return self._loaded[name].part
+
+    def _load(self, name: str, record: Record, run: StageRun) -> Loaded:
+        inputs = with_inputs(self.lake, record)
+        versions = {stage: one.fingerprint for stage, one in inputs.items()}
+        run = replace(run, inputs=inputs)
+        if name == RECOMMENDED:
+            titles = (
+                dict(run.read(tables.ITEMS).select("item_id", "title").iter_rows()) if run.has(tables.ITEMS) else {}
+            )
+            rows = ByUser(run.read(tables.RECOMMENDATIONS))
+            return Loaded(Recommendations(record.fingerprint, rows, titles), versions)
+        require_same_settings(run)
+        answerer: Answerer
+        engine: Engine | None = None
+        if record.stage == "predictions":
+            answerer, engine = _llm_method(name, record, run)
+        else:
+            answerer = _expert(run)
+        return Loaded(ServedMethod(record.fingerprint, self._catalogue_of(run), answerer), versions, engine)
+
+    def _catalogue_of(self, run: StageRun) -> Catalogue:
+        """Methods that know the same items, users and ratings share one."""
+        key = tuple(run.given(stage).fingerprint for stage in ("core_interactions", "core_items", "items", "users"))
+        if self._catalogue is None or self._catalogue[0] != key:
+            self._catalogue = (key, Catalogue.read(run))
+        return self._catalogue[1]
+
+
+def require_same_settings(run: StageRun) -> None:
+    """Raises StaleArtefactError when an input was made with other settings, or by other code, than those at hand.
+
+    Then a prompt made now would not be one that the result was evaluated on.
+    """
+    for name, record in run.inputs.items():
+        stage = EVERY_STAGE.get(name)
+        if stage is None or stage.group in SETTLED:
+            continue
+        settings = decisive_settings(stage, run)
+        if (record.code_version, dict(record.settings)) != (stage.code_version, settings):
+            given = {source: one.data_version for source, one in record.inputs.items()}
+            why = ", ".join(changes(record, given, settings, stage.code_version))
+            raise StaleArtefactError(f"{name} of {run.dataset!r} is stale ({why}): run `rallrec run {run.dataset}`")
+
+
+def _made_by(name: str, settings: Settings) -> str:
+    if name in settings.methods:
+        return "predictions"
+    if name == EXPERT:
+        return "expert_predictions"
+    raise ConfigError(f"serving.methods: {name!r} cannot be served: take methods of the LLM, or {EXPERT!r}")
+
+
+def _llm_method(name: str, record: Record, run: StageRun) -> tuple[Answerer, Engine]:
+    method = next((one for one in methods(run.settings) if one.name == name), None)
+    if method is None:
+        raise StaleArtefactError(f"{name} is not scored in this variant: `only_methods` leaves it out")
+    facts = KnownFacts.read(run, method.facts) if method.facts else None
+    prompter = Prompter(method, run.spec, ServedRetriever.read(run, method), facts, NewItems(run))
+    calibration = (
+        method_calibration(method, record, run.lake, run.spec) if run.settings.scoring.calibration == "platt" else None
+    )
+    adapter = checkpoint(run, method.adapter) if method.adapter else None
+    engine = load_engine(run.in_role("predictor"), "score", adapter)
+    return LlmMethod(prompter, engine, calibration), engine
+
+
+def _expert(run: StageRun) -> ExpertMethod:
+    item_ids = run.read(tables.CORE_ITEMS)["item_id"].to_list()
+    log = RatingLog.of(run.read(tables.CORE_INTERACTIONS), run.read(tables.SAMPLES), item_ids)
+    like_above = run.spec.label.like_above
+    return ExpertMethod(FoldedExpert.of(log, like_above, run.seeds.fits, run.settings.experts.rows))
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,88 @@
+"""What answers `POST /score`: a method of the LLM, or the expert."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from rallrec_pipeline.baselines.folded import FoldedExpert
+from rallrec_pipeline.errors import RequestError
+from rallrec_pipeline.evaluation.calibration import Platt
+from rallrec_pipeline.inference.explain import LineEffect, explain_lines
+from rallrec_pipeline.inference.score import in_chat, liking_probability
+from rallrec_pipeline.language_models.protocols import AnswerScorer
+from rallrec_pipeline.prompts.build import HISTORY_COLUMN
+from rallrec_pipeline.prompts.render import answer_texts
+from rallrec_pipeline.serving.prompting import Prompter
+from rallrec_pipeline.serving.questions import Question
+from rallrec_pipeline.serving.requests import UNFIT
+
+EXPERT = "factorisation"
+"""The expert that is served: it folds any history in."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """P(yes) (n,) float64 of the targets of a question; `lines` of each where they were asked for."""
+
+    p_yes: NDArray[np.float64]
+    lines: Sequence[Sequence[LineEffect]] | None = None
+
+
+class Answerer(Protocol):
+    """A method that is loaded."""
+
+    @property
+    def uses_llm(self) -> bool:
+        """Whether it waits for the LLM."""
+
+    def answer(self, question: Question, explain: int) -> Answer:
+        """P(yes) of each target, with the `explain` lines of its history that move it most."""
+
+
+@dataclass(frozen=True)
+class LlmMethod:
+    """A method of the LLM: prompts as the batch's, scored in one call."""
+
+    prompter: Prompter
+    scorer: AnswerScorer
+    calibration: Platt | None
+    uses_llm: bool = field(default=True, init=False)
+
+    def answer(self, question: Question, explain: int) -> Answer:
+        context, method = self.prompter.context(question), self.prompter.method
+
+        def p_yes_of(rows: pl.DataFrame) -> NDArray[np.float64]:
+            return self.p_yes(self.prompter.prompts(rows, context))
+
+        histories = self.prompter.histories(question)
+        if not explain:
+            return Answer(p_yes_of(histories))
+        found = explain_lines(histories, HISTORY_COLUMN[method.prompt_form], p_yes_of, explain)
+        return Answer(found.p_yes, found.lines)
+
+    def p_yes(self, prompts: Sequence[str]) -> NDArray[np.float64]:
+        """P(yes) of prompts, calibrated as the batch's is."""
+        form, spec = self.prompter.method.answer_form, self.prompter.spec
+        found = self.scorer.score(prompts, answer_texts(form, spec), in_chat(form))
+        p_yes = liking_probability(found, form, spec)
+        return self.calibration.apply(p_yes) if self.calibration else p_yes
+
+
+@dataclass(frozen=True)
+class ExpertMethod:
+    """The factorisation, into which the history is folded."""
+
+    expert: FoldedExpert
+    uses_llm: bool = field(default=False, init=False)
+
+    def answer(self, question: Question, explain: int) -> Answer:
+        """Raises RequestError when lines are to be explained: the expert shows none of them to an LLM."""
+        if explain:
+            raise RequestError(UNFIT, f"explain: {EXPERT} reads no prompt: ask a method of the LLM")
+        return Answer(self.expert.p_yes(question.codes, question.history, question.ratings, question.targets))

@@ -1,0 +1,47 @@
+"""`rallrec serve`: the application on a socket, in this one process."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from rallrec_pipeline.errors import ConfigError
+from rallrec_pipeline.serving.app import make_app
+from rallrec_pipeline.serving.current import Current
+from rallrec_pipeline.serving.loading import Loader
+from rallrec_pipeline.serving.work import Work
+from rallrec_pipeline.settings import load_settings
+
+LOOPBACK = "127.0.0.1"
+CONNECTIONS = 4096  # open at once; beyond, a caller is turned away before anything is read
+
+
+def serve_dataset(
+    lake: Path, dataset: str, profile: str | None, host: str, port: int, log: Callable[[str], None]
+) -> None:
+    """Serve until it is stopped. Raises ConfigError when the address cannot be taken."""
+    limits = load_settings(profile, lake=lake).serving
+    with _bound(host, port) as listening:
+        work = Work(limits)
+        current = Current(Loader(lake, dataset, profile, log), work, log)
+        address = "http://{}:{}".format(*listening.getsockname()[:2])
+        log(f"serving {dataset} ({current.snapshot.variant}) on {address}; Ctrl-C stops it")
+        config = uvicorn.Config(
+            make_app(current, work, limits, lake),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=CONNECTIONS,
+        )
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), backlog=2048)
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ConfigError(f"cannot listen on {host}:{port} ({reason}): choose another --port or --host") from error

@@ -1,0 +1,261 @@
+"""Recommendations in a lake whose LLM is tiny: who gets what, what is made again, and what the command says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from rallrec_pipeline.cli import app
+from rallrec_pipeline.errors import ConfigError, StaleArtefactError
+from rallrec_pipeline.inference.methods import methods
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.parquet import read_table
+from rallrec_pipeline.lake.store import Record
+from rallrec_pipeline.pipeline.checks.recommendations import (
+    every_user_is_covered,
+    nothing_seen_is_recommended,
+    recommendations_are_whole,
+)
+from rallrec_pipeline.pipeline.context import StageRun
+from rallrec_pipeline.pipeline.lineage.chain import trace
+from rallrec_pipeline.pipeline.recommended import recommended_to
+from rallrec_pipeline.pipeline.stages.engine import OneEngine
+from rallrec_pipeline.pipeline.stages.prompts import prompts_of
+from rallrec_pipeline.pipeline.stages.recommendations import read_recommender
+from rallrec_pipeline.pipeline.stages.rescoring import LlmRescoring
+from rallrec_pipeline.pipeline.status.pending import pending_rows
+from rallrec_pipeline.pipeline.status.speeds import Speeds
+from rallrec_pipeline.pipeline.status.status import dataset_status, status_as_json
+from rallrec_pipeline.pipeline.status.table import steps_told
+from rallrec_pipeline.recommendation.table import BEFORE_ITEM, WITH_ITEM, for_user
+from rallrec_pipeline.settings import Settings, load_settings
+from rallrec_pipeline_tests.pipeline.given import in_force_now, looking_run, make_stages, seeing
+from rallrec_pipeline_tests.pipeline.tiny import SMALL, ratings_file
+
+LATEST = ("raw_files", "interactions", "items", "users")
+NEW_ITEMS = ("new_item_descriptions", "new_item_embeddings")
+
+
+@pytest.fixture
+def copy(finished_lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The finished lake with files of its own, for a test that changes it."""
+    target = tmp_path / "lake"
+    shutil.copytree(finished_lake, target, symlinks=True)
+    monkeypatch.setenv("RALLREC_LAKE", str(target))
+    return target
+
+
+def made_in(lake: Path) -> pl.DataFrame:
+    return read_table(tables.RECOMMENDATIONS, lake, SMALL)
+
+
+def record_in(lake: Path, stage: str = "recommendations") -> Record:
+    return in_force_now(lake, SMALL, stage)
+
+
+def rate(lake: Path, *lines: str) -> None:
+    with ratings_file(lake, SMALL).open("a", encoding="utf-8") as file:
+        file.write("".join(f"{line}\n" for line in lines))
+
+
+def with_method(settings: Settings, **changes: Any) -> Settings:
+    chosen = settings.recommendations.model_copy(update={"method": "zero_shot", "shortlist": 10, **changes})
+    return settings.model_copy(update={"recommendations": chosen})
+
+
+def predicting(lake: Path, settings: Settings) -> StageRun:
+    """A run that sees all that was made, with the predictor as its model."""
+    return seeing(looking_run(lake, SMALL, settings)).in_role("predictor")
+
+
+def command(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["recommend", *arguments])
+    return result.exit_code, result.output if result.exception is None else str(result.exception)
+
+
+def test_every_user_gets_what_is_unseen_with_the_lines_behind_it(finished_lake: Path) -> None:
+    found, told = made_in(finished_lake), record_in(finished_lake).metadata
+    ratings = read_table(tables.INTERACTIONS, finished_lake, SMALL)
+    assert found["user_id"].n_unique() == told["users"] == 20 and told["users_new"] == 20
+    assert not found.join(ratings, on=["user_id", "item_id"], how="semi").height
+    own = dict(ratings.group_by("user_id").agg(pl.col("item_id")).iter_rows())
+    for user, because, p in found.select("user_id", "because", "p_yes").iter_rows():
+        assert 0 < p < 1 and len(because) == 2 and set(because) <= set(own[user])
+    lines = (finished_lake / "tables" / "recommendations" / f"{SMALL}.jsonl").read_text(encoding="utf-8").splitlines()
+    assert sorted(json.loads(line)["user_id"] for line in lines) == sorted(own)
+    assert set(told["steps"]) == {"catalogue", "candidates", "shortlist"} and told["steps"]["candidates"]["seconds"] > 0
+
+
+def test_items_outside_the_core_are_described_and_recommended_and_lineage_says_so(finished_lake: Path) -> None:
+    fits = dict(made_in(finished_lake).select("item_id", "fit").unique().iter_rows())
+    assert fits["i77"] == fits["i88"] == BEFORE_ITEM
+    assert {fits[item] for item in fits if item not in ("i77", "i88")} == {WITH_ITEM}
+    settings = load_settings()
+    unrated, rated = (trace(finished_lake, SMALL, item, settings).uses.recommended for item in ("i88", "i3"))
+    assert unrated and unrated.fit == BEFORE_ITEM and unrated.users == 20 and unrated.description
+    assert rated and rated.fit == WITH_ITEM and rated.description is None
+    page = CliRunner().invoke(app, ["lineage", SMALL, "i88"]).output
+    assert "the chain ends here" in page and BEFORE_ITEM in page
+
+
+def test_the_command_shows_a_user_and_says_what_is_to_be_known(finished_lake: Path) -> None:
+    status, output = command(SMALL, "u3", "-n", "1")
+    assert status == 0 and "because of" in output and "only" not in output
+    status, output = command(SMALL, "u3", "-n", "10", "--json")
+    found = json.loads(output)
+    rows = for_user(made_in(finished_lake), "u3", 10)
+    assert status == 0 and [item["item_id"] for item in found["items"]] == rows["item_id"].to_list()
+    assert f"only {rows.height} of 10" in found["notes"][0] and found["fingerprint"]
+    for arguments in ((SMALL, "u99"), (SMALL, "-u3"), ("nowhere", "u3")):
+        status, output = command(*arguments)
+        assert status == 1 and "\n" not in output and ("no user" in output or "nowhere" in output)
+    with pytest.raises(ConfigError, match="did you mean u3"):
+        recommended_to(finished_lake, SMALL, "-u3", load_settings(), 10)
+
+
+def test_without_a_table_and_with_a_stale_one_the_command_says_what_to_run(copy: Path) -> None:
+    settings = load_settings()
+    other = settings.model_copy(update={"recommendations": settings.recommendations.model_copy(update={"n": 1})})
+    assert "setting recommendations.n changed" in recommended_to(copy, SMALL, "u3", other, 1).notes[0]
+    shutil.rmtree(copy / "results" / SMALL / "recommendations")
+    with pytest.raises(StaleArtefactError, match="run `rallrec run small"):
+        recommended_to(copy, SMALL, "u3", settings, 1)
+
+
+def test_a_new_rating_redoes_its_user_and_nothing_is_fitted(copy: Path) -> None:
+    settings, before = load_settings(), made_in(copy)
+    unseen = for_user(before, "u3", 1)["item_id"][0]
+    rate(copy, f"u3,{unseen},5,900")
+    assert make_stages(copy, SMALL, settings, *LATEST, "recommendations")["recommendations"]
+    after, record = made_in(copy), record_in(copy)
+    assert record.metadata["users_computed"] == 1 and record.metadata["users_reused"] == 19
+    others = pl.col("user_id") != "u3"
+    assert after.filter(others).equals(before.filter(others)) and unseen not in for_user(after, "u3", 9)["item_id"]
+    origins = record.rows(copy)
+    assert origins is not None and origins.filter(pl.col("run_id") == record.run_id)["user_id"].to_list() == ["u3"]
+    assert record.inputs["recommender_fit"].fingerprint == record_in(copy, "recommender_fit").fingerprint
+
+
+def test_a_user_with_three_ratings_and_an_item_of_today_need_no_fit(copy: Path) -> None:
+    settings = load_settings()
+    fits = ("core_items", "samples", "recommender_fit", "item_index", "aligned_embeddings", "lora_adapter")
+    before = {stage: record_in(copy, stage).fingerprint for stage in fits}
+    rate(copy, "late,i1,5,901", "late,i2,4,902", "late,i3,1,903")
+    with ratings_file(copy, SMALL).with_name("items.csv").open("a", encoding="utf-8") as file:
+        file.write("i99,Of today\n")
+    make_stages(copy, SMALL, settings, *LATEST, *NEW_ITEMS, "recommendations")
+    found = made_in(copy)
+    late = for_user(found, "late", 10)
+    assert late.height == 10 and set(late["because"].explode()) <= {"i1", "i2", "i3"}
+    assert "i99" in late["item_id"] and found.filter(pl.col("item_id") == "i99").height == 21
+    assert {stage: record_in(copy, stage).fingerprint for stage in fits} == before
+    lineage = trace(copy, SMALL, "i99", settings).uses.recommended
+    assert lineage and lineage.fit == BEFORE_ITEM and lineage.description
+
+
+@pytest.mark.parametrize("facts", [(), ("item_mean", "user_mean", "expected_rating")])
+def test_a_method_of_the_llm_is_asked_what_it_is_asked_of_test_rows(finished_lake: Path, facts: Any) -> None:
+    """The prompts are those of the stage `evaluation_prompts`, byte for byte, for the history of the test row."""
+    settings = load_settings()
+    stated = settings.prompts.model_copy(update={"facts": facts})
+    run = predicting(finished_lake, with_method(settings.model_copy(update={"prompts": stated})))
+    method = next(one for one in methods(run.settings) if one.name == "zero_shot")
+    histories = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") == "test")
+    wanted = prompts_of(run, histories, [method.asked]).sort("sample_id")
+    samples = run.read(tables.SAMPLES).join(wanted.select("sample_id"), on="sample_id", how="semi")
+    hidden = samples.with_columns(pl.lit(None, pl.Float32).alias("rating"), pl.lit(None, pl.Int8).alias("label"))
+    with OneEngine(run, "score") as engines:
+        made = LlmRescoring.of(run, read_recommender(run, of_core=True), engines).prompts(hidden).sort("sample_id")
+    assert method.facts == facts and made["prompt"].to_list() == wanted["prompt"].to_list()
+
+
+def test_a_method_of_the_llm_scores_the_shortlist_once(copy: Path) -> None:
+    settings = with_method(load_settings())
+    make_stages(copy, SMALL, settings, "recommendations")
+    record, found = record_in(copy), made_in(copy)
+    steps = record.metadata["steps"]
+    assert set(found["method"]) == {"zero_shot"} and steps["shortlist"]["predictions"] == found.height
+    assert 0 < record.metadata["llm"]["rows"] <= found.height
+    run = predicting(copy, settings)
+    pending = pending_rows("recommendations", run, [])
+    assert pending and pending.rows == 20 * 10 and pending.tokens > 0
+    shutil.rmtree(copy / "results" / SMALL / "recommendations")
+    make_stages(copy, SMALL, settings, "recommendations")
+    assert record_in(copy).metadata["llm"]["rows"] == 0 and made_in(copy).equals(found)
+
+
+def test_users_are_drawn_where_there_is_a_bound(copy: Path) -> None:
+    settings = load_settings()
+    few = settings.recommendations.model_copy(update={"users": 5})
+    settings = settings.model_copy(update={"recommendations": few})
+    make_stages(copy, SMALL, settings, "recommendations")
+    drawn = made_in(copy)["user_id"].unique()
+    assert len(drawn) == 5
+    other = next(f"u{number}" for number in range(20) if f"u{number}" not in drawn)
+    with pytest.raises(ConfigError, match="was not drawn"):
+        recommended_to(copy, SMALL, other, settings, 10)
+
+
+def test_status_tells_what_a_million_predictions_take(finished_lake: Path) -> None:
+    found = dataset_status(finished_lake, SMALL, load_settings())
+    assert {"catalogue", "candidates", "llm_rallrec"} <= set(found.steps)
+    assert "candidates, by the expert" in steps_told(found)
+    document = json.loads(status_as_json([found], Speeds(finished_lake, load_settings())))
+    assert document["datasets"][SMALL]["steps"]["candidates"]["seconds_per_million"] > 0
+    assert all(asset.state == "fresh" for asset in found.assets)
+
+
+def broken(frame: pl.DataFrame, how: str) -> pl.DataFrame:
+    first = pl.int_range(pl.len()) == 0
+    changes = {
+        "rank": pl.when(first).then(7).otherwise(pl.col("rank")).cast(pl.Int32).alias("rank"),
+        "nan": pl.when(first).then(float("nan")).otherwise(pl.col("p_yes")).alias("p_yes"),
+        "line": pl.when(first).then(pl.lit(["i88"])).otherwise(pl.col("because")).alias("because"),
+        "seen": pl.when(first).then(pl.col("because").list.first()).otherwise(pl.col("item_id")).alias("item_id"),
+    }
+    return frame.filter(pl.col("user_id") != "u3") if how == "user" else frame.with_columns(changes[how])
+
+
+@pytest.mark.parametrize(
+    ("how", "check"),
+    [
+        *(("rank", recommendations_are_whole), ("nan", recommendations_are_whole), ("line", recommendations_are_whole)),
+        *(("seen", nothing_seen_is_recommended), ("user", every_user_is_covered)),
+    ],
+)
+def test_checks_find_what_is_wrong(finished_lake: Path, monkeypatch: pytest.MonkeyPatch, how: str, check: Any) -> None:
+    run = predicting(finished_lake, load_settings())
+    assert check(run).passed
+    table, read = broken(made_in(finished_lake), how), StageRun.read
+    monkeypatch.setattr(
+        StageRun, "read", lambda self, asked: table if asked is tables.RECOMMENDATIONS else read(self, asked)
+    )
+    assert not check(run).passed
+
+
+def test_the_report_ranks_the_whole_catalogue_and_tells_the_cost(finished_lake: Path) -> None:
+    folder = finished_lake / "reports" / SMALL
+    report = json.loads((folder / "recommendation_report.json").read_text(encoding="utf-8"))
+    assert set(report["methods"]) >= {"popularity", "item_knn", "lightgcn", "factorisation", "text_trees"}
+    assert report["chosen"] in report["methods"] and "no negatives are sampled" in report["candidates"]
+    assert report["items"] == 12 and report["cost"]["candidates"]["seconds_per_million"] > 0
+    page = (folder / "recommendation_report.html").read_text(encoding="utf-8")
+    assert "Cold users" in page and "<script" not in page
+    assert np.isfinite(record_in(finished_lake, "recommendation_report").metadata["ndcg_at_10_item_knn"])
+
+
+def test_a_disturbed_index_is_told(copy: Path) -> None:
+    run = predicting(copy, load_settings())
+    shuffled = run.read(tables.CORE_ITEMS).reverse()
+    own = replace(run)
+    object.__setattr__(own, "read", lambda table: shuffled if table is tables.CORE_ITEMS else run.read(table))
+    with pytest.raises(StaleArtefactError, match="item_index"):
+        read_recommender(own)

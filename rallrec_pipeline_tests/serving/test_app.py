@@ -1,0 +1,234 @@
+"""The server answers what is in force, and every fault in one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.parquet import read_table
+from rallrec_pipeline.serving.methods import LlmMethod
+from rallrec_pipeline_tests.hostile import CONTROLS, TOKENS, TURNS
+from rallrec_pipeline_tests.pipeline.tiny import RARE, SMALL, copied_world, use_lake
+from rallrec_pipeline_tests.serving.served import Served, put_recommendations, serving
+
+HISTORY = [{"item_id": f"i{number}", "rating": 4} for number in range(4)]
+ASKED: dict[str, Any] = {"history": HISTORY, "targets": [{"item_id": "i7"}, {"item_id": "i8"}]}
+
+
+@pytest.fixture
+def own_lake(finished_world: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the finished world, which the environment names."""
+    with pytest.MonkeyPatch.context() as patch:
+        lake = copied_world(finished_world, tmp_path)
+        use_lake(lake, finished_world / "settings.toml", patch)
+        yield lake
+
+
+def test_targets_are_scored_by_each_method_in_their_order(served: Served) -> None:
+    assert served.score(ASKED)["method"] == "factorisation"
+    for method in ("factorisation", "rallrec"):
+        asked = ASKED | {"method": method}
+        found = served.score(asked)
+        assert (found["dataset"], found["variant"], found["method"]) == (SMALL, "demo", method)
+        assert [row["item_id"] for row in found["targets"]] == ["i7", "i8"]
+        assert all(0 < row["p_yes"] < 1 for row in found["targets"])
+        turned = served.score(asked | {"targets": asked["targets"][::-1]})["targets"][::-1]
+        assert [row["p_yes"] for row in turned] == pytest.approx([row["p_yes"] for row in found["targets"]], abs=1e-4)
+
+
+def test_a_new_item_is_scored_by_its_text_and_one_outside_the_core_by_its_id(served: Served) -> None:
+    history = [*HISTORY, {"title": "A film of today", "rating": 5}, {"item_id": "i77", "rating": 1}]
+    targets = [{"title": "Another one"}, {"item_id": "i88"}, {"item_id": "i7"}]
+    for method in ("factorisation", "rallrec"):
+        rows = served.score({"method": method, "history": history, "targets": targets})["targets"]
+        assert [row["item_id"] for row in rows] == [None, "i88", "i7"]
+        assert all(0 < row["p_yes"] < 1 for row in rows)
+
+
+def test_an_explanation_is_what_scoring_without_the_line_gives(served: Served) -> None:
+    rows = served.score(ASKED | {"method": "rallrec", "explain": 5})["targets"]
+    assert [row["p_yes"] for row in rows] == pytest.approx(
+        [row["p_yes"] for row in served.score(ASKED | {"method": "rallrec"})["targets"]], abs=1e-4
+    )
+    for row in rows:
+        changes = [abs(line["change"]) for line in row["lines"]]
+        assert len(changes) == 2 and changes == sorted(changes, reverse=True)  # K is 2
+        assert all(HISTORY[line["line"]]["item_id"] == line["item_id"] for line in row["lines"])
+    _, loaded = served.current.snapshot.method("rallrec", None)
+    assert isinstance(loaded.answerer, LlmMethod)
+    assert "factorisation reads no prompt" in served.score(ASKED | {"explain": 1}, 422)["error"]
+
+
+def test_recommendations_are_those_that_the_batch_has_made(served: Served, finished_lake: Path) -> None:
+    made = read_table(tables.RECOMMENDATIONS, finished_lake, SMALL)
+    for user in made["user_id"].unique():
+        found = served.get(f"/users/{user}/recommendations?n=1000")["recommendations"]
+        wanted = made.filter(pl.col("user_id") == user).sort("rank")
+        assert [row["item_id"] for row in found] == wanted["item_id"].to_list()
+        assert [row["p_yes"] for row in found] == wanted["p_yes"].to_list()
+
+
+def test_recommendations_are_those_in_force_and_a_new_result_needs_no_restart(own_lake: Path) -> None:
+    shutil.rmtree(own_lake / "results" / SMALL / "recommendations")
+    with serving(methods=("factorisation",)) as served:
+        assert "was never made" in served.get("/users/u1/recommendations", 503)["error"]
+        first = put_recommendations(own_lake, {"u1": ["i3", "i4"], "a/b ü": ["i77"]})
+        found = until(served, "/users/u1/recommendations", lambda answer: answer.get("fingerprint") == first)
+        rows = found["recommendations"]
+        assert [(row["rank"], row["item_id"]) for row in rows] == [(1, "i3"), (2, "i4")]
+        assert rows[0]["title"] == "[red]Third[/red] title"  # JSON: markup means nothing in it
+        assert len(served.get("/users/u1/recommendations?n=1")["recommendations"]) == 1
+        odd = served.get("/users/a%2Fb%20%C3%BC/recommendations")["recommendations"]
+        assert "\x1b" not in odd[0]["title"] and "\u202e" not in odd[0]["title"] and "\x1b" in RARE
+        second = put_recommendations(own_lake, {"u1": ["i5"]})
+        until(served, "/users/u1/recommendations", lambda answer: answer["fingerprint"] == second)
+        assert "no recommendations for the user" in served.get("/users/a%2Fb%20%C3%BC/recommendations", 404)["error"]
+        stale = served.get(f"/users/u1/recommendations?fingerprint={first}", 409)["error"]
+        assert first in stale and second in stale
+        served.get(f"/users/u1/recommendations?fingerprint={second}")
+
+
+def until(served: Served, path: str, holds: Any, tries: int = 400) -> Any:
+    """Ask until an answer is as wanted; each is a whole one, or says that there is none yet."""
+    for _ in range(tries):
+        answer = served.client.get(path)
+        assert answer.status_code in (200, 503), answer.text
+        if holds(answer.json()):
+            return answer.json()
+    raise AssertionError(answer.json())
+
+
+def test_what_cannot_be_loaded_leaves_what_was_loaded_before(own_lake: Path) -> None:
+    first = put_recommendations(own_lake, {"u1": ["i3"]})
+    with serving(methods=("factorisation",)) as served:
+        second = put_recommendations(own_lake, {"u1": ["i4"]})
+        until(served, "/users/u1/recommendations", lambda answer: answer["fingerprint"] == second)
+        third = put_recommendations(own_lake, {"u1": ["i5"]})
+        damaged = own_lake / "results" / SMALL / "recommendations" / third / "tables" / "recommendations"
+        (damaged / f"{SMALL}.parquet").write_bytes(b"no table")
+        for _ in range(20):
+            assert served.get("/users/u1/recommendations")["fingerprint"] in (second, third)
+        assert first != second
+
+
+def test_a_method_whose_settings_have_changed_is_not_served(
+    own_lake: Path, finished_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = tmp_path / "changed.toml"
+    text = (finished_world / "settings.toml").read_text()
+    changed.write_text(text.replace("history_length = 2", "history_length = 3"))
+    monkeypatch.setenv("RALLREC_SETTINGS", str(changed))
+    with serving() as served:
+        told = served.score(ASKED | {"method": "rallrec"}, 503)["error"]
+        assert "is stale" in told and "history_length" in told and f"rallrec run {SMALL}" in told
+
+
+def test_a_result_whose_source_was_pruned_is_told(own_lake: Path) -> None:
+    folder = own_lake / "results" / SMALL / "retrieved_histories"
+    for one in folder.iterdir():
+        (one / "manifest.json").unlink()
+    with serving() as served:
+        assert "was removed" in served.score(ASKED | {"method": "rallrec"}, 503)["error"]
+        assert served.get("/version")["parts"]["rallrec"]["missing"]
+        assert "nothing can be answered" in served.get("/healthz", 503)["error"]
+
+
+def rating(**line: Any) -> dict[str, Any]:
+    return ASKED | {"history": [{"item_id": "i1", "rating": 4} | line]}
+
+
+BAD: list[tuple[Any, int, str]] = [
+    (b"", 400, "no JSON"),
+    (b"{", 400, "no JSON"),
+    (b"\xff\xfe\x00", 400, "no JSON"),
+    (b"[" * 100_000, 400, "nested too deeply"),
+    (b'{"targets": NaN}', 400, "NaN"),
+    (b'{"explain": 1e999, "targets": [{"item_id": "i1"}]}', 422, "explain"),
+    (b'{"explain": ' + b"9" * 5000 + b"}", 400, "no JSON"),
+    (b'{"targets": [], "targets": []}', 400, "'targets' is there twice"),
+    (b"[]", 422, ""),
+    ({}, 422, "targets: it is missing"),
+    (ASKED | {"targets": []}, 422, "targets"),
+    (ASKED | {"target": 1}, 422, "did you mean targets"),
+    (ASKED | {"history": []}, 422, "history: it is empty"),
+    ({"targets": ASKED["targets"]}, 422, "history: it is missing"),
+    (ASKED | {"history": HISTORY * 2500}, 422, "history: 10,000 entries, at most 1,000"),
+    (ASKED | {"targets": [{"item_id": "i7"}] * 201}, 422, "targets: 201 entries, at most 200"),
+    (ASKED | {"targets": [{"title": "x" * 2_000_000}]}, 413, "more than 1,000,000 bytes"),
+    (ASKED | {"targets": [{"title": "x" * 500_000}]}, 422, "a text has 500,000 characters"),
+    (ASKED | {"targets": [{"item_id": "nobody"}]}, 404, "targets.0: unknown item 'nobody'"),
+    (ASKED | {"user_id": "nobody"}, 404, "unknown user 'nobody'"),
+    (ASKED | {"method": "nobody"}, 404, "no method 'nobody' is served"),
+    (ASKED | {"fingerprint": "stale"}, 409, "'stale' is not in force"),
+    (ASKED | {"targets": [{"item_id": "i1"}]}, 422, "targets.0: this item is in the history"),
+    (ASKED | {"targets": [{}]}, 422, "give either item_id or title"),
+    (ASKED | {"targets": [{"title": "x", "fields": {"colour": "red"}}]}, 422, "there is no field 'colour'"),
+    (ASKED | {"profile": {"colour": "red"}}, 422, "there is no field 'colour'"),
+    (rating(rating=6), 422, "history.0.rating: 6 is not on the scale: 1, 2, 3, 4, 5"),
+    (rating(rating="4"), 422, "history.0.rating"),
+    (rating(rating=None), 422, "history.0.rating: it is missing"),
+    (rating(item_id=7), 422, "history.0.item_id"),
+    (ASKED | {"history": [HISTORY[0], HISTORY[0]]}, 422, "history.1: the item 'i0' is there twice"),
+    (ASKED | {"explain": 51}, 422, "explain"),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "words"), BAD, ids=range(len(BAD)))
+def test_a_wrong_request_is_told_what_is_wrong(served: Served, body: Any, status: int, words: str) -> None:
+    assert words in served.score(body, status)["error"]
+
+
+def test_a_wrong_address_is_one_line_too(served: Served) -> None:
+    for path, status in (("/", 404), ("/score", 405), ("/users/u1", 404), ("/users/u1/recommendations?n=0", 422)):
+        served.get(path, status)
+
+
+def test_control_tokens_of_a_title_reach_no_prompt(served: Served) -> None:
+    titles = [text for text in (*TOKENS, *TURNS, *CONTROLS) if text.strip()]
+    targets = [{"title": title} for title in titles]
+    found = served.score({"method": "rallrec", "history": HISTORY, "targets": targets})["targets"]
+    assert len(found) == len(titles) and all(0 < row["p_yes"] < 1 for row in found)
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+names = st.sampled_from([*ASKED, "user_id", "profile", "method", "explain", "fingerprint"])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(names, anything, max_size=3))
+def test_no_body_breaks_the_server(served: Served, changed: dict[str, Any]) -> None:
+    answer = served.client.post("/score", content=json.dumps(ASKED | changed).encode("utf-8", "replace"))
+    assert answer.status_code in (200, 400, 404, 409, 422), answer.text
+
+
+def test_too_many_requests_at_once_and_one_that_takes_too_long_are_turned_away(finished_lake: Path) -> None:
+    with serving(waiting=1, timeout_s=0.0001) as served:
+        told = served.score(ASKED | {"method": "rallrec", "targets": [{"item_id": "i7"}] * 200}, 503)["error"]
+        assert "no answer within" in told or "try again later" in told
+
+
+def test_the_openapi_document_is_valid_and_names_every_address(served: Served) -> None:
+    from openapi_spec_validator import validate
+
+    found = served.get("/openapi.json")
+    validate(found)
+    assert set(found["paths"]) == {
+        *("/users/{user_id}/recommendations", "/score", "/healthz", "/version", "/openapi.json"),
+    }
+    assert found["components"]["schemas"]["ScoreRequest"]["properties"]["method"]["examples"] == [
+        "factorisation",
+        "rallrec",
+    ]

@@ -1,0 +1,140 @@
+"""Requests about real ratings have the prompts of the batch, byte for byte."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from rallrec_pipeline.baselines.folded import FoldIn
+from rallrec_pipeline.baselines.opinions import factorisation_opinions, rated_rows
+from rallrec_pipeline.baselines.rating_log import RatingLog
+from rallrec_pipeline.datasets.catalog import get_dataset
+from rallrec_pipeline.datasets.histories import make_samples, training_interactions
+from rallrec_pipeline.datasets.kcore import core_of
+from rallrec_pipeline.datasets.readers import read_raw
+from rallrec_pipeline.datasets.sequences import UserSequences
+from rallrec_pipeline.datasets.spec import DatasetSpec
+from rallrec_pipeline.datasets.statistics import rating_statistics
+from rallrec_pipeline.inference.methods import Method
+from rallrec_pipeline.prompts.build import build_prompts, prompt_context
+from rallrec_pipeline.prompts.facts import make_facts
+from rallrec_pipeline.retrieval.histories import retrieve_histories
+from rallrec_pipeline.retrieval.rankings import by_vectors
+from rallrec_pipeline.serving.catalogue import ByUser, Catalogue
+from rallrec_pipeline.serving.known_facts import KnownFacts
+from rallrec_pipeline.serving.prompting import Prompter, ServedRetriever
+from rallrec_pipeline.serving.questions import question_of
+from rallrec_pipeline.serving.requests import ScoreRequest
+from rallrec_pipeline.settings import Fact, RetrievalSettings, RetrieverSettings
+
+SEED, ALPHA = 5, 2 / 3
+SIZES = RetrievalSettings(history_length=5)
+CHEAP: tuple[Fact, ...] = ("item_mean", "user_mean")
+ALL: tuple[Fact, ...] = (*CHEAP, "expected_rating")
+
+
+@dataclass
+class Ratings:
+    """MovieLens-100K under the papers' core, and a vector of each item."""
+
+    spec: DatasetSpec
+    core: pl.DataFrame
+    items: pl.DataFrame
+    users: pl.DataFrame
+    samples: pl.DataFrame
+    vectors: np.ndarray
+
+    @property
+    def item_ids(self) -> list[str]:
+        return self.items["item_id"].to_list()
+
+    def foretold(self) -> pl.DataFrame:
+        """The table `expected_ratings`."""
+        rated = rated_rows(self.core, self.core.select("user_id", "item_id"))
+        asked = rated.select("user_id", "item_id", "history_length")
+        like_above = self.spec.label.like_above
+        found = factorisation_opinions(self.core, self.samples, self.item_ids, asked, like_above, SEED)
+        return found.select("user_id", "item_id", pl.col("factorisation").cast(pl.Float32).alias("expected"))
+
+    def prompts(self, rows: pl.DataFrame, facts: tuple[Fact, ...], foretold: pl.DataFrame | None) -> list[str]:
+        """As the stages make them."""
+        sequences = UserSequences.from_interactions(self.core, self.item_ids)
+        histories = retrieve_histories(rows, sequences, by_vectors(self.vectors), SIZES, ALPHA)
+        training = training_interactions(self.core, self.samples)
+        made = make_facts(facts, rating_statistics(self.core, self.samples), histories, training, foretold)
+        context = prompt_context(self.spec, self.items, self.users, made)
+        return build_prompts(histories, context, ["reranked"], ["rating"])["prompt"].to_list()
+
+    def prompter(self, facts: tuple[Fact, ...], foretold: pl.DataFrame | None) -> Prompter:
+        """As the server makes them."""
+        fit = None
+        if foretold is not None:
+            log = RatingLog.of(self.core, self.samples, self.item_ids)
+            fit = FoldIn.fit(log, self.spec.label.like_above, SEED)
+        retriever = ServedRetriever(RetrieverSettings(), SIZES, ALPHA, None, {"item": self.vectors})
+        known = KnownFacts.of(self.core, self.samples, False, foretold, fit)
+        method = Method("rallrec", "", "reranked", "rating", facts=facts)
+        return Prompter(method, self.spec, retriever, known, lambda items: {})
+
+    def catalogue(self) -> Catalogue:
+        place = {item: row for row, item in enumerate(self.item_ids)}
+        rated = ByUser(self.core.select("user_id", "item_id", "rating"))
+        return Catalogue(self.spec, self.items, place, self.items.height, ByUser(self.users), rated)
+
+
+@pytest.fixture(scope="module")
+def ratings(movielens: Path, downloads: Path) -> Ratings:
+    spec = get_dataset("movielens-100k", downloads, "five_core")
+    raw = read_raw(spec, downloads)
+    core = core_of(raw.interactions, raw.items, spec.protocol)
+    items = raw.items.join(core.select("item_id").unique(), on="item_id", how="semi", maintain_order="left")
+    vectors = np.random.default_rng(SEED).normal(size=(items.height, 96)).astype(np.float32)
+    samples = make_samples(core, spec.protocol, spec.label)
+    return Ratings(spec, core.drop("microsecond", strict=False), items, raw.users, samples, vectors)
+
+
+def differing(ratings: Ratings, count: int, facts: tuple[Fact, ...], foretold: pl.DataFrame | None) -> int:
+    """How many of `count` requests have another prompt than the batch."""
+    held_out = ratings.samples.filter(pl.col("split") != "train")
+    rows = held_out[np.sort(np.random.default_rng(SEED).choice(held_out.height, count, replace=False))]
+    batch = ratings.prompts(rows, facts, foretold)
+    prompter, catalogue = ratings.prompter(facts, foretold), ratings.catalogue()
+    known = {user: catalogue.ratings.rows(user) for user in rows["user_id"].unique()}
+    wrong = 0
+    for row, prompt in zip(rows.iter_rows(named=True), batch, strict=True):
+        lines = known[row["user_id"]].head(row["history_length"]).select("item_id", "rating").to_dicts()
+        asked = {"user_id": row["user_id"], "history": lines, "targets": [{"item_id": row["item_id"]}]}
+        question = question_of(ScoreRequest.model_validate(asked), catalogue)
+        wrong += prompter.prompts(prompter.histories(question), prompter.context(question)) != [prompt]
+    return wrong
+
+
+def test_requests_have_the_prompts_of_the_batch(ratings: Ratings) -> None:
+    assert differing(ratings, 100, CHEAP, None) == 0
+
+
+@pytest.mark.slow
+def test_ten_thousand_requests_have_the_prompts_of_the_batch(ratings: Ratings) -> None:
+    assert differing(ratings, 10_000, ALL, ratings.foretold()) == 0
+
+
+def test_candidates_of_one_question_have_the_prompts_that_each_has_alone(ratings: Ratings) -> None:
+    """A question that names nobody, and one of a user of today."""
+    prompter, catalogue = ratings.prompter(CHEAP, None), ratings.catalogue()
+    lines = catalogue.ratings.rows("196").select("item_id", "rating").to_dicts()[:7]
+    seen = {line["item_id"] for line in lines}
+    targets = [{"item_id": item} for item in ratings.item_ids if item not in seen][:12]
+
+    def prompts(chosen: list[dict[str, str]]) -> list[str]:
+        question = question_of(ScoreRequest.model_validate({"history": lines, "targets": chosen}), catalogue)
+        return prompter.prompts(prompter.histories(question), prompter.context(question))
+
+    assert prompts(targets) == [prompt for target in targets for prompt in prompts([target])]
+    recent = replace(prompter, method=replace(prompter.method, prompt_form="recent"))
+    question = question_of(ScoreRequest.model_validate({"history": lines, "targets": targets}), catalogue)
+    one_history = recent.prompts(recent.histories(question), recent.context(question))
+    assert len({prompt.rpartition("\n")[0] for prompt in one_history}) == 1
