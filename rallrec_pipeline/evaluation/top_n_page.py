@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from rallrec_pipeline.evaluation.canvas import BLUE, GRID, OTHER, WIDTH, canvas, plain, png, svg
+from rallrec_pipeline.evaluation.canvas import BLUE, GRID, INK, OTHER, WIDTH, canvas, plain, png, svg
 from rallrec_pipeline.evaluation.csv_tables import written
 from rallrec_pipeline.evaluation.page import render
 from rallrec_pipeline.evaluation.wording import counted, number, with_error
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Transform
 
 Report = Mapping[str, Any]
 CAPTION = "NDCG@10 of every method with its 95% interval, over the same test users"
@@ -125,8 +127,9 @@ def _facts(report: Report) -> list[str]:
 
 def _picture(report: Report) -> Figure:
     names = ordered(report)[::-1]
-    figure, axes = canvas(WIDTH, 0.8 + 0.42 * len(names))
+    figure, axes = canvas(WIDTH, 0.8 + 0.5 * len(names))
     for row, name in enumerate(names):
+        axes.text(0, row + 0.22, plain(report["methods"][name]["title"]), fontsize=9, color=INK, transform=_left(axes))
         told = report["methods"][name]["test"]["ndcg_at_10"]
         if told["value"] is None:
             continue
@@ -134,8 +137,13 @@ def _picture(report: Report) -> Figure:
         if told["ci"][0] is not None:
             axes.plot(told["ci"], [row, row], color=colour, linewidth=2.2, solid_capstyle="round")
         axes.plot([told["value"]], [row], color=colour, marker="o", markersize=6)
-    axes.set_yticks(range(len(names)), [plain(report["methods"][name]["title"]) for name in names])
-    axes.set(xlabel="NDCG@10", ylim=(-0.6, len(names) - 0.4))
+    axes.set_yticks([])  # a title stands above its dot, so that a phone shows the plot at full width
+    axes.set(xlabel="NDCG@10", ylim=(-0.6, len(names) - 0.2))
     axes.grid(axis="x", color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
     return figure
+
+
+def _left(axes: Axes) -> Transform:
+    """Places as a share of the width, and in rows."""
+    return axes.get_yaxis_transform()

@@ -71,6 +71,7 @@ class Batch:
         vectors = np.concatenate([catalogue.mixture, catalogue.text, catalogue.collaborative], axis=1)
         versions = item_versions(catalogue.item_ids, vectors, self.texts)
         parts: list[pl.DataFrame] = []
+        known = set() if previous is None else set(previous["input_hash"])
         hashes: list[str] = []
         steps = {name: Step() for name in (CATALOGUE, CANDIDATES, SHORTLIST)}
         computed = 0
@@ -79,17 +80,18 @@ class Batch:
             with _timed(steps[CATALOGUE], len(some) * len(catalogue.item_ids)):
                 found = self.recommender.candidates(some)
             own = user_hashes(self.recommender.ratings, some, found.items, versions, self.common)
-            kept = _still_right(previous, own)
-            stale = _lacking(own, kept)
+            stale = np.flatnonzero([one not in known for one in own]).astype(np.int64)
             ids = names[some.users[stale]].tolist()
-            parts += [kept] if kept is not None else []
             parts.append(self._made(some[stale], _of(found, stale), ids, [own[row] for row in stale], steps))
-            hashes, computed = hashes + own, computed + len(stale)
+            hashes.extend(own)
+            computed += len(stale)
             progress(len(hashes), len(visits))
         rows = {"user_id": names[visits.users].tolist(), "input_hash": hashes, "history_length": visits.lengths}
         made = pl.DataFrame(rows, schema={"user_id": pl.String, "input_hash": pl.String, "history_length": pl.Int64})
-        nothing = self._made(visits[:0], None, [], [], steps)
-        return Recommended(pl.concat([nothing, *parts]).sort("user_id", "rank"), made, computed, steps)
+        parts.append(self._made(visits[:0], None, [], [], steps))
+        if previous is not None:
+            parts.append(previous.filter(pl.col("input_hash").is_in(made["input_hash"].implode())))
+        return Recommended(pl.concat(parts).sort("user_id", "rank"), made, computed, steps)
 
     def _made(
         self,
@@ -138,16 +140,3 @@ def _timed(step: Step, predictions: int) -> Iterator[None]:
 
 def _of(found: Candidates, rows: Ints) -> Candidates:
     return replace(found, **{name: values[rows] for name, values in vars(found).items()})
-
-
-def _still_right(previous: pl.DataFrame | None, hashes: list[str]) -> pl.DataFrame | None:
-    """The rows of `previous` whose hash is still that of a user."""
-    if previous is None:
-        return None
-    return previous.filter(pl.col("input_hash").is_in(pl.Series(hashes, dtype=pl.String).implode()))
-
-
-def _lacking(hashes: list[str], kept: pl.DataFrame | None) -> Ints:
-    """Places of the users that have no rows yet."""
-    known = set() if kept is None else set(kept["input_hash"])
-    return np.flatnonzero([one not in known for one in hashes]).astype(np.int64)

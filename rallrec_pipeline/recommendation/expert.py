@@ -54,9 +54,8 @@ class CandidateExpert:
 
     def _factorisation(self, visits: Visits, items: Codes) -> Features:
         """The features of the group, each user folded in once for all candidates."""
-        model, sequences = self.fit.factorisation, self.ratings.sequences
-        one_sided, histories = self.ratings.is_sampled, self.ratings.histories(visits)
-        own, tastes = model.folded_in(sequences.items, sequences.ratings, histories, one_sided)
+        model = self.fit.factorisation
+        own, tastes = model.folded_in(*self.ratings.own(visits), one_sided=self.ratings.is_sampled)
         bias = model.mean + own[:, None] + model.biases[items]
         rating = bias + np.einsum("nf,ncf->nc", tastes, model.factors[items], optimize=True)
         return {

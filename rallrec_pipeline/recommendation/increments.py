@@ -29,14 +29,14 @@ def user_hashes(
     `common` is the hash of what all have in common. So a new rating changes the hash of its user alone, as long as the
     fit is the same, and a changed item the hashes of those who have rated it or have it for a candidate.
     """
-    runs, sequences = ratings.histories(visits), ratings.sequences
-    rated = versions[sequences.items]
+    items, given, runs = ratings.own(visits)
+    rated = versions[items]
     padded = np.append(versions, np.uint64(0))[candidates]  # -1 is the last
-    names, found = sequences.user_ids, []
+    names, found = ratings.sequences.user_ids, []
     for row, (start, length) in enumerate(zip(runs.starts.tolist(), runs.lengths.tolist(), strict=True)):
         digest = hashlib.sha256(f"{common}\0{names[visits.users[row]]}\0".encode(errors="surrogatepass"))
         digest.update(rated[start : start + length].tobytes())
-        digest.update(sequences.ratings[start : start + length].tobytes())
+        digest.update(given[start : start + length].tobytes())
         digest.update(padded[row].tobytes())
         found.append(digest.hexdigest()[:HASH_LENGTH])
     return found

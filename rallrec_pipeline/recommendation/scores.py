@@ -32,11 +32,10 @@ def popularity(fit: ExpertFit) -> Scorer:
 
 def factorisation(fit: ExpertFit, ratings: Ratings) -> Scorer:
     """Rating that the factorisation expects, users folded in by their histories."""
-    model, sequences = fit.factorisation, ratings.sequences
+    model = fit.factorisation
 
     def score(visits: Visits) -> Floats:
-        histories = ratings.histories(visits)
-        bias, tastes = model.folded_in(sequences.items, sequences.ratings, histories, one_sided=ratings.is_sampled)
+        bias, tastes = model.folded_in(*ratings.own(visits), one_sided=ratings.is_sampled)
         found = tastes @ model.factors.T + model.biases
         return np.asarray(found + (model.mean + bias[:, None]), np.float32)
 
@@ -95,10 +94,9 @@ def _touched(ratings: Ratings, visits: Visits, weights: Floats | None = None) ->
 
 def _above_mean(ratings: Ratings, visits: Visits) -> Floats:
     """Each rating of each history, less the mean of that history; where all are alike, 1."""
-    _, flat = ratings.touched(visits)
-    runs, values = ratings.histories(visits), ratings.sequences.ratings
+    _, values, runs = ratings.own(visits)
     means = runs.means(values.astype(np.float64), 0.0)
-    found = (values[flat] - np.repeat(means, runs.lengths)).astype(np.float32)
+    found = (values - np.repeat(means, runs.lengths)).astype(np.float32)
     return np.ones_like(found) if ratings.is_sampled else found
 
 

@@ -79,6 +79,12 @@ class Ratings:
         first = np.cumsum(runs.lengths) - runs.lengths
         return visit, np.arange(len(visit)) - np.repeat(first - runs.starts, runs.lengths)
 
+    def own(self, visits: Visits) -> tuple[Codes, NDArray[np.float32], Runs]:
+        """Items and ratings of all histories, one after another, and where each lies; no other rating is looked at."""
+        _, flat = self.touched(visits)
+        starts = np.cumsum(visits.lengths) - visits.lengths
+        return self.sequences.items[flat], self.sequences.ratings[flat], Runs(starts, visits.lengths)
+
     def seen(self, visits: Visits) -> Flags:
         """Which items each visitor has rated: (n, m)."""
         visit, flat = self.touched(visits)
