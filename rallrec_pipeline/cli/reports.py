@@ -60,7 +60,9 @@ def results(
     page = results_page(reports, earlier.read_text(encoding="utf-8") if earlier.is_file() else "")
     if out is not None:
         write_text(out, page)
-        console.print(f"wrote {out} from {counted(len(reports), 'report')}", markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            f"wrote {out} from {counted(len(reports), 'report')}", markup=False, highlight=False, soft_wrap=True
+        )
     elif keep is None:
         typer.echo(visible(page), nl=False)
 

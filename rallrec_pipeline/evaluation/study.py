@@ -57,7 +57,9 @@ def build_study(
         "methods": methods,
         "paired": table(found.measured, pairs),
         **parts_told(context.parts, context.reference, found.measured, methods),
-        "responses": {variant: responses_told(parts) for variant, parts in context.responses.items()},
+        "responses": {
+            variant: responses_told(parts, resamples, context.seed) for variant, parts in context.responses.items()
+        },
         "provenance": dict(context.provenance),
     }
     return as_plain(report)

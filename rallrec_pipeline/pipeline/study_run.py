@@ -115,7 +115,7 @@ def run_study(run: StageRun, graph: Graph, name: str, profile: str | None, overr
         study.title,
         lambda own: _report(own, name, study, run.settings.profile, asked, shared),
         lambda s, d: {
-            "study": study.model_dump(mode="json"),
+            "study": study.told(),
             "profile": run.settings.profile,
             "title": d.title,
             "titles": {row: (place.variant, place.method, place.title) for row, place in asked.items()},
@@ -208,7 +208,7 @@ def _report(
         {
             "run_id": run.run_id,
             "command": f"rallrec run {run.dataset} --study {name} --profile {profile}",
-            "study": study.model_dump(mode="json"),
+            "study": study.told(),
             **shared.as_metadata(),
         },
         _parts(study, run.spec.paper_dataset),
