@@ -1,4 +1,4 @@
-"""Points of a curve with their errors over users: several predictions of the same rows, judged on the same resamples."""
+"""Points of a curve with their errors over users: predictions of the same rows, judged on the same resamples."""
 
 from __future__ import annotations
 

@@ -49,8 +49,8 @@ def response_plots(told: Told) -> dict[str, bytes]:
 
 
 _LATENCY = (
-    "Seconds of a response, mean and from the tenth to the ninetieth hundredth (figure 9), as they were written side by "
-    "side on this machine; blue: a row of the LLM that does not think"
+    "Seconds of a response (figure 9): the mean, and a line from the 10th to the 90th percentile, as they were written "
+    "side by side on this machine; blue: a row of the LLM that does not think"
 )
 
 

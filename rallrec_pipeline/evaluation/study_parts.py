@@ -22,7 +22,8 @@ class StudyParts:
 
     A table has `title`, `note`, `rows` (row -> key of the published row, or an empty text), `published` (key of the
     paper's table) and perhaps a `reference`; a figure `title`, `x`, `lines` (name -> x -> row) and perhaps a `measure`;
-    a claim `says`, `better`, `than` (rows) and `by` (a measure). `paper_dataset` is the nearest dataset of the papers, or None.
+    a claim `says`, `better`, `than` (rows) and `by` (a measure). `paper_dataset` is the nearest dataset of the papers,
+    or None.
     """
 
     tables: Mapping[str, Spec] = field(default_factory=dict)
