@@ -102,6 +102,7 @@ def _latency(told: Told) -> bytes:
     axes.set_xlim(left=0)
     axes.invert_yaxis()
     axes.grid(axis="x", color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
     return svg(figure)
 
 

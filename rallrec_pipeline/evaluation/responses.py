@@ -92,7 +92,7 @@ def _by_length(rows: pl.DataFrame, judge: _Judge) -> Iterator[dict[str, Any]]:
     for part in np.array_split(np.arange(rows.height), QUINTILES):
         own = ordered[part.tolist()]
         if own.height:
-            low, high = float(own["tokens"].min()), float(own["tokens"].max())  # type: ignore[arg-type]
+            low, high = float(own["tokens"].min()), float(own["tokens"].max())
             yield {"low": low, "high": high, "n": own.height} | judge(own)
 
 
