@@ -242,7 +242,11 @@ def _parts(study: Study, paper_dataset: str | None) -> StudyParts:
 def _scored(run: StageRun, row: Row, study: Study) -> Scored:
     """A row of the report, from what its variant has made."""
     record = run.given(_input(row.variant, made_by(row.method, row.settings)))
-    found = scored_by(row.method, record, replace(run, settings=row.settings))
+
+    def made(stage: str) -> Record | None:
+        return run.inputs.get(_input(row.variant, stage))
+
+    found = scored_by(row.method, record, replace(run, settings=row.settings), made)
     return replace(found, title=f"{row.variant}: {found.title}") if study.variants else found
 
 

@@ -130,6 +130,11 @@ def test_the_report_tells_lengths_merges_and_the_cascade(lake: Path, first: RunS
     assert told["responses"]["reasoned"]["responses"] == 3 * told["responses"]["reasoned"]["rows"] == 3 * 10
     assert [point["share"] for point in told["cascades"]["cascade"]["curve"]][::20] == [0.0, 1.0]
     assert {"rallrec_plus", "merged_mean", "cascade", report["reference"]} <= set(report["methods"])
+    cost = {name: one["cost"] for name, one in report["methods"].items()}
+    assert set(cost["merged_mean"]["shares"]) == {"rallrec", "reasoned_told"}
+    parts = [cost[name]["seconds_per_million"] for name in ("rallrec", "reasoned_told")]
+    assert cost["merged_mean"]["seconds_per_million"] == pytest.approx(sum(parts))
+    assert cost["cascade"]["shares"]["text_trees"] == 1
     page = (lake / "reports" / SMALL / "reasoning.html").read_text(encoding="utf-8")
     assert "What the reasoner writes" in page and "<script" not in page
 
