@@ -9,7 +9,10 @@ from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.evaluation.wording import Report
 
 SHOWN = ("title", "auc", "auc_se", "uauc", "uauc_se", "log_loss", "log_loss_se", "ece", "accuracy")
-_ABOUT = ("study", "title", "note", "dataset", "dataset_title", "profile", "n_test", "users", "reference")
+_ABOUT = (
+    *("study", "title", "note", "dataset", "dataset_title", "profile"),
+    *("n_test", "share_liked", "users", "reference"),
+)
 _DIFFERENCE = ("difference", "se", "p_holm")
 _DIGITS = 6
 """Decimals that are kept. The page shows four at most, so it is the same with them as with all."""
@@ -19,6 +22,7 @@ def kept_form(report: Report) -> dict[str, Any]:
     """`report` (of `build_study`, with its origin) without curves, slices and intervals, JSON-able."""
     tables, origin = report.get("tables", {}), report["provenance"]
     found = {name: report[name] for name in _ABOUT} | {
+        "beside": report.get("beside", ""),
         "methods": {name: _only(one, SHOWN) for name, one in report["methods"].items()},
         "tables": {name: dict(table, rows=[_row(row) for row in table["rows"]]) for name, table in tables.items()},
         "paired": {} if tables else {name: _difference(one, "auc") for name, one in report["paired"].items()},

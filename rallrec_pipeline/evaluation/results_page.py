@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rallrec_pipeline.evaluation.results_beside import beside_told
 from rallrec_pipeline.evaluation.results_curves import curves_told
 from rallrec_pipeline.evaluation.wording import Report, measure_title, number, with_error
 
@@ -37,6 +38,7 @@ def results_page(reports: Sequence[Report], earlier: str = "") -> str:
         for report in found:
             lines += ["", *_dataset(report)]
         lines.append("")
+    lines += beside_told(reports)
     if earlier.strip():
         lines += [_EARLIER, "", earlier.strip()]
     return "\n".join(lines).rstrip() + "\n"

@@ -30,6 +30,8 @@ class StudyContext:
     parts: StudyParts = field(default_factory=StudyParts)
     responses: Mapping[str, ReasoningParts] = field(default_factory=dict)
     """By variant, what is told of the reasoner's responses."""
+    beside: str = ""
+    """A name that it shares with studies of other test rows, which it is set beside."""
 
 
 def build_study(
@@ -52,6 +54,7 @@ def build_study(
         "dataset": context.dataset,
         "dataset_title": context.dataset_title,
         "profile": context.profile,
+        "beside": context.beside,
         **shared_told(found, resamples, context.seed),
         "reference": context.reference,
         "methods": methods,

@@ -28,29 +28,35 @@ def in_chunks(
     size: int,
     at_once: int = 1,
     progress: Progress | None = None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> Iterator[R]:
     """What `work` makes of each chunk of `rows`, as they are finished; `at_once` chunks are in work at a time.
 
-    `work` gets the chunk and a progress of its own. After an error no further chunk is begun, those in work are still
-    given out, and then the error is raised.
+    `work` gets the chunk and a progress of its own. When there is `enough`, and after an error, no further chunk is
+    begun and those in work are still given out; then the error is raised.
     """
     report = _Reported(progress)
     starts = range(0, len(rows), size)
     if at_once == 1:
         for start in starts:
+            if enough():
+                return
             chunk = rows[start : start + size]
             yield work(chunk, part_of(report, start, len(rows)))
             report(start + len(chunk), len(rows))
         return
     done = 0
-    for count, result in _side_by_side(work, (rows[start : start + size] for start in starts), at_once):
+    for count, result in _side_by_side(work, (rows[start : start + size] for start in starts), at_once, enough):
         yield result
         done += count
         report(done, len(rows))
 
 
 def _side_by_side(
-    work: Callable[[Sequence[T], Progress | None], R], chunks: Iterator[Sequence[T]], at_once: int
+    work: Callable[[Sequence[T], Progress | None], R],
+    chunks: Iterator[Sequence[T]],
+    at_once: int,
+    enough: Callable[[], bool],
 ) -> Iterator[tuple[int, R]]:
     """(rows, result) of each chunk; `work` runs in threads, everything else in the caller's."""
     pool = ThreadPoolExecutor(at_once, "chunk")
@@ -58,7 +64,7 @@ def _side_by_side(
     failure: BaseException | None = None
     try:
         while True:
-            if failure is None:
+            if failure is None and not enough():
                 running |= {pool.submit(work, c, None): len(c) for c in islice(chunks, at_once - len(running))}
             if not running:
                 break

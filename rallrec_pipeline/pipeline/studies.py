@@ -69,6 +69,11 @@ class Study(Section):
     note: str = Field("", max_length=1000, description="What a reader should know, in a sentence or two.")
     methods: tuple[MethodName, ...] = Field(min_length=1, description="Methods that are scored, in the report's order.")
     reference: MethodName = Field(description="The method that all others are compared with.")
+    beside: str = Field(
+        "",
+        max_length=60,
+        description="A name that studies of other test rows share: the page of results sets them beside each other.",
+    )
     settings: dict[str, Any] = Field({}, description="An overlay on the profile, as in a variant's file.")
     variants: dict[MethodName, dict[str, Any]] = Field(
         {}, description="Overlays by name, each a variant of its own; without any there is one."
@@ -87,7 +92,7 @@ class Study(Section):
         for figure in found["figures"].values():
             if figure["measure"] == StudyFigure.model_fields["measure"].default:
                 del figure["measure"]
-        return found
+        return found if self.beside else {name: value for name, value in found.items() if name != "beside"}
 
     @property
     def row_names(self) -> list[str]:

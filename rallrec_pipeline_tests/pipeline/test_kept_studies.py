@@ -66,6 +66,15 @@ def test_of_two_reports_of_a_study_the_newest_counts_and_that_of_the_lake_where_
     assert newest([new, again])[0] is new
 
 
+def test_studies_of_other_rows_stand_beside_each_other_without_a_p() -> None:
+    one, other = told(name="split_time", beside="splits"), told(name="split_last", beside="splits")
+    page = results_page([kept_form(one), kept_form(other)])
+    table = page.split("## Splits of MovieLens-100K, beside each other")[1]
+    assert "| method | split_time: AUC | split_time: UAUC | split_last: AUC | split_last: UAUC |" in table
+    assert "| | 300 test rows of 40 users," in table and " p = " not in table
+    assert "beside each other" not in results_page([one])
+
+
 def test_a_study_is_read_from_the_lake_with_its_day_and_kept_as_a_file_of_its_own(tmp_path: Path) -> None:
     lake, folder = tmp_path / "lake", tmp_path / "kept"
     report = build_study(replace(study_context(), parts=parts()), scored(predictions()), 100, facts())
