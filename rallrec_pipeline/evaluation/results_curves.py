@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from rallrec_pipeline.evaluation.wording import Report, measure_title, number, with_error
+from rallrec_pipeline.evaluation.wording import Report, measure_title, with_error
 
 _SHARES = (0.0, 0.1, 0.2, 0.5, 1.0)
 
@@ -49,7 +49,7 @@ def _cascade(cascade: Report, where: str) -> Iterator[str]:
             [
                 f"{point['share']:.0%}",
                 *(with_error(point[name], point.get(f"{name}_se"), 4) for name in measures),
-                number(point["tokens_per_million"], 0),
+                f"{point['tokens_per_million']:,.0f}",
             ]
             for point in asked
         ],

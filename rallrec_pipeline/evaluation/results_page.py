@@ -29,7 +29,7 @@ def results_page(reports: Sequence[Report], earlier: str = "") -> str:
     by_study: dict[str, list[Report]] = {}
     for report in reports:
         by_study.setdefault(report["study"], []).append(report)
-    if not by_study:
+    if not by_study and not earlier.strip():
         lines += ["No study was run yet: `rallrec run DATASET --study tables`.", ""]
     for found in by_study.values():
         lines += [f"## {found[0]['title']}", ""]

@@ -66,7 +66,7 @@ def test_days_that_make_no_splits_are_refused(rules: dict[str, object], what: st
         ProtocolSpec.model_validate(rules)
 
 
-def test_the_built_in_protocols_by_date_are_the_published_ones(tmp_path: Path) -> None:
-    found = with_protocol(get_dataset("movielens-1m", tmp_path), "collm").protocol
+def test_the_days_of_movielens_1m_are_those_of_the_published_code(tmp_path: Path) -> None:
+    found = with_protocol(get_dataset("movielens-1m", tmp_path), "by_date").protocol
     assert found.dates == DAYS and not found.orders_users_alone
     assert [found.expected[split] for split in ("train", "valid", "test")] == [33_891, 10_401, 7_331]

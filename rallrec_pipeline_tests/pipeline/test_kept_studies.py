@@ -19,6 +19,7 @@ from rallrec_pipeline.lake.files import write_json
 from rallrec_pipeline.lake.store import Record, finish_result, publish_links, unfinished_result
 from rallrec_pipeline.pipeline.kept_studies import keep_studies, kept_studies, lake_studies
 from rallrec_pipeline_tests.evaluation.examples import facts, parts, predictions, scored, study, study_context
+from rallrec_pipeline_tests.evaluation.reasoning_examples import responses
 
 DAY = "2026-11-29T10:00:00+00:00"
 
@@ -49,6 +50,36 @@ def test_a_kept_study_is_small_and_makes_the_same_page() -> None:
     plain = study()
     plain["provenance"]["made"] = {"at": None, "machines": []}
     assert results_page([kept_form(plain)]) == results_page([plain])  # a study without tables is one table
+
+
+def test_a_report_of_an_earlier_version_is_kept_and_told_of_too() -> None:
+    report = told(responses={"one": responses()})
+    old = {name: value for name, value in report.items() if name != "beside"}
+    old["figures"] = {
+        name: {
+            "title": one["title"],
+            "x": one["x"],
+            "lines": {line: _bare(part) for line, part in one["lines"].items()},
+        }
+        for name, one in report["figures"].items()
+    }
+    cascade = report["responses"]["one"]["cascades"]["cascade"]
+    old["responses"]["one"]["cascades"] = {"cascade": cascade | {"curve": _bare(cascade["curve"])}}
+    page = results_page([kept_form(old)])
+    assert "**More samples** (AUC)" in page and f"| {cascade['curve'][0]['auc']:.4f} |" in page
+
+
+def _bare(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Points without errors but that of AUC, as they once were."""
+    return [{k: v for k, v in point.items() if not k.endswith(("_se", "_ci"))} for point in points]
+
+
+def test_a_cascade_is_told_at_a_few_shares_with_its_knee_and_its_tokens() -> None:
+    page = results_page([told(responses={"one": responses()})])
+    table = page.split("over the share of rows asked** (in order of doubt; knee of validation rows 35%)")[1]
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    assert [line.split(" | ")[0] for line in lines[2:7]] == ["| 0%", "| 10%", "| 20%", "| 50%", "| 100%"]
+    assert lines[6].endswith("| 420,000,000 |") and lines[6].count("±") == 3
 
 
 def test_the_page_tells_day_machine_and_figures() -> None:
