@@ -30,12 +30,12 @@ TOLD = {"asked": {"share_asked": 0.25}, "within": {"share_asked": 0.5}, "better"
     ],
 )
 def test_each_method_is_asked_once_and_only_where_a_cascade_asks(name: str, shares: dict[str, float]) -> None:
-    assert shares_asked(name, Settings(merges=MERGES), TOLD) == shares
+    assert shares_asked(name, Settings(profile="small", merges=MERGES), TOLD) == shares
 
 
 def test_a_cascade_costs_the_expert_and_its_share_of_the_llm() -> None:
     costs = {"text_trees": Cost(1.0, 1000, 0, 1000), "rallrec": Cost(60.0, 100, 20_000, 100)}
     costs["reasoned_told"] = Cost(200.0, 100, 50_000, 100)
-    found = cost_of_merge("asked", Settings(merges=MERGES), TOLD, 400, costs.__getitem__)
+    found = cost_of_merge("asked", Settings(profile="small", merges=MERGES), TOLD, 400, costs.__getitem__)
     assert found.seconds == pytest.approx(400 * (0.001 + 0.25 * 2.6))
     assert (found.predictions, found.prompt_tokens) == (400, 400 * 0.25 * 700)
