@@ -32,7 +32,7 @@ def test_each_split_lies_between_its_days_and_nothing_outside_is_kept(ratings: d
     rows = frame([(f"u{user}", f"i{item}", 1.0 + item % 5, second) for (user, item), second in ratings.items()])
     core = in_protocol_order(core_of(rows, NO_ITEMS, RULES), RULES, 0)
     samples = make_samples(core, RULES, LABEL)
-    expected = {"train": set(), "valid": set(), "test": set()}  # type: dict[str, set[tuple[str, str]]]
+    expected: dict[str, set[tuple[str, str]]] = {"train": set(), "valid": set(), "test": set()}
     for (user, item), second in ratings.items():
         day = datetime.fromtimestamp(second, UTC).date()
         if date(2001, 6, 1) <= day < date(2003, 2, 1):

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from rallrec_pipeline.evaluation.merge_curves import CascadeRows, Sweep
+from rallrec_pipeline.evaluation.metrics import Floats
 from rallrec_pipeline.evaluation.responses import ReasoningParts
 from rallrec_pipeline.reasoning.opinions import Opinion
 
@@ -19,7 +20,7 @@ def responses(rows: int = 200, users: int = 40, traces: int = 3, seed: int = 0) 
     labels = (rng.random(rows) < 1 / (1 + np.exp(-logit))).astype(np.int8)
     user = rng.integers(0, users, rows)
 
-    def said(noise: float) -> np.ndarray:
+    def said(noise: float) -> Floats:
         return np.asarray(1 / (1 + np.exp(-(logit + rng.normal(0, noise, rows)))))
 
     variance = rng.gamma(1.0, 0.01, rows)
