@@ -99,8 +99,10 @@ def reasoned_predictions(run: StageRun) -> Made:
             form, before = method.asked.answer_form, engines.usage.prompt_tokens
             rows = _with_thoughts(prompts, traces, method.name)
             fitted = [
-                fit_thought(partial(answer_position, *about, form=form, thinks=thinks), thought or "", model)
-                for *about, thought in rows.select("plain", "prompt", "told", "thought").rows()
+                fit_thought(
+                    partial(answer_position, text, prompt, told, form=form, thinks=thinks), thought or "", model
+                )
+                for text, prompt, told, thought in rows.select("plain", "prompt", "told", "thought").rows()
             ]
             found = read_answers(
                 [one.position for one in fitted],

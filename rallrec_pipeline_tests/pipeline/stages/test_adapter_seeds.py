@@ -30,8 +30,8 @@ def test_an_adapter_of_another_seed_is_another_one(finished_world: Path, finishe
     rows = tuning_rows(run, "rallrec")
     keys = [tuning_key(seeded(run, seed), "other", rows) for seed in (None, run.seeds.tuning, 7, 8)]
     assert keys[0] == keys[1] and len(set(keys)) == 3
-    made, out = work(seeded(run, 7), "lora_adapter")
-    folders = [checkpoint_folder(out, SMALL, name) for name in ("rallrec", "other")]
+    made, record = work(seeded(run, 7), "lora_adapter")
+    folders = [checkpoint_folder(record.folder(lake), SMALL, name) for name in ("rallrec", "other")]
     weights = [(folder / "adapter_model.safetensors").read_bytes() for folder in folders]
     assert weights[0] != weights[1] and read_sealed(folders[1] / PROVENANCE)["seed"] == 7
     assert made.metadata["other"]["key"] == keys[2]

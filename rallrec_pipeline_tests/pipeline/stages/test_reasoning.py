@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from rallrec_pipeline.lake.memo import TRACES, Memo
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.language_models.tokens import opens_thought
 from rallrec_pipeline.orchestration.jobs import RunSummary, materialize_dataset
+from rallrec_pipeline.pipeline.checks.reasoning import responses_answer
 from rallrec_pipeline.pipeline.graph import EVERY_STAGE, ON_REQUEST
 from rallrec_pipeline.pipeline.lineage.chain import trace
+from rallrec_pipeline.pipeline.stage import everything, looking, plan_stages
 from rallrec_pipeline.reasoning.merge import consistency
 from rallrec_pipeline.reasoning.opinions import Opinion
 from rallrec_pipeline.settings import load_settings
@@ -34,6 +37,7 @@ traces = 3
 max_new_tokens = 5
 batch_size = 6
 temperature = 1.5
+most_unanswered = 1
 
 [merges.rallrec_plus]
 members = ["rallrec", "reasoned_told"]
@@ -162,6 +166,18 @@ def test_a_second_run_does_nothing(lake: Path, first: RunSummary) -> None:
 
 def test_an_ordinary_run_leaves_the_reasoner_alone(lake: Path, first: RunSummary) -> None:
     assert not set(materialize_dataset(SMALL).worked) & set(NAMES)
+
+
+def test_too_many_responses_without_an_answer_are_found(lake: Path, first: RunSummary) -> None:
+    run, shares = looking(lake, SMALL, load_settings()), dict[str, float]()
+    run = everything(run, plan_stages(run, EVERY_STAGE, ["reasoning_traces"]))
+    for bound in (1.0, 0.0):
+        reasoning = run.settings.reasoning.model_copy(update={"most_unanswered": bound})
+        settings = run.settings.model_copy(update={"reasoning": reasoning})
+        verdict = responses_answer(replace(run, settings=settings))
+        shares = verdict.figures["unanswered_share"]
+        assert verdict.passed is all(share <= bound for share in shares.values())
+    assert set(shares) == {"reasoned", "reasoned_told"} and max(shares.values()) > 0
 
 
 def test_more_traces_cost_only_the_new_ones(lake: Path, first: RunSummary, monkeypatch: pytest.MonkeyPatch) -> None:
