@@ -37,7 +37,7 @@ class ReasoningSettings(Section):
         0.95,
         ge=0,
         le=1,
-        description="Share of the responses that may lack an answer in words; above it a check fails that holds nothing back.",
+        description="Share of the responses that may lack an answer in words; above it a check fails.",
     )
 
     def sampled(self) -> ReasoningSettings:
