@@ -12,6 +12,9 @@ from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.settings import lake_root
 from rallrec_pipeline.text import visible
 
+KEPT = Path("docs/results")
+"""Where this repository keeps its studies, seen from its root."""
+
 
 def report(dataset: Annotated[str, typer.Argument(help="A dataset.")]) -> None:
     """Print the evaluation report of a dataset and where its files lie."""
@@ -37,18 +40,31 @@ def print_study_report(dataset: str, name: str) -> None:
 
 def results(
     out: Annotated[Path | None, typer.Option(help="A Markdown file; default: to the terminal.")] = None,
+    kept: Annotated[Path, typer.Option(help="Folder of kept studies, which are told of beside the lake's.")] = KEPT,
+    keep: Annotated[
+        Path | None, typer.Option(help="Write the lake's studies into this folder, as small JSON files.")
+    ] = None,
 ) -> None:
-    """Tell which claims of the papers hold, from the reports of all studies in the lake."""
+    """Tell which claims of the papers hold, from the reports of the studies in the lake and of those that are kept."""
+    from rallrec_pipeline.evaluation.kept import newest
     from rallrec_pipeline.evaluation.results_page import results_page
+    from rallrec_pipeline.evaluation.wording import counted
     from rallrec_pipeline.lake.files import write_text
+    from rallrec_pipeline.pipeline.kept_studies import EARLIER, keep_studies, kept_studies, lake_studies
 
-    files = sorted((lake_root() / "reports").glob("*/study_*.json"), key=lambda path: (path.stem, path.parent.name))
-    page = results_page([_report_of(file) for file in files])
-    if out is None:
+    own = lake_studies(lake_root())
+    if keep is not None:
+        for file in keep_studies(own, keep):
+            console.print(f"kept {file}", markup=False, highlight=False, soft_wrap=True)
+    reports, earlier = newest([*own, *kept_studies(kept)]), kept / EARLIER
+    page = results_page(reports, earlier.read_text(encoding="utf-8") if earlier.is_file() else "")
+    if out is not None:
+        write_text(out, page)
+        console.print(
+            f"wrote {out} from {counted(len(reports), 'report')}", markup=False, highlight=False, soft_wrap=True
+        )
+    elif keep is None:
         typer.echo(visible(page), nl=False)
-        return
-    write_text(out, page)
-    console.print(f"wrote {out}: {len(files)} reports", markup=False, highlight=False, soft_wrap=True)
 
 
 def _report_of(file: Path) -> Any:

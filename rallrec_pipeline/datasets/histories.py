@@ -7,8 +7,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rallrec_pipeline.datasets.negatives import with_negatives
-from rallrec_pipeline.datasets.order import in_user_order
-from rallrec_pipeline.datasets.spec import LabelSpec, ProtocolSpec
+from rallrec_pipeline.datasets.order import in_user_order, second_of
+from rallrec_pipeline.datasets.spec import DatesSpec, LabelSpec, ProtocolSpec
 
 MAX_SPARED = 0.2
 LIKED_BOUNDS = (0.1, 0.9)  # share of liked samples in each split: beyond, a split says too little about one class
@@ -22,6 +22,7 @@ def make_samples(core: pl.DataFrame, protocol: ProtocolSpec, label: LabelSpec, s
 
     `time`: `core` is in global order; every rating with at least `min_history` earlier ones is a target. The split is
     global in time: the first 80% of the samples are `train`, then `valid`, then `test`.
+    `date`: as `time`, but `valid` and `test` begin on the days of the protocol.
     `user`: `core` is in user order; each user's last rating is the one target, and users are split at random.
     `last`: `core` is in user order, targets are as with `time`; each user's last rating is `test`, the one before it
     `valid`, all others `train`.
@@ -35,6 +36,8 @@ def make_samples(core: pl.DataFrame, protocol: ProtocolSpec, label: LabelSpec, s
     rows = core.with_columns(place).filter(target)
     if protocol.split == "last":
         rows = rows.with_columns(_leave_last_out())
+    elif protocol.dates is not None:
+        rows = rows.with_columns(_by_date(protocol.dates))
     else:
         draw = np.random.default_rng([seed, 1]).permutation(rows.height) if protocol.split == "user" else None
         rows = rows.with_columns(_split(rows.height, protocol.fractions, draw))
@@ -123,6 +126,13 @@ def _leave_last_out() -> pl.Expr:
     from_end = pl.int_range(pl.len()).reverse().over("user_id")
     late = pl.when(from_end == 0).then(pl.lit("test")).when(from_end == 1).then(pl.lit("valid"))
     return late.otherwise(pl.lit("train")).alias("split")
+
+
+def _by_date(dates: DatesSpec) -> pl.Expr:
+    """Names of the splits by the day of the target."""
+    second = pl.col("timestamp")
+    late = pl.when(second >= second_of(dates.test)).then(pl.lit("test"))
+    return late.when(second >= second_of(dates.valid)).then(pl.lit("valid")).otherwise(pl.lit("train")).alias("split")
 
 
 def _split(n: int, fractions: tuple[float, float, float], order: NDArray[np.int64] | None) -> pl.Series:

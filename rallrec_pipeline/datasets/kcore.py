@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rallrec_pipeline.datasets.order import exact_times, global_order, id_codes, id_order, take
+from rallrec_pipeline.datasets.order import exact_times, global_order, id_codes, id_order, second_of, take
 from rallrec_pipeline.datasets.spec import CoreSpec, ProtocolSpec
 
 
@@ -45,6 +45,12 @@ def rules_before_core(interactions: pl.DataFrame, items: pl.DataFrame, protocol:
         dropped = pl.Series(protocol.drop_ratings, dtype=pl.Float32)  # as ratings are stored
         rows = rows.filter(~pl.col("rating").is_in(dropped.implode()))
         yield Rule(f"left out: ratings of {', '.join(f'{value:g}' for value in protocol.drop_ratings)}", rows)
+    if protocol.dates and protocol.dates.train:
+        rows = rows.filter(pl.col("timestamp") >= second_of(protocol.dates.train))
+        yield Rule(f"left out: ratings before {protocol.dates.train}", rows)
+    if protocol.dates and protocol.dates.end:
+        rows = rows.filter(pl.col("timestamp") < second_of(protocol.dates.end))
+        yield Rule(f"left out: ratings from {protocol.dates.end} on", rows)
     if protocol.require:
         whole = items.lazy().filter(pl.all_horizontal(pl.col(name) != "" for name in protocol.require))
         rows = rows.join(whole, on="item_id", how="semi")

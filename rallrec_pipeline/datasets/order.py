@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime, time
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -17,6 +19,11 @@ def exact_times(interactions: pl.DataFrame) -> pl.Series:
     if "microsecond" not in interactions.columns:
         return interactions["timestamp"]
     return interactions.select(pl.col("timestamp") * 1_000_000 + pl.col("microsecond")).to_series()
+
+
+def second_of(day: date) -> int:
+    """The first second of a day in UTC, as timestamps count."""
+    return int(datetime.combine(day, time(), UTC).timestamp())
 
 
 def take(rows: pl.DataFrame, places: NDArray[np.uint32]) -> pl.DataFrame:

@@ -217,7 +217,7 @@ def _time(
         "without_time": interactions.height - raw.total,
         "first": _day(start),
         "last": _day(end),
-        "borders": _borders(samples) if protocol.split == "time" else {},
+        "borders": {} if protocol.orders_users_alone else _borders(samples),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from datetime import date
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -214,6 +215,22 @@ class CoreSpec(Part):
         return self
 
 
+class DatesSpec(Part):
+    """Days, in UTC, on which the splits of `split = "date"` begin; each lasts until the next one begins."""
+
+    train: date | None = Field(None, description="Earlier ratings are left out, of histories too. Default: none are.")
+    valid: date
+    test: date
+    end: date | None = Field(None, description="Ratings from this day on are left out. Default: none are.")
+
+    @model_validator(mode="after")
+    def _ascend(self) -> DatesSpec:
+        days = [day for day in (self.train, self.valid, self.test, self.end) if day is not None]
+        if days != sorted(set(days)):
+            raise ValueError(f"dates must ascend from train to end, not {', '.join(map(str, days))}")
+        return self
+
+
 class ProtocolSpec(CoreSpec):
     """Which interactions are kept, how samples are made and split, and what is evaluated."""
 
@@ -226,11 +243,13 @@ class ProtocolSpec(CoreSpec):
     item_limit: int | None = Field(None, ge=1, description="Only this many most rated items stay.")
     item_limit_first: bool = Field(False, description="The limit acts before the core, not after it.")
     min_history: int = Field(5, ge=0)
-    split: Literal["time", "user", "last"] = Field(
+    split: Literal["time", "user", "last", "date"] = Field(
         "time",
         description="`time`: global in time. `user`: each user's last rating is the target, a drawn one without times. "
-        "`last`: leave-last-out, each user's last sample is for test, the one before for validation.",
+        "`last`: leave-last-out, each user's last sample is for test, the one before for validation. `date`: global in "
+        "time, at the days of `dates`, as CoLLM.",
     )
+    dates: DatesSpec | None = Field(None, description="Where the splits of `date` begin.")
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     first_test_samples: int | None = Field(None, ge=1, description="Only these are evaluated, as published.")
     few_shot: int | None = Field(None, ge=1, description="At most this many tuning samples.")
@@ -245,7 +264,13 @@ class ProtocolSpec(CoreSpec):
     @property
     def orders_users_alone(self) -> bool:
         """Whether only the ratings of one user have an order: those of two are never compared in time."""
-        return self.split != "time"
+        return self.split in ("user", "last")
+
+    @model_validator(mode="after")
+    def _dates_are_of_a_split_by_date(self) -> ProtocolSpec:
+        if (self.split == "date") != (self.dates is not None):
+            raise ValueError('`dates` and split = "date" go together: give both or neither')
+        return self
 
     @model_validator(mode="after")
     def _fractions_sum_to_one(self) -> ProtocolSpec:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 MILLION = 1_000_000
@@ -25,6 +26,39 @@ class Cost:
     predictions: int | None = None
     prompt_tokens: int | None = None
     token_rows: int | None = None
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """Of a merge the methods that it is made of, each with the share of rows that it is asked about."""
+
+    @property
+    def seconds_per_row(self) -> float | None:
+        """None where it is not known."""
+        return self.seconds / self.predictions if self.seconds is not None and self.predictions else None
+
+    @property
+    def tokens_per_row(self) -> float | None:
+        """None where it is not known."""
+        return self.prompt_tokens / self.token_rows if self.prompt_tokens is not None and self.token_rows else None
+
+
+def merged_cost(members: Mapping[str, Cost], shares: Mapping[str, float], rows: int) -> Cost:
+    """The cost of `rows` predictions that are made of `members`, each asked about its share of them.
+
+    Seconds and tokens are the sums over members; None where that of one is not known.
+    """
+    seconds = _total({name: cost.seconds_per_row for name, cost in members.items()}, shares)
+    tokens = _total({name: cost.tokens_per_row for name, cost in members.items()}, shares)
+    return Cost(
+        None if seconds is None else seconds * rows,
+        rows,
+        None if tokens is None else round(tokens * rows),
+        rows,
+        dict(shares),
+    )
+
+
+def _total(per_row: Mapping[str, float | None], shares: Mapping[str, float]) -> float | None:
+    known = {name: one for name, one in per_row.items() if one is not None}
+    return sum(known[name] * share for name, share in shares.items()) if shares.keys() <= known.keys() else None
 
 
 def told_cost(cost: Cost) -> dict[str, Any]:
@@ -32,13 +66,13 @@ def told_cost(cost: Cost) -> dict[str, Any]:
     found: dict[str, Any] = {
         "seconds": cost.seconds,
         "predictions": cost.predictions,
-        "seconds_per_million": _per_million(cost.seconds, cost.predictions),
+        "seconds_per_million": _per_million(cost.seconds_per_row),
         "prompt_tokens": cost.prompt_tokens,
-        "tokens_per_million": _per_million(cost.prompt_tokens, cost.token_rows),
+        "tokens_per_million": _per_million(cost.tokens_per_row),
     }
     why = {key: _UNKNOWN[key.split("_")[0]] for key, value in found.items() if value is None}
-    return found | {"not_defined": why}
+    return found | ({"shares": dict(cost.shares)} if cost.shares else {}) | {"not_defined": why}
 
 
-def _per_million(spent: float | None, rows: int | None) -> float | None:
-    return spent / rows * MILLION if spent is not None and rows else None
+def _per_million(per_row: float | None) -> float | None:
+    return None if per_row is None else per_row * MILLION

@@ -28,7 +28,12 @@ def render_dataset_page(profile: Profile, plots: Mapping[str, bytes], origin: Ma
     )
 
 
-_SPLITS = {"time": "split in time", "user": "split by user", "last": "each user's last sample left out"}
+_SPLITS = {
+    "time": "split in time",
+    "date": "split by date",
+    "user": "split by user",
+    "last": "each user's last sample left out",
+}
 
 
 def summary(profile: Profile) -> str:

@@ -1,28 +1,35 @@
-"""`docs/results.md`, written from the studies' JSON: which claims of the papers hold, and every table behind them."""
+"""`docs/results.md`, written from the studies' JSON: which claims of the papers hold, and what is behind them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rallrec_pipeline.evaluation.wording import Report, number, with_error
+from rallrec_pipeline.evaluation.results_beside import beside_told
+from rallrec_pipeline.evaluation.results_curves import curves_told
+from rallrec_pipeline.evaluation.wording import Report, measure_title, number, with_error
 
 _HEAD = (
-    "This page is written by `rallrec results` from the studies' JSON: no figure in it is typed. ± is the standard",
-    "error over users; p is two-sided, paired on the same users, and corrected by Holm's method over the claims or",
-    "the table that it stands in. Published figures are of an LLM of 8 billion parameters on the full datasets.",
+    "This page is written by `rallrec results` from the studies' JSON, that of the lake and that kept in `results/`:",
+    "no figure in it is typed. ± is the standard error over users; p is two-sided, paired on the same users, and",
+    "corrected by Holm's method over the claims or the table that it stands in. Published figures are of an LLM of 8",
+    "billion parameters on the full datasets. A commit is that of the code when the JSON was kept.",
 )
+_EARLIER = "## Earlier runs, whose JSON was not kept"
 _VERDICTS = {"holds": "holds", "refuted": "the opposite holds", "open": "cannot be told"}
 
 
-def results_page(reports: Sequence[Report]) -> str:
-    """Markdown of all `reports` (of `build_study`), grouped by study; a page without any says how to make one."""
+def results_page(reports: Sequence[Report], earlier: str = "") -> str:
+    """Markdown of all `reports` (of `build_study` or `kept_form`) by study; without any it says how to make one.
+
+    `earlier` is Markdown of runs that are known by their page alone; it stands at the end.
+    """
     lines = ["# Results", "", "[Back to the README](../README.md)", ""]
     lines += [*_HEAD, ""]
     by_study: dict[str, list[Report]] = {}
     for report in reports:
         by_study.setdefault(report["study"], []).append(report)
-    if not by_study:
+    if not by_study and not earlier.strip():
         lines += ["No study was run yet: `rallrec run DATASET --study tables`.", ""]
     for found in by_study.values():
         lines += [f"## {found[0]['title']}", ""]
@@ -31,6 +38,9 @@ def results_page(reports: Sequence[Report]) -> str:
         for report in found:
             lines += ["", *_dataset(report)]
         lines.append("")
+    lines += beside_told(reports)
+    if earlier.strip():
+        lines += [_EARLIER, "", earlier.strip()]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -43,10 +53,7 @@ def _claims(reports: Sequence[Report]) -> Iterator[str]:
     told = [{claim["says"]: claim for claim in report["claims"]} for report in reports]
     for says, first in told[0].items():
         cells = [_verdict(claims[says]) if says in claims else "" for claims in told]
-        yield f"| {says} | {_MEASURES[first['by']]} | {' | '.join(cells)} |"
-
-
-_MEASURES = {"auc": "AUC", "uauc": "UAUC", "log_loss": "log loss"}
+        yield f"| {says} | {measure_title(first['by'])} | {' | '.join(cells)} |"
 
 
 def _verdict(claim: Report) -> str:
@@ -64,11 +71,22 @@ def _p(value: float | None) -> str:
 def _dataset(report: Report) -> Iterator[str]:
     yield f"### {report['dataset_title']}, profile `{report['profile']}`"
     yield ""
-    yield f"`{report['provenance']['command']}`: {report['n_test']:,} test rows{_of_users(report)}."
+    yield f"`{report['provenance']['command']}`: {report['n_test']:,} test rows{_of_users(report)}.{_made(report)}"
     tables: dict[str, Any] = report.get("tables") or {"": _whole(report)}
     for table in tables.values():
         yield ""
         yield from _table(table, report)
+    yield from curves_told(report)
+
+
+def _made(report: Report) -> str:
+    """When, on what machine and with which code, as far as it is known."""
+    made = report["provenance"].get("made", {})
+    day = f" on {made['at'][:10]}" if made.get("at") else ""
+    machines = f", by {' and '.join(made['machines'])}" if made.get("machines") else ""
+    commit = f", kept at commit `{made['commit']}`" if made.get("commit") else ""
+    told = f"{day}{machines}{commit}"
+    return f" Made{told if day else told.removeprefix(',')}." if told else ""
 
 
 def _of_users(report: Report) -> str:

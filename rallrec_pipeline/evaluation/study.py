@@ -30,6 +30,8 @@ class StudyContext:
     parts: StudyParts = field(default_factory=StudyParts)
     responses: Mapping[str, ReasoningParts] = field(default_factory=dict)
     """By variant, what is told of the reasoner's responses."""
+    beside: str = ""
+    """A name that it shares with studies of other test rows, which it is set beside."""
 
 
 def build_study(
@@ -52,12 +54,15 @@ def build_study(
         "dataset": context.dataset,
         "dataset_title": context.dataset_title,
         "profile": context.profile,
+        "beside": context.beside,
         **shared_told(found, resamples, context.seed),
         "reference": context.reference,
         "methods": methods,
         "paired": table(found.measured, pairs),
         **parts_told(context.parts, context.reference, found.measured, methods),
-        "responses": {variant: responses_told(parts) for variant, parts in context.responses.items()},
+        "responses": {
+            variant: responses_told(parts, resamples, context.seed) for variant, parts in context.responses.items()
+        },
         "provenance": dict(context.provenance),
     }
     return as_plain(report)

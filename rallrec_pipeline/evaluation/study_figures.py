@@ -1,4 +1,4 @@
-"""The figures that a study's file asks for: AUC over a setting, a line for each name, as SVG."""
+"""The figures that a study's file asks for: a measure over a setting, a line for each name, as SVG."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from rallrec_pipeline.evaluation.canvas import GRID, WIDTH, canvas, svg
 from rallrec_pipeline.evaluation.lines import MOST, label, legend_below, named_lines
 from rallrec_pipeline.evaluation.slice_plots import draw_points
-from rallrec_pipeline.evaluation.wording import Report
+from rallrec_pipeline.evaluation.wording import Report, measure_title
 
 _APART = 0.012  # of the axis, between the intervals of two lines at one x
 
@@ -25,19 +25,20 @@ def figure_plots(report: Report) -> dict[str, bytes]:
 
 
 def figure_plot(found: Mapping[str, Any]) -> bytes:
-    """AUC with its 95% interval; x is an axis of numbers where all are numbers, else one of names."""
+    """A measure with its 95% interval; x is an axis of numbers where all are numbers, else one of names."""
     lines = named_lines(list(found["lines"]))
     points = {line.name: found["lines"][line.name] for line in lines}
     places = x_places([point["x"] for part in points.values() for point in part])
+    measure = found["measure"]
     figure, axes = canvas(WIDTH, 3.4 + 0.2 * len(lines))
     span = (max(places.values()) - min(places.values()) if places else 0) or 1
     for number, line in enumerate(lines):
         shift = span * _APART * (number - (len(lines) - 1) / 2)
-        known = sorted((p for p in points[line.name] if p["auc"] is not None), key=lambda p: places[p["x"]])
+        known = sorted((p for p in points[line.name] if p[measure] is not None), key=lambda p: places[p["x"]])
         x = np.array([places[point["x"]] + shift for point in known])
-        draw_points(axes, x, np.array([p["auc"] for p in known]), [p["auc_ci"] for p in known], line)
+        draw_points(axes, x, np.array([p[measure] for p in known]), [p[f"{measure}_ci"] for p in known], line)
     axes.set_xticks(list(places.values()), [label(x, 14) for x in places], fontsize=8 if len(places) < 6 else 7)
-    axes.set(xlabel=label(found["x"]), ylabel="AUC", xlim=_limits(list(places.values()), span))
+    axes.set(xlabel=label(found["x"]), ylabel=measure_title(measure), xlim=_limits(list(places.values()), span))
     axes.grid(color=GRID, linewidth=0.7)
     legend_below(axes)
     return svg(figure)

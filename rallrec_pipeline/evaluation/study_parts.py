@@ -12,6 +12,8 @@ from rallrec_pipeline.evaluation.metrics import HIGHER_IS_BETTER, METRICS
 from rallrec_pipeline.evaluation.papers import published_rows
 
 Spec = Mapping[str, Any]
+FIGURE_MEASURES = ("auc", "uauc", "log_loss")
+"""What a figure may draw; the first where it names none."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,9 @@ class StudyParts:
     """What a study's file asks for besides the list of its rows.
 
     A table has `title`, `note`, `rows` (row -> key of the published row, or an empty text), `published` (key of the
-    paper's table) and perhaps a `reference`; a figure `title`, `x` and `lines` (name -> x -> row); a claim `says`,
-    `better`, `than` (rows) and `by` (a measure). `paper_dataset` is the nearest dataset of the papers, or None.
+    paper's table) and perhaps a `reference`; a figure `title`, `x`, `lines` (name -> x -> row) and perhaps a `measure`;
+    a claim `says`, `better`, `than` (rows) and `by` (a measure). `paper_dataset` is the nearest dataset of the papers,
+    or None.
     """
 
     tables: Mapping[str, Spec] = field(default_factory=dict)
@@ -62,13 +65,13 @@ def _table(spec: Spec, measured: Measured, methods: Mapping[str, Spec], paper_da
 
 
 def _figure(spec: Spec, methods: Mapping[str, Spec]) -> dict[str, Any]:
-    """Of each line its points, by the x as the study names it: row, figures and the interval of AUC."""
-    keys = ("auc", "auc_se", "auc_ci", "uauc", "log_loss")
+    """Of each line its points, by the x as the study names it: row, and figures with their intervals over users."""
+    keys = [f"{name}{part}" for name in FIGURE_MEASURES for part in ("", "_se", "_ci")]
     lines = {
         name: [{"x": x, "row": row} | {key: methods[row].get(key) for key in keys} for x, row in line.items()]
         for name, line in spec["lines"].items()
     }
-    return {"title": spec["title"], "x": spec["x"], "lines": lines}
+    return {"title": spec["title"], "x": spec["x"], "measure": spec.get("measure", FIGURE_MEASURES[0]), "lines": lines}
 
 
 def _claims(claims: Sequence[Spec], measured: Measured) -> list[dict[str, Any]]:

@@ -13,6 +13,8 @@ from typing import TypeVar
 
 from rallrec_pipeline.language_models.protocols import Progress, part_of
 
+LOOK_EVERY_S = 1.0  # at how far chunks in work have come
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -33,45 +35,64 @@ def in_chunks(
     size: int,
     at_once: int = 1,
     progress: Progress | None = None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> Iterator[R]:
     """What `work` makes of each chunk of `rows`, as they are finished; `at_once` chunks are in work at a time.
 
-    `work` gets the chunk and a progress of its own. After an error no further chunk is begun, those in work are still
-    given out, and then the error is raised.
+    `work` gets the chunk and a progress of its own. When there is `enough`, and after an error, no further chunk is
+    begun and those in work are still given out; then the error is raised.
     """
     report = _Reported(progress)
     starts = range(0, len(rows), size)
     if at_once == 1:
         for start in starts:
+            if enough():
+                return
             chunk = rows[start : start + size]
             yield work(chunk, part_of(report, start, len(rows)))
             report(start + len(chunk), len(rows))
         return
-    done = 0
-    for count, result in _side_by_side(work, (rows[start : start + size] for start in starts), at_once):
-        yield result
-        done += count
-        report(done, len(rows))
+    chunks = (rows[start : start + size] for start in starts)
+    yield from _side_by_side(work, chunks, at_once, enough, lambda done: report(done, len(rows)))
+
+
+class _Part:
+    """How far a chunk in work has come; its thread writes this, and the caller's reads it."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows, self.done = rows, 0
+
+    def __call__(self, done: int, total: int) -> None:
+        self.done = done
 
 
 def _side_by_side(
-    work: Callable[[Sequence[T], Progress | None], R], chunks: Iterator[Sequence[T]], at_once: int
-) -> Iterator[tuple[int, R]]:
-    """(rows, result) of each chunk; `work` runs in threads, everything else in the caller's."""
+    work: Callable[[Sequence[T], Progress | None], R],
+    chunks: Iterator[Sequence[T]],
+    at_once: int,
+    enough: Callable[[], bool],
+    report: Callable[[int], None],
+) -> Iterator[R]:
+    """The result of each chunk; `work` runs in threads, everything else in the caller's, `report` of all rows too."""
     pool = ThreadPoolExecutor(at_once, "chunk")
-    running: dict[Future[R], int] = {}
+    running: dict[Future[R], _Part] = {}
     failure: BaseException | None = None
+    finished = 0
     try:
         while True:
-            if failure is None:
-                running |= {pool.submit(work, c, None): len(c) for c in islice(chunks, at_once - len(running))}
+            if failure is None and not enough():
+                for chunk in islice(chunks, at_once - len(running)):
+                    part = _Part(len(chunk))
+                    running[pool.submit(work, chunk, part)] = part
             if not running:
                 break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                count, error = running.pop(future), future.exception()
+            for future in wait(running, LOOK_EVERY_S, FIRST_COMPLETED).done:
+                part, error = running.pop(future), future.exception()
                 if error is None:
-                    yield count, future.result()
+                    yield future.result()
+                    finished += part.rows
                 failure = failure or error
+            report(finished + sum(part.done for part in running.values()))
     finally:
         # After Ctrl-C nobody waits here for calls under way: they end when their engine is closed.
         pool.shutdown(wait=False, cancel_futures=True)

@@ -51,7 +51,7 @@ def complete_rows(
 
     Missing inputs are sorted by `order` and cut into chunks of `chunk` rows: inputs that come together should begin
     alike or be of one length. The engine is loaded only when something is missing; it works on `at_once` chunks at a
-    time. When there is `enough` no further chunk is taken, and what is still missing stays so.
+    time. When there is `enough` no further chunk is begun, those in work are kept, and what is still missing stays so.
     """
     input_of = dict(zip(keys, inputs, strict=True))
     found = memo.find(input_of)  # rather than keys alone: a damaged row is as good as none
@@ -64,10 +64,8 @@ def complete_rows(
             made = {"key": part, **columns, "run_id": [run_id] * len(part), "created_at": [now()] * len(part)}
             return pl.DataFrame(made, schema_overrides=memo.kind.schema)
 
-        for rows in in_chunks(compute, missing, chunk, at_once(engine), progress):
+        for rows in in_chunks(compute, missing, chunk, at_once(engine), progress, enough):
             memo.add(rows)
-            if enough():
-                break
         found = pl.concat([found, memo.find(missing)])
     row_of = {key: row for row, key in enumerate(found["key"])}
     finished, made = ([row_of[key] for key in asked if key in row_of] for asked in (keys, missing))

@@ -32,7 +32,7 @@ def reasoning_stages(reasoner: Stage, numerics: Numerics, engine: tuple[str, ...
             reasoning.reasoning_traces,
             lambda s, d: (
                 numerics(s, "reasoner")
-                | {"reasoning": s.reasoning, "asked": _asked(s), "words": d.words, "label": d.label}
+                | {"reasoning": s.reasoning.sampled(), "asked": _asked(s), "words": d.words, "label": d.label}
                 | {"seed": s.seeds.sampling, "versions": (REASONING_VERSION, TRACES_VERSION)}
                 | {"first": reasoning.guide(s) if s.reasoning.max_tokens else None}
             ),

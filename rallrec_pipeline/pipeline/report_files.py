@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rallrec_pipeline.evaluation.csv_tables import methods_csv, slices_csv
+from rallrec_pipeline.evaluation.plots import study_plots
+from rallrec_pipeline.evaluation.study_page import render_study
 from rallrec_pipeline.lake.files import write_json, write_text
 
 
@@ -15,3 +18,13 @@ def write_report(json_file: Path, report: Mapping[str, Any], texts: Mapping[Path
     for path, text in texts.items():
         write_text(path, text)
     return [json_file, *texts]
+
+
+def write_study(folder: Path, name: str, report: Mapping[str, Any]) -> list[Path]:
+    """Write a report of `build_study` as JSON, its page, and its tables as CSV; returns the files, JSON first."""
+    texts = {
+        folder / f"{name}.csv": methods_csv(report),
+        folder / f"{name}_slices.csv": slices_csv(report),
+        folder / f"{name}.html": render_study(report, study_plots(report)),
+    }
+    return write_report(folder / f"{name}.json", report, texts)

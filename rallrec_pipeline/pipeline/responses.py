@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from rallrec_pipeline.evaluation.responses import CascadeRows, ReasoningParts, Sweep
+from rallrec_pipeline.evaluation.merge_curves import CascadeRows, Sweep
+from rallrec_pipeline.evaluation.responses import ReasoningParts
 from rallrec_pipeline.inference.methods import merges, reasoned_methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import StageRun
@@ -26,18 +27,18 @@ def reasoning_parts(run: StageRun) -> ReasoningParts:
     users = run.read(tables.SAMPLES).select("sample_id", pl.col("user_id").rank("dense").cast(pl.Int64).alias("user"))
     return ReasoningParts(
         {method.name: method.title for method in reasoned_methods(run.settings)},
-        run.read(tables.REASONED_ROWS),
+        run.read(tables.REASONED_ROWS).join(users, on="sample_id", maintain_order="left"),
         run.read(tables.TRACES),
         run.spec.paper_dataset,
         _general(run),
-        _sweeps(run, told) if merged else {},
+        _sweeps(run, told, users) if merged else {},
         _cascades(run, told, users) if merged else {},
     )
 
 
-def _sweeps(run: StageRun, told: dict[str, Any]) -> dict[str, Sweep]:
+def _sweeps(run: StageRun, told: dict[str, Any], users: pl.DataFrame) -> dict[str, Sweep]:
     """One for each merge by consistency whose alpha and epsilon are given: others have the same curves."""
-    rows, found = run.read(tables.CONSISTENCIES).filter(pl.col("split") == "test"), {}
+    rows, found = _test_rows(run, tables.CONSISTENCIES, users), {}
     for name, merge in merges(run.settings).items():
         own = rows.filter(pl.col("method") == name)
         if merge.kind != "consistency" or merge.choose or not own.height:
@@ -47,6 +48,7 @@ def _sweeps(run: StageRun, told: dict[str, Any]) -> dict[str, Sweep]:
             Opinion(own["general"].to_numpy(), own["general_variance"].to_numpy()),
             Opinion(own["reasoned"].to_numpy(), own["reasoned_variance"].fill_null(np.inf).to_numpy()),
             own["label"].to_numpy(),
+            own["user"].to_numpy(),
             told[name]["alpha"],
             told[name]["epsilon"],
         )
@@ -54,9 +56,7 @@ def _sweeps(run: StageRun, told: dict[str, Any]) -> dict[str, Sweep]:
 
 
 def _cascades(run: StageRun, told: dict[str, Any], users: pl.DataFrame) -> dict[str, CascadeRows]:
-    rows = (
-        run.read(tables.CASCADES).filter(pl.col("split") == "test").join(users, on="sample_id", maintain_order="left")
-    )
+    rows = _test_rows(run, tables.CASCADES, users)
     return {
         str(name): CascadeRows(
             title_of(str(name), run.settings),
@@ -70,6 +70,11 @@ def _cascades(run: StageRun, told: dict[str, Any], users: pl.DataFrame) -> dict[
         )
         for (name,), own in rows.group_by(["method"], maintain_order=True)
     }
+
+
+def _test_rows(run: StageRun, table: tables.Table, users: pl.DataFrame) -> pl.DataFrame:
+    rows = run.read(table).filter(pl.col("split") == "test")
+    return rows.join(users, on="sample_id", maintain_order="left")
 
 
 def _general(run: StageRun) -> tuple[str, float] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.store import Record
 from rallrec_pipeline.pipeline.context import StageRun
+from rallrec_pipeline.pipeline.merge_costs import cost_of_merge
 from rallrec_pipeline.prompts.render import answer_texts
 from rallrec_pipeline.settings import Settings
 
@@ -70,31 +71,56 @@ def title_of(method: str, settings: Settings) -> str:
     return next(titles[method] for titles in WITHOUT_LLM.values() if method in titles)
 
 
-def scored_by(method: str, record: Record, run: StageRun) -> Scored:
-    """A method from what its stage has made, `record`, under the settings of `run`."""
+Records = Callable[[str], Record | None]
+"""What a stage has made, by its name."""
+
+
+def scored_by(method: str, record: Record, run: StageRun, records: Records | None = None) -> Scored:
+    """A method from what its stage has made, `record`, under the settings of `run`.
+
+    What a merge costs is read off the `records` of its members' stages, by default the inputs of `run`.
+    """
     stage, settings = made_by(method, run.settings), run.settings
     if stage == "predictions":
         asked = next(one for one in methods(settings) if one.name == method)
         return scored_by_llm(asked, record, run.lake, run.spec)
     if stage in WITHOUT_LLM:
         return scored_without_llm(method, record, run.lake)
-    return _scored_by_reasoner(method, record, run)
+    rows = read_table(tables.predictions_table(method), record.folder(run.lake), record.dataset)
+    if stage == "reasoned_predictions":
+        rows = rows.with_columns(pl.col("probabilities").list.first().cast(pl.Float64).alias("p_raw"))
+    return Scored(rows, title_of(method, settings), "llm", cost_of(method, settings, records or run.inputs.get))
 
 
-def _scored_by_reasoner(method: str, record: Record, run: StageRun) -> Scored:
-    """A way to ask the reasoner, or a merge. What a merge costs is that of its members, so it is not told here.
+def cost_of(method: str, settings: Settings, records: Records) -> Cost:
+    """What a method took, as the record of its stage tells; nothing is known where there is no record.
 
     The tokens of the reasoner are those that it has written, and those read for its answers.
     """
-    rows = read_table(tables.predictions_table(method), record.folder(run.lake), record.dataset)
-    title, counted = title_of(method, run.settings), record.metadata.get("prompts", {}).get(method)
-    if counted is None:
-        return Scored(rows, title, "llm")
-    raw = rows.with_columns(pl.col("probabilities").list.first().cast(pl.Float64).alias("p_raw"))
-    tokens = counted["prompt_tokens"] + counted["new_tokens"] if counted["scored"] else None
-    return Scored(
-        raw, title, "llm", Cost(record.metadata["seconds"][method], counted["prompts"], tokens, counted["scored"])
-    )
+    stage = made_by(method, settings)
+    record = records(stage)
+    if record is None:
+        return Cost()
+    told = record.metadata
+    if stage == "merged_predictions":
+        merged = told["merges"], told["rows"]
+        return cost_of_merge(method, settings, *merged, lambda one: cost_of(one, settings, records))
+    if stage in WITHOUT_LLM:
+        return _cost_without_llm(method, record)
+    return _cost_of_llm(method, record)
+
+
+def _cost_of_llm(method: str, record: Record) -> Cost:
+    counted = record.metadata["prompts"][method]
+    read = counted.get("prompt_tokens")  # a record of an earlier version does not say
+    tokens = None if read is None or not counted["scored"] else read + counted.get("new_tokens", 0)
+    return Cost(record.metadata["seconds"][method], counted["prompts"], tokens, counted["scored"])
+
+
+def _cost_without_llm(method: str, record: Record) -> Cost:
+    """It reads no tokens. The record has `seconds` by method, with the fit, and in `predicted` the rows of these."""
+    predicted = record.metadata.get("predicted")
+    return Cost(record.metadata["seconds"][method], predicted, 0, predicted)
 
 
 def scored_by_llm(method: Method, record: Record, lake: Path, spec: DatasetSpec) -> Scored:
@@ -106,13 +132,7 @@ def scored_by_llm(method: Method, record: Record, lake: Path, spec: DatasetSpec)
     answers = len(answer_texts(method.answer_form, spec))
     said = rows["probabilities"].cast(pl.List(pl.Float64)).list.to_array(answers).to_numpy().reshape(-1, answers)
     raw = liking_probability(said, method.answer_form, spec).clip(0, 1)  # stored as float32: a sum may pass one
-    counted = record.metadata["prompts"][method.name]
-    cost = Cost(
-        record.metadata["seconds"][method.name],
-        counted["prompts"],
-        counted.get("prompt_tokens") if counted["scored"] else None,  # a record of an earlier version does not say
-        counted["scored"],
-    )
+    cost = _cost_of_llm(method.name, record)
     return Scored(rows.with_columns(pl.Series("p_raw", raw, dtype=pl.Float64)), method.title, "llm", cost)
 
 
@@ -129,12 +149,7 @@ def method_calibration(method: Method, record: Record, lake: Path, spec: Dataset
 
 
 def scored_without_llm(method: str, record: Record, lake: Path) -> Scored:
-    """A method that asks no LLM, from what its stage has made; it reads no tokens.
-
-    The stage's metadata has `seconds` by method, with the fit, and in `predicted` the rows that these were spent on.
-    """
+    """A method that asks no LLM, from what its stage has made."""
     rows = read_table(tables.predictions_table(method), record.folder(lake), record.dataset)
-    predicted = record.metadata.get("predicted")
-    cost = Cost(record.metadata["seconds"][method], predicted, 0, predicted)
     title = next(titles[method] for titles in WITHOUT_LLM.values() if method in titles)
-    return Scored(rows, title, "baseline", cost)
+    return Scored(rows, title, "baseline", _cost_without_llm(method, record))

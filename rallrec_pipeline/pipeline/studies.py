@@ -29,6 +29,9 @@ RowName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*(/[a-z0-9][a-z0-9_-
 """A row of a report: a method, or `variant/method` in a study with variants."""
 
 
+Measure = Literal["auc", "uauc", "log_loss"]
+
+
 class StudyTable(Section):
     """Rows of the report that are looked at together, beside what a paper published of them."""
 
@@ -46,6 +49,7 @@ class StudyFigure(Section):
 
     title: str = Field(min_length=1, max_length=200)
     x: str = Field(min_length=1, max_length=60, description="What lies on the horizontal axis.")
+    measure: Measure = Field("auc", description="What is drawn, with its interval over users.")
     lines: dict[str, dict[str, RowName]] = Field(min_length=1, description="By name: the row of each x.")
 
 
@@ -55,7 +59,7 @@ class StudyClaim(Section):
     says: str = Field(min_length=1, max_length=300, description="The claim in words.")
     better: RowName
     than: RowName
-    by: Literal["auc", "uauc", "log_loss"] = Field("auc", description="The measure that decides.")
+    by: Measure = Field("auc", description="The measure that decides.")
 
 
 class Study(Section):
@@ -65,6 +69,11 @@ class Study(Section):
     note: str = Field("", max_length=1000, description="What a reader should know, in a sentence or two.")
     methods: tuple[MethodName, ...] = Field(min_length=1, description="Methods that are scored, in the report's order.")
     reference: MethodName = Field(description="The method that all others are compared with.")
+    beside: str = Field(
+        "",
+        max_length=60,
+        description="A name that studies of other test rows share: the page of results sets them beside each other.",
+    )
     settings: dict[str, Any] = Field({}, description="An overlay on the profile, as in a variant's file.")
     variants: dict[MethodName, dict[str, Any]] = Field(
         {}, description="Overlays by name, each a variant of its own; without any there is one."
@@ -73,6 +82,17 @@ class Study(Section):
     figures: dict[MethodName, StudyFigure] = Field({}, description="Curves over a setting, in the report's order.")
 
     claims: tuple[StudyClaim, ...] = Field((), description="What the papers say, as paired differences of two rows.")
+
+    def told(self) -> dict[str, Any]:
+        """The study as it is told and addressed, JSON-able.
+
+        A field that was added later is left out where it holds its default, so that no study is made anew for it.
+        """
+        found = self.model_dump(mode="json")
+        for figure in found["figures"].values():
+            if figure["measure"] == StudyFigure.model_fields["measure"].default:
+                del figure["measure"]
+        return found if self.beside else {name: value for name, value in found.items() if name != "beside"}
 
     @property
     def row_names(self) -> list[str]:

@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.evaluation.csv_tables import methods_csv, slices_csv
 from rallrec_pipeline.evaluation.overview import CAPTION, overview_png
-from rallrec_pipeline.evaluation.plots import study_plots
 from rallrec_pipeline.evaluation.report import Scored
 from rallrec_pipeline.evaluation.responses import ReasoningParts
 from rallrec_pipeline.evaluation.row_facts import row_facts
 from rallrec_pipeline.evaluation.study import StudyContext, build_study
-from rallrec_pipeline.evaluation.study_page import render_study
 from rallrec_pipeline.evaluation.study_parts import StudyParts
 from rallrec_pipeline.evaluation.wording import number, rows_told, with_error
 from rallrec_pipeline.lake import tables
@@ -24,7 +21,7 @@ from rallrec_pipeline.lake.store import Record, publish_links
 from rallrec_pipeline.pipeline.checks.catalog import CHECKS
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import picture, plain
-from rallrec_pipeline.pipeline.report_files import write_report
+from rallrec_pipeline.pipeline.report_files import write_study
 from rallrec_pipeline.pipeline.responses import READ, reasoning_parts
 from rallrec_pipeline.pipeline.scored import figures_shown, made_by, scored_by, title_of
 from rallrec_pipeline.pipeline.stage import (
@@ -115,7 +112,7 @@ def run_study(run: StageRun, graph: Graph, name: str, profile: str | None, overr
         study.title,
         lambda own: _report(own, name, study, run.settings.profile, asked, shared),
         lambda s, d: {
-            "study": study.model_dump(mode="json"),
+            "study": study.told(),
             "profile": run.settings.profile,
             "title": d.title,
             "titles": {row: (place.variant, place.method, place.title) for row, place in asked.items()},
@@ -208,25 +205,19 @@ def _report(
         {
             "run_id": run.run_id,
             "command": f"rallrec run {run.dataset} --study {name} --profile {profile}",
-            "study": study.model_dump(mode="json"),
+            "study": study.told(),
             **shared.as_metadata(),
         },
         _parts(study, run.spec.paper_dataset),
         _responses(run, asked),
+        study.beside,
     )
     facts = row_facts(run.read(tables.CORE_INTERACTIONS), run.read(tables.SAMPLES))
     report = build_study(context, scored, run.settings.scoring.bootstrap, facts)
-    file = run.out / "reports" / run.dataset / stage_name(name)
-    json_file, csv_file, html_file = (file.with_suffix(f".{kind}") for kind in ("json", "csv", "html"))
-    slices_file = file.with_name(f"{file.name}_slices.csv")
-    texts = {
-        csv_file: methods_csv(report),
-        slices_file: slices_csv(report),
-        html_file: render_study(report, study_plots(report)),
-    }
+    files = write_study(run.out / "reports" / run.dataset, stage_name(name), report)
     metadata = {"rows": report["n_test"], **figures_shown(report), **shared.as_metadata()}
     metadata |= {"methods": Markdown(_table(report)), "picture": Markdown(picture(CAPTION, overview_png(report)))}
-    return Made(write_report(json_file, report, texts), metadata)
+    return Made(files, metadata)
 
 
 def _parts(study: Study, paper_dataset: str | None) -> StudyParts:
@@ -242,7 +233,11 @@ def _parts(study: Study, paper_dataset: str | None) -> StudyParts:
 def _scored(run: StageRun, row: Row, study: Study) -> Scored:
     """A row of the report, from what its variant has made."""
     record = run.given(_input(row.variant, made_by(row.method, row.settings)))
-    found = scored_by(row.method, record, replace(run, settings=row.settings))
+
+    def made(stage: str) -> Record | None:
+        return run.inputs.get(_input(row.variant, stage))
+
+    found = scored_by(row.method, record, replace(run, settings=row.settings), made)
     return replace(found, title=f"{row.variant}: {found.title}") if study.variants else found
 
 

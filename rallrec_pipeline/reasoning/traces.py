@@ -57,18 +57,19 @@ def sample_traces(
     `run_id`, `created_at` and `now`, whether it was written now.
 
     Only what the memo lacks is written. Responses to one prompt lie beside one another, so that they share its prefill.
-    With `max_tokens` no batch is begun after so many new tokens; those known before count too.
+    With `max_tokens` no batch is begun after so many new tokens; those known before count too, and batches in work are
+    finished and kept.
     """
     keys = trace_keys(wanted, settings, store)
-    spent = int(store.memo.find(keys)["tokens"].sum()) if settings.max_tokens else 0
+    # A list, as several engines write at a time: appending is one step, adding to a number is not.
+    spent = [int(store.memo.find(keys)["tokens"].sum())] if settings.max_tokens else [0]
 
     def write(generator: TextGenerator, batch: Mapping[str, Wanted], _: Progress | None) -> dict[str, list[Any]]:
-        nonlocal spent
         begun, seed = time.perf_counter(), int(stable_hash(store.seed, list(batch))[:8], 16)
         sampling = Sampling(settings.max_new_tokens, settings.temperature, settings.top_p, seed)
         written = generator.write([one.prompt for one in batch.values()], sampling, thinks=True)
         seconds = (time.perf_counter() - begun) / len(batch)
-        spent += sum(text.tokens for text in written)
+        spent.append(sum(text.tokens for text in written))
         return {
             "text": [text.text for text in written],
             "tokens": [text.tokens for text in written],
@@ -86,7 +87,7 @@ def sample_traces(
         settings.batch_size,
         store.run_id,
         progress,
-        lambda: 0 < settings.max_tokens <= spent,
+        lambda: 0 < settings.max_tokens <= sum(spent),
     )
     place = pl.DataFrame({"key": keys, "at": range(len(keys))}, schema={"key": pl.String, "at": pl.Int64})
     now = pl.col("key").is_in(done.made["key"].implode())

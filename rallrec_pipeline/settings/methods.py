@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from rallrec_pipeline.settings.llm import AnswerForm, Fact, PromptForm
 from rallrec_pipeline.settings.section import Section
+from rallrec_pipeline.settings.seeds import Seed
 from rallrec_pipeline.settings.vectors import RelevanceKind
 
 MIXTURE = "mixture"
@@ -63,6 +64,7 @@ class AdapterSettings(Section):
     answer_form: AnswerForm | None = Field(None, description="As of a method.")
     facts: tuple[Fact, ...] | None = Field(None, description="As of a method.")
     titles: bool = Field(True, description="As of a method.")
+    seed: Seed | None = Field(None, description="Of its weights and steps; None takes `seeds.tuning`.")
 
 
 class MethodSettings(Section):

@@ -33,6 +33,17 @@ class ReasoningSettings(Section):
         "first, and what was done by then is reported on.",
     )
 
+    most_unanswered: float = Field(
+        0.95,
+        ge=0,
+        le=1,
+        description="Share of the responses that may lack an answer in words; above it a check fails.",
+    )
+
+    def sampled(self) -> ReasoningSettings:
+        """These without what a check alone looks at: what responses depend on."""
+        return self.model_copy(update={"most_unanswered": type(self).model_fields["most_unanswered"].default})
+
     @field_validator("instruction")
     @classmethod
     def _has_known_gaps(cls, instruction: str) -> str:

@@ -217,7 +217,7 @@ class World:
                     file.write_text(content, encoding="utf-8")
                 record = finish_result(self.lake, draft, plain, [file], rows)
         shared = {name: r.fingerprint for name, r in given.items() if r.dataset == SHARED}
-        with mock.patch("rallrec_pipeline.lake.store.now", self.time):
+        with mock.patch("rallrec_pipeline.lake.store.refs.now", self.time):
             put_in_force(self.lake, record, self.variant, f"run-{self.runs}", shared)
         return record
 

@@ -61,3 +61,18 @@ def test_after_an_error_no_chunk_is_begun_and_those_in_work_are_given_out() -> N
 
 def test_no_rows_are_no_work() -> None:
     assert list(in_chunks(lambda chunk, part: chunk, [], 5, 3)) == []
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_when_there_is_enough_no_chunk_is_begun_and_those_in_work_are_given_out(at_once: int) -> None:
+    begun: list[int] = []
+
+    def work(chunk: Sequence[int], part: Progress | None) -> int:
+        begun.append(chunk[0])
+        time.sleep(0.01 * (1 + len(begun)))
+        return chunk[0]
+
+    found: list[int] = []
+    for one in in_chunks(work, ROWS, 2, at_once, enough=lambda: bool(found)):
+        found.append(one)
+    assert sorted(found) == sorted(begun) == list(range(0, 2 * at_once, 2))

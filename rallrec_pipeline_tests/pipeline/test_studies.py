@@ -161,3 +161,14 @@ def test_a_faulty_file_stops_no_other_study(tmp_path: Path) -> None:
     assert "cannot read the study" in refusal(tmp_path, "broken")
     told = refusal(tmp_path, BUILT_IN)
     assert f"two studies are called {BUILT_IN!r}" in told and str(own) in told and "rename" in told
+
+
+def test_what_was_added_to_studies_later_changes_no_address() -> None:
+    for name in known_studies(Path("nowhere")):
+        told = load_study(name, Path("nowhere")).told()
+        assert ("beside" in told) is name.startswith("split_")
+        assert not any("measure" in figure for figure in told["figures"].values())
+    given = load_study("tables", Path("nowhere"))
+    figures = {key: one.model_copy(update={"measure": "uauc"}) for key, one in given.figures.items()}
+    told = given.model_copy(update={"figures": figures}).told()
+    assert {figure["measure"] for figure in told["figures"].values()} == {"uauc"}

@@ -93,7 +93,7 @@ def _liked(labels: pl.Series) -> float:
 def _core_hint(ratings: pl.DataFrame, protocol: ProtocolSpec) -> str:
     """What the ratings have and what is asked of them."""
     asked = f"user_core = {protocol.user_core}, item_core = {protocol.item_core}"
-    rules = ("user_cap", "item_cap", "item_limit", "selection", "require", "drop_ratings")
+    rules = ("user_cap", "item_cap", "item_limit", "selection", "require", "drop_ratings", "dates")
     others = "".join(f" or change {rule}" for rule in rules if getattr(protocol, rule))
     users, items = _most(ratings, "user_id"), _most(ratings, "item_id")
     return (
@@ -111,14 +111,15 @@ def _check_splits(spec: DatasetSpec, name: str, samples: pl.DataFrame, found: Fi
     low, high = LIKED_BOUNDS  # the pipeline's own check of the samples lets nothing else pass
     rule = "" if len(spec.label.scale) == 2 else f", or change like_above, now {spec.label.like_above:g}"
     mend = f"lower the core or min_history{rule}"
-    if spec.protocol.split == "time":
+    if not spec.protocol.orders_users_alone:
         mend += ', or set split = "user", as ratings change with time'
     counted = evaluated(samples, spec.protocol)
     for split in SPLITS:
         labels = counted.filter(pl.col("split") == split)["label"]
         place, liked = f"protocol {name}: the {split} split", _liked(labels)
         if labels.is_empty():
-            found.problem(f"{place} has no samples of {samples.height:,}: lower the core or correct fractions")
+            cut = "fractions" if spec.protocol.dates is None else "dates"
+            found.problem(f"{place} has no samples of {samples.height:,}: lower the core or correct {cut}")
         elif labels.n_unique() == 1:
             found.problem(f"{place} has {labels.len():,} samples, {'all' if liked else 'none'} of them liked: {mend}")
         elif not low <= liked <= high:

@@ -16,7 +16,12 @@ from rallrec_pipeline.pipeline.checks.llm import (
     prompts_fit_context,
     tuning_rows_are_training_rows,
 )
-from rallrec_pipeline.pipeline.checks.reasoning import merges_are_whole, reasoned_rows_are_whole, responses_are_whole
+from rallrec_pipeline.pipeline.checks.reasoning import (
+    merges_are_whole,
+    reasoned_rows_are_whole,
+    responses_answer,
+    responses_are_whole,
+)
 from rallrec_pipeline.pipeline.checks.recommendations import (
     every_user_is_covered,
     nothing_seen_is_recommended,
@@ -114,6 +119,13 @@ CHECKS: tuple[Check, ...] = (
         "responses_are_whole",
         "Every response is kept once and, if anything is wrong with it, marked.",
         responses_are_whole,
+    ),
+    Check(
+        "reasoning_traces",
+        "responses_answer",
+        "Most responses have an answer in words.",
+        responses_answer,
+        blocking=False,
     ),
     Check(
         "reasoned_predictions",

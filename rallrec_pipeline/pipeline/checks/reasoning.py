@@ -24,6 +24,17 @@ def responses_are_whole(run: StageRun) -> Verdict:
     return Verdict(passed, {**figures, "marks": marks, "unanswered_share": unanswered})
 
 
+def responses_answer(run: StageRun) -> Verdict:
+    """Of each way to ask the reasoner no more responses lack an answer in words than the settings allow.
+
+    P(yes) is read after such a response too; where nearly none has an answer, the model does not reason to an end.
+    """
+    traces, bound = run.read(tables.TRACES), run.settings.reasoning.most_unanswered
+    lacking = traces.group_by("method", maintain_order=True).agg((pl.col("answer") == "").mean().alias("share"))
+    shares = dict(lacking.iter_rows())
+    return Verdict(all(share <= bound for share in shares.values()), {"bound": bound, "unanswered_share": shares})
+
+
 def reasoned_rows_are_whole(run: StageRun) -> Verdict:
     """Every prompt has its row, with a probability and as many readings as responses."""
     prompts, rows = run.read(tables.REASONING_PROMPTS), run.read(tables.REASONED_ROWS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -9,7 +10,7 @@ import polars as pl
 
 from rallrec_pipeline.datasets.histories import LIKED_BOUNDS, evaluated
 from rallrec_pipeline.datasets.order import exact_times
-from rallrec_pipeline.datasets.spec import Statistic
+from rallrec_pipeline.datasets.spec import DatesSpec, Statistic
 from rallrec_pipeline.datasets.tables import bad_ratings, refused_ratings
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.checks.verdict import Verdict
@@ -37,8 +38,9 @@ def k_core_holds(run: StageRun) -> Verdict:
 def splits_follow_time(run: StageRun) -> Verdict:
     """No training sample is later than a validation sample, none of those later than a test sample.
 
-    Where the protocol splits users: no user is in two splits, none has two targets, and (in a source with times) none
-    has rated anything of the core after the target. Leave-last-out: see `_last_are_left_out`.
+    Where the protocol names days, each split lies between its own. Where it splits users: no user is in two splits,
+    none has two targets, and (in a source with times) none has rated anything of the core after the target.
+    Leave-last-out: see `_last_are_left_out`.
     """
     samples = run.read(tables.SAMPLES)
     if run.spec.protocol.split == "last":
@@ -57,7 +59,21 @@ def splits_follow_time(run: StageRun) -> Verdict:
     }
     ordered = [spans[split] for split in ("train", "valid", "test") if split in spans]
     holds = all(earlier[1] <= later[0] for earlier, later in pairwise(ordered))
+    holds = holds and all(_within_days(split, *span, run.spec.protocol.dates) for split, span in spans.items())
     return Verdict(holds and "train" in spans and "test" in spans, {k: list(v) for k, v in spans.items()})
+
+
+def _within_days(split: str, first: int, last: int, dates: DatesSpec | None) -> bool:
+    """Whether the days of a split's first and last sample are those that the protocol gives it."""
+    if dates is None:
+        return True
+    begin, end = {
+        "train": (dates.train, dates.valid),
+        "valid": (dates.valid, dates.test),
+        "test": (dates.test, dates.end),
+    }[split]
+    days = [datetime.fromtimestamp(second, UTC).date() for second in (first, last)]
+    return (begin is None or begin <= days[0]) and (end is None or days[1] < end)
 
 
 def _last_are_left_out(run: StageRun, samples: pl.DataFrame) -> Verdict:

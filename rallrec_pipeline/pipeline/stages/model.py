@@ -124,7 +124,8 @@ def _tune(
     trie, pair_weight = engine.trie(answers), run.settings.tuning.pair_weight
     pair_loss = PairLoss.of(trie, is_liked(form, run.spec), pair_weight) if pair_weight else None
     examples = make_examples(engine, trie, answers, rows, chat, run.settings.tuning)
-    add_adapter(engine, run.settings.tuning, run.seeds.tuning)
+    seed = _seed(run, adapter)
+    add_adapter(engine, run.settings.tuning, seed)
 
     def validation_auc() -> float:
         scored = score_prompts(engine, valid, form, run.spec)
@@ -136,7 +137,7 @@ def _tune(
         trie,
         validation_auc,
         run.settings.tuning,
-        run.seeds.tuning,
+        seed,
         run.progress(f"tuning {adapter}"),
         home / CHECKPOINT,  # the folder that the finished adapter replaces
         run.log,
@@ -152,7 +153,7 @@ def _tune(
         "prompt_forms": [asked.prompt_form for asked in tuning_asked(adapter, run.settings)],
         "base_model": {"name": run.settings.model.name, "fingerprint": tuning_model_version(run)},
         "tuning_settings": run.settings.tuning.model_dump(mode="json"),
-        "seed": run.seeds.tuning,
+        "seed": seed,
         "run_id": run.run_id,
         "created_at": now(),
         "tuning": record,
@@ -172,7 +173,13 @@ def tuning_key(run: StageRun, adapter: str, rows: pl.DataFrame) -> str:
     if run.settings.tuning.pair_weight:
         inputs.append(rows["user_id"].to_list())
     form = validation_method(adapter, run.settings).answer_form
-    return stable_hash(TUNING_VERSION, adapter, form, run.settings.tuning.decisive(), run.seeds.tuning, *inputs)
+    return stable_hash(TUNING_VERSION, adapter, form, run.settings.tuning.decisive(), _seed(run, adapter), *inputs)
+
+
+def _seed(run: StageRun, adapter: str) -> int:
+    """Where an adapter begins: its own seed, or that of all."""
+    own = run.settings.adapters[adapter].seed
+    return run.seeds.tuning if own is None else own
 
 
 def tuning_rows(run: StageRun, adapter: str) -> pl.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from rallrec_pipeline.pipeline.markdown import plain
 from rallrec_pipeline.pipeline.stages.engine import OneEngine, model_version
 from rallrec_pipeline.prompts.render import answer_texts
 from rallrec_pipeline.reasoning.answers import MARKS, read_response
+from rallrec_pipeline.reasoning.fit import fit_thought, reading_model
 from rallrec_pipeline.reasoning.opinions import over_traces
 from rallrec_pipeline.reasoning.prompts import answer_position, opinion, reasoning_prompt
 from rallrec_pipeline.reasoning.read import read_answers
@@ -86,7 +88,8 @@ def reasoning_traces(run: StageRun) -> Made:
 def reasoned_predictions(run: StageRun) -> Made:
     """P(yes) after each response, and its mean and variance for each sample."""
     prompts, traces = run.read(tables.REASONING_PROMPTS), run.read(tables.TRACES)
-    thinks = opens_thought(model_folder(run.lake, run.settings.model))
+    folder = model_folder(run.lake, run.settings.model)
+    thinks, model = opens_thought(folder), reading_model(folder)
     store = ScoreStore(run.memo(SCORES), model_version(run), "", run.run_id, run.settings.scoring.flush_every)
     read: list[pl.DataFrame] = []
     seconds: dict[str, float] = {}
@@ -95,12 +98,14 @@ def reasoned_predictions(run: StageRun) -> Made:
         for method in reasoned_methods(run.settings):
             form, before = method.asked.answer_form, engines.usage.prompt_tokens
             rows = _with_thoughts(prompts, traces, method.name)
-            positions = [
-                answer_position(text, prompt, told, thought or "", form, thinks)
+            fitted = [
+                fit_thought(
+                    partial(answer_position, text, prompt, told, form=form, thinks=thinks), thought or "", model
+                )
                 for text, prompt, told, thought in rows.select("plain", "prompt", "told", "thought").rows()
             ]
             found = read_answers(
-                positions,
+                [one.position for one in fitted],
                 answer_texts(form, run.spec),
                 engines.base,
                 store,
@@ -115,6 +120,7 @@ def reasoned_predictions(run: StageRun) -> Made:
             written = sum(rows["tokens"].drop_nulls().to_list())
             counted[method.name] = {"prompts": rows["sample_id"].n_unique(), "scored": scored, "prompt_tokens": tokens}
             counted[method.name]["new_tokens"] = int(written)
+            counted[method.name]["thoughts_cut_to_fit"] = sum(one.cut for one in fitted)
     by_trace = pl.concat(read)
     by_row = pl.concat([_by_row(frame) for _, frame in by_trace.group_by("method", maintain_order=True)])
     files = [

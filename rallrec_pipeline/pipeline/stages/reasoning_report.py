@@ -7,18 +7,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from rallrec_pipeline.evaluation.csv_tables import methods_csv, slices_csv
 from rallrec_pipeline.evaluation.metrics import area_under_roc
 from rallrec_pipeline.evaluation.overview import CAPTION, overview_png
-from rallrec_pipeline.evaluation.plots import study_plots
 from rallrec_pipeline.evaluation.row_facts import row_facts
 from rallrec_pipeline.evaluation.study import StudyContext, build_study
-from rallrec_pipeline.evaluation.study_page import render_study
 from rallrec_pipeline.inference.methods import merges, reasoned_methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import picture
-from rallrec_pipeline.pipeline.report_files import write_report
+from rallrec_pipeline.pipeline.report_files import write_study
 from rallrec_pipeline.pipeline.responses import reasoning_parts
 from rallrec_pipeline.pipeline.scored import WITHOUT_LLM, figures_shown, made_by, scored_by
 from rallrec_pipeline.settings import Settings
@@ -59,18 +56,12 @@ def reasoning_report(run: StageRun) -> Made:
     )
     facts = row_facts(run.read(tables.CORE_INTERACTIONS), run.read(tables.SAMPLES))
     report = build_study(context, scored, run.settings.scoring.bootstrap, facts)
-    folder = run.out / "reports" / run.dataset
-    texts = {
-        folder / "reasoning.html": render_study(report, study_plots(report)),
-        folder / "reasoning.csv": methods_csv(report),
-        folder / "reasoning_slices.csv": slices_csv(report),
-    }
+    files = write_study(run.out / "reports" / run.dataset, "reasoning", report)
     told = report["responses"][ONE]
     shown: dict[str, Any] = dict(figures_shown(report))
     shown |= {f"tokens_per_response_{name}": one["tokens_per_response"] for name, one in told["responses"].items()}
     shown |= {f"knee_{name}": one["knee"] for name, one in told["cascades"].items()}
     shown["picture"] = Markdown(picture(CAPTION, overview_png(report)))
-    files = write_report(folder / "reasoning.json", report, texts)
     return Made(files, {name: value for name, value in shown.items() if value is not None})
 
 

@@ -224,3 +224,19 @@ def test_another_split_is_no_leave_last_out(make: Make, splits: dict[int, str], 
     verdict = splits_follow_time(run)
     assert not verdict.passed
     assert {name: verdict.figures[name] for name in broken} == dict.fromkeys(broken, 1), verdict.figures
+
+
+def test_samples_of_a_split_by_date_lie_between_the_days_of_the_protocol(make: Make) -> None:
+    days = "{ valid = 1970-01-03, test = 1970-01-05 }"
+    run = make(f'{RULES}\nsplit = "date"\ndates = {days}')
+    core = run.read(tables.CORE_INTERACTIONS)
+    later = core.with_columns(timestamp=pl.int_range(pl.len()) * 86_400 // 8)
+    samples = make_samples(later, run.spec.protocol, run.spec.label)
+    give(run, tables.SAMPLES, samples)
+    assert samples["split"].n_unique() == 3 and splits_follow_time(run).passed
+    moved = pl.when(pl.col("split") == "valid").then(pl.lit("test")).otherwise("split").alias("split")
+    early = samples.filter(pl.col("split") == "valid")["sample_id"][-1]
+    give(
+        run, tables.SAMPLES, samples.with_columns(pl.when(pl.col("sample_id") == early).then(moved).otherwise("split"))
+    )
+    assert not splits_follow_time(run).passed

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from rallrec_pipeline.lake.memo import TRACES, Memo
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.language_models.tokens import opens_thought
 from rallrec_pipeline.orchestration.jobs import RunSummary, materialize_dataset
+from rallrec_pipeline.pipeline.checks.reasoning import responses_answer
 from rallrec_pipeline.pipeline.graph import EVERY_STAGE, ON_REQUEST
 from rallrec_pipeline.pipeline.lineage.chain import trace
+from rallrec_pipeline.pipeline.stage import everything, looking, plan_stages
 from rallrec_pipeline.reasoning.merge import consistency
 from rallrec_pipeline.reasoning.opinions import Opinion
 from rallrec_pipeline.settings import load_settings
@@ -34,6 +37,7 @@ traces = 3
 max_new_tokens = 5
 batch_size = 6
 temperature = 1.5
+most_unanswered = 1
 
 [merges.rallrec_plus]
 members = ["rallrec", "reasoned_told"]
@@ -130,6 +134,11 @@ def test_the_report_tells_lengths_merges_and_the_cascade(lake: Path, first: RunS
     assert told["responses"]["reasoned"]["responses"] == 3 * told["responses"]["reasoned"]["rows"] == 3 * 10
     assert [point["share"] for point in told["cascades"]["cascade"]["curve"]][::20] == [0.0, 1.0]
     assert {"rallrec_plus", "merged_mean", "cascade", report["reference"]} <= set(report["methods"])
+    cost = {name: one["cost"] for name, one in report["methods"].items()}
+    assert set(cost["merged_mean"]["shares"]) == {"rallrec", "reasoned_told"}
+    parts = [cost[name]["seconds_per_million"] for name in ("rallrec", "reasoned_told")]
+    assert cost["merged_mean"]["seconds_per_million"] == pytest.approx(sum(parts))
+    assert cost["cascade"]["shares"]["text_trees"] == 1
     page = (lake / "reports" / SMALL / "reasoning.html").read_text(encoding="utf-8")
     assert "What the reasoner writes" in page and "<script" not in page
 
@@ -157,6 +166,18 @@ def test_a_second_run_does_nothing(lake: Path, first: RunSummary) -> None:
 
 def test_an_ordinary_run_leaves_the_reasoner_alone(lake: Path, first: RunSummary) -> None:
     assert not set(materialize_dataset(SMALL).worked) & set(NAMES)
+
+
+def test_too_many_responses_without_an_answer_are_found(lake: Path, first: RunSummary) -> None:
+    run, shares = looking(lake, SMALL, load_settings()), dict[str, float]()
+    run = everything(run, plan_stages(run, EVERY_STAGE, ["reasoning_traces"]))
+    for bound in (1.0, 0.0):
+        reasoning = run.settings.reasoning.model_copy(update={"most_unanswered": bound})
+        settings = run.settings.model_copy(update={"reasoning": reasoning})
+        verdict = responses_answer(replace(run, settings=settings))
+        shares = verdict.figures["unanswered_share"]
+        assert verdict.passed is all(share <= bound for share in shares.values())
+    assert set(shares) == {"reasoned", "reasoned_told"} and max(shares.values()) > 0
 
 
 def test_more_traces_cost_only_the_new_ones(lake: Path, first: RunSummary, monkeypatch: pytest.MonkeyPatch) -> None:

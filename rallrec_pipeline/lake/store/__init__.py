@@ -1,0 +1,73 @@
+"""Results by fingerprint, and refs that say which of them are in force.
+
+`results/<dataset>/<stage>/<fingerprint>/` holds all that one stage made from one set of inputs, settings and code: its
+files under the paths of the contract (`tables/…`, `embeddings/…`), the provenance of its rows, and `manifest.json`,
+the record with the checksums of its files and its own. A folder gets its name when it is whole, so what has a name is
+finished, and it is never changed after that. What is fetched and not made (raw files, models) stays where it is: its
+record names it.
+
+`refs/<dataset>/<variant>.json` says which fingerprint of each stage a variant has; `refs/<dataset>/history/` holds
+what each run left behind. The paths of the contract in the lake itself are links to the variant that ran last.
+"""
+
+from __future__ import annotations
+
+from rallrec_pipeline.lake.store.links import (
+    link_tree,
+    publish_links,
+)
+from rallrec_pipeline.lake.store.records import (
+    ROWS,
+    Given,
+    Record,
+    all_records,
+    finish_result,
+    has_lost_record,
+    read_record,
+    recorded_datasets,
+    result_folder,
+    unfinished_result,
+    whole,
+    with_inputs,
+)
+from rallrec_pipeline.lake.store.refs import (
+    IN_FORCE,
+    Ref,
+    in_force,
+    lost_refs,
+    past_refs,
+    put_in_force,
+    read_ref,
+    record_of,
+    ref_file,
+    stored_refs,
+    variant_refs,
+)
+
+__all__ = [
+    "IN_FORCE",
+    "ROWS",
+    "Given",
+    "Record",
+    "Ref",
+    "all_records",
+    "finish_result",
+    "has_lost_record",
+    "in_force",
+    "link_tree",
+    "lost_refs",
+    "past_refs",
+    "publish_links",
+    "put_in_force",
+    "read_record",
+    "read_ref",
+    "record_of",
+    "recorded_datasets",
+    "ref_file",
+    "result_folder",
+    "stored_refs",
+    "unfinished_result",
+    "variant_refs",
+    "whole",
+    "with_inputs",
+]
