@@ -143,4 +143,6 @@ def _without_header(text: str, header: str, part: Path) -> str:
     names = [sorted(name.strip(' "') for name in re.split(SEPARATORS, line)) for line in (first, header)]
     if names[0] == names[1]:
         raise DataError(f"{part} has the columns of the other parts in another order: write them all in one order")
+    if len(set(names[0]) & set(names[1])) > len(names[0]) / 2:
+        raise DataError(f"{part} has other columns than the parts before it: write them all with the same ones")
     return text

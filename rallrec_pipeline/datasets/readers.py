@@ -110,7 +110,8 @@ def _read_ratings(spec: DatasetSpec, lake: Path, known: pl.Series | None) -> Raw
         bad = judged.filter(pl.col("reason").is_not_null()).select("line", pl.col("reason").cast(pl.String))
         refused = _with_text(bad, rows)
     rejected = rejected_rows(pl.concat([malformed, refused]).sort("line"), RATINGS, table.file)
-    return RawTable(good_ratings(judged).with_columns(pl.col("user_id", "item_id").cast(pl.String)), rejected)
+    good = good_ratings(judged).with_columns(pl.col("user_id", "item_id").cast(pl.String))
+    return RawTable(good.rechunk(), rejected)  # or the bytes of its file would depend on how it was read
 
 
 def _with_text(refused: pl.DataFrame, rows: pl.LazyFrame) -> pl.DataFrame:

@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from rallrec_pipeline.datasets.delimited import Dialect, header_fields, split_fields
+from rallrec_pipeline.datasets.documents import MOST as DOCUMENT
 from rallrec_pipeline.datasets.endings import BINARY
 from rallrec_pipeline.datasets.frames import IDS, WRITTEN, names_of, open_frame, reached, schema_of, text_columns
 from rallrec_pipeline.datasets.json_lines import keys_of, open_objects, split_objects
@@ -75,7 +76,8 @@ def column_names(path: Path, table: TableFile) -> list[str]:
     if table.format in BINARY:
         with open_frame(path, table.format) as frame:
             return names_of(schema_of(frame))
-    with open_lines(path, table.encoding, path.parent, _has_header(table), HEAD) as lines:
+    most = DOCUMENT if table.format == "json_lines" else HEAD
+    with open_lines(path, table.encoding, path.parent, _has_header(table), most) as lines:
         if table.format == "json_lines":
             with open_objects(lines, path.parent) as objects:
                 return [*keys_of(objects), *_hive(path)]
@@ -171,13 +173,12 @@ def _header(lines: pl.LazyFrame, path: Path, table: TableFile) -> tuple[int, lis
     A first line `sep=;`, as Excel writes it, tells the separator; so does the header of an atomic file.
     """
     dialect = Dialect.of(table)
-    line, text = first_line(lines)
+    last = table.skip_lines
+    line, text = first_line(lines.filter(pl.col("line") > last))
     if table.format == "csv" and (told := EXCEL_LINE.fullmatch(text.strip())):
         dialect = replace(dialect, separator=told[1])
         last = line
         line, text = first_line(lines.filter(pl.col("line") > line))
-    else:
-        last = 0
     if dialect.quote and dialect.separator.strip(" "):
         gap = rf"{re.escape(dialect.separator)} +{dialect.quote}"
         dialect = replace(dialect, padded=bool(lines.head(PADDED_LINES).collect()["text"].str.contains(gap).any()))

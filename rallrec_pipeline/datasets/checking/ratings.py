@@ -156,6 +156,8 @@ def _mend(fault: _Fault, spec: DatasetSpec, sheet: Sheet, read: _Ratings) -> str
         scale = _numbers(spec.scale)
         held = _values(read.typed["rating"])
         return f"the file holds {held}, label.scale allows {scale}: {_rating_hint(read.typed['rating'])}"
+    if fault.reason == NOT_A_NUMBER:
+        return f"write numbers as 4.5, or what a word means as {column}.values = {{ good = 5 }}; or correct the column"
     return f"correct {column} or mend the file"
 
 

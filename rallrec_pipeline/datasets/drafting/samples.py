@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from rallrec_pipeline.datasets.documents import MOST as DOCUMENT
 from rallrec_pipeline.datasets.endings import format_of
 from rallrec_pipeline.datasets.guessing.layout import Layout, layout_of, settings_of
 from rallrec_pipeline.datasets.lines import HEAD
@@ -61,7 +62,7 @@ def read_sample(path: Path, base: Path) -> Sample:
     names = list(dict.fromkeys(column_names(path, table)))[:MOST_COLUMNS]
     columns = {name: ColumnSpec(column=name) for name in names}
     places = {f"{place}": column for place, column in enumerate(columns.values())}
-    with open_rows(path, table, places, HEAD) as (rows, _):
+    with open_rows(path, table, places, DOCUMENT if layout.format == "json_lines" else HEAD) as (rows, _):
         frame = rows.head(ROWS + 1).sort("line").select(f"{place}" for place in range(len(names))).collect()
     frame.columns = names
     cleaned = frame.head(ROWS).select(pl.col(name).fill_null("").str.strip_chars() for name in names)
