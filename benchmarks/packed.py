@@ -8,7 +8,6 @@ fastest counts, and the sides take turns. Prints one JSON line a packing.
 from __future__ import annotations
 
 import gzip
-import shutil
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,9 +46,8 @@ def packed(spec: DatasetSpec, lake: Path, packing: str) -> DatasetSpec:
     """The dataset with its ratings packed, beside the plain ones."""
     plain = raw_folder(lake, NAME) / spec.interactions.file
     target = plain.with_name(f"{plain.name}.{packing}")
-    opened = gzip.open(target, "wb") if packing == "gz" else pa.CompressedOutputStream(str(target), "zstd")
-    with plain.open("rb") as source, opened as stream:
-        shutil.copyfileobj(source, stream, 1 << 20)
+    content = plain.read_bytes()
+    target.write_bytes(gzip.compress(content, 6) if packing == "gz" else pa.compress(content, "zstd", asbytes=True))
     return spec.model_copy(update={"interactions": spec.interactions.model_copy(update={"file": target.name})})
 
 

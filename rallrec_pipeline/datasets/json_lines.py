@@ -31,7 +31,8 @@ JSON = "\x1fjson"  # column of the object as JSON that Polars can read; null whe
 def open_objects(lines: pl.LazyFrame, scratch: Path) -> Iterator[pl.LazyFrame]:
     """`lines` (`line`, `text`) that are not empty, with the column JSON.
 
-    Of one document that holds the objects they are its lines, numbered from 1. Lines that Polars does not read are read by Python, once, into a file below `scratch`: NaN, and literals of Python.
+    Where they are one document, its objects are the lines, counted from 1. Lines that Polars does not read are read by
+    Python, once, into a file below `scratch`: NaN, and literals of Python.
     """
     lines = _of_document(lines.filter(pl.col("text") != ""))
     is_object = pl.col("text").str.json_path_match("$").str.starts_with("{").fill_null(False)

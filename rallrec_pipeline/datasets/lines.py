@@ -52,9 +52,7 @@ class Text:
 
 
 @contextmanager
-def open_text(
-    path: Path, encoding: str, scratch: Path, has_header: bool = False, most: float = inf
-) -> Iterator[Text]:
+def open_text(path: Path, encoding: str, scratch: Path, has_header: bool = False, most: float = inf) -> Iterator[Text]:
     """As `open_lines`, with what else is known of the file or of the files of a folder."""
     parts = data_files(path) if path.is_dir() else [path]
     with TemporaryDirectory(dir=scratch, prefix=".lines-") as folder:

@@ -14,8 +14,8 @@ from rallrec_pipeline.datasets.fields import id_field, number_field, text_field,
 from rallrec_pipeline.datasets.rows import open_rows
 from rallrec_pipeline.datasets.spec import ColumnSpec, DatasetSpec, TableFile
 from rallrec_pipeline.datasets.tables import (
-    RATINGS,
     IDS,
+    RATINGS,
     REFUSED,
     RawTable,
     RawTables,

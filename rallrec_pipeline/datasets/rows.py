@@ -37,9 +37,7 @@ ATOMIC_SEPARATORS = " ,;|"
 
 
 @contextmanager
-def open_rows(
-    path: Path, table: TableFile, columns: Mapping[str, ColumnSpec], most: float = inf
-) -> Iterator[Rows]:
+def open_rows(path: Path, table: TableFile, columns: Mapping[str, ColumnSpec], most: float = inf) -> Iterator[Rows]:
     """The file as text columns, named as `columns` says, without the rows that `where` leaves out.
 
     Of text about `most` characters are read.

@@ -110,9 +110,9 @@ def judge_ratings(
 ) -> pl.DataFrame:
     """`rows` with a column `reason` (an Enum): null where the rating is good.
 
-    `rows` has user_id, item_id (text, or IDS), rating, timestamp (float, null where not a number), line. `item_ids` are the
-    known items; None knows all. Without times no timestamp is judged. `repeats` says which of several ratings of a
-    user and item stays.
+    `rows` has user_id, item_id (text, or IDS), rating, timestamp (float, null where not a number), line. `item_ids`
+    are the known items; None knows all. Without times no timestamp is judged. `repeats` says which of several ratings
+    of a user and item stays.
     """
     rules = [rule for rule in rating_rules(scale) if has_times or rule.column != "timestamp"]
     if item_ids is not None:

@@ -98,7 +98,10 @@ READ: dict[str, tuple[Files, str]] = {
     "types of Parquet": ({"r.parquet": typed_parquet()}, named("r.parquet")),
     "a list in JSON": ({"r.json": json.dumps(OBJECTS).encode()}, named("r.json")),
     "a list in JSON over many lines": ({"r.json": json.dumps(OBJECTS, indent=1).encode()}, named("r.json")),
-    "a list a line in JSON": ({"r.json": b"[\n" + json_lines(OBJECTS).replace(b"}\n", b"},\n") + b"]"}, named("r.json")),
+    "a list a line in JSON": (
+        {"r.json": b"[\n" + json_lines(OBJECTS).replace(b"}\n", b"},\n") + b"]"},
+        named("r.json"),
+    ),
     "a list under a key": (
         {"r.json": json.dumps({"count": 144, "columns": [{"name": "x"}], "data": OBJECTS, "next": None}).encode()},
         named("r.json"),
@@ -158,15 +161,25 @@ YEAR = datetime(2020, 9, 13, tzinfo=UTC).toordinal() - datetime(1899, 12, 30, tz
 TOLD: dict[str, tuple[Files, str, tuple[str, ...]]] = {
     "UTF-16": ({"r.csv": CSV.decode().encode("utf-16")}, named("r.csv"), ('set interactions.encoding = "utf-16"',)),
     "UTF-16 without a mark": (
-        {"r.csv": CSV.decode().encode("utf-16-le")}, named("r.csv"), ('set interactions.encoding = "utf-16-le"',),
+        {"r.csv": CSV.decode().encode("utf-16-le")},
+        named("r.csv"),
+        ('set interactions.encoding = "utf-16-le"',),
     ),
-    "thousands": ({"r.csv": rated(lambda u, i, r, t: (u, i, f'"{r},000"', t))}, named("r.csv"), ("write numbers as 4.5",)),
+    "thousands": (
+        {"r.csv": rated(lambda u, i, r, t: (u, i, f'"{r},000"', t))},
+        named("r.csv"),
+        ("write numbers as 4.5",),
+    ),
     "words": ({"r.csv": rated(lambda u, i, r, t: (u, i, "good", t))}, named("r.csv"), ("values = { good = 5 }",)),
     "milliseconds as decimals": (
-        {"r.csv": rated(lambda u, i, r, t: (u, i, r, f"{t}123.0"))}, named("r.csv"), ('set unit = "ms"',),
+        {"r.csv": rated(lambda u, i, r, t: (u, i, r, f"{t}123.0"))},
+        named("r.csv"),
+        ('set unit = "ms"',),
     ),
     "microseconds as powers": (
-        {"r.csv": rated(lambda u, i, r, t: (u, i, r, f"{t * 1e6:.9e}"))}, named("r.csv"), ('set unit = "us"',),
+        {"r.csv": rated(lambda u, i, r, t: (u, i, r, f"{t * 1e6:.9e}"))},
+        named("r.csv"),
+        ('set unit = "us"',),
     ),
     "weeks of ISO": (
         {"r.csv": rated(lambda u, i, r, t: (u, i, r, datetime.fromtimestamp(t, UTC).strftime("%G-W%V-%u")))},
@@ -174,10 +187,14 @@ TOLD: dict[str, tuple[Files, str, tuple[str, ...]]] = {
         ('set time_format = "%G-W%V-%u"',),
     ),
     "days of Excel": (
-        {"r.csv": rated(lambda u, i, r, t: (u, i, r, f"{YEAR + t / 1e6:.4f}"))}, named("r.csv"), ("day numbers of Excel",),
+        {"r.csv": rated(lambda u, i, r, t: (u, i, r, f"{YEAR + t / 1e6:.4f}"))},
+        named("r.csv"),
+        ("day numbers of Excel",),
     ),
     "times in words": (
-        {"r.csv": rated(lambda u, i, r, t: (u, i, r, "two weeks ago"))}, named("r.csv"), ("write times as seconds",),
+        {"r.csv": rated(lambda u, i, r, t: (u, i, r, "two weeks ago"))},
+        named("r.csv"),
+        ("write times as seconds",),
     ),
     "a name that comes twice": (
         {"r.csv": rated(lambda u, i, r, t: (u, i, r, t, 1), ("user_id", "item_id", "rating", "timestamp", "rating"))},
@@ -186,22 +203,31 @@ TOLD: dict[str, tuple[Files, str, tuple[str, ...]]] = {
     ),
     "nothing but a header": ({"r.csv": delimited(HEADER, [])}, named("r.csv"), ("has no rows",)),
     "a separator at the end": (
-        {"r.csv": rated(lambda u, i, r, t: (u, i, r, t, ""))}, named("r.csv"),
+        {"r.csv": rated(lambda u, i, r, t: (u, i, r, t, ""))},
+        named("r.csv"),
         ("one field more than the header", "interactions.skip_lines = 1", "all 5 columns in interactions.header"),
     ),
     "row names of R": (
-        {"r.csv": rated(lambda u, i, r, t: (r, u, i, r, t))}, named("r.csv"), ("one field more than the header, as R",),
+        {"r.csv": rated(lambda u, i, r, t: (r, u, i, r, t))},
+        named("r.csv"),
+        ("one field more than the header, as R",),
     ),
     "comments": ({"r.csv": b"# shop\n# all of 2020\n" + CSV}, named("r.csv"), ("set skip_lines = 2",)),
     "ratings below nothing": (
-        {"r.csv": rated(lambda u, i, r, t: (u, i, r - 3, t))}, named("r.csv"), ("the file holds -2, -1, 0, 1, 2",),
+        {"r.csv": rated(lambda u, i, r, t: (u, i, r - 3, t))},
+        named("r.csv"),
+        ("the file holds -2, -1, 0, 1, 2",),
     ),
     "ratings to a hundred": (
-        {"r.csv": rated(lambda u, i, r, t: (u, i, 20 * r - t // 7201 % 19, t))}, named("r.csv"), ("put them into a few steps",),
+        {"r.csv": rated(lambda u, i, r, t: (u, i, 20 * r - t // 7201 % 19, t))},
+        named("r.csv"),
+        ("put them into a few steps",),
     ),
     "zeros before ids": (
-        {"items.csv": delimited(("item_id", "title"), [(f"00{item[1:]}", name) for item, name in titles().items()]),
-         "r.csv": rated(lambda u, i, r, t: (u, i[1:], r, t))},
+        {
+            "items.csv": delimited(("item_id", "title"), [(f"00{item[1:]}", name) for item, name in titles().items()]),
+            "r.csv": rated(lambda u, i, r, t: (u, i[1:], r, t)),
+        },
         named("r.csv"),
         ("most differ from listed ids only by leading zeros",),
     ),
@@ -216,14 +242,19 @@ TOLD: dict[str, tuple[Files, str, tuple[str, ...]]] = {
         ("2021.csv has other columns than the parts before it",),
     ),
     "years in another order": (
-        {"log/2020.csv": CSV, "log/2021.csv": rated(lambda u, i, r, t: (i, u, t, r), ("item_id", "user_id", *HEADER[:1:-1]))},
+        {
+            "log/2020.csv": CSV,
+            "log/2021.csv": rated(lambda u, i, r, t: (i, u, t, r), ("item_id", "user_id", *HEADER[:1:-1])),
+        },
         named("log/*.csv"),
         ("2021.csv has the columns of the other parts in another order",),
     ),
     "JSON that is cut off": (
-        {"r.json": json.dumps(OBJECTS, indent=1).encode()[:-40]}, named("r.json"), ("write one JSON object per line",),
+        {"r.json": json.dumps(OBJECTS, indent=1).encode()[:-40]},
+        named("r.json"),
+        ("write one JSON object per line",),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", sorted(TOLD))
