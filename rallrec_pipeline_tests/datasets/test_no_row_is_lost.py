@@ -5,20 +5,18 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import polars as pl
-import pyarrow as pa  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rallrec_pipeline.datasets.tables import REPEATED
-from rallrec_pipeline_tests.datasets.brought import Files, dataset, delimited, tables, titles, world
+from rallrec_pipeline_tests.datasets.brought import Files, dataset, delimited, tables, titles, world, zipped, zst
 
 RATINGS, HEADER = world()[:40], ("user_id", "item_id", "rating", "timestamp")
 DAMAGE = st.lists(
@@ -61,18 +59,11 @@ def write_lines(kind: str) -> tuple[list[str], list[str], str, dict[str, str]]:
     return ratings, items, mark, {"separator": mark, "quote": ""} if kind == "dat" else {}
 
 
-def zipped(content: bytes) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as packed:
-        packed.writestr("inner.csv", content)
-    return stream.getvalue()
-
-
 PACKED: dict[str, Callable[[bytes], bytes]] = {
     "": lambda content: content,
     ".gz": gzip.compress,
-    ".zst": lambda content: bytes(pa.compress(content, codec="zstd", asbytes=True)),
-    ".zip": zipped,
+    ".zst": zst,
+    ".zip": lambda content: zipped("inner.csv", content),
 }
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import tarfile
-import zipfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,10 +23,13 @@ from rallrec_pipeline_tests.datasets.brought import (
     json_lines,
     ratings_csv,
     tables,
+    tarred,
     titles,
     told,
     world,
     write,
+    zipped,
+    zst,
 )
 
 HEADER = ("user_id", "item_id", "rating", "timestamp")
@@ -40,26 +41,6 @@ CSV = ratings_csv()
 def rated(change: Callable[[str, str, int, int], Sequence[object]], header: Sequence[str] = HEADER) -> bytes:
     """The ratings as CSV, each row changed."""
     return delimited(header, [change(*row) for row in ROWS])
-
-
-def zipped(name: str, content: bytes) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as packed:
-        packed.writestr(name, content)
-    return stream.getvalue()
-
-
-def tarred(name: str, content: bytes) -> bytes:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        for folder in ("export", "export/2020"):
-            entry = tarfile.TarInfo(folder)
-            entry.type = tarfile.DIRTYPE
-            archive.addfile(entry)
-        entry = tarfile.TarInfo(name)
-        entry.size = len(content)
-        archive.addfile(entry, io.BytesIO(content))
-    return bytes(pa.compress(stream.getvalue(), codec="zstd", asbytes=True))
 
 
 def typed_parquet() -> bytes:
@@ -94,7 +75,7 @@ READ: dict[str, tuple[Files, str]] = {
         named("r.csv", 'separator = "|"'),
     ),
     "a zip within a zip": ({"r.zip": zipped("inner.zip", zipped("r.csv", CSV))}, named("r.zip")),
-    "a tar with folders": ({"r.tar.zst": tarred("export/2020/r.csv", CSV)}, named("r.tar.zst")),
+    "a tar with folders": ({"r.tar.zst": zst(tarred("r.csv", CSV))}, named("r.tar.zst")),
     "types of Parquet": ({"r.parquet": typed_parquet()}, named("r.parquet")),
     "a list in JSON": ({"r.json": json.dumps(OBJECTS).encode()}, named("r.json")),
     "a list in JSON over many lines": ({"r.json": json.dumps(OBJECTS, indent=1).encode()}, named("r.json")),

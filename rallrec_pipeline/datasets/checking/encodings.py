@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rallrec_pipeline.datasets.checking.findings import Findings, share_of
 from rallrec_pipeline.datasets.endings import BINARY, Format
+from rallrec_pipeline.datasets.frames import NAMES
 from rallrec_pipeline.datasets.guessing.layout import PEEK, binary_format, encoding_of
 from rallrec_pipeline.datasets.spec import TableFile
 from rallrec_pipeline.datasets.unpacking import open_plain
@@ -16,7 +17,6 @@ MANY_UNREADABLE = 0.01  # share of lines from which an encoding is wrong, not a 
 CHUNK = 1 << 22  # bytes
 MARKED = "rallrec-marked"  # name of the handling of bytes that an encoding does not know
 UNREADABLE = "\udcff"  # in their place; no encoding gives it, while a file may hold U+FFFD itself
-NAMES: dict[Format, str] = {"parquet": "Parquet", "arrow": "Arrow", "excel": "Excel"}
 
 
 def _mark(error: UnicodeError) -> tuple[str, int]:
