@@ -49,8 +49,8 @@ def number_field(name: str, spec: ColumnSpec, empty: tuple[str, ...]) -> pl.Expr
     if spec.values:
         text = text.replace(spec.values)
     number = text.cast(pl.Float64, strict=False)
-    other = pl.when(number.is_null()).then(text)  # few: what is no number at once is looked at more closely
-    other = other.str.replace(MINUS, "-").str.replace(DECIMAL_COMMA, "$1.$2").str.to_lowercase().replace(TRUTH)
+    rest = pl.when(number.is_null()).then(text)  # few: what is no number at once is looked at more closely
+    other = rest.str.replace(MINUS, "-").str.replace(DECIMAL_COMMA, "$1.$2").str.to_lowercase().replace(TRUTH)
     return pl.coalesce(number, other.cast(pl.Float64, strict=False)).alias(name)
 
 

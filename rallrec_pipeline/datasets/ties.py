@@ -8,6 +8,7 @@ import polars as pl
 from rallrec_pipeline.datasets.order import exact_times
 from rallrec_pipeline.datasets.tables import IDS
 
+NEAR = 1000  # samples at the end of a split among which one is observed: each is followed by its sampled negatives
 SPREAD = np.uint64(0x9E3779B97F4A7C15)  # odd and without a pattern: sums with times hardly ever meet by chance
 
 
@@ -35,11 +36,12 @@ def tied_borders(samples: pl.DataFrame, core: pl.DataFrame) -> list[tuple[str, s
     """
     pair = ["user_id", "item_id"]
     splits = samples.select("split", *pair).group_by("split", maintain_order=True)
-    ends = [splits.first(), splits.last()]  # a handful of samples: to give all of them their times takes gigabytes
+    ends = [splits.head(NEAR), splits.tail(NEAR)]  # to give all samples their times takes gigabytes
     wanted = pl.concat(end.select(pair) for end in ends).unique()
     times = core.filter(pl.col("user_id").is_in(wanted["user_id"].implode())).join(wanted, on=pair, how="semi")
     times = times.select(*pair, "timestamp", exact_times(times).alias("time"))
-    first, last = (end.join(times, on=pair, how="left", maintain_order="left") for end in ends)
+    timed = [end.join(times, on=pair, maintain_order="left").group_by("split", maintain_order=True) for end in ends]
+    first, last = timed[0].first(), timed[1].last()
     return [
         (before["split"], after["split"], after["timestamp"])
         for before, after in zip(last[:-1].iter_rows(named=True), first[1:].iter_rows(named=True), strict=True)

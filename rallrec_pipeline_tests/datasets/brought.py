@@ -80,13 +80,13 @@ def tarred(name: str, content: bytes) -> bytes:
     """A tar with one file in two folders."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as packed:
+        entry = tarfile.TarInfo(f"export/2020/{name}")
+        entry.size = len(content)
+        packed.addfile(entry, io.BytesIO(content))
         for folder in ("export", "export/2020"):
             entry = tarfile.TarInfo(folder)
             entry.type = tarfile.DIRTYPE
             packed.addfile(entry)
-        entry = tarfile.TarInfo(f"export/2020/{name}")
-        entry.size = len(content)
-        packed.addfile(entry, io.BytesIO(content))
     return stream.getvalue()
 
 

