@@ -20,7 +20,7 @@ def equal_time_share(ratings: pl.DataFrame) -> float | None:
     times = exact_times(ratings)
     is_timed = times.is_not_null().to_numpy()
     codes = ratings["user_id"].cast(IDS).to_physical().to_numpy()[is_timed]
-    neighbours = len(codes) - np.count_nonzero(np.bincount(codes))
+    neighbours = len(codes) - int(np.count_nonzero(np.bincount(codes)))
     # Equal times of a user are neighbours, so that each distinct one has one neighbour less than ratings. Numbers sort
     # in a fraction of the time and memory that looking at the ids themselves takes.
     moments = codes.astype(np.uint64) * SPREAD + times.drop_nulls().to_numpy().astype(np.uint64)
