@@ -16,10 +16,10 @@ from rallrec_pipeline.settings import ModelSettings
 from rallrec_pipeline.sources.archives import disk_error
 from rallrec_pipeline.sources.fetch import fetch
 from rallrec_pipeline.sources.hub import download_snapshot
+from rallrec_pipeline.sources.record import RECORD
 from rallrec_pipeline.sources.source import Source, SourceFile
 
 KEPT = ("*.json", "*.safetensors", "*.jinja", "*.txt")
-RECORD = ".source.json"  # within the folder: where its files are from, and their SHA-256
 
 
 def _pinned(folder: str, sums: dict[str, str]) -> tuple[SourceFile, ...]:
