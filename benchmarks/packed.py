@@ -8,6 +8,7 @@ fastest counts, and the sides take turns. Prints one JSON line a packing.
 from __future__ import annotations
 
 import gzip
+import os
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,7 +40,8 @@ def main() -> None:
                 best[side] = min(best[side], time.perf_counter() - start)
     for packing in PACKINGS:
         name, peer = f"reading {SIZE}M ratings, .{packing}", "the same file, plain"
-        print_row(name, "s", best[packing], best[""], peer, TARGET, faster_is_less=True)
+        notes = {"cores": len(os.sched_getaffinity(0))}
+        print_row(name, "s", best[packing], best[""], peer, TARGET, faster_is_less=True, notes=notes)
 
 
 def packed(spec: DatasetSpec, lake: Path, packing: str) -> DatasetSpec:
