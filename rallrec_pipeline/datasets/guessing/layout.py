@@ -71,10 +71,10 @@ def layout_of(path: Path) -> Layout:
         return Layout("csv", encoding, fault="it is empty")
     if lines[0].lstrip()[:1] in ("{", "["):
         return _json(lines, encoding)
-    found = _delimited(lines, encoding)
-    before = _before_header(lines, found)
+    layout = _delimited(lines, encoding)
+    before = _before_header(lines, layout)
     if not before:
-        return found
+        return layout
     return replace(_delimited(lines[before:], encoding), skip_lines=raw.index(lines[before - 1]) + 1)
 
 
