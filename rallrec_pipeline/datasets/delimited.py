@@ -132,8 +132,10 @@ def _split_plain(lines: pl.LazyFrame, separator: str, fields: int, columns: Mapp
     reason = pl.format("{} fields instead of {}", found, pl.lit(fields))
     refused = lines.filter(found != fields).select("line", reason.alias("reason"), "text").collect(engine="streaming")
     split = lines.with_columns(pl.col("text").str.split(separator).alias(PARTS))
+    if refused.height:
+        split = split.filter(pl.col(PARTS).list.len() == fields)
     values = [pl.col(PARTS).list.get(place).alias(name) for name, place in columns.items()]
-    return split.filter(pl.col(PARTS).list.len() == fields).select("line", "text", *values), refused
+    return split.select("line", "text", *values), refused
 
 
 def _in_parts(lines: pl.LazyFrame, dialect: Dialect, lenient: bool = False) -> pl.LazyFrame:

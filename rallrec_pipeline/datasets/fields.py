@@ -11,10 +11,10 @@ from rallrec_pipeline.datasets.spec import ColumnSpec
 
 ENTRY = "\x1f"  # between the entries of a list that came as one (JSON, Parquet)
 NUMBER = r"^-?\d+(\.\d+)?$"
-TRUE, FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
 ARTICLES = ("The", "A", "An", "Les", "La", "Le", "Il", "Das", "Der", "Die", "Det", "El")
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
-TRUTH = {word: str(truth) for truth, words in enumerate((FALSE, TRUE)) for word in words}
+TRUTH = {"true": "1", "false": "0"}
+MINUS = "^[−‒–]"  # as typesetters write it
 TAG = (
     r"(?i)<(/?(a|abbr|b|big|br|center|div|em|font|h[1-6]|hr|i|img|li|ol|p|pre|s|script|small|span|strong|style|sub|sup|"
     r"table|tbody|td|th|tr|tt|u|ul)(\s[^<>]*)?/?|!--[^<>]*--)>"
@@ -48,8 +48,10 @@ def number_field(name: str, spec: ColumnSpec, empty: tuple[str, ...]) -> pl.Expr
     text = _meaning(pl.col(name), empty, spec)
     if spec.values:
         text = text.replace(spec.values)
-    text = text.replace(TRUTH).str.replace(DECIMAL_COMMA, "$1.$2")
-    return text.cast(pl.Float64, strict=False).alias(name)
+    number = text.cast(pl.Float64, strict=False)
+    rest = pl.when(number.is_null()).then(text)  # few: what is no number at once is looked at more closely
+    other = rest.str.replace(MINUS, "-").str.replace(DECIMAL_COMMA, "$1.$2").str.to_lowercase().replace(TRUTH)
+    return pl.coalesce(number, other.cast(pl.Float64, strict=False)).alias(name)
 
 
 def time_field(name: str, spec: ColumnSpec, empty: tuple[str, ...]) -> pl.Expr:

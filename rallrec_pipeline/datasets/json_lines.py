@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from rallrec_pipeline.datasets.documents import MOST, is_begun, records_of
 from rallrec_pipeline.datasets.fields import ENTRY
 from rallrec_pipeline.datasets.objects import as_json, object_of
 
@@ -30,9 +31,10 @@ JSON = "\x1fjson"  # column of the object as JSON that Polars can read; null whe
 def open_objects(lines: pl.LazyFrame, scratch: Path) -> Iterator[pl.LazyFrame]:
     """`lines` (`line`, `text`) that are not empty, with the column JSON.
 
-    Lines that Polars does not read are read by Python, once, into a file below `scratch`: NaN, and literals of Python.
+    Where they are one document, its objects are the lines, counted from 1. Lines that Polars does not read are read by
+    Python, once, into a file below `scratch`: NaN, and literals of Python.
     """
-    lines = lines.filter(pl.col("text") != "")
+    lines = _of_document(lines.filter(pl.col("text") != ""))
     is_object = pl.col("text").str.json_path_match("$").str.starts_with("{").fill_null(False)
     good, others = lines.filter(is_object).with_columns(pl.col("text").alias(JSON)), lines.filter(~is_object)
     if others.head(1).collect().is_empty():
@@ -42,6 +44,19 @@ def open_objects(lines: pl.LazyFrame, scratch: Path) -> Iterator[pl.LazyFrame]:
         mended = pl.col("text").map_batches(_mended, return_dtype=pl.String, is_elementwise=True)
         others.with_columns(mended.alias(JSON)).sink_parquet(Path(folder) / "others.parquet")
         yield pl.concat([good, pl.scan_parquet(Path(folder) / "others.parquet", glob=False)])
+
+
+def _of_document(lines: pl.LazyFrame) -> pl.LazyFrame:
+    """`lines`, or where they are one document the objects that it holds."""
+    start = lines.head(2).collect()["text"]
+    if start.is_empty() or not is_begun("\n".join(start)) or (start.len() > 1 and object_of(start[0]) is not None):
+        return lines
+    if int(lines.select(pl.col("text").str.len_chars().sum()).collect().item()) > MOST:
+        return lines
+    found = records_of("\n".join(lines.collect().sort("line")["text"]))
+    if not found:
+        return lines
+    return pl.LazyFrame({"line": range(1, len(found) + 1), "text": found}, schema={"line": pl.Int64, "text": pl.String})
 
 
 def _mended(texts: pl.Series) -> pl.Series:

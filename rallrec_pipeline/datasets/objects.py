@@ -16,12 +16,14 @@ NAMES = {"NaN": None, "nan": None, "Infinity": None, "inf": None, "null": None, 
 def object_of(text: str) -> dict[str, Any] | None:
     """What a line says: an object of JSON, else a dictionary of Python's literals; None where it is neither.
 
+    A comma after it, as between the entries of a list, is no part of it.
     NaN and infinities, which JSON does not have, are nothing. Nothing is ever run.
     """
+    text = text.strip().rstrip(",")
     try:
         found = json.loads(text, parse_constant=lambda _: None)
     except (ValueError, RecursionError):
-        found = _literal(text.strip())
+        found = _literal(text)
     return found if isinstance(found, dict) else None
 
 

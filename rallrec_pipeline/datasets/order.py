@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 def id_order(column: str) -> list[pl.Expr]:
     """Sort keys of an id column: length, then text; the numeric order for integer ids."""
-    return [pl.col(column).str.len_bytes(), pl.col(column)]
+    text = pl.col(column).cast(pl.String)
+    return [text.str.len_bytes(), text]
 
 
 def exact_times(interactions: pl.DataFrame) -> pl.Series:
@@ -57,5 +58,10 @@ def id_codes(ids: pl.Series) -> NDArray[np.uint32]:
     """Place of each id among all in `id_order`, so that ids sort as numbers do: (n,) uint32."""
     name = ids.name
     known = ids.unique().to_frame().sort(*id_order(name)).with_row_index("code")
+    if ids.dtype == pl.Categorical and not ids.null_count():
+        places = known[name].to_physical().to_numpy()
+        codes = np.zeros(int(places.max(initial=0)) + 1, np.uint32)
+        codes[places] = known["code"].to_numpy()
+        return np.asarray(codes[ids.to_physical().to_numpy()])
     joined = ids.to_frame().join(known, on=name, how="left", maintain_order="left", nulls_equal=True)
     return joined["code"].to_numpy()

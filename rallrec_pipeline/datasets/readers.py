@@ -14,10 +14,12 @@ from rallrec_pipeline.datasets.fields import id_field, number_field, text_field,
 from rallrec_pipeline.datasets.rows import open_rows
 from rallrec_pipeline.datasets.spec import ColumnSpec, DatasetSpec, TableFile
 from rallrec_pipeline.datasets.tables import (
+    IDS,
     RATINGS,
     REFUSED,
     RawTable,
     RawTables,
+    good_rows,
     judge_ids,
     judge_ratings,
     rejected_rows,
@@ -75,19 +77,21 @@ def mapped_columns(table: TableFile, wanted: tuple[str, ...]) -> dict[str, Colum
 
 
 def typed_ratings(rows: pl.LazyFrame, table: TableFile, columns: Mapping[str, ColumnSpec]) -> pl.DataFrame:
-    """line, user_id, item_id, rating, timestamp of every row, in the order of the file, for `judge_ratings`."""
+    """line, user_id, item_id (IDS), rating, timestamp of every row, in the order of the file, for `judge_ratings`."""
     implicit = pl.lit(1.0).alias("rating")
     rating = number_field("rating", columns["rating"], table.empty) if "rating" in columns else implicit
     missing = pl.lit(None, pl.Float64).alias("timestamp")
     time = time_field("timestamp", columns["timestamp"], table.empty) if "timestamp" in columns else missing
-    ids = [id_field(key, columns.get(key) or ColumnSpec(column=key), table.empty) for key in ("user_id", "item_id")]
-    return rows.select("line", *ids, rating, time).collect(engine="streaming").sort("line")
+    keys = ("user_id", "item_id")
+    ids = [id_field(key, columns.get(key) or ColumnSpec(column=key), table.empty).cast(IDS) for key in keys]
+    typed = rows.select("line", *ids, rating, time).collect(engine="streaming")
+    return typed if typed["line"].is_sorted() else typed.sort("line")
 
 
 def good_ratings(judged: pl.DataFrame) -> pl.DataFrame:
-    """The table `interactions` of the ratings that `judge_ratings` finds good."""
+    """The table `interactions` of the ratings that `judge_ratings` finds good; ids are IDS still."""
     moment = (pl.col("timestamp") * SECOND_US).round().cast(pl.Int64)
-    return judged.filter(pl.col("reason").is_null()).select(
+    return good_rows(judged).select(
         "user_id",
         "item_id",
         pl.col("rating").cast(pl.Float32),
@@ -103,9 +107,11 @@ def _read_ratings(spec: DatasetSpec, lake: Path, known: pl.Series | None) -> Raw
     with open_rows(raw_file(spec, lake, table), table, columns) as (rows, malformed):
         typed = typed_ratings(rows, table, columns)
         judged = judge_ratings(typed, spec.scale, known, "timestamp" in columns, spec.repeats)
-        refused = _with_text(judged.filter(pl.col("reason").is_not_null()).select("line", "reason"), rows)
+        bad = judged.filter(pl.col("reason").is_not_null()).select("line", pl.col("reason").cast(pl.String))
+        refused = _with_text(bad, rows)
     rejected = rejected_rows(pl.concat([malformed, refused]).sort("line"), RATINGS, table.file)
-    return RawTable(good_ratings(judged), rejected)
+    good = good_ratings(judged).with_columns(pl.col("user_id", "item_id").cast(pl.String))
+    return RawTable(good.rechunk(), rejected)  # or the bytes of its file would depend on how it was read
 
 
 def _with_text(refused: pl.DataFrame, rows: pl.LazyFrame) -> pl.DataFrame:

@@ -6,15 +6,17 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import polars as pl
 
 from rallrec_pipeline.datasets.delimited import Dialect, header_fields, split_fields
+from rallrec_pipeline.datasets.documents import MOST as DOCUMENT
 from rallrec_pipeline.datasets.endings import BINARY
 from rallrec_pipeline.datasets.frames import IDS, WRITTEN, names_of, open_frame, reached, schema_of, text_columns
 from rallrec_pipeline.datasets.json_lines import keys_of, open_objects, split_objects
-from rallrec_pipeline.datasets.lines import first_line, open_lines, open_parts
+from rallrec_pipeline.datasets.lines import HEAD, Text, first_line, open_lines, open_text
 from rallrec_pipeline.datasets.spec import ColumnSpec, TableFile
 from rallrec_pipeline.datasets.tables import REFUSED
 from rallrec_pipeline.errors import DataError
@@ -35,15 +37,17 @@ ATOMIC_SEPARATORS = " ,;|"
 
 
 @contextmanager
-def open_rows(path: Path, table: TableFile, columns: Mapping[str, ColumnSpec]) -> Iterator[Rows]:
+def open_rows(path: Path, table: TableFile, columns: Mapping[str, ColumnSpec], most: float = inf) -> Iterator[Rows]:
     """The file as text columns, named as `columns` says, without the rows that `where` leaves out.
+
+    Of text about `most` characters are read.
 
     Ids that all are written as 12.0 are whole numbers: they lose the zero; the column WRITTEN has them as they were.
     Raises DataError when a column is missing, and for a fault that shows only when the rows are collected.
     """
     chosen = {f"{WHERE}{place}": ColumnSpec(column=name) for place, name in enumerate(table.where)}
     try:
-        with _opened(path, table, {**columns, **chosen}) as (rows, refused):
+        with _opened(path, table, {**columns, **chosen}, most) as (rows, refused):
             for name, wanted in zip(chosen, table.where.values(), strict=True):
                 rows = rows.filter(pl.col(name).str.strip_chars().is_in(list(wanted)))
             yield _whole_ids(rows.drop(list(chosen)), columns), refused
@@ -70,7 +74,8 @@ def column_names(path: Path, table: TableFile) -> list[str]:
     if table.format in BINARY:
         with open_frame(path, table.format) as frame:
             return names_of(schema_of(frame))
-    with open_lines(path, table.encoding, path.parent, _has_header(table)) as lines:
+    most = DOCUMENT if table.format == "json_lines" else HEAD
+    with open_lines(path, table.encoding, path.parent, _has_header(table), most) as lines:
         if table.format == "json_lines":
             with open_objects(lines, path.parent) as objects:
                 return [*keys_of(objects), *_hive(path)]
@@ -92,7 +97,7 @@ def unclear_columns(path: Path, table: TableFile, columns: Mapping[str, ColumnSp
 
 
 @contextmanager
-def _opened(path: Path, table: TableFile, columns: Mapping[str, ColumnSpec]) -> Iterator[Rows]:
+def _opened(path: Path, table: TableFile, columns: Mapping[str, ColumnSpec], most: float) -> Iterator[Rows]:
     if table.format in BINARY:
         with open_frame(path, table.format) as frame:
             schema = schema_of(frame)
@@ -103,15 +108,15 @@ def _opened(path: Path, table: TableFile, columns: Mapping[str, ColumnSpec]) -> 
     hive = _hive(path)
     own = {name: column for name, column in columns.items() if column.column not in hive}
     parts = {name: hive[column.column] for name, column in columns.items() if column.column in hive}
-    with open_parts(path, table.encoding, path.parent, _has_header(table)) as (lines, starts):
+    with open_text(path, table.encoding, path.parent, _has_header(table), most) as text:
         if table.format == "json_lines":
-            with open_objects(lines, path.parent) as objects:
+            with open_objects(text.lines, path.parent) as objects:
                 _need(path, *_lacking(_present_keys(objects, own), own))
                 rows, refused = split_objects(objects, {name: column.column for name, column in own.items()})
-                yield _with_parts(rows, parts, starts), refused
+                yield _with_parts(rows, parts, text.starts), refused
         else:
-            rows, refused = _delimited_rows(lines, path, table, own)
-            yield _with_parts(rows, parts, starts), refused
+            rows, refused = _delimited_rows(text, path, table, own)
+            yield _with_parts(rows, parts, text.starts), refused
 
 
 def _has_header(table: TableFile) -> bool:
@@ -151,11 +156,13 @@ def _whole_ids(rows: pl.LazyFrame, columns: Mapping[str, ColumnSpec]) -> pl.Lazy
     return rows
 
 
-def _delimited_rows(lines: pl.LazyFrame, path: Path, table: TableFile, columns: Mapping[str, ColumnSpec]) -> Rows:
-    last, names, dialect = _header(lines, path, table)
+def _delimited_rows(text: Text, path: Path, table: TableFile, columns: Mapping[str, ColumnSpec]) -> Rows:
+    last, names, dialect = _header(text.lines, path, table)
     _need(path, *_lacking(names, columns))
     places = {name: names.index(column.column) for name, column in columns.items()}
-    return split_fields(lines.filter(pl.col("line") > last), dialect, len(names), places)
+    if not text.has_quotes:
+        dialect = replace(dialect, quote="")  # half the time: nothing has to be looked for
+    return split_fields(text.lines.filter(pl.col("line") > last), dialect, len(names), places)
 
 
 def _header(lines: pl.LazyFrame, path: Path, table: TableFile) -> tuple[int, list[str], Dialect]:
@@ -164,13 +171,12 @@ def _header(lines: pl.LazyFrame, path: Path, table: TableFile) -> tuple[int, lis
     A first line `sep=;`, as Excel writes it, tells the separator; so does the header of an atomic file.
     """
     dialect = Dialect.of(table)
-    line, text = first_line(lines)
+    last = table.skip_lines
+    line, text = first_line(lines.filter(pl.col("line") > last))
     if table.format == "csv" and (told := EXCEL_LINE.fullmatch(text.strip())):
         dialect = replace(dialect, separator=told[1])
         last = line
         line, text = first_line(lines.filter(pl.col("line") > line))
-    else:
-        last = 0
     if dialect.quote and dialect.separator.strip(" "):
         gap = rf"{re.escape(dialect.separator)} +{dialect.quote}"
         dialect = replace(dialect, padded=bool(lines.head(PADDED_LINES).collect()["text"].str.contains(gap).any()))

@@ -123,6 +123,7 @@ class TableFile(Part):
     quote: Literal['"', ""] | None = Field(None, description="Default: none for atomic files, else a double quote.")
     escape: Literal["double", "backslash"] = Field("double", description="How a quote within quotes is written.")
     header: tuple[str, ...] | None = Field(None, description="Names of the columns of a file without a header line.")
+    skip_lines: int = Field(0, ge=0, description="Lines before the header, as a title or comments.")
     empty: tuple[str, ...] = Field((), description="Words that mean nothing, as NULL; in columns of ids too.")
     where: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="Only rows whose column of the file has one of these values are read."

@@ -7,13 +7,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rallrec_pipeline.errors import ModelError
+from rallrec_pipeline.errors import DataError, ModelError
+from rallrec_pipeline.lake.checksums import digest
 from rallrec_pipeline.lake.files import atomic_path, file_states
-from rallrec_pipeline.lake.provenance import content_version
+from rallrec_pipeline.lake.provenance import content_version, files_within
+from rallrec_pipeline.lake.sealed import read_sealed, write_sealed
 from rallrec_pipeline.settings import ModelSettings
 from rallrec_pipeline.sources.archives import disk_error
 from rallrec_pipeline.sources.fetch import fetch
 from rallrec_pipeline.sources.hub import download_snapshot
+from rallrec_pipeline.sources.record import RECORD
 from rallrec_pipeline.sources.source import Source, SourceFile
 
 KEPT = ("*.json", "*.safetensors", "*.jinja", "*.txt")
@@ -65,7 +68,36 @@ def fetch_model(settings: ModelSettings, lake: Path) -> Path:
             _from_folder(Path(source), temporary)
         else:
             _from_hub(source, temporary)
+        write_sealed(temporary / RECORD, {"source": source, "files": _sums(temporary)})
     return folder
+
+
+def is_as_fetched(settings: ModelSettings, lake: Path) -> bool:
+    """Whether the model's folder holds just what its source gives, by checksums: one that was copied from another lake.
+
+    A local folder is asked itself, since it may have changed.
+    """
+    folder = model_folder(lake, settings)
+    if Path(settings.source).is_dir() or not folder.is_dir():
+        return False
+    wanted = _wanted(settings.source, folder)
+    return bool(wanted) and _sums(folder) == wanted
+
+
+def _wanted(source: str, folder: Path) -> dict[str, str]:
+    """SHA-256 of each file that `source` gives: as they are pinned, else as the record in `folder` has them."""
+    pinned = WHEELS.get(source.removeprefix("wheel:"), ())
+    if pinned and not pinned[0].name.endswith(".gguf"):  # that one is converted
+        return {file.name: file.sha256 or "" for file in pinned}
+    try:
+        record = read_sealed(folder / RECORD)
+    except DataError:
+        return {}
+    return dict(record["files"]) if record.get("source") == source else {}
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    return {file.relative_to(folder).as_posix(): digest(file) for file in files_within([folder])}
 
 
 def model_state(settings: ModelSettings) -> list[list[object]]:
@@ -115,7 +147,7 @@ def convert_gguf(gguf: Path, target: Path) -> None:
 def _from_folder(folder: Path, target: Path) -> None:
     if not (folder / "config.json").exists() or not any(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} is not a model folder: it needs config.json, a tokenizer and *.safetensors")
-    names = [file.name for pattern in (*KEPT, "*.model") for file in folder.glob(pattern)]
+    names = [file.name for pattern in (*KEPT, "*.model") for file in folder.glob(pattern) if file.name[0] != "."]
     fetch(Source("folder", str(folder), tuple(map(SourceFile, names))), target)
 
 

@@ -21,7 +21,7 @@ from rallrec_pipeline.lake.store import Record, all_records, in_force, record_of
 from rallrec_pipeline.language_models.dtypes import fetched_dtype, resolve_dtype
 from rallrec_pipeline.language_models.engines.choice import is_sentence_encoder
 from rallrec_pipeline.language_models.engines.vllm_process import CPU_CACHE_BYTES
-from rallrec_pipeline.language_models.models import model_folder
+from rallrec_pipeline.language_models.models import is_as_fetched, model_folder
 from rallrec_pipeline.language_models.sizing.architecture import KNOWN, architecture_of, read_config
 from rallrec_pipeline.language_models.sizing.capacity import (
     CERTAIN,
@@ -133,10 +133,12 @@ def engine_memory(lake: Path, settings: Settings, use: Use) -> int:
 def fetched_model(lake: Path, settings: Settings) -> Path | None:
     """The folder of the model within the lake; None where it is another one, was never fetched, or is damaged.
 
-    Of the weights nothing is read here.
+    Of the weights nothing is read here, unless the model has no record, as in a copied folder.
     """
     folder, record = model_folder(lake, settings.model), model_record(lake, settings)
-    if record is None or not folder.is_dir():
+    if record is None:
+        return folder if is_as_fetched(settings.model, lake) else None
+    if not folder.is_dir():
         return None
     small = ((lake / name, state) for name, state in record.files.items() if not name.endswith(WEIGHTS))
     return None if any(is_damaged(path, state) for path, state in small) else folder

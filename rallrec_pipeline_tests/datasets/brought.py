@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import tarfile
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa  # type: ignore[import-untyped]
 
 from rallrec_pipeline.datasets.catalog import load_dataset
 from rallrec_pipeline.datasets.checking.report import CheckReport, check_dataset
@@ -61,6 +64,35 @@ def parquet(frame: pl.DataFrame) -> bytes:
     stream = io.BytesIO()
     frame.write_parquet(stream)
     return stream.getvalue()
+
+
+def zipped(name: str, content: bytes) -> bytes:
+    """A zip with one file of data, in a folder, beside what people pack by the way."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr(f"export/{name}", content)
+        packed.writestr(f"__MACOSX/._{name}", b"\x00")
+        packed.writestr("README.txt", b"read me")
+    return stream.getvalue()
+
+
+def tarred(name: str, content: bytes) -> bytes:
+    """A tar with one file in two folders."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as packed:
+        entry = tarfile.TarInfo(f"export/2020/{name}")
+        entry.size = len(content)
+        packed.addfile(entry, io.BytesIO(content))
+        for folder in ("export", "export/2020"):
+            entry = tarfile.TarInfo(folder)
+            entry.type = tarfile.DIRTYPE
+            packed.addfile(entry)
+    return stream.getvalue()
+
+
+def zst(content: bytes) -> bytes:
+    """Bytes as zstd packs them."""
+    return bytes(pa.compress(content, codec="zstd", asbytes=True))
 
 
 def write(root: Path, files: Files) -> Path:

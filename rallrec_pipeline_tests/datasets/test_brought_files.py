@@ -6,12 +6,10 @@ import bz2
 import gzip
 import io
 import lzma
-import tarfile
 import zipfile
 from pathlib import Path
 
 import polars as pl
-import pyarrow as pa
 import pytest
 
 from rallrec_pipeline.datasets.catalog import load_dataset
@@ -29,38 +27,17 @@ from rallrec_pipeline_tests.datasets.brought import (
     parquet,
     ratings_csv,
     tables,
+    tarred,
     titles,
     told,
     world,
+    zipped,
+    zst,
 )
 
 RATED = pl.DataFrame(world(), schema=["user_id", "item_id", "rating", "timestamp"], orient="row")
 WANTED = RATED.with_columns(pl.col("rating").cast(pl.Float32), pl.col("timestamp").cast(pl.Int64))
 HEADER = ("user_id", "item_id", "rating", "timestamp")
-
-
-def zipped(name: str, content: bytes) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as packed:
-        packed.writestr(f"export/{name}", content)
-        packed.writestr(f"__MACOSX/._{name}", b"\x00")
-        packed.writestr("README.txt", b"read me")
-    return stream.getvalue()
-
-
-def tarred(name: str, content: bytes) -> bytes:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as packed:
-        info = tarfile.TarInfo(f"export/{name}")
-        info.size = len(content)
-        packed.addfile(info, io.BytesIO(content))
-    return stream.getvalue()
-
-
-def zst(content: bytes) -> bytes:
-    return bytes(pa.compress(content, codec="zstd", asbytes=True))
-
-
 CSV = ratings_csv()
 PACKED = {
     "ratings.csv.gz": gzip.compress(CSV),

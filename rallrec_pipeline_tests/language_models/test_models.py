@@ -9,13 +9,14 @@ import torch
 
 from rallrec_pipeline.errors import DataError, ModelError
 from rallrec_pipeline.lake.files import file_sha256
+from rallrec_pipeline.lake.provenance import files_within
 from rallrec_pipeline.language_models.models import WHEELS, fetch_model
 from rallrec_pipeline.settings import ModelSettings
 from rallrec_pipeline_tests.conftest import ENCODER
 
 
 def test_the_encoder_is_taken_out_of_its_wheel_as_published(encoder_path: Path) -> None:
-    found = {file.name: file_sha256(file) for file in encoder_path.iterdir()}
+    found = {file.name: file_sha256(file) for file in files_within([encoder_path])}
     assert found == {file.name: file.sha256 for file in WHEELS[ENCODER]}
     assert found["model.safetensors"] == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -50,5 +51,5 @@ def test_a_local_folder_is_copied_as_far_as_it_is_a_model(tmp_path: Path, encode
         (source / name).symlink_to(encoder_path / name)
     (source / "pytorch_model.bin").write_bytes(b"pickled")
     folder = fetch_model(ModelSettings(source=str(source), name="mine"), tmp_path)
-    assert sorted(file.name for file in folder.iterdir()) == ["config.json", "model.safetensors", "vocab.txt"]
+    assert [file.name for file in files_within([folder])] == ["config.json", "model.safetensors", "vocab.txt"]
     assert file_sha256(folder / "vocab.txt") == file_sha256(encoder_path / "vocab.txt")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
+from rallrec_pipeline.datasets.drafting.new import new_dataset
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
@@ -135,6 +138,61 @@ def test_books_of_one_toml_file_run_end_to_end(tmp_path: Path, monkeypatch: pyte
     assert refused(lake, "books") == []
     predictions = read_table(tables.predictions_table("rallrec"), lake, "books")
     assert set(predictions["probabilities"].list.len()) == {10}
+
+
+def published_ratings(rng: np.random.Generator) -> list[tuple[int, int, int, int]]:
+    """1,200 ratings (user, item, stars, time): 60 users, each with an opinion of 20 of 24 items."""
+    quality, taste = rng.normal(3.3, 1, 24), rng.normal(0, 0.7, 60)
+    rows = []
+    for user in range(60):
+        for n, item in enumerate(rng.permutation(24)[:20]):
+            stars = int(np.clip(round(quality[item] + taste[user] + rng.normal()), 1, 5))
+            rows.append((user, int(item), stars, 1_500_000_000 + 86_400 * (7 * n + user % 7)))
+    return rows
+
+
+def write_amazon_2018(folder: Path, rng: np.random.Generator) -> None:
+    """The two official files, gzipped: reviews and metadata."""
+    reviews = [
+        {"overall": float(stars), "verified": True, "reviewTime": "09 13, 2020", "reviewerID": f"A{user:05d}",
+         "asin": f"B{item:09d}", "reviewText": "fine, \u00e9", "summary": "Five Stars", "unixReviewTime": when}
+        for user, item, stars, when in published_ratings(rng)
+    ]  # fmt: skip
+    meta = [
+        {"category": ["Movies & TV", f"Genre {item % 3}"], "description": [], "title": f"Film &amp; {item}",
+         "brand": f"Brand {item % 4}", "rank": "1", "also_buy": [], "asin": f"B{item:09d}"} for item in range(24)
+    ]  # fmt: skip
+    for name, rows in (("Movies_and_TV.json.gz", reviews), ("meta_Movies_and_TV.json.gz", meta)):
+        (folder / name).write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+
+
+def write_movielens_25m(folder: Path, rng: np.random.Generator) -> None:
+    """The four files that matter, half stars and quoted titles."""
+    ratings = [f"{user + 1},{item + 1},{stars - 0.5},{when}" for user, item, stars, when in published_ratings(rng)]
+    movies = [f'{item + 1},"Film {item}, The ({1980 + item})",Drama|Genre {item % 3}' for item in range(24)]
+    files = {
+        "ratings.csv": ["userId,movieId,rating,timestamp", *ratings],
+        "movies.csv": ["movieId,title,genres", *movies],
+        "links.csv": ["movieId,imdbId,tmdbId", *(f"{item + 1},{item:07d},{item}" for item in range(24))],
+        "tags.csv": ["userId,movieId,tag,timestamp", '1,1,"funny, very",1500000000'],
+    }
+    for name, lines in files.items():
+        (folder / name).write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("write", [write_amazon_2018, write_movielens_25m])
+def test_published_files_run_from_a_drafted_file_to_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, np.random.Generator], None]
+) -> None:
+    lake = make_world(tmp_path, monkeypatch, ())
+    (tmp_path / "published").mkdir()
+    write(tmp_path / "published", np.random.default_rng(7))
+    done = new_dataset([tmp_path / "published"], lake / "catalog" / "films.toml", lake)
+    assert done.report.problems == [] and done.decisions == []
+    run_end_to_end(lake, "films", done.path.read_text(encoding="utf-8"))
+    assert refused(lake, "films") == []
+    assert read_table(tables.ITEMS, lake, "films")["title"].str.contains("^(Film & |The Film )").all()
 
 
 def run_end_to_end(lake: Path, name: str, toml: str) -> None:

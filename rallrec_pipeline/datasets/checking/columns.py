@@ -12,7 +12,7 @@ import polars as pl
 from rallrec_pipeline.datasets.checking.findings import Findings, listed, shown
 from rallrec_pipeline.datasets.endings import BINARY
 from rallrec_pipeline.datasets.fields import text_field, time_field
-from rallrec_pipeline.datasets.guessing.layout import layout_of
+from rallrec_pipeline.datasets.guessing.layout import AS_JSON, layout_of
 from rallrec_pipeline.datasets.readers import mapped_columns
 from rallrec_pipeline.datasets.rows import column_names
 from rallrec_pipeline.datasets.spec import ColumnSpec, DatasetSpec, TableFile
@@ -76,8 +76,11 @@ def _layout_hint(path: Path, table: TableFile, names: Sequence[str]) -> str:
         return ""
     layout = layout_of(path)
     if layout.fault or layout.format == "json_lines":
-        return layout.fault if table.format == layout.format else f'set format = "{layout.format}"'
-    set_: dict[str, str] = {}
+        same = table.format == layout.format
+        return (layout.fault or AS_JSON) if same else f'set format = "{layout.format}"'
+    set_: dict[str, str | int] = {}
+    if layout.skip_lines != table.skip_lines:
+        set_["skip_lines"] = layout.skip_lines
     if len(names) != layout.fields and layout.format != table.format:
         set_["format"] = layout.format
     if len(names) != layout.fields > 1 and layout.separator != table.separator:

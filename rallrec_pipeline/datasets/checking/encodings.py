@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rallrec_pipeline.datasets.checking.findings import Findings, share_of
 from rallrec_pipeline.datasets.endings import BINARY, Format
-from rallrec_pipeline.datasets.guessing.layout import MARKS_16, binary_format, encoding_of
+from rallrec_pipeline.datasets.frames import NAMES
+from rallrec_pipeline.datasets.guessing.layout import PEEK, binary_format, encoding_of
 from rallrec_pipeline.datasets.spec import TableFile
 from rallrec_pipeline.datasets.unpacking import open_plain
 from rallrec_pipeline.sources.source import data_files
@@ -16,7 +17,6 @@ MANY_UNREADABLE = 0.01  # share of lines from which an encoding is wrong, not a 
 CHUNK = 1 << 22  # bytes
 MARKED = "rallrec-marked"  # name of the handling of bytes that an encoding does not know
 UNREADABLE = "\udcff"  # in their place; no encoding gives it, while a file may hold U+FFFD itself
-NAMES: dict[Format, str] = {"parquet": "Parquet", "arrow": "Arrow", "excel": "Excel"}
 
 
 def _mark(error: UnicodeError) -> tuple[str, int]:
@@ -52,12 +52,13 @@ def _other_format(path: Path, table: TableFile) -> tuple[Format, str] | None:
 
 def _start(path: Path) -> bytes:
     with open_plain(path) as stream:
-        return stream.read(8)
+        return stream.read(PEEK)
 
 
 def _check_encoding(path: Path, table: TableFile, kind: str, start: bytes, found: Findings) -> None:
-    if start.startswith(MARKS_16) and codecs.lookup(table.encoding).name != "utf-16":
-        found.problem(f'{path.name} is UTF-16, not {table.encoding}: set {kind}.encoding = "utf-16"')
+    wide = encoding_of(start)
+    if wide.startswith("utf-16") and not codecs.lookup(table.encoding).name.startswith("utf-16"):
+        found.problem(f'{path.name} is UTF-16, not {table.encoding}: set {kind}.encoding = "{wide}"')
         return
     lines, bad, first = _unreadable_lines(path, table.encoding)
     if bad:

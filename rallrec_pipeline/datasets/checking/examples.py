@@ -13,7 +13,7 @@ EXAMPLES, EXAMPLE_ROWS = 3, 200
 
 def examples_of(texts: pl.Series) -> str:
     """A few different ones of the first of `texts`."""
-    values = texts.head(EXAMPLE_ROWS).fill_null("").unique(maintain_order=True).head(EXAMPLES)
+    values = texts.head(EXAMPLE_ROWS).cast(pl.String).fill_null("").unique(maintain_order=True).head(EXAMPLES)
     return ", ".join(shown(value) for value in values)
 
 

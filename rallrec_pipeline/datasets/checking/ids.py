@@ -48,7 +48,7 @@ def check_ids(sheet: Sheet, read: pl.DataFrame, rows: pl.LazyFrame, keys: tuple[
     for key in keys:
         if key in sheet.missing:
             continue
-        words = read.filter(pl.col(key).is_in(NULL_WORDS))
+        words = read.filter(pl.col(key).is_in(pl.Series(NULL_WORDS).cast(read[key].dtype).implode()))
         if words.height:
             share = share_of(words.height, read.height, "rows")
             names = json.dumps(words[key].unique(maintain_order=True).head(3).to_list(), ensure_ascii=False)
@@ -63,8 +63,8 @@ def check_ids(sheet: Sheet, read: pl.DataFrame, rows: pl.LazyFrame, keys: tuple[
 
 def likeness(unknown: pl.Series, known: pl.Series) -> str:
     """In what ids (n,) that are not `known` (m,) differ from those that are; empty where it is more than spelling."""
-    ids = unknown.unique(maintain_order=True).head(SAMPLE).alias("id").to_frame()
-    others = known.alias("other").to_frame()
+    ids = unknown.unique(maintain_order=True).head(SAMPLE).cast(pl.String).alias("id").to_frame()
+    others = known.cast(pl.String).alias("other").to_frame()
     for what, form in FORMS.items():
         alike = ids.with_columns(form(pl.col("id")).alias("form")).join(
             others.with_columns(form(pl.col("other")).alias("form")), on="form", how="inner", maintain_order="left"

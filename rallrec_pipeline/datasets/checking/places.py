@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rallrec_pipeline.datasets.catalog import BUILT_IN
 from rallrec_pipeline.datasets.checking.findings import Findings, listed, shown
+from rallrec_pipeline.datasets.guessing.layout import binary_format
 from rallrec_pipeline.datasets.readers import raw_folder
 from rallrec_pipeline.datasets.spec import DatasetSpec
+from rallrec_pipeline.datasets.unpacking import plain_file
+from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.files import file_sha256
 from rallrec_pipeline.sources.record import has_changed, source_files
 from rallrec_pipeline.sources.source import SourceFile, parts_of
@@ -33,18 +36,24 @@ def check_place(spec: DatasetSpec, path: Path, lake: Path, found: Findings) -> N
 
 @contextmanager
 def linked_files(spec: DatasetSpec, path: Path, lake: Path, found: Findings) -> Iterator[Path]:
-    """A lake for the readers that holds nothing but links to the real files: they write beside what they read."""
+    """A lake for the readers that holds nothing but links to the real files: they write beside what they read.
+
+    Packed files are unpacked for it, once for all that is looked at; those that cannot be are told where they are read.
+    """
     base = lake if lake.is_dir() and os.access(lake, os.W_OK) else None
     _check_age(spec, lake, found)
-    with TemporaryDirectory(dir=base, prefix=".check-") as scratch:
+    with TemporaryDirectory(dir=base, prefix=".check-") as scratch, ExitStack() as unpacked:
         folder = raw_folder(Path(scratch), spec.name)
         folder.mkdir(parents=True)
         for file, real, name in _real_files(spec, path, lake, found):
             if file.sha256 and (digest := _digest(real)) != file.sha256:
                 found.problem(f"{real} has SHA-256 {digest[:12]}…, not {file.sha256[:12]}…: correct sha256 or the file")
-            link = folder / file.name / name if name else folder / file.name
+            link, plain = folder / file.name / name if name else folder / file.name, real
+            with suppress(DataError, OSError):
+                if binary_format(real) != "excel":  # which is a zip itself
+                    plain = unpacked.enter_context(plain_file(real, Path(scratch)))
             link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(real.resolve())
+            link.symlink_to(plain.resolve())
         yield Path(scratch)
 
 

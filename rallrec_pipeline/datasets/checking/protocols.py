@@ -12,6 +12,7 @@ from rallrec_pipeline.datasets.checking.times import check_ties
 from rallrec_pipeline.datasets.histories import LIKED_BOUNDS, evaluated, in_protocol_order, make_samples
 from rallrec_pipeline.datasets.kcore import core_of
 from rallrec_pipeline.datasets.spec import DatasetSpec, ProtocolSpec
+from rallrec_pipeline.datasets.tables import IDS
 
 SPLITS = ("train", "valid", "test")
 FEW_TESTS = 100
@@ -22,7 +23,7 @@ def check_protocol(
 ) -> None:
     """`spec` has the protocol `name` in force; `ratings` (n > 0 rows) are those that are taken."""
     protocol = spec.protocol
-    catalogue = pl.DataFrame(schema={"item_id": pl.String}) if items is None else items
+    catalogue = pl.DataFrame(schema={"item_id": IDS}) if items is None else items
     if not set(protocol.require) <= set(catalogue.columns):
         return  # that a required field is missing has been told
     core = core_of(ratings, catalogue, protocol)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from rallrec_pipeline.datasets.checking.examples import among, examples_of, raw_rows
+from rallrec_pipeline.datasets.checking.examples import EXAMPLE_ROWS, among, examples_of, raw_rows
 from rallrec_pipeline.datasets.checking.findings import Findings, share_of, shown
 from rallrec_pipeline.datasets.checking.ids import check_ids, likeness
 from rallrec_pipeline.datasets.checking.sheets import (
@@ -101,7 +101,8 @@ def check_ratings(spec: DatasetSpec, place: Path, items: pl.DataFrame | None, fo
             _tell_refused(spec, sheet, refused, read.total, found)
         if sheet.missing:
             return None
-        found.refused(sheet.kind, pl.concat([malformed["reason"], read.judged["reason"]]))
+        found.refused(sheet.kind, malformed["reason"])
+        found.refused(sheet.kind, read.judged["reason"])
         _tell_repeats(spec, sheet, read.judged, found)
         return good_ratings(read.judged)
     return None
@@ -120,7 +121,8 @@ def _read(
 def _faults(spec: DatasetSpec, sheet: Sheet, typed: pl.DataFrame) -> list[_Fault]:
     """Every rule that is broken, also by rows that another one refuses; for the columns that are there."""
     rules = [rule for rule in rating_rules(spec.scale) if rule.column in sheet.columns]
-    found = [_Fault(rule.reason, rule.column, typed.filter(rule.broken)["line"]) for rule in rules]
+    lines = [typed.select(pl.col("line").filter(rule.broken))["line"] for rule in rules]
+    found = [_Fault(rule.reason, rule.column, broken) for rule, broken in zip(rules, lines, strict=True)]
     return [fault for fault in found if fault.lines.len()]
 
 
@@ -154,6 +156,8 @@ def _mend(fault: _Fault, spec: DatasetSpec, sheet: Sheet, read: _Ratings) -> str
         scale = _numbers(spec.scale)
         held = _values(read.typed["rating"])
         return f"the file holds {held}, label.scale allows {scale}: {_rating_hint(read.typed['rating'])}"
+    if fault.reason == NOT_A_NUMBER:
+        return f"correct {column}: write numbers as 4.5, or what words mean as values = {{ good = 5 }}"
     return f"correct {column} or mend the file"
 
 
@@ -173,7 +177,7 @@ def _tell_lists(sheet: Sheet, read: _Ratings, items: pl.DataFrame | None, found:
     columns = [name for name in ("item_id", "rating", "timestamp") if name in sheet.columns]
     if "item_id" not in columns or not read.typed.height:
         return False
-    sample = raw_rows(read.rows, [read.typed["line"]], columns)
+    sample = read.rows.select(columns).head(EXAMPLE_ROWS).collect()
     marked = sample.select(pl.col(columns).fill_null("").str.strip_chars(" []").str.replace_all(LISTS, ENTRY))
     entries = marked.select(pl.col(columns).str.split(ENTRY))
     numbers = [name for name in columns[1:] if marked[name].str.contains(NUMBERS).mean() == 1]
@@ -196,9 +200,10 @@ def _are_items(lists: pl.Series, texts: pl.Series, items: pl.DataFrame | None) -
     """Whether the entries of `lists` are ids of the catalogue, and the whole `texts` are none; JSON says it itself."""
     if texts.str.contains(ENTRY, literal=True).any():
         return True
-    if items is None or texts.is_in(items["item_id"].implode()).any():
+    if items is None:
         return False
-    return bool(lists.explode().is_in(items["item_id"].implode()).mean() == 1)
+    known = items["item_id"].cast(pl.String).implode()
+    return not texts.is_in(known).any() and bool(lists.explode().is_in(known).mean() == 1)
 
 
 def _tell_left_out(spec: DatasetSpec, sheet: Sheet, found: Findings) -> None:

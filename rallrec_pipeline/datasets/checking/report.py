@@ -21,6 +21,7 @@ from rallrec_pipeline.datasets.checking.places import check_place, linked_files
 from rallrec_pipeline.datasets.checking.protocols import check_protocol
 from rallrec_pipeline.datasets.checking.ratings import check_ratings
 from rallrec_pipeline.datasets.spec import DatasetSpec
+from rallrec_pipeline.datasets.tables import IDS
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ def check_dataset(path: Path, lake: Path, seed: int = 0) -> CheckReport:
 
 
 def _check_tables(spec: DatasetSpec, place: Path, seed: int, found: Findings) -> None:
-    items = check_items(spec, place, found)
-    users = check_users(spec, place, found)
+    items = _with_categories(check_items(spec, place, found), "item_id")
+    users = _with_categories(check_users(spec, place, found), "user_id")
     ratings = check_ratings(spec, place, items, found)
     if ratings is None:
         return
@@ -67,6 +68,11 @@ def _check_tables(spec: DatasetSpec, place: Path, seed: int, found: Findings) ->
         return
     for name in spec.protocols:
         check_protocol(with_protocol(spec, name), name, ratings, items, seed, found)
+
+
+def _with_categories(catalogue: pl.DataFrame | None, key: str) -> pl.DataFrame | None:
+    """Its ids as those of the ratings are, so that both can be compared."""
+    return catalogue.with_columns(pl.col(key).cast(IDS)) if catalogue is not None else None
 
 
 def _check_raters(file: str, ratings: pl.DataFrame, users: pl.DataFrame, found: Findings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from rallrec_pipeline.datasets.checking.columns import broken_rules, columns_of,
 from rallrec_pipeline.datasets.checking.encodings import is_of_its_format
 from rallrec_pipeline.datasets.checking.findings import Findings, share_of, shown
 from rallrec_pipeline.datasets.endings import BINARY
+from rallrec_pipeline.datasets.guessing.layout import AS_JSON
 from rallrec_pipeline.datasets.lines import decoded
 from rallrec_pipeline.datasets.readers import raw_folder
 from rallrec_pipeline.datasets.rows import unclear_columns
@@ -22,6 +24,7 @@ from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.sources.source import data_files
 from rallrec_pipeline.text import clean_text
 
+WIDER = re.compile(r"(\d+) fields instead of (\d+)")
 MANY_LINES = 1000  # that tell whether quotes mean anything
 
 
@@ -87,14 +90,25 @@ def tell_malformed(sheet: Sheet, malformed: pl.DataFrame, total: int, grave: boo
         return
     first = malformed.sort("line").row(0, named=True)
     if sheet.table.format == "json_lines":
-        mend = "write one object per line"
+        mend = AS_JSON
     elif "quotes" in first["reason"] and _is_unquoted(sheet):
         mend = f'quotes are text in this file: set {sheet.kind}.quote = ""'
+    elif wider := WIDER.fullmatch(first["reason"]) if _are_wider(malformed) else None:
+        mend = (
+            f"the rows have one field more than the header, as R and a separator at the end make them: set "
+            f"{sheet.kind}.skip_lines = 1 and name all {wider[1]} columns in {sheet.kind}.header"
+        )
     else:
         mend = "correct separator, quote, escape or header, or mend the file"
     share = share_of(malformed.height, total, "rows")
     why = f"{first['reason']}: {shown(first['text'])}"
     found.fault(grave, f"{sheet.at(first['line'])}: {share} cannot be split ({why}): {mend}")
+
+
+def _are_wider(malformed: pl.DataFrame) -> bool:
+    """Whether all rows have one field more than the header."""
+    found = WIDER.fullmatch(malformed["reason"][0])
+    return found is not None and int(found[1]) == int(found[2]) + 1 and malformed["reason"].n_unique() == 1
 
 
 def tell_merged(sheet: Sheet, rows: pl.LazyFrame, found: Findings) -> None:

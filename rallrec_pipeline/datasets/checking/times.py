@@ -15,6 +15,9 @@ from rallrec_pipeline.datasets.spec import ColumnSpec, DatasetSpec
 from rallrec_pipeline.datasets.tables import LATEST_S
 from rallrec_pipeline.datasets.ties import equal_time_share, tied_borders
 
+EXCEL_DAYS = 20_000, 80_000  # 1954 to 2119 in days since 1899-12-30
+EXCEL = "these look like the day numbers of Excel: format the column as a date before you save it as text"
+HOW = "write times as seconds since 1970 or as dates such as 2020-09-13 12:26:40"
 MAX_WORDS = 3
 RARE = 0.01  # share of times up to which another form is no form but a fault
 MANY_EQUAL = 0.2  # share of a user's neighbouring ratings of one time from which their order says little
@@ -28,12 +31,17 @@ def time_hint(column: ColumnSpec, rows: pl.LazyFrame) -> str:
     texts = texts.filter(texts.str.strip_chars() != "")
     forms = time_forms(texts)
     if not forms or sum(form.count for form in forms) <= texts.len() / 2:
-        return ""
+        return _excel_hint(texts) or HOW if texts.len() else ""
     if len(forms) > 1 and forms[1].count > RARE * texts.len():
         ways = ", ".join(f"{form.count:,} as {shown(form.example)} ({form.setting})" for form in forms)
         return f"times are mixed, {ways}: write them in one form"
     is_set = (forms[0].column.time_format, forms[0].column.unit) == (column.time_format, column.unit)
     return "" if is_set else _setting_hint(column, forms[0], texts.len())
+
+
+def _excel_hint(texts: pl.Series) -> str:
+    days = texts.cast(pl.Float64, strict=False).is_between(*EXCEL_DAYS).fill_null(False)
+    return EXCEL if days.sum() > texts.len() / 2 else ""
 
 
 def _setting_hint(column: ColumnSpec, form: TimeForm, total: int) -> str:
@@ -61,8 +69,9 @@ def check_early_times(sheet: Sheet, typed: pl.DataFrame, rows: pl.LazyFrame, fou
     texts = raw_rows(rows, [typed["line"]], ["timestamp"])["timestamp"]
     is_date = plausible(texts, ColumnSpec(column="x", time_format="%Y%m%d")) > texts.len() / 2
     hint = 'these look like dates, set time_format = "%Y%m%d"' if is_date else ""
-    if hint or sheet.columns["timestamp"].unit != "s":
-        hint = hint or time_hint(sheet.columns["timestamp"], rows)
+    if not hint and sheet.columns["timestamp"].unit != "s":
+        hint = time_hint(sheet.columns["timestamp"], rows)
+    hint = hint or _excel_hint(texts)
     if hint:
         found.warning(f"{sheet.file}: all times lie before 1980, as {examples_of(texts)}: {hint}")
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import polars as pl
 
+from rallrec_pipeline.datasets.documents import MOST as DOCUMENT
 from rallrec_pipeline.datasets.endings import format_of
 from rallrec_pipeline.datasets.guessing.layout import Layout, layout_of, settings_of
+from rallrec_pipeline.datasets.lines import HEAD
 from rallrec_pipeline.datasets.rows import column_names, open_rows
 from rallrec_pipeline.datasets.spec import ColumnSpec, TableFile
 from rallrec_pipeline.errors import DataError
@@ -59,7 +61,8 @@ def read_sample(path: Path, base: Path) -> Sample:
     table = _table(file, layout)
     names = list(dict.fromkeys(column_names(path, table)))[:MOST_COLUMNS]
     columns = {name: ColumnSpec(column=name) for name in names}
-    with open_rows(path, table, {f"{place}": column for place, column in enumerate(columns.values())}) as (rows, _):
+    places = {f"{place}": column for place, column in enumerate(columns.values())}
+    with open_rows(path, table, places, DOCUMENT if layout.format == "json_lines" else HEAD) as (rows, _):
         frame = rows.head(ROWS + 1).sort("line").select(f"{place}" for place in range(len(names))).collect()
     frame.columns = names
     cleaned = frame.head(ROWS).select(pl.col(name).fill_null("").str.strip_chars() for name in names)

@@ -8,11 +8,12 @@ import io
 import re
 import zipfile
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+from rallrec_pipeline.datasets.documents import is_begun
 from rallrec_pipeline.datasets.endings import Format, ending, format_of
 from rallrec_pipeline.datasets.objects import object_of
 from rallrec_pipeline.datasets.rows import EXCEL_LINE, TYPED
@@ -23,10 +24,13 @@ from rallrec_pipeline.sources.source import data_files
 
 START = 1 << 22  # bytes that are looked at
 LINES = 2000
+AS_JSON = "write one JSON object per line, or one list of objects"
+MOST_BEFORE = 20  # lines before a header
 SEPARATORS = ("\t", ";", ",", "|", "::", " ")
 MAGIC: dict[bytes, Format] = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xd0\xcf\x11\xe0": "excel"}
 WORKBOOK = ("[Content_Types].xml", "mimetype")  # members of the zip that an Excel or an OpenDocument file is
 NUMBER = re.compile(r"\s*[-+]?\d+([.,]\d+)?([eE][-+]?\d+)?\s*")
+PEEK, PEEK_ZEROS = 1024, 0.3  # bytes that tell whether a text has two bytes a sign, and the share of zeros
 MARKS_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -42,6 +46,8 @@ class Layout:
     has_header: bool = True
     fields: int = 0
     """Of a delimited file, how many a line has; 0 where that cannot be told."""
+    skip_lines: int = 0
+    """Lines before the header."""
     fault: str = ""
     """Why no reader reads it so, and how to mend it; empty where one does."""
 
@@ -57,14 +63,19 @@ def layout_of(path: Path) -> Layout:
         start = stream.read(START)
     encoding = encoding_of(start)
     text = codecs.getincrementaldecoder(encoding)(errors="replace").decode(start).removeprefix("\ufeff")
-    lines = [line for line in islice(text.replace("\r\n", "\n").split("\n"), LINES) if line.strip()]
+    raw = list(islice(text.replace("\r\n", "\n").split("\n"), LINES))
+    lines = [line for line in raw if line.strip()]
     if len(start) == START and len(lines) > 1:
         lines = lines[:-1]  # it may be cut
     if not lines:
         return Layout("csv", encoding, fault="it is empty")
     if lines[0].lstrip()[:1] in ("{", "["):
         return _json(lines, encoding)
-    return _delimited(lines, encoding)
+    layout = _delimited(lines, encoding)
+    before = _before_header(lines, layout)
+    if not before:
+        return layout
+    return replace(_delimited(lines[before:], encoding), skip_lines=raw.index(lines[before - 1]) + 1)
 
 
 def binary_format(path: Path) -> Format | None:
@@ -88,6 +99,9 @@ def encoding_of(start: bytes) -> str:
     """The encoding of a text by its first bytes."""
     if start.startswith(MARKS_16):
         return "utf-16"
+    zeros = [start[place:PEEK:2].count(0) for place in (0, 1)]  # a mark may be missing: of most signs one byte is 0
+    if max(zeros) > PEEK_ZEROS * len(start[:PEEK]):
+        return "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
     for name in ("utf-8", "cp1252"):
         try:
             codecs.getincrementaldecoder(name)().decode(start)
@@ -114,10 +128,12 @@ def cut(lines: list[str], layout: Layout) -> list[list[str]]:
     return rows
 
 
-def settings_of(layout: Layout, file: str) -> dict[str, str]:
+def settings_of(layout: Layout, file: str) -> dict[str, str | int]:
     """What must be set in the table of `file`, because its name tells something else."""
     told = format_of(file)
-    found = {} if told == layout.format else {"format": str(layout.format)}
+    found: dict[str, str | int] = {} if told == layout.format else {"format": str(layout.format)}
+    if layout.skip_lines:
+        found["skip_lines"] = layout.skip_lines
     if layout.format not in ("csv", "atomic"):
         return found | ({"encoding": layout.encoding} if layout.encoding != "utf-8" else {})
     default = "\t" if layout.format == "atomic" or ending(file) in (".tsv", ".tab", ".data") else ","
@@ -132,7 +148,8 @@ def settings_of(layout: Layout, file: str) -> dict[str, str]:
 
 def _json(lines: list[str], encoding: str) -> Layout:
     good = sum(object_of(line) is not None for line in lines[:100])
-    fault = "" if good > len(lines[:100]) / 2 else "write one JSON object per line, without an array around them"
+    is_read = good > len(lines[:100]) / 2 or is_begun("\n".join(lines[:2]))
+    fault = "" if is_read else AS_JSON
     return Layout("json_lines", encoding, fault=fault)
 
 
@@ -158,6 +175,15 @@ def _delimited(lines: list[str], encoding: str) -> Layout:
     separator = "," if told else best.separator  # what the line tells, the reader reads there
     header = _has_header(cut(lines, best))
     return Layout("csv", encoding, separator, best.quote, best.escape, header, fields)
+
+
+def _before_header(lines: list[str], layout: Layout) -> int:
+    """How many lines stand before the header: those before the first that is cut as most are, where there are few."""
+    if layout.fields < 2 or EXCEL_LINE.fullmatch(lines[0].strip()):
+        return 0
+    widths = [len(row) for row in cut(lines[: MOST_BEFORE + 2], layout)]
+    first = next((place for place, width in enumerate(widths) if width == layout.fields), 0)
+    return first if first <= MOST_BEFORE else 0
 
 
 def _is_typed(names: list[str]) -> bool:

@@ -22,6 +22,7 @@ EXAMPLES = 50  # different times whose forms are tried
 MOST_FORMS = 3
 CLOCK = re.compile(r"(\d{1,2}):\d{2}(:\d{2}([.]\d{1,9})?)?( ?[AaPp][Mm])?")
 ZONE = re.compile(r" ?(?:(Z|UTC|GMT)|([+-]\d{2}:?\d{2}))")
+WEEK = re.compile(r"\d{4}(-?)W\d\d(-?)[1-7]")  # 2020-W38-1, as in ISO 8601
 TOKEN = re.compile(r"[A-Za-z]+|\d+|.", re.DOTALL)
 WORDS = [(list(day_name), "%A"), (list(day_abbr), "%a"), (list(month_abbr), "%b"), (list(month_name), "%B")]
 LONG = {14: "%Y%m%d%H%M%S", 12: "%Y%m%d%H%M", 8: "%Y%m%d"}  # digits without a mark between them
@@ -73,6 +74,8 @@ def time_forms(texts: pl.Series) -> list[TimeForm]:
 def formats_of(text: str) -> list[str]:
     """The formats in which one time may be written, the likelier first; empty where it is no date."""
     text = text.strip().replace("%", "%%")
+    if WEEK.fullmatch(text):
+        return [WEEK.sub(r"%G\1W%V\2%u", text)]
     clock = CLOCK.search(text)
     if clock is None:
         return [found for found in _dates(text) if found]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rallrec_pipeline.lake.store import Record, whole
 from rallrec_pipeline.language_models.dtypes import resolve_dtype
-from rallrec_pipeline.language_models.models import fetch_model, model_fingerprint, model_folder
+from rallrec_pipeline.language_models.models import fetch_model, is_as_fetched, model_fingerprint, model_folder
 from rallrec_pipeline.pipeline.context import Made, StageRun
 from rallrec_pipeline.pipeline.readiness import model_record, require_fit_model
 from rallrec_pipeline.text import clean_text
@@ -13,15 +13,22 @@ TOLD = ("source", "fingerprint", "auto_dtype")
 
 
 def role_model(run: StageRun) -> Made:
-    """The model of a role as safetensors with its tokenizer; one that plays another role is not fetched again."""
+    """The model of a role as safetensors with its tokenizer.
+
+    One that plays another role, or was copied from another lake, is not fetched again.
+    """
     model = run.settings.model
     known = _fetched(run)
     if known is not None:
         run.log(f"{run.role}: {model.name} is here, as {known.stage}")
         return Made(known.paths(run.lake), {name: known.metadata.get(name) for name in TOLD})
     require_fit_model(run)  # before gigabytes are fetched
-    run.log(f"{run.role}: fetching {clean_text(model.source, 200)}")
-    folder = fetch_model(model, run.lake)
+    folder = model_folder(run.lake, model)
+    if is_as_fetched(model, run.lake):
+        run.log(f"{run.role}: {model.name} is here, with the checksums of its source")
+    else:
+        run.log(f"{run.role}: fetching {clean_text(model.source, 200)}")
+        fetch_model(model, run.lake)
     told = (model.source, model_fingerprint(folder), resolve_dtype("auto"))
     return Made([folder], dict(zip(TOLD, told, strict=True)))
 

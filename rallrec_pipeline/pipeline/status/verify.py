@@ -65,6 +65,8 @@ def verify_lake(lake: Path, dataset: str | None, profile: str) -> Verified:
         _refs(lake, name, verified)
         _adapters(lake, name, verified)
         _document(lake, lake / "raw" / name / RECORD, "", advice(name, "raw_files"), verified)
+    for path in sorted((lake / "models").glob(f"*/{RECORD}")):
+        _document(lake, path, "", "delete it, it only tells another lake what the folder holds", verified)
     for path in sorted((lake / "cache" / "calibration").glob("*.json")):
         _document(lake, path, "", "delete it, the next status measures anew", verified)
     for kind in KINDS:

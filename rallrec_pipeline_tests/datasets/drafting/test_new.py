@@ -135,7 +135,7 @@ def test_nothing_is_written_over_and_faults_are_one_line(tmp_path: Path) -> None
         new_dataset([data / "ratings.csv"], lake / "catalog" / "My Shop.toml", lake)
     with pytest.raises(DataError, match="there is no"):
         new_dataset([data / "nothing.csv"], lake / "catalog" / "other.toml", lake)
-    (data / "list.json").write_text('[{"a": 1},\n{"a": 2}]', encoding="utf-8")
+    (data / "list.json").write_text('["a",\n{"a": 2}]', encoding="utf-8")
     with pytest.raises(DataError, match="one JSON object per line"):
         new_dataset([data / "list.json"], lake / "catalog" / "other.toml", lake)
 
