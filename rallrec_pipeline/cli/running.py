@@ -25,12 +25,15 @@ def run(
     select: Annotated[str | None, typer.Option(help="Asset names, separated by commas; default: all.")] = None,
     study: Annotated[str | None, typer.Option(help="A study instead: methods and variants side by side.")] = None,
     reasoning: Annotated[bool, typer.Option("--reasoning", help="With the stages of the reasoner (RALLRec+).")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Make the assets anew, also those that are up to date.")] = False,
 ) -> None:
     """Materialize the assets of one dataset, or a study of it; what is up to date is left alone."""
     start = time.monotonic()
     settings = _check(dataset, profile, study)
     if study and select:
         raise ConfigError("--study and --select exclude each other: a study makes what it needs")
+    if force and study:
+        raise ConfigError("--force and --study exclude each other: name the assets to make anew with --select")
     if reasoning and (study or select):
         raise ConfigError("--reasoning means all stages, so it goes with neither --study nor --select")
     from rallrec_pipeline.orchestration.jobs import materialize_dataset
@@ -40,7 +43,7 @@ def run(
     project = Project(profile=profile or "")
     names = tuple(name.strip() for name in select.split(",")) if select else tuple(EVERY_STAGE) if reasoning else ()
     try:
-        summary = materialize_dataset(dataset, names, project, study)
+        summary = materialize_dataset(dataset, names, project, study, force)
     except KeyboardInterrupt:  # typer would leave without a word
         errors.print("rallrec: interrupted; run again to continue where it stopped")
         raise typer.Exit(INTERRUPTED) from None

@@ -11,6 +11,7 @@ from rallrec_pipeline.evaluation.page import render, shown_by_section
 from rallrec_pipeline.evaluation.plots import Plots
 from rallrec_pipeline.evaluation.report import MAIN
 from rallrec_pipeline.evaluation.slice_plots import unsliced
+from rallrec_pipeline.evaluation.verdict import verdict
 from rallrec_pipeline.evaluation.wording import (
     Report,
     headline,
@@ -20,7 +21,6 @@ from rallrec_pipeline.evaluation.wording import (
     rows_told,
     stands_out,
     undefined_told,
-    verdict,
 )
 
 

@@ -16,7 +16,12 @@ import dagster as dg
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.lake.locks import lake_lock
 from rallrec_pipeline.orchestration.build import FULL_JOB, REASONING_JOB, STUDY_JOB, build_definitions
-from rallrec_pipeline.orchestration.internals import RunFailureReason, SerializableErrorInfo, kept_connections
+from rallrec_pipeline.orchestration.internals import (
+    RunFailureReason,
+    SerializableErrorInfo,
+    create_runs_of_repository,
+    kept_connections,
+)
 from rallrec_pipeline.orchestration.resources import Project
 from rallrec_pipeline.pipeline.graph import EVERY_STAGE, STAGES
 from rallrec_pipeline.pipeline.study_run import stage_name
@@ -38,11 +43,15 @@ class RunSummary:
 
 
 def materialize_dataset(
-    dataset: str, names: Sequence[str] = (), project: Project | None = None, study: str | None = None
+    dataset: str,
+    names: Sequence[str] = (),
+    project: Project | None = None,
+    study: str | None = None,
+    force: bool = False,
 ) -> RunSummary:
     """Run the stages `names` of `dataset`, or a `study`, in this process, whatever the executor.
 
-    Without names all run but those of the reasoner.
+    Without names all run but those of the reasoner. With `force` each is made anew, also where it is up to date.
 
     `project` says which lake and which settings, by default those of the environment. The run goes into the instance
     of DAGSTER_HOME where that is set. It holds the dataset's lock until its end, so that runs with other settings
@@ -57,12 +66,14 @@ def materialize_dataset(
         STUDY_JOB if study else FULL_JOB if STAGES.keys() >= set(names) else REASONING_JOB
     )
     chosen = [stage_name(study)] if study else list(names)
+    forced = {name: {"config": {"force": True}} for name in names or STAGES} if force else {}
     with lake_lock(project.root(), dataset, _say), kept_connections(), _instance() as instance, _interruptible():
+        create_runs_of_repository(instance, job.name)
         result = job.execute_in_process(
             instance=instance,
             partition_key=dataset,
             asset_selection=[dg.AssetKey(name) for name in chosen] or None,
-            run_config={"loggers": {"console": {}}},
+            run_config={"loggers": {"console": {}}, "ops": forced},
             raise_on_error=False,
         )
         return _summary(result)
@@ -133,7 +144,9 @@ def _summary(result: dg.ExecuteInProcessResult) -> RunSummary:
             summary.error = summary.error or _reason(event)
         if event.event_type in (dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_CANCELED):
             summary.error = summary.error or _reason_of_run(event)
-        if event.event_type_value == "ASSET_MATERIALIZATION":
+        if event.event_type == dg.DagsterEventType.ASSET_OBSERVATION:
+            summary.worked[event.asset_observation_data.asset_observation.asset_key.path[-1]] = False
+        if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
             materialization = event.step_materialization_data.materialization
             worked = materialization.metadata.get("worked")
             summary.worked[materialization.asset_key.path[-1]] = bool(worked.value) if worked else True

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from rallrec_pipeline.lake.store import Record, whole
-from rallrec_pipeline.language_models.dtypes import resolve_dtype
+from rallrec_pipeline.language_models.dtypes import auto_dtype
 from rallrec_pipeline.language_models.models import fetch_model, model_fingerprint, model_folder
 from rallrec_pipeline.pipeline.context import Made, StageRun
 from rallrec_pipeline.pipeline.readiness import model_record, require_fit_model
 from rallrec_pipeline.text import clean_text
 
-TOLD = ("source", "fingerprint", "auto_dtype")
+TOLD = ("source", "fingerprint", "auto_dtype", "auto_dtype_reason")
 
 
 def role_model(run: StageRun) -> Made:
@@ -22,7 +22,8 @@ def role_model(run: StageRun) -> Made:
     require_fit_model(run)  # before gigabytes are fetched
     run.log(f"{run.role}: fetching {clean_text(model.source, 200)}")
     folder = fetch_model(model, run.lake)
-    told = (model.source, model_fingerprint(folder), resolve_dtype("auto"))
+    run.log(f"{run.role}: model.dtype auto is {auto_dtype().name} here, as {auto_dtype().reason}")
+    told = (model.source, model_fingerprint(folder), *auto_dtype())
     return Made([folder], dict(zip(TOLD, told, strict=True)))
 
 
