@@ -100,9 +100,9 @@ def describe_items(
     The generator is loaded only when there is something to write.
     """
 
-    def write(generator: TextGenerator, batch: Mapping[str, Item], _: Progress | None) -> dict[str, list[Any]]:
+    def write(generator: TextGenerator, batch: Mapping[str, Item], report: Progress | None) -> dict[str, list[Any]]:
         prompts = [description_prompt(item, spec, settings) for item in batch.values()]
-        written = _generate_checked(prompts, generator, settings, _batch_seed(list(batch), seed))
+        written = _generate_checked(prompts, generator, settings, _batch_seed(list(batch), seed), report)
         return {
             "prompt": prompts,
             "text": [
@@ -148,15 +148,19 @@ def _batch_seed(keys: Sequence[str], seed: int) -> int:
 
 
 def _generate_checked(
-    prompts: Sequence[str], generator: TextGenerator, settings: DescriptionSettings, seed: int
+    prompts: Sequence[str],
+    generator: TextGenerator,
+    settings: DescriptionSettings,
+    seed: int,
+    progress: Progress | None,
 ) -> list[tuple[str, Status, int]]:
     """(text, status, attempts) per prompt; the text is empty where the template must stand in."""
 
-    def ask(asked: Sequence[str], attempt_seed: int) -> list[str]:
+    def ask(asked: Sequence[str], attempt_seed: int, report: Progress | None = None) -> list[str]:
         sampling = Sampling(settings.max_new_tokens, settings.temperature, settings.top_p, attempt_seed)
-        return [tidy(text, settings.max_words) for text in generator.generate(asked, sampling)]
+        return [tidy(text, settings.max_words) for text in generator.generate(asked, sampling, report)]
 
-    results: list[tuple[str, Status, int]] = [(text, "written", 1) for text in ask(prompts, seed)]
+    results: list[tuple[str, Status, int]] = [(text, "written", 1) for text in ask(prompts, seed, progress)]
     bad = [i for i, (text, _, _) in enumerate(results) if is_degenerate(text)]
     if bad:
         for i, text in zip(bad, ask([prompts[i] for i in bad], seed + 1_000_003), strict=True):

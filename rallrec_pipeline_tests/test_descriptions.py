@@ -40,7 +40,7 @@ class Scripted:
     def __init__(self, answers: Sequence[str], stop_after: int | None = None) -> None:
         self.answers, self.asked, self.stop_after = answers, 0, stop_after
 
-    def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
+    def generate(self, prompts: Sequence[str], sampling: Sampling, progress: object = None) -> list[str]:
         if self.stop_after is not None and self.asked >= self.stop_after:
             raise KeyboardInterrupt
         texts = [self.answers[(self.asked + i) % len(self.answers)] for i in range(len(prompts))]
@@ -153,7 +153,7 @@ def test_a_broken_off_run_of_the_real_model_ends_with_the_same_texts(
     longest = max(len(description_prompt(row, spec, SETTINGS)) for row in ITEMS.iter_rows(named=True))
 
     class StopsInTheLastBatch:
-        def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
+        def generate(self, prompts: Sequence[str], sampling: Sampling, progress: object = None) -> list[str]:
             if longest in map(len, prompts):
                 raise KeyboardInterrupt
             return engine.generate(prompts, sampling)

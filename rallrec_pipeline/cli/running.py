@@ -12,7 +12,7 @@ import typer
 
 from rallrec_pipeline.cli.options import Profile
 from rallrec_pipeline.cli.reports import print_study_report, report
-from rallrec_pipeline.cli.terminal import console, errors
+from rallrec_pipeline.cli.terminal import console, errors, tell_findings
 from rallrec_pipeline.errors import ConfigError, RallrecError
 from rallrec_pipeline.settings import Settings, lake_root, load_settings
 
@@ -25,7 +25,9 @@ def run(
     select: Annotated[str | None, typer.Option(help="Asset names, separated by commas; default: all.")] = None,
     study: Annotated[str | None, typer.Option(help="A study instead: methods and variants side by side.")] = None,
     reasoning: Annotated[bool, typer.Option("--reasoning", help="With the stages of the reasoner (RALLRec+).")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Make the assets anew, also those that are up to date.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Make the assets anew, also those that are up to date.")
+    ] = False,
 ) -> None:
     """Materialize the assets of one dataset, or a study of it; what is up to date is left alone."""
     start = time.monotonic()
@@ -52,6 +54,7 @@ def run(
         raise RallrecError(summary.error)
     if "evaluation_report" in summary.worked:
         report(dataset)
+    tell_findings((), summary.warnings)
     if study:
         print_study_report(dataset, study)
     if worked:

@@ -30,15 +30,17 @@ from rallrec_pipeline.text import visible
 
 @dataclass
 class RunSummary:
-    """Which stages ran and whether each did work, which checks held; `error` is the first failure, in one line.
+    """Which stages ran and whether each did work, which checks held; `error` is the first failure, in words.
 
-    `llm` counts the rows and tokens that went through the LLM, over all stages.
+    `warnings` are failures of checks that only warn. `llm` counts the rows and tokens that went through the LLM, over
+    all stages.
     """
 
     run_id: str = ""
     worked: dict[str, bool] = field(default_factory=dict)
     checks: dict[str, bool] = field(default_factory=dict)
     llm: Counter[str] = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
     error: str | None = None
 
 
@@ -155,20 +157,13 @@ def _summary(result: dg.ExecuteInProcessResult) -> RunSummary:
                 summary.llm.update(usage.data)
         if event.event_type_value == "ASSET_CHECK_EVALUATION":
             evaluation = event.asset_check_evaluation_data
-            summary.checks[evaluation.check_name] = evaluation.passed
-            if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR:
-                summary.error = summary.error or _failed(evaluation)
+            told = evaluation.description or f"check {evaluation.check_name} failed"
+            if evaluation.severity == dg.AssetCheckSeverity.ERROR:
+                summary.checks[evaluation.check_name] = evaluation.passed
+                summary.error = summary.error or (None if evaluation.passed else told)
+            elif not evaluation.passed:
+                summary.warnings.append(told)
     return summary
-
-
-def _failed(evaluation: dg.AssetCheckEvaluation) -> str:
-    figures = ", ".join(f"{name} {_short(value.value)}" for name, value in evaluation.metadata.items())
-    asset = evaluation.asset_key.path[-1]
-    return f"check {evaluation.check_name} of {asset} failed: {figures} (docs/operate.md says what to do)"
-
-
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _reason_of_run(event: dg.DagsterEvent) -> str:

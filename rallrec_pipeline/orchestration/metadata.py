@@ -61,7 +61,8 @@ def how_to_force(stage: str, dataset: str) -> str:
     """How to make a stage anew that is up to date, as Markdown."""
     shared = dataset.startswith("_")
     command = "" if shared else f"`rallrec run {dataset} --select {stage} --force`, or here: "
-    return f"{command}**Materialize** with Shift held, and as configuration `ops: {{{stage}: {{config: {{force: true}}}}}}`"
+    config = f"ops: {{{stage}: {{config: {{force: true}}}}}}"
+    return f"{command}**Materialize** with Shift held, and as configuration `{config}`"
 
 
 def _name(record: Record, name: str, value: Any, profile: str) -> str:

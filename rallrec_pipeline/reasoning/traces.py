@@ -62,11 +62,11 @@ def sample_traces(
     keys = trace_keys(wanted, settings, store)
     spent = int(store.memo.find(keys)["tokens"].sum()) if settings.max_tokens else 0
 
-    def write(generator: TextGenerator, batch: Mapping[str, Wanted], _: Progress | None) -> dict[str, list[Any]]:
+    def write(generator: TextGenerator, batch: Mapping[str, Wanted], report: Progress | None) -> dict[str, list[Any]]:
         nonlocal spent
         begun, seed = time.perf_counter(), int(stable_hash(store.seed, list(batch))[:8], 16)
         sampling = Sampling(settings.max_new_tokens, settings.temperature, settings.top_p, seed)
-        written = generator.write([one.prompt for one in batch.values()], sampling, thinks=True)
+        written = generator.write([one.prompt for one in batch.values()], sampling, thinks=True, progress=report)
         seconds = (time.perf_counter() - begun) / len(batch)
         spent += sum(text.tokens for text in written)
         return {

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -161,9 +162,7 @@ def test_paper_figures_are_those_of_both_main_tables() -> None:
         ((0.01, 0.4), (0.01, None), (0.01, 0.06), "cannot be told apart in AUC, UAUC or log loss."),
     ],
 )
-def test_the_verdict_reads_ranking_and_probabilities_together(
-    auc: Any, uauc: Any, log_loss: Any, words: str
-) -> None:
+def test_the_verdict_reads_ranking_and_probabilities_together(auc: Any, uauc: Any, log_loss: Any, words: str) -> None:
     found = report()
     pair = found["paired"]["rallrec - boosted_trees"]
     for measure, (difference, p_value) in (("auc", auc), ("uauc", uauc), ("log_loss", log_loss)):
@@ -178,7 +177,9 @@ def test_the_verdict_compares_with_the_strongest_without_an_llm_whatever_its_nam
     told = dict(found["paired"]["rallrec - boosted_trees"])
     changed = found | {"reference": {"method": "item_mean"}, "paired": {"rallrec - item_mean": told}}
     assert "strongest without an LLM (item_mean)" in verdict(changed)
-    assert "6 min 43 s against 0.5 s" in verdict(found) and all(f"{name} " in verdict(found) for name in ("AUC", "UAUC"))
+    assert "6 min 43 s against 0.5 s" in verdict(found) and all(
+        f"{name} " in verdict(found) for name in ("AUC", "UAUC")
+    )
     assert "open" in verdict(found | {"paired": {}})
 
 
