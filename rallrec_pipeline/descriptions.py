@@ -28,6 +28,15 @@ Status = Literal["written", "retried", "template"]
 Item = Mapping[str, str]
 """Fields of an item by name."""
 
+WORKS = re.compile(
+    "album|anime|audiobook|book|comic|documentary|episode|film|game|manga|movie|music|musical|novel|opera|play|podcast"
+    "|series|show|song|story|track|video"
+)
+"""Words of datasets whose items have a plot, a maker and a place in culture."""
+ANY_THING = (
+    "Describe this {item} in at most {max_words} words, in plain sentences: what it is, what it is for and how it is "
+    "used, whom it suits, what sets it apart from others of its kind{about}.\n{fields}"
+)
 MIN_WORDS = 8
 MAX_REPEATS = 3  # of one run of four words
 MIN_DISTINCT = 0.4  # share of distinct words
@@ -50,19 +59,33 @@ def template_text(fields: Item, spec: DatasetSpec) -> str:
     return f"{title}, a {spec.words.item}" + (f" ({rest})." if rest else ".")
 
 
+def template_of(spec: DatasetSpec, settings: DescriptionSettings) -> str:
+    """The template of the settings; where these name none and the items are no works, one of any thing and its fields.
+
+    The default asks for plot, characters and genre, as the papers do, of which a lamp has none.
+    """
+    if (
+        WORKS.fullmatch(spec.words.item.lower().rpartition(" ")[2])
+        or settings.template != DescriptionSettings().template
+    ):
+        return settings.template
+    names = [re.sub(r"[{}_]+", " ", clean_text(name)) for name in spec.item_fields]
+    return ANY_THING.replace("{about}", f", what follows from its {', '.join(names)}" if names else "")
+
+
 def description_prompt(fields: Item, spec: DatasetSpec, settings: DescriptionSettings) -> str:
-    """What the LLM is asked: the template of the settings, filled in at one go, so that data cannot name a gap."""
+    """What the LLM is asked: the template, filled in at one go, so that data cannot name a gap."""
     gaps = {
         "item": spec.words.item,
         "max_words": str(settings.max_words),
         "fields": template_text(fields, spec),
     }
-    return TEMPLATE_GAP.sub(lambda gap: gaps[gap.group(1)], settings.template)
+    return TEMPLATE_GAP.sub(lambda gap: gaps[gap.group(1)], template_of(spec, settings))
 
 
-def template_version(settings: DescriptionSettings) -> str:
+def template_version(spec: DatasetSpec, settings: DescriptionSettings) -> str:
     """Short hash of the template's wording."""
-    return stable_hash(settings.template, RENDERER_VERSION)[:12]
+    return stable_hash(template_of(spec, settings), RENDERER_VERSION)[:12]
 
 
 def is_degenerate(text: str) -> bool:
@@ -125,7 +148,7 @@ def describe_items(
     )
     table = done.rows.with_columns(items["item_id"])
     return DescriptionResult(
-        _with_provenance(table, template_version(settings), model_fingerprint),
+        _with_provenance(table, template_version(spec, settings), model_fingerprint),
         computed=done.made.height,
         retried=done.made.filter(pl.col("status") != "written").height,
         templated=table.filter(pl.col("status") == "template").height,

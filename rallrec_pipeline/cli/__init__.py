@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version as installed
+from typing import Annotated
 
 import typer
 
 from rallrec_pipeline.cli.checking import check, check_model, engines, new
 from rallrec_pipeline.cli.looking import datasets, lineage, status
+from rallrec_pipeline.cli.options import DashesAreNames
 from rallrec_pipeline.cli.pruning import prune
 from rallrec_pipeline.cli.reports import report, results
 from rallrec_pipeline.cli.running import run
@@ -16,10 +19,19 @@ from rallrec_pipeline.errors import RallrecError
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(help="Retrieval-augmented, LoRA-tuned LLM recommendation as Dagster assets.", no_args_is_help=True)
-for command in (run, report, datasets, status, check_model, engines, prune, results, check, new):
-    app.command()(command)
-app.command(context_settings={"ignore_unknown_options": True})(lineage)  # an id may begin with a dash
+app = typer.Typer(no_args_is_help=True)
+for command in (run, report, datasets, status, check_model, engines, prune, results, check, new, lineage):
+    app.command(cls=DashesAreNames)(command)
+
+
+@app.callback()
+def start(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and leave.")] = False,
+) -> None:
+    """Retrieval-augmented, LoRA-tuned LLM recommendation as Dagster assets."""
+    if version:
+        typer.echo(f"rallrec-pipeline {installed('rallrec-pipeline')}")
+        raise typer.Exit
 
 
 def main() -> None:

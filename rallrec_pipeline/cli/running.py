@@ -81,7 +81,7 @@ def _check(dataset: str, profile: str | None, study: str | None) -> Settings:
     from rallrec_pipeline.pipeline.studies import load_study, study_variants
 
     settings, lake = load_settings(profile), lake_root()
-    get_dataset(dataset, lake)
+    get_dataset(dataset, lake, settings.protocol)
     if study:
         study_variants(study, load_study(study, lake), profile, lake)
     if not os.environ.get("DAGSTER_HOME") and (Path.cwd() / "dagster.yaml").exists():

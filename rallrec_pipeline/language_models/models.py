@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -48,6 +49,11 @@ WHEELS: dict[str, tuple[SourceFile, ...]] = {
 def model_folder(lake: Path, settings: ModelSettings) -> Path:
     """Folder of the model within the lake."""
     return lake / "models" / settings.name
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether a folder holds a configuration and weights as safetensors."""
+    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
 
 
 def fetch_model(settings: ModelSettings, lake: Path) -> Path:
@@ -101,6 +107,7 @@ def convert_gguf(gguf: Path, target: Path) -> None:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
+    _hide_bar_of_dequantizing()
     options: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False}
     model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **options)
     # Without this, save_pretrained refuses: it takes the dequantized weights for quantized ones.
@@ -112,8 +119,16 @@ def convert_gguf(gguf: Path, target: Path) -> None:
     AutoTokenizer.from_pretrained(gguf.parent, **options).save_pretrained(target)
 
 
+def _hide_bar_of_dequantizing() -> None:
+    """This bar of transformers knows no switch: a log file would get it as one line of twenty pieces."""
+    from transformers import modeling_gguf_pytorch_utils as gguf_reader
+
+    if not isinstance(gguf_reader.tqdm, partial):
+        gguf_reader.tqdm = partial(gguf_reader.tqdm, disable=True)  # type: ignore[assignment, misc]
+
+
 def _from_folder(folder: Path, target: Path) -> None:
-    if not (folder / "config.json").exists() or not any(folder.glob("*.safetensors")):
+    if not is_model_folder(folder):
         raise ModelError(f"{folder} is not a model folder: it needs config.json, a tokenizer and *.safetensors")
     names = [file.name for pattern in (*KEPT, "*.model") for file in folder.glob(pattern)]
     fetch(Source("folder", str(folder), tuple(map(SourceFile, names))), target)

@@ -56,9 +56,7 @@ def part_of(progress: Progress | None, start: int, total: int) -> Progress | Non
 class TextGenerator(Protocol):
     """Writes texts."""
 
-    def generate(
-        self, prompts: Sequence[str], sampling: Sampling, progress: Progress | None = None
-    ) -> list[str]:
+    def generate(self, prompts: Sequence[str], sampling: Sampling, progress: Progress | None = None) -> list[str]:
         """One text per chat prompt, in order."""
 
     def write(

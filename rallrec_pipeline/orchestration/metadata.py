@@ -26,7 +26,8 @@ def dagster_metadata(record: Record, lake: Path, worked: bool, profile: str = ""
     what it took to make it, and no rows and tokens, as none were made.
     """
     reported = record.metadata if worked else {**record.metadata, **_nothing_done(record.metadata)}
-    figures = {**_speed(reported, record.seconds), **_parts(reported), **reported}
+    numbers = reported if worked else {name: value for name, value in reported.items() if name != "llm"}
+    figures = {**_speed(numbers, record.seconds), **_parts(numbers), **reported}
     shown = {_name(record, name, value, profile): _value(value) for name, value in figures.items() if value is not None}
     if "rows" in shown:
         shown["dagster/row_count"] = shown.pop("rows")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 
 from rallrec_pipeline.language_models import dtypes
-from rallrec_pipeline.language_models.dtypes import NumberType, auto_dtype, by_instructions, dtype_told, resolve_dtype
+from rallrec_pipeline.language_models.dtypes import NumberType, auto_dtype, by_instructions, dtype_told
 from rallrec_pipeline.settings import ModelSettings
 
 X86 = "processor\t: 0\nflags\t\t: fpu sse2 avx2 avx512f {}\n"
@@ -41,10 +40,14 @@ def test_timing_takes_bfloat16_only_where_it_is_clearly_faster(monkeypatch: pyte
     assert dtypes._timed() == NumberType("bfloat16", "timed: bfloat16 has 2.2 times the speed of float32")
 
 
-def test_every_process_finds_the_same() -> None:
-    code = "from rallrec_pipeline.language_models.dtypes import auto_dtype; print(auto_dtype().name)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    assert found.stdout.strip() == auto_dtype().name == resolve_dtype("auto")
+def test_nothing_is_timed_where_the_instructions_decide(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """So every process finds the same, however busy the cores are."""
+    monkeypatch.setattr(dtypes, "_timed", lambda: pytest.fail("timed"))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(dtypes, "CPUINFO", tmp_path / "cpuinfo")
+    for flags, name in (("amx_bf16", "bfloat16"), ("avx2", "float32")):
+        (tmp_path / "cpuinfo").write_text(X86.format(flags), encoding="utf-8")
+        assert auto_dtype.__wrapped__().name == name
 
 
 def test_what_is_taken_is_told_with_its_reason() -> None:

@@ -6,7 +6,6 @@ import os
 import pty
 import subprocess
 import sys
-
 from typing import TYPE_CHECKING
 
 import pytest
