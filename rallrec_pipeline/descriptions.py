@@ -64,10 +64,8 @@ def template_of(spec: DatasetSpec, settings: DescriptionSettings) -> str:
 
     The default asks for plot, characters and genre, as the papers do, of which a lamp has none.
     """
-    if (
-        WORKS.fullmatch(spec.words.item.lower().rpartition(" ")[2])
-        or settings.template != DescriptionSettings().template
-    ):
+    is_work = WORKS.fullmatch(spec.words.item.lower().rpartition(" ")[2]) is not None
+    if is_work or settings.template != DescriptionSettings().template:
         return settings.template
     names = [re.sub(r"[{}_]+", " ", clean_text(name)) for name in spec.item_fields]
     return ANY_THING.replace("{about}", f", what follows from its {', '.join(names)}" if names else "")

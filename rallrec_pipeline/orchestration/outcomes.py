@@ -14,8 +14,8 @@ from pydantic import Field
 from rallrec_pipeline.lake.store import Record
 from rallrec_pipeline.orchestration.internals import NO_MATERIALIZATION
 from rallrec_pipeline.orchestration.metadata import dagster_metadata
-from rallrec_pipeline.orchestration.tags import origin_of
 from rallrec_pipeline.pipeline.context import StageRun
+from rallrec_pipeline.pipeline.origin import origin_of
 from rallrec_pipeline.pipeline.stage import Outcome
 from rallrec_pipeline.settings import Role
 

@@ -12,10 +12,10 @@ from pydantic import PrivateAttr
 
 from rallrec_pipeline.lake.locks import lake_lock
 from rallrec_pipeline.orchestration.executors import begin_run
-from rallrec_pipeline.orchestration.tags import run_tags
 from rallrec_pipeline.pipeline.adoption import adopt_dataset
 from rallrec_pipeline.pipeline.context import SHARED, StageRun
 from rallrec_pipeline.pipeline.graph import STAGES
+from rallrec_pipeline.pipeline.origin import run_tags
 from rallrec_pipeline.pipeline.progress import Reporter
 from rallrec_pipeline.pipeline.stage import looking
 from rallrec_pipeline.settings import Settings, lake_root, load_settings

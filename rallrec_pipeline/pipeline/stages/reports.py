@@ -19,9 +19,9 @@ from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.provenance import now
 from rallrec_pipeline.language_models.dtypes import dtype_told
-from rallrec_pipeline.pipeline.code_origin import code_origin
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import picture, plain
+from rallrec_pipeline.pipeline.origin import code_origin
 from rallrec_pipeline.pipeline.report_files import write_report
 from rallrec_pipeline.pipeline.scored import WITHOUT_LLM, figures_shown, scored_by_llm, scored_without_llm
 from rallrec_pipeline.settings import MIXTURE

@@ -1,4 +1,4 @@
-"""Which code a report was made by."""
+"""Which settings, model, numbers and code a run works with: told in its tags, in metadata and on the report's page."""
 
 from __future__ import annotations
 
@@ -7,9 +7,27 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+from rallrec_pipeline.language_models.dtypes import fetched_dtype, resolve_dtype
+from rallrec_pipeline.pipeline.context import StageRun
+from rallrec_pipeline.pipeline.readiness import model_record
+from rallrec_pipeline.settings import Role
+
+PREFIX = "rallrec/"
 SOURCE = Path(__file__).resolve().parents[2]
 """Where the package lies: the repository, if it was not installed elsewhere."""
 GIT_S = 10
+
+
+def origin_of(run: StageRun, role: Role) -> dict[str, str]:
+    """Name of the profile or variant, of the model of `role`, and its number type."""
+    settings = run.settings.in_role(role)
+    dtype = resolve_dtype(fetched_dtype(settings.model, model_record(run.lake, settings)))
+    return {"profile": run.settings.profile, "model": settings.model.name, "dtype": dtype}
+
+
+def run_tags(run: StageRun) -> dict[str, str]:
+    """The same of the model that is tuned and asked, as tags of a run: they tell, and decide nothing."""
+    return {f"{PREFIX}{name}": value for name, value in origin_of(run, "predictor").items()}
 
 
 @cache
