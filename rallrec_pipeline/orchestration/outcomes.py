@@ -23,7 +23,7 @@ CODE_VERSION = "dagster/code_version"
 
 
 class Making(dg.Config):  # type: ignore[misc]
-    """What may be said of a stage when a run is started."""
+    """What may be asked of a stage when a run is started."""
 
     force: bool = Field(False, description="Make it anew, also where it is up to date.")
 

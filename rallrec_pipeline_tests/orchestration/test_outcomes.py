@@ -116,3 +116,15 @@ def test_a_cause_of_the_users_is_one_line_in_the_log(project: Project, capfd: py
     told = capfd.readouterr().err
     assert not done.success and "ratings.csv" in told and "STEP_FAILURE" in told
     assert "Stack Trace" not in told and "Traceback" not in told, told
+
+
+def test_rows_that_where_leaves_out_are_counted_in_the_metadata(project: Project, instance: dg.DagsterInstance) -> None:
+    lake = Path(project.lake)
+    file = lake / "catalog" / "shop.toml"
+    chosen = 'file = "ratings.csv"\nwhere = { kind = "buy" }'
+    file.write_text(file.read_text(encoding="utf-8").replace('file = "ratings.csv"', chosen), encoding="utf-8")
+    rows = "u,i,5,10,buy\nu,i,4,9,view\nv,i,4,9,view\n"
+    (lake / "files" / "shop" / "ratings.csv").write_text("user_id,item_id,rating,timestamp,kind\n" + rows, "utf-8")
+    assert run(project).error is None
+    (made,) = materializations(instance, "interactions")
+    assert made.metadata["left_out_by_where"].value == 2 and made.metadata["dagster/row_count"].value == 1
