@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from click import Context
 from typer.core import TyperCommand
 
 from rallrec_pipeline.settings import PROFILES
@@ -17,7 +16,7 @@ class DashesAreNames(TyperCommand):
     A long option that it does not know stays an error, as it is most often a slip.
     """
 
-    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As click does it, for single dashes as if unknown options were to be ignored."""
         known = {name for option in self.get_params(ctx) for name in (*option.opts, *option.secondary_opts)}
         named = args[: args.index("--")] if "--" in args else args

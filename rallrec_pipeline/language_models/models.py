@@ -121,10 +121,11 @@ def convert_gguf(gguf: Path, target: Path) -> None:
 
 def _hide_bar_of_dequantizing() -> None:
     """This bar of transformers knows no switch: a log file would get it as one line of twenty pieces."""
-    from transformers import modeling_gguf_pytorch_utils as gguf_reader
+    from transformers import modeling_gguf_pytorch_utils
 
-    if not isinstance(gguf_reader.tqdm, partial):
-        gguf_reader.tqdm = partial(gguf_reader.tqdm, disable=True)  # type: ignore[assignment, misc]
+    reader: Any = modeling_gguf_pytorch_utils
+    if not isinstance(reader.tqdm, partial):
+        reader.tqdm = partial(reader.tqdm, disable=True)
 
 
 def _from_folder(folder: Path, target: Path) -> None:

@@ -22,7 +22,7 @@ from rallrec_pipeline.settings import Role
 CODE_VERSION = "dagster/code_version"
 
 
-class Making(dg.Config):  # type: ignore[misc]
+class Making(dg.Config):
     """What may be asked of a stage when a run is started."""
 
     force: bool = Field(False, description="Make it anew, also where it is up to date.")
