@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version as installed
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -24,14 +24,19 @@ for command in (run, report, datasets, status, check_model, engines, prune, resu
     app.command(cls=DashesAreNames)(command)
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rallrec-pipeline {version('rallrec-pipeline')}")
+        raise typer.Exit
+
+
 @app.callback()
 def start(
-    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and leave.")] = False,
+    told: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
 ) -> None:
     """Retrieval-augmented, LoRA-tuned LLM recommendation as Dagster assets."""
-    if version:
-        typer.echo(f"rallrec-pipeline {installed('rallrec-pipeline')}")
-        raise typer.Exit
 
 
 def main() -> None:

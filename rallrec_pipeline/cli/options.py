@@ -20,8 +20,9 @@ class DashesAreNames(TyperCommand):
         """As click does it, for single dashes as if unknown options were to be ignored."""
         known = {name for option in self.get_params(ctx) for name in (*option.opts, *option.secondary_opts)}
         named = args[: args.index("--")] if "--" in args else args
-        ctx.ignore_unknown_options = all(arg.partition("=")[0] in known for arg in named if arg.startswith("--"))
-        return super().parse_args(ctx, args)
+        unknown = [arg for arg in named if arg.startswith("--") and arg.partition("=")[0] not in known]
+        ctx.ignore_unknown_options = not unknown
+        return super().parse_args(ctx, [*unknown[:1], *args])  # click complains of the first that it meets
 
 
 Profile = Annotated[
