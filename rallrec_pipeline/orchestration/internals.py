@@ -76,7 +76,9 @@ def log_failures_in_one_line() -> None:
 
 
 def _one_line(event: dg.DagsterEvent) -> str | None:
-    told = getattr(event.event_specific_data, "user_failure_data", None)
+    """What follows the message of an event: of a step's failure and of that of its run the stage's own words."""
+    first = getattr(event.event_specific_data, "first_step_failure_event", None)
+    told = getattr((first or event).event_specific_data, "user_failure_data", None)
     return f" {told.description}" if told is not None and told.description else _error_str_for_event(event)
 
 
