@@ -39,16 +39,20 @@ def tell_outcome(
         **dagster_metadata(record, run.lake, outcome.worked, run.settings.profile),
     }
     if not outcome.worked and _is_materialized(context, record):
-        partition = context.partition_key if context.has_partition_key else None
-        context.log_event(dg.AssetObservation(context.asset_key, partition=partition, metadata=metadata))
+        context.log_event(dg.AssetObservation(context.asset_key, partition=_partition(context), metadata=metadata))
         return dg.MaterializeResult(metadata={NO_MATERIALIZATION: True})
     return dg.MaterializeResult(data_version=dg.DataVersion(record.data_version), metadata=metadata)
 
 
+def _partition(context: dg.AssetExecutionContext) -> str | None:
+    """The dataset; None of what all share, also in the run of a dataset."""
+    return context.partition_key if context.assets_def.partitions_def is not None else None
+
+
 def _is_materialized(context: dg.AssetExecutionContext, record: Record) -> bool:
     """Whether the last materialization of this partition tells of `record`, and of the code that is there now."""
-    partitions = [context.partition_key] if context.has_partition_key else None
-    wanted = dg.AssetRecordsFilter(context.asset_key, asset_partitions=partitions)
+    partition = _partition(context)
+    wanted = dg.AssetRecordsFilter(context.asset_key, asset_partitions=[partition] if partition else None)
     found = context.instance.fetch_materializations(wanted, limit=1).records
     last = found[0].asset_materialization if found else None
     if last is None:
