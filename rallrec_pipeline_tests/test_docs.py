@@ -24,7 +24,7 @@ def headings(page: Path) -> set[str]:
 
 def test_every_check_has_advice_and_a_heading_that_it_sends_to() -> None:
     names = {check.name for check in CHECKS}
-    assert names == ADVICE.keys() and names <= headings(REPOSITORY / PAGE)
+    assert names <= ADVICE.keys() <= headings(REPOSITORY / PAGE)
     for check in CHECKS:
         assert advice(check, "shop").endswith(f"({PAGE}#{check.name})") and "{" not in advice(check, "shop")
 
