@@ -33,10 +33,10 @@ ADVICE: dict[str, str] = {
     "adapter_is_whole": f"tune again: `{AGAIN % 'lora_adapter'}`",
     "probabilities_valid": f"score again: `{AGAIN % 'predictions'}`; if it stays, lower `tuning.learning_rate`",
     "experts_score_the_same_rows": f"fit them again: `{AGAIN % 'expert_predictions'}`",
-    **{
-        name: f"make them again: `{AGAIN % 'recommendations'}`"
-        for name in ("nothing_seen_is_recommended", "recommendations_are_whole", "every_user_is_covered")
-    },
+    **dict.fromkeys(
+        ("nothing_seen_is_recommended", "recommendations_are_whole", "every_user_is_covered"),
+        f"make them again: `{AGAIN % 'recommendations'}`",
+    ),
     "responses_are_whole": REASONING,
     "reasoned_rows_are_whole": REASONING,
     "merges_are_whole": f"`bad` names the merge, whose members are made again by {REASONING}",
