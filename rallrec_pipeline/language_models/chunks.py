@@ -13,6 +13,8 @@ from typing import TypeVar
 
 from rallrec_pipeline.language_models.protocols import Progress, part_of
 
+LOOK_S = 1.0
+"""How often is looked at what chunks in work have done so far."""
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -43,27 +45,42 @@ def in_chunks(
             report(start + len(chunk), len(rows))
         return
     done = 0
-    for count, result in _side_by_side(work, (rows[start : start + size] for start in starts), at_once):
-        yield result
+    under_way: dict[int, int] = {}
+    chunks = (rows[start : start + size] for start in starts)
+    for count, result in _side_by_side(work, chunks, at_once, under_way):
+        if count:
+            yield result  # type: ignore[misc]  # of a chunk there is one
         done += count
-        report(done, len(rows))
+        report(done + sum(list(under_way.values())), len(rows))  # a copy: threads write to it
 
 
 def _side_by_side(
-    work: Callable[[Sequence[T], Progress | None], R], chunks: Iterator[Sequence[T]], at_once: int
-) -> Iterator[tuple[int, R]]:
-    """(rows, result) of each chunk; `work` runs in threads, everything else in the caller's."""
+    work: Callable[[Sequence[T], Progress | None], R],
+    chunks: Iterator[Sequence[T]],
+    at_once: int,
+    under_way: dict[int, int],
+) -> Iterator[tuple[int, R | None]]:
+    """(rows, result) of each chunk, and (0, None) now and then, so that what is `under_way` can be told.
+
+    `work` runs in threads, everything else in the caller's: a thread says how much of its chunk is done, and no more.
+    """
     pool = ThreadPoolExecutor(at_once, "chunk")
-    running: dict[Future[R], int] = {}
+    running: dict[Future[R], tuple[int, int]] = {}
+    numbered = enumerate(chunks)
     failure: BaseException | None = None
     try:
         while True:
             if failure is None:
-                running |= {pool.submit(work, c, None): len(c) for c in islice(chunks, at_once - len(running))}
+                for number, chunk in islice(numbered, at_once - len(running)):
+                    running[pool.submit(work, chunk, _noted(under_way, number))] = number, len(chunk)
             if not running:
                 break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                count, error = running.pop(future), future.exception()
+            ended = wait(running, timeout=LOOK_S, return_when=FIRST_COMPLETED).done
+            if not ended:
+                yield 0, None
+            for future in ended:
+                (number, count), error = running.pop(future), future.exception()
+                under_way.pop(number, None)
                 if error is None:
                     yield count, future.result()
                 failure = failure or error
@@ -72,6 +89,15 @@ def _side_by_side(
         pool.shutdown(wait=False, cancel_futures=True)
     if failure is not None:
         raise failure
+
+
+def _noted(under_way: dict[int, int], number: int) -> Progress:
+    """Progress of a chunk that only writes down what is done of it."""
+
+    def note(done: int, _: int) -> None:
+        under_way[number] = done
+
+    return note
 
 
 class _Reported:
