@@ -29,6 +29,15 @@ Status = Literal["written", "retried", "template"]
 Item = Mapping[str, str]
 """Fields of an item by name."""
 
+WORKS = re.compile(
+    "album|anime|audiobook|book|comic|documentary|episode|film|game|manga|movie|music|musical|novel|opera|play|podcast"
+    "|series|show|song|story|track|video"
+)
+"""Words of datasets whose items have a plot, a maker and a place in culture."""
+ANY_THING = (
+    "Describe this {item} in at most {max_words} words, in plain sentences: what it is, what it is for and how it is "
+    "used, whom it suits, what sets it apart from others of its kind{about}.\n{fields}"
+)
 MIN_WORDS = 8
 MAX_REPEATS = 3  # of one run of four words
 MIN_DISTINCT = 0.4  # share of distinct words
@@ -51,19 +60,31 @@ def template_text(fields: Item, spec: DatasetSpec) -> str:
     return f"{title}, a {spec.words.item}" + (f" ({rest})." if rest else ".")
 
 
+def template_of(spec: DatasetSpec, settings: DescriptionSettings) -> str:
+    """The template of the settings; where these name none and the items are no works, one of any thing and its fields.
+
+    The default asks for plot, characters and genre, as the papers do, of which a lamp has none.
+    """
+    is_work = WORKS.fullmatch(spec.words.item.lower().rpartition(" ")[2]) is not None
+    if is_work or settings.template != DescriptionSettings().template:
+        return settings.template
+    names = [re.sub(r"[{}_]+", " ", clean_text(name)) for name in spec.item_fields]
+    return ANY_THING.replace("{about}", f", what follows from its {', '.join(names)}" if names else "")
+
+
 def description_prompt(fields: Item, spec: DatasetSpec, settings: DescriptionSettings) -> str:
-    """What the LLM is asked: the template of the settings, filled in at one go, so that data cannot name a gap."""
+    """What the LLM is asked: the template, filled in at one go, so that data cannot name a gap."""
     gaps = {
         "item": spec.words.item,
         "max_words": str(settings.max_words),
         "fields": template_text(fields, spec),
     }
-    return TEMPLATE_GAP.sub(lambda gap: gaps[gap.group(1)], settings.template)
+    return TEMPLATE_GAP.sub(lambda gap: gaps[gap.group(1)], template_of(spec, settings))
 
 
-def template_version(settings: DescriptionSettings) -> str:
+def template_version(spec: DatasetSpec, settings: DescriptionSettings) -> str:
     """Short hash of the template's wording."""
-    return stable_hash(settings.template, RENDERER_VERSION)[:12]
+    return stable_hash(template_of(spec, settings), RENDERER_VERSION)[:12]
 
 
 def is_degenerate(text: str) -> bool:
@@ -101,9 +122,9 @@ def describe_items(
     The generator is loaded only when there is something to write.
     """
 
-    def write(generator: TextGenerator, batch: Mapping[str, Item], _: Progress | None) -> dict[str, list[Any]]:
+    def write(generator: TextGenerator, batch: Mapping[str, Item], report: Progress | None) -> dict[str, list[Any]]:
         prompts = [description_prompt(item, spec, settings) for item in batch.values()]
-        written = _generate_checked(prompts, generator, settings, _batch_seed(list(batch), seed))
+        written = _generate_checked(prompts, generator, settings, _batch_seed(list(batch), seed), report)
         return {
             "prompt": prompts,
             "text": [
@@ -127,7 +148,7 @@ def describe_items(
     )
     table = done.rows.with_columns(items["item_id"])
     return DescriptionResult(
-        _with_provenance(table, template_version(settings), model_fingerprint),
+        _with_provenance(table, template_version(spec, settings), model_fingerprint),
         computed=done.made.height,
         retried=done.made.filter(pl.col("status") != "written").height,
         templated=table.filter(pl.col("status") == "template").height,
@@ -150,15 +171,19 @@ def _batch_seed(keys: Sequence[str], seed: int) -> int:
 
 
 def _generate_checked(
-    prompts: Sequence[str], generator: TextGenerator, settings: DescriptionSettings, seed: int
+    prompts: Sequence[str],
+    generator: TextGenerator,
+    settings: DescriptionSettings,
+    seed: int,
+    progress: Progress | None,
 ) -> list[tuple[str, Status, int]]:
     """(text, status, attempts) per prompt; the text is empty where the template must stand in."""
 
-    def ask(asked: Sequence[str], attempt_seed: int) -> list[str]:
+    def ask(asked: Sequence[str], attempt_seed: int, report: Progress | None = None) -> list[str]:
         sampling = Sampling(settings.max_new_tokens, settings.temperature, settings.top_p, attempt_seed)
-        return [tidy(text, settings.max_words) for text in generator.generate(asked, sampling)]
+        return [tidy(text, settings.max_words) for text in generator.generate(asked, sampling, report)]
 
-    results: list[tuple[str, Status, int]] = [(text, "written", 1) for text in ask(prompts, seed)]
+    results: list[tuple[str, Status, int]] = [(text, "written", 1) for text in ask(prompts, seed, progress)]
     bad = [i for i, (text, _, _) in enumerate(results) if is_degenerate(text)]
     if bad:
         for i, text in zip(bad, ask([prompts[i] for i in bad], seed + 1_000_003), strict=True):

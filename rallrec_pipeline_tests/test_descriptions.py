@@ -8,19 +8,22 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rallrec_pipeline.datasets.spec import DatasetSpec
+from rallrec_pipeline.datasets.spec import DatasetSpec, WordsSpec
 from rallrec_pipeline.descriptions import (
     DescriptionResult,
     describe_items,
     description_prompt,
     is_degenerate,
+    template_of,
     template_text,
+    template_version,
     tidy,
 )
 from rallrec_pipeline.lake.memo import DESCRIPTIONS, Memo
 from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 from rallrec_pipeline.language_models.protocols import Sampling
-from rallrec_pipeline.settings import DescriptionSettings
+from rallrec_pipeline.pipeline.graph import STAGES
+from rallrec_pipeline.settings import DescriptionSettings, Settings
 
 ITEMS = pl.DataFrame(
     {
@@ -40,7 +43,7 @@ class Scripted:
     def __init__(self, answers: Sequence[str], stop_after: int | None = None) -> None:
         self.answers, self.asked, self.stop_after = answers, 0, stop_after
 
-    def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
+    def generate(self, prompts: Sequence[str], sampling: Sampling, progress: object = None) -> list[str]:
         if self.stop_after is not None and self.asked >= self.stop_after:
             raise KeyboardInterrupt
         texts = [self.answers[(self.asked + i) % len(self.answers)] for i in range(len(prompts))]
@@ -153,7 +156,7 @@ def test_a_broken_off_run_of_the_real_model_ends_with_the_same_texts(
     longest = max(len(description_prompt(row, spec, SETTINGS)) for row in ITEMS.iter_rows(named=True))
 
     class StopsInTheLastBatch:
-        def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
+        def generate(self, prompts: Sequence[str], sampling: Sampling, progress: object = None) -> list[str]:
             if longest in map(len, prompts):
                 raise KeyboardInterrupt
             return engine.generate(prompts, sampling)
@@ -164,3 +167,25 @@ def test_a_broken_off_run_of_the_real_model_ends_with_the_same_texts(
     whole = describe(ITEMS, spec, engine, tmp_path / "whole")
     assert (again.computed, whole.computed) == (2, 4)
     assert again.table["description"].equals(whole.table["description"])
+
+
+def test_the_template_follows_the_words_and_fields_of_the_dataset(spec: DatasetSpec) -> None:
+    """A watering can has no plot; and what was asked of films stays as it was, to the letter."""
+    plain, plant = DescriptionSettings(), ITEMS.row(0, named=True)
+    assert template_of(spec, plain) == plain.template and spec.words.item == "movie"
+    shop = spec.model_copy(update={"words": WordsSpec(item="garden tool", items="garden tools")})
+    asked = description_prompt(plant, shop, plain)
+    assert "garden tool" in asked and "what it is for" in asked and "year, genres" in asked
+    assert not any(word in asked for word in ("themes", "characters", "genre,", "the end"))
+    game = spec.model_copy(update={"words": WordsSpec(item="Board Game", items="games")})
+    assert template_of(game, plain) == plain.template
+    own = DescriptionSettings(template="Sell {fields}")
+    assert description_prompt(plant, shop, own).startswith("Sell Heat, a garden tool")
+    assert template_version(shop, plain) != template_version(spec, plain)
+
+
+def test_another_template_makes_descriptions_stale_and_that_of_films_makes_none(spec: DatasetSpec) -> None:
+    settings, stage = Settings(profile="demo"), STAGES["item_descriptions"]
+    assert "template" not in stage.depends_on(settings, spec)
+    shop = spec.model_copy(update={"words": WordsSpec()})
+    assert stage.depends_on(settings, shop)["template"] == template_of(shop, settings.descriptions)

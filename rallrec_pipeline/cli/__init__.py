@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
 from rallrec_pipeline.cli.checking import check, check_model, engines, new
 from rallrec_pipeline.cli.looking import datasets, lineage, status
+from rallrec_pipeline.cli.options import DashesAreNames
 from rallrec_pipeline.cli.pruning import prune
 from rallrec_pipeline.cli.recommending import recommend
 from rallrec_pipeline.cli.reports import report, results
@@ -18,12 +21,25 @@ from rallrec_pipeline.errors import RallrecError
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(help="Retrieval-augmented, LoRA-tuned LLM recommendation as Dagster assets.", no_args_is_help=True)
-for command in (run, report, datasets, status, check_model, engines, prune, results, check, new, serve):
-    app.command()(command)
-IDS = {"ignore_unknown_options": True}  # an id may begin with a dash
-app.command(context_settings=IDS)(lineage)
-app.command(context_settings=IDS)(recommend)
+app = typer.Typer(no_args_is_help=True)
+COMMANDS = (run, report, datasets, status, check_model, engines, prune, results, check, new, lineage, recommend, serve)
+for command in COMMANDS:
+    app.command(cls=DashesAreNames)(command)
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rallrec-pipeline {version('rallrec-pipeline')}")
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    told: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Retrieval-augmented, LoRA-tuned LLM recommendation as Dagster assets."""
 
 
 def main() -> None:

@@ -72,8 +72,8 @@ def check(file: Annotated[Path, typer.Argument(metavar="FILE.toml", help="A data
     """Tell the problems of a dataset's TOML file, all at once, and once it has none those of the real files."""
     from rallrec_pipeline.datasets.checking.report import check_dataset
 
-    lake = lake_root()
-    _tell_check(file, lake, check_dataset(file, lake, load_settings().seeds.data))
+    lake, settings = lake_root(), load_settings()
+    _tell_check(file, lake, check_dataset(file, lake, settings.seeds.data), settings.protocol)
 
 
 def new(
@@ -83,21 +83,24 @@ def new(
     """Look at files and write a first TOML file of them, with a comment at each guess, and check it."""
     from rallrec_pipeline.datasets.drafting.new import new_dataset
 
-    done = new_dataset(files, out, lake_root(), load_settings().seeds.data)
+    settings = load_settings()
+    done = new_dataset(files, out, lake_root(), settings.seeds.data)
     console.print(f"wrote {done.path}", markup=False, highlight=False, soft_wrap=True)
     for what in done.decisions:
         console.print(Text.assemble(("?", "yellow"), " ", f"to decide: {what}"), soft_wrap=True)
-    _tell_check(out, lake_root(), done.report)
+    _tell_check(out, lake_root(), done.report, settings.protocol)
 
 
-def _tell_check(file: Path, lake: Path, found: CheckReport) -> None:
-    """Print what a check has found; problems end the command with 1."""
+def _tell_check(file: Path, lake: Path, found: CheckReport, protocol: str) -> None:
+    """Print what a check has found; problems end the command with 1. What `run` asks for first is asked here too."""
+    from rallrec_pipeline.datasets.catalog import load_dataset, with_protocol
     from rallrec_pipeline.datasets.checking.places import is_listed
 
     tell_findings(found.problems, found.warnings)
     if found.figures.get("rows"):
         console.print(_figures(found.figures))
     leave_if_any(len(found.problems))
+    with_protocol(load_dataset(file), protocol)
     first = "" if is_listed(file, lake) else f"put it into {lake / 'catalog'}/ and "
     console.print(f"ready: {first}run `rallrec run {file.stem}`", markup=False, highlight=False, soft_wrap=True)
 

@@ -12,7 +12,7 @@ import typer
 
 from rallrec_pipeline.cli.options import Profile
 from rallrec_pipeline.cli.reports import print_study_report, report
-from rallrec_pipeline.cli.terminal import console, errors
+from rallrec_pipeline.cli.terminal import console, errors, tell_findings
 from rallrec_pipeline.errors import ConfigError, RallrecError
 from rallrec_pipeline.settings import Settings, lake_root, load_settings
 
@@ -25,12 +25,17 @@ def run(
     select: Annotated[str | None, typer.Option(help="Asset names, separated by commas; default: all.")] = None,
     study: Annotated[str | None, typer.Option(help="A study instead: methods and variants side by side.")] = None,
     reasoning: Annotated[bool, typer.Option("--reasoning", help="With the stages of the reasoner (RALLRec+).")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Make the assets anew, also those that are up to date.")
+    ] = False,
 ) -> None:
     """Materialize the assets of one dataset, or a study of it; what is up to date is left alone."""
     start = time.monotonic()
     settings = _check(dataset, profile, study)
     if study and select:
         raise ConfigError("--study and --select exclude each other: a study makes what it needs")
+    if force and study:
+        raise ConfigError("--force and --study exclude each other: name the assets to make anew with --select")
     if reasoning and (study or select):
         raise ConfigError("--reasoning means all stages, so it goes with neither --study nor --select")
     from rallrec_pipeline.orchestration.jobs import materialize_dataset
@@ -40,7 +45,7 @@ def run(
     project = Project(profile=profile or "")
     names = tuple(name.strip() for name in select.split(",")) if select else tuple(EVERY_STAGE) if reasoning else ()
     try:
-        summary = materialize_dataset(dataset, names, project, study)
+        summary = materialize_dataset(dataset, names, project, study, force)
     except KeyboardInterrupt:  # typer would leave without a word
         errors.print("rallrec: interrupted; run again to continue where it stopped")
         raise typer.Exit(INTERRUPTED) from None
@@ -49,6 +54,7 @@ def run(
         raise RallrecError(summary.error)
     if "evaluation_report" in summary.worked:
         report(dataset)
+    tell_findings((), summary.warnings)
     if study:
         print_study_report(dataset, study)
     if worked:
@@ -75,7 +81,7 @@ def _check(dataset: str, profile: str | None, study: str | None) -> Settings:
     from rallrec_pipeline.pipeline.studies import load_study, study_variants
 
     settings, lake = load_settings(profile), lake_root()
-    get_dataset(dataset, lake)
+    get_dataset(dataset, lake, settings.protocol)
     if study:
         study_variants(study, load_study(study, lake), profile, lake)
     if not os.environ.get("DAGSTER_HOME") and (Path.cwd() / "dagster.yaml").exists():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from rallrec_pipeline.datasets.readers import raw_folder
@@ -13,13 +13,17 @@ from rallrec_pipeline.sources.source import Downloads, data_files, silent
 
 
 def fetch_raw_files(
-    spec: DatasetSpec, lake: Path, downloads: Downloads = silent, damaged: Collection[str] = ()
+    spec: DatasetSpec,
+    lake: Path,
+    downloads: Downloads = silent,
+    damaged: Collection[str] = (),
+    say: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
     """The raw files under `raw/<dataset>/`, fetched where they are not there yet or have changed: see `collect`.
 
     Of a table in parts each part is a file.
     """
-    return _parts(collect(spec.origin, raw_folder(lake, spec.name), lake, downloads, damaged))
+    return _parts(collect(spec.origin, raw_folder(lake, spec.name), lake, downloads, damaged, say))
 
 
 def source_state(spec: DatasetSpec) -> list[list[object]]:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from rallrec_pipeline.evaluation.metrics import METRICS
 from rallrec_pipeline.evaluation.study_page import results_told
+from rallrec_pipeline.evaluation.verdict import verdict
 from rallrec_pipeline.evaluation.wording import (
     Report,
     counted,
@@ -20,7 +21,6 @@ from rallrec_pipeline.evaluation.wording import (
     paper_main,
     ranked,
     stands_out,
-    verdict,
     with_error,
 )
 

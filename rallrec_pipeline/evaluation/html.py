@@ -11,6 +11,7 @@ from rallrec_pipeline.evaluation.page import render, shown_by_section
 from rallrec_pipeline.evaluation.plots import Plots
 from rallrec_pipeline.evaluation.report import MAIN
 from rallrec_pipeline.evaluation.slice_plots import unsliced
+from rallrec_pipeline.evaluation.verdict import verdict
 from rallrec_pipeline.evaluation.wording import (
     Report,
     headline,
@@ -20,7 +21,6 @@ from rallrec_pipeline.evaluation.wording import (
     rows_told,
     stands_out,
     undefined_told,
-    verdict,
 )
 
 
@@ -32,6 +32,7 @@ def render_html(report: Report, plots: Plots) -> str:
         report["provenance"],
         title=f"{report['dataset_title']}: evaluation",
         facts=_facts(report),
+        made=_made(report),
         lead=[headline(report), verdict(report)],
         report=report,
         methods=ranked(report),
@@ -61,6 +62,11 @@ def _facts(report: Report) -> list[str]:
         f"{report['n_train']:,} training samples for the LLM{beside}",
         rows_told(report),
     ]
+
+
+def _made(report: Report) -> dict[str, str]:
+    """Model, numbers, time, code and command, as far as the report knows them."""
+    return {**report["provenance"].get("made", {}), "command": files_told(report)["command"]}
 
 
 def _paired(report: Report) -> Iterator[tuple[str, Mapping[str, Any]]]:

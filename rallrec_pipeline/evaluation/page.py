@@ -17,9 +17,12 @@ SECTIONS = ("figures", "responses", "overview", "curves", "slices", "cost")
 
 
 def render(template: str, plots: Mapping[str, bytes], provenance: Mapping[str, Any], **values: Any) -> str:
-    """A page; `plots` (caption -> PNG bytes), `provenance` and `values` are plain data, never markup."""
-    origin = json.dumps(provenance, indent=2, ensure_ascii=False, sort_keys=True)
-    return _environment().get_template(template).render(plots=pictures(plots), provenance=origin, **values)
+    """A page; `plots` (caption -> PNG bytes), `provenance` and `values` are plain data, never markup.
+
+    `made` among them stands below the facts of the page: with which model, when, of which code, by what command.
+    """
+    values = {"made": {}} | values
+    return _environment().get_template(template).render(plots=pictures(plots), provenance=provenance, **values)
 
 
 def pictures(plots: Mapping[str, bytes]) -> list[dict[str, str]]:
@@ -54,7 +57,7 @@ def _environment() -> Environment:
     )
     wording = {"number": number, "with_error": with_error, "duration": duration, "holm_text": holm_text}
     environment.filters |= (
-        {"stacked": _stacked}
+        {"stacked": _stacked, "short_json": _short_json}
         | wording
         | {"count": "{:,}".format, "whole": _whole, "percent": _percent, "share": _share}
     )
@@ -65,6 +68,11 @@ def _stacked(value: float | None, se: float | None) -> Markup:
     """A figure with its error below, which keeps a column narrow."""
     told = Markup("{}").format(number(value))
     return told if se is None else told + Markup('<br><span class="soft">± {}</span>').format(number(se))
+
+
+def _short_json(value: Any) -> str:
+    """A value of the provenance: text as it is, everything else as JSON on one line."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
 
 
 def _whole(value: float | None) -> str:

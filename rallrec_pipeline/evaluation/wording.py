@@ -1,4 +1,4 @@
-"""The report in words, shared by the HTML page and the console: numbers, order of methods, headline, verdict."""
+"""The report in words, shared by the HTML page and the console: numbers, order of methods, headline."""
 
 from __future__ import annotations
 
@@ -99,29 +99,6 @@ def headline(report: Report) -> str:
     return (
         f"Best by AUC: {best['title']}, {with_error(best['auc'], best['auc_se'])}"
         f" on {report['n_test']:,} test rows of {report['dataset_title']}."
-    )
-
-
-def verdict(report: Report) -> str:
-    """Whether the LLM earns its cost: RALLRec against the reference on the same rows, with the paired error."""
-    reference = reference_of(report)
-    pair = report["paired"].get(f"{MAIN} - {reference}")
-    if reference is None or pair is None:
-        return "Whether the LLM earns its cost is open: RALLRec and a method without an LLM were not both scored."
-    auc, loss, strong = pair["auc"], pair["log_loss"], report["methods"][reference]["title"]
-    answer = {
-        1: "The LLM earns its cost in ranking",
-        0: "The LLM does not show that it earns its cost: the two cannot be told apart",
-        -1: "The LLM does not earn its cost in ranking",
-    }[direction(auc)]
-    ours, theirs = (report["methods"][name]["seconds"] for name in (MAIN, reference))
-    took = f". Scoring took {duration(ours)} against {duration(theirs)}, without tuning"
-    cost = "" if None in (ours, theirs) else took
-    return (
-        f"{answer}. RALLRec minus the strongest without an LLM ({strong}) on the same rows: AUC"
-        f" {with_error(auc['difference'], auc['se'], 4, sign=True)} ({holm_text(auc)}),"
-        f" log loss {with_error(loss['difference'], loss['se'], 4, sign=True)}"
-        f" ({holm_text(loss)}; lower is better){cost}."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -53,6 +54,11 @@ def model_folder(lake: Path, settings: ModelSettings) -> Path:
     return lake / "models" / settings.name
 
 
+def is_model_folder(folder: Path) -> bool:
+    """Whether a folder holds a configuration and weights as safetensors."""
+    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+
+
 def fetch_model(settings: ModelSettings, lake: Path) -> Path:
     """Bring the model of `settings.source` into the lake as safetensors with its tokenizer.
 
@@ -82,6 +88,16 @@ def is_as_fetched(settings: ModelSettings, lake: Path) -> bool:
         return False
     wanted = _wanted(settings.source, folder)
     return bool(wanted) and _sums(folder) == wanted
+
+
+def is_unrecorded(settings: ModelSettings, lake: Path) -> bool:
+    """Whether a whole model lies in its folder of which nothing tells what it should hold.
+
+    A local source is not asked: it is copied again, as it may be another by now.
+    """
+    folder = model_folder(lake, settings)
+    known = Path(settings.source).is_dir() or (folder / RECORD).exists() or _wanted(settings.source, folder)
+    return not known and is_model_folder(folder)
 
 
 def _wanted(source: str, folder: Path) -> dict[str, str]:
@@ -133,6 +149,7 @@ def convert_gguf(gguf: Path, target: Path) -> None:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
+    _hide_bar_of_dequantizing()
     options: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False}
     model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **options)
     # Without this, save_pretrained refuses: it takes the dequantized weights for quantized ones.
@@ -144,8 +161,17 @@ def convert_gguf(gguf: Path, target: Path) -> None:
     AutoTokenizer.from_pretrained(gguf.parent, **options).save_pretrained(target)
 
 
+def _hide_bar_of_dequantizing() -> None:
+    """This bar of transformers knows no switch: a log file would get it as one line of twenty pieces."""
+    from transformers import modeling_gguf_pytorch_utils
+
+    reader: Any = modeling_gguf_pytorch_utils
+    if not isinstance(reader.tqdm, partial):
+        reader.tqdm = partial(reader.tqdm, disable=True)
+
+
 def _from_folder(folder: Path, target: Path) -> None:
-    if not (folder / "config.json").exists() or not any(folder.glob("*.safetensors")):
+    if not is_model_folder(folder):
         raise ModelError(f"{folder} is not a model folder: it needs config.json, a tokenizer and *.safetensors")
     names = [file.name for pattern in (*KEPT, "*.model") for file in folder.glob(pattern) if file.name[0] != "."]
     fetch(Source("folder", str(folder), tuple(map(SourceFile, names))), target)

@@ -56,11 +56,15 @@ def part_of(progress: Progress | None, start: int, total: int) -> Progress | Non
 class TextGenerator(Protocol):
     """Writes texts."""
 
-    def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
+    def generate(self, prompts: Sequence[str], sampling: Sampling, progress: Progress | None = None) -> list[str]:
         """One text per chat prompt, in order."""
 
-    def write(self, prompts: Sequence[str], sampling: Sampling, thinks: bool = False) -> list[Written]:
+    def write(
+        self, prompts: Sequence[str], sampling: Sampling, thinks: bool = False, progress: Progress | None = None
+    ) -> list[Written]:
         """One text per chat prompt, in order; equal prompts get different texts and share the reading of the prompt.
+
+        An engine that writes them side by side calls `progress` with the texts that the work so far would make.
 
         With `thinks` a model whose template opens a thought goes on with it; without, it gets an empty one.
         """

@@ -12,11 +12,11 @@ from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.orchestration.automation import build_refresh, build_sensors, new_inputs
 from rallrec_pipeline.orchestration.checks import build_checks
 from rallrec_pipeline.orchestration.executors import EXECUTORS
-from rallrec_pipeline.orchestration.metadata import dagster_metadata
+from rallrec_pipeline.orchestration.outcomes import Making, tell_outcome
 from rallrec_pipeline.orchestration.resources import Project, stage_run
 from rallrec_pipeline.pipeline.context import SHARED, StageRun
 from rallrec_pipeline.pipeline.graph import EVERY_STAGE, GRAPH, ON_REQUEST, STAGES
-from rallrec_pipeline.pipeline.stage import Outcome, Stage, decisive_settings, looking, run_stage
+from rallrec_pipeline.pipeline.stage import Stage, decisive_settings, looking, run_stage
 from rallrec_pipeline.pipeline.studies import known_studies
 from rallrec_pipeline.pipeline.study_run import run_study, stage_name
 
@@ -114,15 +114,19 @@ def _asset(
         tags={USES_LLM: str(stage.uses_llm).lower()},
         automation_condition=condition,
     )
-    def materialize(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    def materialize(
+        context: dg.AssetExecutionContext,
+        config: Making,
+        project: Project,
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         dataset = context.partition_key if stage.partitioned else SHARED
         try:
             run = stage_run(context, project, dataset)
-            outcome = run_stage(run, EVERY_STAGE, stage.name)
+            outcome = run_stage(run, EVERY_STAGE, stage.name, config.force)
         except RallrecError as error:
             # One line for the user; a traceback of ours would only hide it.
             raise dg.Failure(description=str(error), allow_retries=False) from None
-        return _result(outcome, run)
+        return tell_outcome(context, run, outcome, stage.role)
 
     return materialize
 
@@ -147,7 +151,7 @@ def _study(name: str, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinitio
             outcome = run_study(run, EVERY_STAGE, name, project.profile or None, project.overrides())
         except RallrecError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from None
-        return _result(outcome, run)
+        return tell_outcome(context, run, outcome)
 
     return materialize
 
@@ -176,11 +180,3 @@ def _settings_of(stage: Stage, run: StageRun) -> Any:
         return decisive_settings(stage, run)
     except RallrecError:  # a dataset without the protocol of the settings: its own run says so
         return None
-
-
-def _result(outcome: Outcome, run: StageRun) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    record = outcome.record
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(record.data_version),
-        metadata={"worked": outcome.worked, **dagster_metadata(record, run.lake, outcome.worked)},
-    )

@@ -8,8 +8,9 @@ import dagster as dg
 from rallrec_pipeline.errors import RallrecError
 from rallrec_pipeline.orchestration.resources import Project, stage_run
 from rallrec_pipeline.pipeline.checks.catalog import CHECKS
-from rallrec_pipeline.pipeline.checks.verdict import Check
+from rallrec_pipeline.pipeline.checks.verdict import Check, Verdict, advice, failure
 from rallrec_pipeline.pipeline.graph import EVERY_STAGE
+from rallrec_pipeline.pipeline.markdown import plain
 from rallrec_pipeline.pipeline.stage import everything, plan_stages
 
 
@@ -21,6 +22,8 @@ def build_checks(partitions: dg.PartitionsDefinition) -> list[dg.AssetChecksDefi
 
 
 def _asset_check(check: Check, partitions: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+    severity = dg.AssetCheckSeverity.WARN if check.warns else dg.AssetCheckSeverity.ERROR
+
     @dg.asset_check(
         asset=check.asset,
         name=check.name,
@@ -34,10 +37,24 @@ def _asset_check(check: Check, partitions: dg.PartitionsDefinition) -> dg.AssetC
             run = stage_run(context, project, context.partition_key)
             verdict = check.judge(everything(run, plan_stages(run, EVERY_STAGE, [check.asset, *check.also_reads])))
         except RallrecError as error:
-            return dg.AssetCheckResult(passed=False, metadata={"error": str(error)})
-        return dg.AssetCheckResult(passed=verdict.passed, metadata={k: _shown(v) for k, v in verdict.figures.items()})
+            return dg.AssetCheckResult(passed=False, severity=severity, description=str(error))
+        told = None if verdict.passed else failure(check, verdict, run.dataset)
+        return dg.AssetCheckResult(
+            passed=verdict.passed, severity=severity, description=told, metadata=_metadata(check, verdict, run.dataset)
+        )
 
     return evaluate
+
+
+def _metadata(check: Check, verdict: Verdict, dataset: str) -> dict[str, Any]:
+    """The figures; where the check has failed also what to do, and rows that speak against it."""
+    shown = {name: _shown(value) for name, value in verdict.figures.items()}
+    if verdict.passed:
+        return shown
+    shown["what_to_do"] = advice(check, dataset)
+    if verdict.examples:
+        shown["rows"] = dg.MetadataValue.md("\n".join(f"- {plain(example)}" for example in verdict.examples))
+    return shown
 
 
 def _shown(value: Any) -> Any:

@@ -7,13 +7,14 @@ from typing import Any
 
 import dagster as dg
 
-from rallrec_pipeline.orchestration.internals import wait_patiently
+from rallrec_pipeline.orchestration.internals import log_failures_in_one_line, wait_patiently
 from rallrec_pipeline.orchestration.recovery import hold_run, recover_runs
 
 
 def begin_run(instance: dg.DagsterInstance, run_id: str, say: Callable[[str], None]) -> None:
-    """Recover runs that were killed, hold the lock of this one, and wait for pools patiently."""
+    """Recover runs that were killed, hold the lock of this one, wait for pools patiently, and log failures briefly."""
     wait_patiently()
+    log_failures_in_one_line()
     try:
         recover_runs(instance, say)
         hold_run(instance, run_id, say)

@@ -1,4 +1,4 @@
-"""Everything of Dagster that is not public: what is imported from it, and the two names that are replaced.
+"""Everything of Dagster that is not public: what is imported from it, and the names that are replaced.
 
 No other module reaches behind `dagster` itself. A test names each symbol with what is relied on, and
 docs/dagster-upstream.md says what Dagster would have to offer for this file to go.
@@ -11,13 +11,18 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION as NO_MATERIALIZATION
 from dagster._core.errors import raise_execution_interrupts
 from dagster._core.events import RunFailureReason
 from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
+from dagster._core.log_manager import _error_str_for_event
+from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster_shared.error import SerializableErrorInfo
 
 from rallrec_pipeline.orchestration.recovery import is_dead, process_of, recover_runs
@@ -26,15 +31,20 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 __all__ = [
+    "NO_MATERIALIZATION",
     "PatientClaims",
     "RunFailureReason",
     "SerializableErrorInfo",
     "WatchedRunLauncher",
     "WorkerStatus",
+    "create_runs_of_repository",
     "kept_connections",
+    "log_failures_in_one_line",
     "wait_patiently",
 ]
 
+LOCATION, MODULE, REPOSITORY = "rallrec_pipeline", "rallrec_pipeline.definitions", "__repository__"
+"""The code location as pyproject.toml and workspace.yaml name it, and what Dagster calls a module's only repository."""
 LONGEST_NAP_S = 1.0
 LOOK_EVERY_S = 5.0  # for a holder that was killed meanwhile
 
@@ -45,6 +55,31 @@ def wait_patiently() -> None:
 
     for executor in (in_process, multiprocess):
         executor.InstanceConcurrencyContext = PatientClaims  # type: ignore[attr-defined]
+
+
+def create_runs_of_repository(instance: dg.DagsterInstance, job: str) -> None:
+    """Let runs of `job` that are created by `instance` name the repository, so that its pages in the UI show them.
+
+    `execute_in_process` names none: the landing page, Jobs and Deployment would know nothing of such a run.
+    """
+    target = LoadableTargetOrigin(executable_path=sys.executable, module_name=MODULE)
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(target, LOCATION)
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, REPOSITORY), job)
+    instance.create_run_for_job = partial(instance.create_run_for_job, remote_job_origin=origin)  # type: ignore[method-assign]
+
+
+def log_failures_in_one_line() -> None:
+    """Let the logs of runs in this process say of a stage's own failure its one line, without Dagster's tracebacks."""
+    from dagster._core import log_manager
+
+    log_manager._error_str_for_event = _one_line
+
+
+def _one_line(event: dg.DagsterEvent) -> str | None:
+    """What follows the message of an event: of a step's failure and of that of its run the stage's own words."""
+    first = getattr(event.event_specific_data, "first_step_failure_event", None)
+    told = getattr((first or event).event_specific_data, "user_failure_data", None)
+    return f" {told.description}" if told is not None and told.description else _error_str_for_event(event)
 
 
 @contextmanager

@@ -16,7 +16,12 @@ import dagster as dg
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.lake.locks import lake_lock
 from rallrec_pipeline.orchestration.build import FULL_JOB, REASONING_JOB, STUDY_JOB, build_definitions
-from rallrec_pipeline.orchestration.internals import RunFailureReason, SerializableErrorInfo, kept_connections
+from rallrec_pipeline.orchestration.internals import (
+    RunFailureReason,
+    SerializableErrorInfo,
+    create_runs_of_repository,
+    kept_connections,
+)
 from rallrec_pipeline.orchestration.resources import Project
 from rallrec_pipeline.pipeline.graph import EVERY_STAGE, STAGES
 from rallrec_pipeline.pipeline.study_run import stage_name
@@ -25,24 +30,30 @@ from rallrec_pipeline.text import visible
 
 @dataclass
 class RunSummary:
-    """Which stages ran and whether each did work, which checks held; `error` is the first failure, in one line.
+    """Which stages ran and whether each did work, which checks held; `error` is the first failure, in words.
 
-    `llm` counts the rows and tokens that went through the LLM, over all stages.
+    `warnings` are failures of checks that only warn. `llm` counts the rows and tokens that went through the LLM, over
+    all stages.
     """
 
     run_id: str = ""
     worked: dict[str, bool] = field(default_factory=dict)
     checks: dict[str, bool] = field(default_factory=dict)
     llm: Counter[str] = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
     error: str | None = None
 
 
 def materialize_dataset(
-    dataset: str, names: Sequence[str] = (), project: Project | None = None, study: str | None = None
+    dataset: str,
+    names: Sequence[str] = (),
+    project: Project | None = None,
+    study: str | None = None,
+    force: bool = False,
 ) -> RunSummary:
     """Run the stages `names` of `dataset`, or a `study`, in this process, whatever the executor.
 
-    Without names all run but those of the reasoner.
+    Without names all run but those of the reasoner. With `force` each is made anew, also where it is up to date.
 
     `project` says which lake and which settings, by default those of the environment. The run goes into the instance
     of DAGSTER_HOME where that is set. It holds the dataset's lock until its end, so that runs with other settings
@@ -57,12 +68,14 @@ def materialize_dataset(
         STUDY_JOB if study else FULL_JOB if STAGES.keys() >= set(names) else REASONING_JOB
     )
     chosen = [stage_name(study)] if study else list(names)
+    forced = {name: {"config": {"force": True}} for name in names or STAGES} if force else {}
     with lake_lock(project.root(), dataset, _say), kept_connections(), _instance() as instance, _interruptible():
+        create_runs_of_repository(instance, job.name)
         result = job.execute_in_process(
             instance=instance,
             partition_key=dataset,
             asset_selection=[dg.AssetKey(name) for name in chosen] or None,
-            run_config={"loggers": {"console": {}}},
+            run_config={"loggers": {"console": {}}, "ops": forced},
             raise_on_error=False,
         )
         return _summary(result)
@@ -133,7 +146,9 @@ def _summary(result: dg.ExecuteInProcessResult) -> RunSummary:
             summary.error = summary.error or _reason(event)
         if event.event_type in (dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_CANCELED):
             summary.error = summary.error or _reason_of_run(event)
-        if event.event_type_value == "ASSET_MATERIALIZATION":
+        if event.event_type == dg.DagsterEventType.ASSET_OBSERVATION:
+            summary.worked[event.asset_observation_data.asset_observation.asset_key.path[-1]] = False
+        if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
             materialization = event.step_materialization_data.materialization
             worked = materialization.metadata.get("worked")
             summary.worked[materialization.asset_key.path[-1]] = bool(worked.value) if worked else True
@@ -142,20 +157,13 @@ def _summary(result: dg.ExecuteInProcessResult) -> RunSummary:
                 summary.llm.update(usage.data)
         if event.event_type_value == "ASSET_CHECK_EVALUATION":
             evaluation = event.asset_check_evaluation_data
-            summary.checks[evaluation.check_name] = evaluation.passed
-            if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR:
-                summary.error = summary.error or _failed(evaluation)
+            told = evaluation.description or f"check {evaluation.check_name} failed"
+            if evaluation.severity == dg.AssetCheckSeverity.ERROR:
+                summary.checks[evaluation.check_name] = evaluation.passed
+                summary.error = summary.error or (None if evaluation.passed else told)
+            elif not evaluation.passed:
+                summary.warnings.append(told)
     return summary
-
-
-def _failed(evaluation: dg.AssetCheckEvaluation) -> str:
-    figures = ", ".join(f"{name} {_short(value.value)}" for name, value in evaluation.metadata.items())
-    asset = evaluation.asset_key.path[-1]
-    return f"check {evaluation.check_name} of {asset} failed: {figures} (docs/operate.md says what to do)"
-
-
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _reason_of_run(event: dg.DagsterEvent) -> str:

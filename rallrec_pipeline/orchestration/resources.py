@@ -13,8 +13,9 @@ from pydantic import PrivateAttr
 from rallrec_pipeline.lake.locks import lake_lock
 from rallrec_pipeline.orchestration.executors import begin_run
 from rallrec_pipeline.pipeline.adoption import adopt_dataset
-from rallrec_pipeline.pipeline.context import StageRun
+from rallrec_pipeline.pipeline.context import SHARED, StageRun
 from rallrec_pipeline.pipeline.graph import STAGES
+from rallrec_pipeline.pipeline.origin import run_tags
 from rallrec_pipeline.pipeline.progress import Reporter
 from rallrec_pipeline.pipeline.stage import looking
 from rallrec_pipeline.settings import Settings, lake_root, load_settings
@@ -39,8 +40,11 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
         dataset = context.run.tags.get(PARTITION) if context.run is not None else None
         log = context.log.info if context.log else print
         with lake_lock(self.root(), dataset, log) if dataset else nullcontext():
+            looked = looking(self.root(), dataset or SHARED, self.settings())
             if dataset:
-                adopt_dataset(replace(looking(self.root(), dataset, self.settings()), log=log), STAGES)
+                adopt_dataset(replace(looked, log=log), STAGES)
+            if context.instance is not None and context.run is not None:
+                context.instance.add_run_tags(context.run.run_id, run_tags(looked))
             yield self
 
     def root(self) -> Path:

@@ -13,7 +13,7 @@ from rallrec_pipeline.inference.methods import adapters
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.locks import LLM, lake_lock
 from rallrec_pipeline.language_models.agreement import Agreement, Questions, Reading, compare, read_engine
-from rallrec_pipeline.language_models.engines.choice import EngineName, choose_engine, load_chosen
+from rallrec_pipeline.language_models.engines.choice import INSTALL, EngineName, choose_engine, load_chosen, vllm_build
 from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.stages.embeddings import description_texts
@@ -37,7 +37,8 @@ def check_engines(run: StageRun, prompts: int = PROMPTS) -> Iterator[tuple[str, 
     run = run.in_role("predictor")
     if not run.has(tables.prompts_table("evaluation")):
         raise ConfigError(f"{run.dataset!r} has no prompts yet: run `rallrec run {run.dataset}` first")
-    choose_engine(run.settings.model.model_copy(update={"engine": "vllm"}))  # fails where there is none
+    if vllm_build() is None:
+        raise ConfigError(f"vLLM is not installed, so there is no second engine to compare with: {INSTALL}")
     rows = run.read(tables.prompts_table("evaluation")).filter(pl.col("prompt_form") == "reranked")
     tuned = run.settings.prompts.answer_form
     both = [_questions(run, rows, form, prompts // len(FORMS)) for form in FORMS if form in set(rows["answer_form"])]

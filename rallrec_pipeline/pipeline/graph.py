@@ -7,7 +7,7 @@ from typing import Any
 
 from rallrec_pipeline.datasets.raw_files import source_state
 from rallrec_pipeline.datasets.spec import DatasetSpec
-from rallrec_pipeline.descriptions import RENDERER_VERSION
+from rallrec_pipeline.descriptions import RENDERER_VERSION, template_of
 from rallrec_pipeline.embeddings.text import ENCODER_VERSION
 from rallrec_pipeline.evaluation.maps import projections
 from rallrec_pipeline.inference.methods import adapters, methods, retrievers
@@ -52,6 +52,12 @@ def _numerics(settings: Settings, role: Role) -> dict[str, Any]:
     """Settings that change what the model of a role computes; the engine is none of them."""
     model = settings.role(role)
     return {"dtype": model.dtype, "load_in_8bit": model.infers_in_8bit}
+
+
+def _own_template(settings: Settings, spec: DatasetSpec) -> dict[str, str]:
+    """The template that the dataset's words and fields make, where it is not that of the settings."""
+    template = template_of(spec, settings.descriptions)
+    return {} if template == settings.descriptions.template else {"template": template}
 
 
 def _role_model(role: Role) -> Stage:
@@ -202,6 +208,7 @@ GRAPH: tuple[Stage, ...] = (
             _numerics(s, "writer")
             | {"descriptions": s.descriptions, "words": d.words, "fields": d.item_fields, "seed": s.seeds.sampling}
             | {"renderer": RENDERER_VERSION}
+            | _own_template(s, d)
         ),
         sections=(*_ENGINE, "seeds"),
         uses_llm=True,
@@ -574,7 +581,7 @@ GRAPH: tuple[Stage, ...] = (
             "paper_dataset": d.paper_dataset,
         },
         sections=_ALL,
-        code_version="2",
+        code_version="3",
     ),
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
@@ -14,6 +15,10 @@ if TYPE_CHECKING:  # rich loads where a bar is drawn: the definitions, which dra
     from rich.progress import Progress
 
 LOG_EVERY_S = 20.0
+WINDOW_S = 120.0
+"""Speed is that of the last so many seconds: loading is no work, and a machine may get busy."""
+SURE_AT = 0.02
+"""Share of the work, from which on the time left is told."""
 
 
 class Reporter:
@@ -22,7 +27,8 @@ class Reporter:
     def __init__(self, what: str, log: Callable[[str], None], bar: bool | None = None) -> None:
         self.what, self.log = what, log
         self.bar = sys.stderr.isatty() if bar is None else bar
-        self.start = self.logged = time.monotonic()
+        self.logged = time.monotonic()
+        self._seen: deque[tuple[float, int]] = deque()
 
     def __call__(self, done: int, total: int) -> None:
         clock = time.monotonic()
@@ -48,10 +54,23 @@ class Reporter:
         return drawn
 
     def _state(self, done: int, total: int, clock: float) -> str:
-        elapsed = max(clock - self.start, 1e-9)
-        rate = done / elapsed
-        left = (total - done) / rate if rate > 0 else 0.0
-        return f"{done:,}/{total:,} · {rate:,.1f}/s · {left:,.0f} s left"
+        """What is done; the speed where it is known, and the time left where enough is done to tell it."""
+        if not self._seen or done > self._seen[-1][1]:
+            self._seen.append((clock, done))
+        while len(self._seen) > 2 and self._seen[1][0] <= clock - WINDOW_S:
+            self._seen.popleft()
+        began, before = self._seen[0]
+        # Where nothing was done for long, the pause counts.
+        rate = (done - before) / max(clock - began, 1e-9)
+        if rate <= 0:
+            return f"{done:,}/{total:,}"
+        known = f"{done:,}/{total:,} · {speed(rate)}"
+        return f"{known} · {(total - done) / rate:,.0f} s left" if done >= SURE_AT * total else known
+
+
+def speed(rate: float) -> str:
+    """`12.3/s`, or `4.5/min` where that is less than one in two seconds."""
+    return f"{rate:,.1f}/s" if rate >= 0.5 else f"{rate * 60:,.1f}/min"
 
 
 @cache

@@ -40,6 +40,7 @@ from rallrec_pipeline.settings import Role, Settings, essential
 SettingsOf = Callable[[Settings, DatasetSpec], Mapping[str, Any]]
 ALL = "*"
 """Stands for every stage."""
+FORCED = "it was asked for, though it was up to date"
 ALWAYS = ("profile", "protocol")
 """Settings that every stage may see: the name of the variant, and which protocol gives the dataset's own."""
 
@@ -109,8 +110,10 @@ class Outcome:
     worked: bool
 
 
-def run_stage(run: StageRun, graph: Graph, name: str) -> Outcome:
+def run_stage(run: StageRun, graph: Graph, name: str, force: bool = False) -> Outcome:
     """Make the result of the stage `name` of `run`'s dataset unless it exists, and put it in force.
+
+    With `force` it is made anew in any case; rows that the LLM has finished are taken from the memo all the same.
 
     Of several runs of one dataset one works at a time, and of all that need the LLM, whatever started them. The bytes
     of the result are held against its record, and those of its inputs where there is work to do. Raises
@@ -122,6 +125,8 @@ def run_stage(run: StageRun, graph: Graph, name: str) -> Outcome:
         if missing := [given for given in stage.inputs if given not in plan.inputs]:
             command = f"rallrec run {run.dataset} --select {missing[0]}"
             raise StaleArtefactError(f"{missing[0]} of {run.dataset!r} was never made: run `{command}` first")
+        if force and plan.result is not None:
+            plan = replace(plan, result=None, before=None, reasons=[FORCED])  # and takes over nothing
         if plan.result is None:
             _require_whole(run, plan)
         return put_result(run, plan)

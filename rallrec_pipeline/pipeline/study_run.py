@@ -19,6 +19,7 @@ from rallrec_pipeline.evaluation.wording import number, rows_told, with_error
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.store import Record, publish_links
 from rallrec_pipeline.pipeline.checks.catalog import CHECKS
+from rallrec_pipeline.pipeline.checks.verdict import failure
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import picture, plain
 from rallrec_pipeline.pipeline.report_files import write_study
@@ -175,11 +176,7 @@ def _check(run: StageRun, name: str, variant: str, shared: Shared) -> None:
             continue
         verdict = check.judge(run)
         if not verdict.passed:
-            figures = ", ".join(f"{figure} {value}" for figure, value in verdict.figures.items())
-            raise DataError(
-                f"variant {variant}: check {check.name} of {check.asset} failed: {figures} (docs/operate.md says what "
-                "to do)"
-            )
+            raise DataError(f"variant {variant}: {failure(check, verdict, run.dataset)}")
         shared.checked.add(asked)
 
 

@@ -11,6 +11,7 @@ import polars as pl
 
 from rallrec_pipeline.lake.memo import Memo
 from rallrec_pipeline.lake.provenance import stable_hash
+from rallrec_pipeline.language_models.chunks import calls_at_once, writes_at_once
 from rallrec_pipeline.language_models.protocols import Progress, Sampling, TextGenerator
 from rallrec_pipeline.language_models.rows import complete_rows
 from rallrec_pipeline.settings import ReasoningSettings
@@ -64,11 +65,12 @@ def sample_traces(
     # A list, as several engines write at a time: appending is one step, adding to a number is not.
     spent = [int(store.memo.find(keys)["tokens"].sum())] if settings.max_tokens else [0]
 
-    def write(generator: TextGenerator, batch: Mapping[str, Wanted], _: Progress | None) -> dict[str, list[Any]]:
+    def write(generator: TextGenerator, batch: Mapping[str, Wanted], report: Progress | None) -> dict[str, list[Any]]:
         begun, seed = time.perf_counter(), int(stable_hash(store.seed, list(batch))[:8], 16)
         sampling = Sampling(settings.max_new_tokens, settings.temperature, settings.top_p, seed)
-        written = generator.write([one.prompt for one in batch.values()], sampling, thinks=True)
-        seconds = (time.perf_counter() - begun) / len(batch)
+        written = generator.write([one.prompt for one in batch.values()], sampling, thinks=True, progress=report)
+        beside = writes_at_once(generator) / calls_at_once(generator)  # batches that share one machine
+        seconds = (time.perf_counter() - begun) / len(batch) / beside
         spent.append(sum(text.tokens for text in written))
         return {
             "text": [text.text for text in written],
@@ -88,6 +90,7 @@ def sample_traces(
         store.run_id,
         progress,
         lambda: 0 < settings.max_tokens <= sum(spent),
+        writes_at_once,
     )
     place = pl.DataFrame({"key": keys, "at": range(len(keys))}, schema={"key": pl.String, "at": pl.Int64})
     now = pl.col("key").is_in(done.made["key"].implode())

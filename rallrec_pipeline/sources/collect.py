@@ -6,7 +6,7 @@ Whatever the source, a file is checked before it is renamed into the folder: a b
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,14 +20,20 @@ from rallrec_pipeline.sources.source import Downloads, Source, SourceFile, data_
 
 
 def collect(
-    source: Source, folder: Path, lake: Path, downloads: Downloads = silent, damaged: Collection[str] = ()
+    source: Source,
+    folder: Path,
+    lake: Path,
+    downloads: Downloads = silent,
+    damaged: Collection[str] = (),
+    say: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
     """The files of `source` in `folder` of the lake, fetched where they are not there yet.
 
     They are fetched again where the source is another, where some are `damaged`, or where a local folder or zip has
     other content than when it was last looked at; nothing else is downloaded a second time. Files that were put there
-    by hand are taken as they are where the source is elsewhere. Raises DataError that says which files to put where
-    when the source cannot be reached or a checksum differs.
+    by hand are taken as they are where the source is elsewhere. One that is no longer what its pinned checksum says is
+    kept under another name when the published one takes its place, and `say` is told. Raises DataError that says which
+    files to put where when the source cannot be reached or a checksum differs.
     """
     paths = [folder / file.name for file in source.files]
     try:
@@ -36,14 +42,21 @@ def collect(
             return paths  # whatever the source holds now, they are what is asked for
         now = source_files(source, folder)  # before the copy: what changes meanwhile is seen the next time
         if not are_good or has_changed(source, folder, now):
-            _fetch_into(source, folder, lake, downloads)
+            _fetch_into(source, folder, lake, downloads, damaged, say)
         write_record(source, folder, now)
     except OSError as error:
         raise disk_error(error, folder) from error
     return paths
 
 
-def _fetch_into(source: Source, folder: Path, lake: Path, downloads: Downloads) -> None:
+def _fetch_into(
+    source: Source,
+    folder: Path,
+    lake: Path,
+    downloads: Downloads,
+    damaged: Collection[str],
+    say: Callable[[str], None],
+) -> None:
     lake.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=lake, prefix=".fetch-") as scratch:
         try:
@@ -54,8 +67,23 @@ def _fetch_into(source: Source, folder: Path, lake: Path, downloads: Downloads) 
             if (folder / file.name).is_dir() != path.is_dir():  # a file cannot be renamed over a folder
                 shutil.rmtree(folder / file.name, ignore_errors=True)
                 (folder / file.name).unlink(missing_ok=True)
+            if file.name not in damaged:
+                _keep_edited(folder, file, say)
             with atomic_path(folder / file.name) as temporary:
                 shutil.move(path, temporary)
+
+
+def _keep_edited(folder: Path, file: SourceFile, say: Callable[[str], None]) -> None:
+    """Put a pinned file that somebody has changed beside the published one that is about to take its place."""
+    path = folder / file.name
+    if file.sha256 is None or not path.is_file() or digest(path) == file.sha256:
+        return
+    kept = path.with_name(f"{path.name}.edited")
+    path.replace(kept)
+    say(
+        f"warning: {path} is not as published (SHA-256) and is fetched again; what was there is kept as {kept.name}. "
+        "To work on edited files, describe them as a dataset of your own"
+    )
 
 
 def _by_hand(source: Source, folder: Path) -> str:

@@ -77,6 +77,19 @@ def test_the_csv_files_are_those_of_the_report_and_the_command_stands_at_the_foo
     assert "rallrec run movielens-100k --profile demo" in page
 
 
+def test_model_numbers_date_code_and_command_are_in_view_and_provenance_opens_part_by_part() -> None:
+    made = {"model": "tiny", "number type": "bfloat16 (auto: AMX)", "made at": "2026-01-02", "code": "0.1, commit 1a2b"}
+    settings = {"model": {"name": "tiny", "modules": ["q", "v"]}, "seed": 3}
+    page = render_html(report(provenance={"made": made, "settings": settings}), {})
+    head = page.split('<section class="lead">')[0]
+    assert all(f"<dt>{name}</dt><dd>{value}</dd>" in head for name, value in made.items())
+    assert "<dt>command</dt><dd>rallrec run movielens-100k --profile demo</dd>" in head
+    opened = page.split("<summary>Provenance</summary>")[1]
+    assert "<summary>model</summary>" in opened and '<span class="soft">seed</span> 3</p>' in opened
+    assert "<pre" not in opened and "{&#34;" not in opened
+    assert 'href="dataset.html"' in page and 'href="alignment_report.html"' in page
+
+
 def words_of(page: str) -> list[str]:
     """The page's words, in small letters, without what is embedded."""
     return re.findall(r"[a-z]+", re.sub(r'"data:[^"]*"', "", page).lower())

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,7 +18,8 @@ from rallrec_pipeline.evaluation.metrics import MEASURES, evaluate
 from rallrec_pipeline.evaluation.papers import PAPER_DATASETS, paper_figures
 from rallrec_pipeline.evaluation.plots import report_plots
 from rallrec_pipeline.evaluation.report import ReportContext, build_report
-from rallrec_pipeline.evaluation.wording import duration, headline, holm_text, verdict
+from rallrec_pipeline.evaluation.verdict import verdict
+from rallrec_pipeline.evaluation.wording import duration, headline, holm_text
 from rallrec_pipeline_tests.evaluation.examples import facts, predictions, report, scored
 
 CONTEXT = ReportContext("d", "D", "demo", 0, 10)
@@ -149,18 +151,35 @@ def test_paper_figures_are_those_of_both_main_tables() -> None:
         paper_figures("netflix")
 
 
-def test_verdict_follows_the_paired_difference() -> None:
+@pytest.mark.parametrize(
+    ("auc", "uauc", "log_loss", "words"),
+    [
+        ((0.01, 0.01), (0.01, 0.4), (-0.01, 0.4), "earns its cost: it is better in AUC."),
+        ((0.01, 0.01), (0.01, 0.01), (-0.01, 0.01), "earns its cost: it is better in AUC, UAUC and log loss."),
+        ((-0.01, 0.01), (0.01, 0.4), (0.01, 0.01), "does not earn its cost: it is worse in AUC and log loss."),
+        ((-0.01, 0.4), (0.01, None), (0.02, 0.025), "does not earn its cost: it is worse in log loss."),
+        ((0.01, 0.01), (0.01, 0.4), (0.01, 0.01), "depends on the use: it is better in AUC and worse in log loss."),
+        ((0.01, 0.4), (0.01, None), (0.01, 0.06), "cannot be told apart in AUC, UAUC or log loss."),
+    ],
+)
+def test_the_verdict_reads_ranking_and_probabilities_together(auc: Any, uauc: Any, log_loss: Any, words: str) -> None:
     found = report()
-    pair = found["paired"]["rallrec - boosted_trees"]["auc"]
-    for difference, p_value, words in (
-        (0.01, 0.01, "earns its cost in ranking"),
-        (-0.01, 0.01, "does not earn"),
-        (0.01, 0.4, "cannot be told apart"),
-        (0.01, None, "cannot be told apart"),
-    ):
-        pair |= {"difference": difference, "p_holm": p_value}
-        assert words in verdict(found)
-    assert "6 min 43 s against 0.5 s" in verdict(found)
+    pair = found["paired"]["rallrec - boosted_trees"]
+    for measure, (difference, p_value) in (("auc", auc), ("uauc", uauc), ("log_loss", log_loss)):
+        pair[measure] |= {"difference": difference, "p_holm": p_value}
+    assert words in verdict(found)
+
+
+def test_the_verdict_compares_with_the_strongest_without_an_llm_whatever_its_name() -> None:
+    found = report()
+    strongest = max(("item_mean", "boosted_trees"), key=lambda name: found["methods"][name]["validation_auc"])
+    assert found["reference"]["method"] == strongest and f"strongest without an LLM ({strongest})" in verdict(found)
+    told = dict(found["paired"]["rallrec - boosted_trees"])
+    changed = found | {"reference": {"method": "item_mean"}, "paired": {"rallrec - item_mean": told}}
+    assert "strongest without an LLM (item_mean)" in verdict(changed)
+    assert "6 min 43 s against 0.5 s" in verdict(found) and all(
+        f"{name} " in verdict(found) for name in ("AUC", "UAUC")
+    )
     assert "open" in verdict(found | {"paired": {}})
 
 
@@ -193,7 +212,7 @@ def test_a_report_of_an_earlier_version_is_still_printed() -> None:
     pair = {"difference": 0.1, "se": 0.01, "ci": [0.08, 0.12], "p_value": 0.002}
     earlier |= {"resamples": 100, "paired": {"rallrec - boosted_trees": {"auc": pair, "log_loss": pair}}}
     print_report(earlier, Console(file=(stream := StringIO()), width=140))
-    assert "The LLM earns its cost in ranking" in stream.getvalue() and "+0.1000 ± 0.0100" in stream.getvalue()
+    assert "better in AUC and worse in log loss" in stream.getvalue() and "+0.1000 ± 0.0100" in stream.getvalue()
 
 
 def test_how_many_samples_the_llm_and_the_baselines_saw_is_told_where_it_is_known() -> None:

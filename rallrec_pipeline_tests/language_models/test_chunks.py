@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from rallrec_pipeline.language_models import chunks
 from rallrec_pipeline.language_models.chunks import in_chunks
 from rallrec_pipeline.language_models.protocols import Progress
 
@@ -41,6 +42,25 @@ def test_so_many_chunks_are_in_work_and_no_more() -> None:
             running -= 1
 
     assert len(list(in_chunks(work, ROWS[:20], 5, 2))) == 4 and most == 2
+
+
+def test_what_chunks_in_work_have_done_is_told_before_one_of_them_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "LOOK_S", 0.01)
+    seen: list[tuple[int, int]] = []
+    told = threading.Event()
+
+    def work(chunk: Sequence[int], part: Progress | None) -> None:
+        assert part is not None
+        part(3, len(chunk))
+        assert told.wait(10), "neither ends before both are told of"
+
+    def report(*state: int) -> None:
+        seen.append((state[0], state[1]))
+        if state[0] == 6:
+            told.set()
+
+    assert len(list(in_chunks(work, ROWS[:10], 5, 2, report))) == 2
+    assert (6, 10) in seen and seen == sorted(set(seen)) and seen[-1] == (10, 10)
 
 
 def test_after_an_error_no_chunk_is_begun_and_those_in_work_are_given_out() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,10 +13,15 @@ import dagster as dg
 import pytest
 
 from rallrec_pipeline.datasets.catalog import load_catalog
+from rallrec_pipeline.lake.checksums import state_of
+from rallrec_pipeline.lake.sealed import write_sealed
+from rallrec_pipeline.lake.store import put_in_force
 from rallrec_pipeline.orchestration.automation import SCHEDULE, build_refresh, build_sensors, sensor_name
 from rallrec_pipeline.orchestration.build import FULL_JOB, build_definitions
+from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.orchestration.resources import Project
 from rallrec_pipeline_tests.orchestration.shop import make_shop, write_ratings
+from rallrec_pipeline_tests.pipeline.given import store
 
 
 @pytest.fixture
@@ -72,6 +78,29 @@ def test_the_sensor_asks_for_its_dataset_once_and_again_only_for_new_content(lak
     write_ratings(lake, "shop", "u,i,5,10\n")
     back, _, _ = look(lake, "shop", newer)
     assert len(back) == 1 and back[0].run_key not in {requests[0].run_key, changed[0].run_key}
+
+
+def test_a_first_look_starts_no_run_of_what_the_last_run_left(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of files in the lake, which have no source on this machine."""
+    monkeypatch.delenv("DAGSTER_HOME")
+    made = materialize_dataset("shop", ["raw_files"], Project(lake=str(lake)))
+    assert made.error is None
+    requests, cursor, reason = look(lake, "shop", None)
+    assert not requests and reason == "all content is as the last run found it"
+    write_ratings(lake, "shop", "u,i,4,10\n")
+    assert len(look(lake, "shop", cursor)[0]) == len(look(lake, "shop", None)[0]) == 1
+    raw = lake / "raw" / "movielens-100k"
+    raw.mkdir(parents=True)
+    files = [raw / f"ml-100k.{ending}" for ending in ("inter", "item", "user")]
+    for file in files:
+        file.write_text("x", encoding="utf-8")
+    states = {file.relative_to(lake).as_posix(): state_of(file) for file in files}
+    record = store(lake, "movielens-100k", "raw_files", files=states)
+    write_sealed(record.manifest(lake), asdict(replace(record, files=states)))
+    put_in_force(lake, replace(record, files=states), "demo", "run", {})
+    assert look(lake, "movielens-100k", None)[0] == []
+    files[0].write_text("y", encoding="utf-8")
+    assert len(look(lake, "movielens-100k", None)[0]) == 1
 
 
 def test_a_change_of_one_dataset_asks_for_no_other(lake: Path) -> None:

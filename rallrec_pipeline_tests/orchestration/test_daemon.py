@@ -116,9 +116,10 @@ def finished(instance: dg.DagsterInstance, origin: str, name: str, number: int) 
 
 def worked(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, bool]:
     """Stages that the run brought up to date, and whether each did work."""
-    events = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
-    made = [event.asset_materialization for event in events]
-    return {one.asset_key.path[-1]: bool(one.metadata["worked"].value) for one in made if one is not None}
+    kinds = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_OBSERVATION}
+    events = instance.all_logs(run.run_id, of_type=kinds)
+    told = [event.asset_materialization or event.asset_observation for event in events]
+    return {one.asset_key.path[-1]: bool(one.metadata["worked"].value) for one in told if one is not None}
 
 
 def refused(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:

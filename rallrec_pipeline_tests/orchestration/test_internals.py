@@ -12,9 +12,13 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core import log_manager
 from dagster._core.errors import raise_execution_interrupts
 from dagster._core.events import JobFailureData, RunFailureReason
+from dagster._core.execution.execute_in_process import core_execute_in_process
+from dagster._core.execution.plan import execute_step
 from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
+from dagster._core.execution.plan.objects import StepFailureData
 from dagster._core.executor import in_process, multiprocess
 from dagster._core.launcher import CheckRunHealthResult, RunLauncher, WorkerStatus
 from dagster._core.storage.event_log.sqlite import sqlite_event_log
@@ -98,6 +102,22 @@ def test_what_the_launcher_answers_is_still_asked_for() -> None:
     assert CheckRunHealthResult(WorkerStatus.FAILED, "gone").msg == "gone"
     assert {"FAILED", "RUNNING"} <= set(WorkerStatus.__members__)
     assert not dg.DefaultRunLauncher().supports_check_run_worker_health, "Dagster's own launcher can tell by now"
+
+
+def test_failures_are_worded_and_outputs_pass_unmaterialized_by_the_names_that_are_relied_on() -> None:
+    assert "error_str = _error_str_for_event(event)" in inspect.getsource(log_manager.construct_log_record_message)
+    assert {"first_step_failure_event"} <= set(inspect.signature(JobFailureData).parameters)
+    assert {"user_failure_data"} <= set(inspect.signature(StepFailureData).parameters)
+    said_by = inspect.getsource(execute_step._log_materialization_or_observation_events_for_asset)
+    assert "if SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION in output.metadata:\n        return" in said_by
+    assert internals.NO_MATERIALIZATION == execute_step.SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
+
+
+def test_a_run_can_name_its_repository() -> None:
+    assert "remote_job_origin" in inspect.signature(dg.DagsterInstance.create_run_for_job).parameters
+    assert "execute_instance.create_run_for_job(" in inspect.getsource(core_execute_in_process)
+    workspace = (Path(__file__).parents[2] / "workspace.yaml").read_text(encoding="utf-8")
+    assert f"location_name: {internals.LOCATION}\n" in workspace and internals.MODULE in workspace
 
 
 def test_events_say_why_a_run_ended() -> None:

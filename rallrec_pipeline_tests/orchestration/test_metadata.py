@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,35 @@ def test_figures_of_the_llm_are_numbers(tmp_path: Path) -> None:
     assert [shown[f"llm_{name}"] for name in USAGE] == [5, 70, 30]
 
 
-def test_a_stage_that_did_nothing_shows_no_speed_and_no_tokens(tmp_path: Path) -> None:
+def test_a_stage_that_did_nothing_shows_no_speed_and_no_tokens_and_what_making_took(tmp_path: Path) -> None:
     shown = dagster_metadata(record(rows=5, llm=USAGE, tokens_per_second=9.0), tmp_path, worked=False)
-    assert "tokens_per_second" not in shown and shown["seconds"] == 0.0
-    assert {shown[f"llm_{name}"] for name in USAGE} == {0}
+    assert "tokens_per_second" not in shown and not any(f"llm_{name}" in shown for name in USAGE)
+    assert shown["seconds"] == 4.0 and set(shown["llm"].data.values()) == {0}
+
+
+def test_what_happened_and_how_to_make_it_anew_are_told_in_words(tmp_path: Path) -> None:
+    known = record(why=["items changed", "the code changed"])
+    worked, idle = (dagster_metadata(known, tmp_path, worked) for worked in (True, False))
+    assert worked["what_happened"] == "made in 4.0 s, because: items changed; the code changed"
+    assert idle["what_happened"].startswith("up to date, nothing to do: made at now in 4.0 s by run run")
+    assert "why" not in idle
+    assert "`rallrec run shop --select items --force`" in idle["make_anew"].value
+    assert "ops: {items: {config: {force: true}}}" in idle["make_anew"].value
+
+
+def test_figures_by_name_are_numbers_that_the_ui_can_plot(tmp_path: Path) -> None:
+    parts = {"splits": {"train": 3, "test": 1}, "liked": {"train": 0.5}, "weights": {"text": None, "on": True}}
+    shown = dagster_metadata(
+        record(**parts, many={str(n): n for n in range(99)}), tmp_path, worked=True, profile="full"
+    )
+    assert (shown["splits_train"], shown["splits_test"], shown["liked_train"]) == (3, 1, 0.5)
+    assert not any(name.startswith(("weights_", "many_")) for name in shown)
+
+
+def test_figures_of_a_report_of_one_profile_are_no_history_of_another(tmp_path: Path) -> None:
+    report = replace(record(auc_rallrec=0.7, why=["never made"]), stage="evaluation_report")
+    demo, full = (dagster_metadata(report, tmp_path, True, profile) for profile in ("demo", "full"))
+    assert demo["auc_rallrec (demo)"] == full["auc_rallrec (full)"] == 0.7 and "auc_rallrec" not in demo
 
 
 def test_a_speed_that_the_stage_measured_itself_is_kept(tmp_path: Path) -> None:

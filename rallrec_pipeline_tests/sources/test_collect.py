@@ -12,8 +12,9 @@ import pytest
 
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.files import read_json
-from rallrec_pipeline.sources.source import Kind, Source, SourceFile
-from rallrec_pipeline_tests.sources.test_fetch import CONTENTS, collected, contents_of, left, zipped
+from rallrec_pipeline.sources.collect import collect
+from rallrec_pipeline.sources.source import Kind, Source, SourceFile, silent
+from rallrec_pipeline_tests.sources.test_fetch import CONTENTS, SUMS, collected, contents_of, left, zipped
 
 CHANGED = CONTENTS | {"s.item": b"other items\n"}
 BY_HAND = dict.fromkeys(CONTENTS, b"by hand")
@@ -96,6 +97,20 @@ def test_an_unchanged_or_touched_source_is_not(source: Source, lake: Path, raw: 
     assert fetched(source, lake) == BY_HAND, "only its time is another"
     put(CHANGED)
     assert fetched(source, lake) == CHANGED
+
+
+def test_an_edited_file_with_a_pinned_checksum_is_kept_and_told_when_the_published_one_comes_back(
+    kind: Kind, place: Path, lake: Path, raw: Path, put: Put
+) -> None:
+    put(CONTENTS)
+    source = Source(kind, str(place), tuple(SourceFile(name, name, sha256=SUMS[name]) for name in CONTENTS))
+    assert fetched(source, lake) == CONTENTS
+    (raw / "s.item").write_bytes(b"edited")
+    (raw / "s.user").write_bytes(b"bits turned over")
+    said: list[str] = []
+    assert contents_of(collect(source, raw, lake, silent, {"s.user"}, said.append)) == CONTENTS
+    assert (raw / "s.item.edited").read_bytes() == b"edited" and not (raw / "s.user.edited").exists()
+    assert len(said) == 1 and said[0].startswith(f"warning: {raw / 's.item'} is not as published")
 
 
 def test_files_of_nobody_knows_where_stay_until_there_is_a_source(

@@ -38,12 +38,14 @@ class RayEngine:
         self.usage = Usage()
         self._pool, self._disconnect, self._counting = pool, disconnect, threading.Lock()
 
-    def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
-        """One sampled text per chat prompt, decoded together by one actor."""
+    def generate(self, prompts: Sequence[str], sampling: Sampling, progress: Progress | None = None) -> list[str]:
+        """One sampled text per chat prompt, decoded together by one actor; `progress` is not called."""
         return list(self._call("generate", list(prompts), sampling))
 
-    def write(self, prompts: Sequence[str], sampling: Sampling, thinks: bool = False) -> list[Written]:
-        """One sampled text per chat prompt, all of them by one actor."""
+    def write(
+        self, prompts: Sequence[str], sampling: Sampling, thinks: bool = False, progress: Progress | None = None
+    ) -> list[Written]:
+        """One sampled text per chat prompt, all of them by one actor; `progress` is not called."""
         return list(self._call("write", list(prompts), sampling, thinks))
 
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:

@@ -84,11 +84,13 @@ class SentenceEncoder:
         self.usage.prompt_tokens += sum(map(len, sequences))
         return vectors
 
-    def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
+    def generate(self, prompts: Sequence[str], sampling: Sampling, progress: Progress | None = None) -> list[str]:
         """Raises ModelError: such a model writes nothing."""
         raise ModelError(ONLY_ENCODES)
 
-    def write(self, prompts: Sequence[str], sampling: Sampling, thinks: bool = False) -> list[Written]:
+    def write(
+        self, prompts: Sequence[str], sampling: Sampling, thinks: bool = False, progress: Progress | None = None
+    ) -> list[Written]:
         """Raises ModelError, as `generate`."""
         raise ModelError(ONLY_ENCODES)
 

@@ -150,11 +150,13 @@ class TransformersEngine(TokenizedModel):
         logs = [sum(log_choices[node][:, child] for node, child in path) for path in trie.paths]
         return np.asarray(np.exp(np.stack(logs, axis=1)))
 
-    def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
+    def generate(self, prompts: Sequence[str], sampling: Sampling, progress: Progress | None = None) -> list[str]:
         """One sampled text per chat prompt, decoded together in one batch."""
-        return [written.text for written in self.write(prompts, sampling)]
+        return [written.text for written in self.write(prompts, sampling, progress=progress)]
 
-    def write(self, prompts: Sequence[str], sampling: Sampling, thinks: bool = False) -> list[Written]:
+    def write(
+        self, prompts: Sequence[str], sampling: Sampling, thinks: bool = False, progress: Progress | None = None
+    ) -> list[Written]:
         """One sampled text per chat prompt, decoded together in one batch; a prompt is read once for all its texts.
 
         `writes_at_once` calls may come from as many threads.
@@ -164,7 +166,9 @@ class TransformersEngine(TokenizedModel):
         tokens = [self.prompt_tokens(prompt, chat=True, thinks=thinks) for prompt in prompts]
         self.check_context(tokens, sampling.max_new_tokens)
         self.prepare(head=True)
-        new = self.writers.call(lambda: sample_batch(self.model, tokens, sampling, self.end_tokens, self.fill))
+        new = self.writers.call(
+            lambda: sample_batch(self.model, tokens, sampling, self.end_tokens, self.fill, progress)
+        )
         read, _ = distinct_rows(tokens)
         shared = shared_prefix(read)
         with self._lock:

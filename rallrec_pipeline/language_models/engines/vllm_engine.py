@@ -101,11 +101,13 @@ class VllmEngine(TokenizedModel):
         _all_done(progress, len(prompts))
         return _answer_probabilities(trie, asked, outputs, len(prompts))
 
-    def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[str]:
+    def generate(self, prompts: Sequence[str], sampling: Sampling, progress: Progress | None = None) -> list[str]:
         """One sampled text per chat prompt. A prompt's seed comes from what it asks, not from its batch."""
         return [written.text for written in self.write(prompts, sampling)]
 
-    def write(self, prompts: Sequence[str], sampling: Sampling, thinks: bool = False) -> list[Written]:
+    def write(
+        self, prompts: Sequence[str], sampling: Sampling, thinks: bool = False, progress: Progress | None = None
+    ) -> list[Written]:
         """One sampled text per chat prompt; the texts of equal prompts are drawn after one prefill."""
         if not prompts:
             return []

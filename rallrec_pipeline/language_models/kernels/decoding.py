@@ -10,7 +10,7 @@ from transformers.cache_utils import Cache
 
 from rallrec_pipeline.language_models.kernels.prefix import compute_prefix, expand_prefix
 from rallrec_pipeline.language_models.kernels.sections import distinct_rows, shared_prefix
-from rallrec_pipeline.language_models.protocols import CANDIDATES, Sampling
+from rallrec_pipeline.language_models.protocols import CANDIDATES, Progress, Sampling
 
 SHRINK_AT = 0.75  # the batch is compacted when less than this share of it is still unfinished
 
@@ -23,11 +23,17 @@ class Sampled(NamedTuple):
 
 
 def sample_batch(
-    model: Any, prompts: Sequence[Sequence[int]], sampling: Sampling, end_tokens: Sequence[int], fill: int
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    end_tokens: Sequence[int],
+    fill: int,
+    progress: Progress | None = None,
 ) -> list[Sampled]:
     """New tokens of each prompt; all prompts decode together, and equal ones are read once.
 
-    The temperature comes first; then a token is drawn from the smallest set whose probability reaches `top_p`.
+    The temperature comes first; then a token is drawn from the smallest set whose probability reaches `top_p`. All
+    texts end at about the same step, so `progress` tells how many texts the steps so far would make.
     """
     device = next(model.parameters()).device
     generator = torch.Generator(device=device).manual_seed(sampling.seed)
@@ -48,7 +54,7 @@ def sample_batch(
             again = torch.tensor(rows, device=device)
             logits, mask, positions = logits[again], mask[again], positions[again]
             cache.batch_select_indices(again)
-        return _decode(model, logits, mask, positions[:, -1:], cache, sampling, end_tokens, generator)
+        return _decode(model, logits, mask, positions[:, -1:], cache, sampling, end_tokens, generator, progress)
 
 
 def _decode(
@@ -60,6 +66,7 @@ def _decode(
     sampling: Sampling,
     end_tokens: Sequence[int],
     generator: torch.Generator,
+    progress: Progress | None,
 ) -> list[Sampled]:
     ends = torch.tensor(list(end_tokens), device=logits.device)
     texts: list[list[int]] = [[] for _ in range(len(logits))]
@@ -67,6 +74,8 @@ def _decode(
     finished = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
     ended = [False] * len(logits)
     for step in range(sampling.max_new_tokens):
+        if progress is not None:
+            progress(len(texts) * step // sampling.max_new_tokens, len(texts))
         tokens = _sample(logits, sampling, generator)
         finished |= torch.isin(tokens, ends)
         for row, token, done in zip(active.tolist(), tokens.tolist(), finished.tolist(), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rallrec_pipeline.pipeline.checks.advice import EMBEDDINGS
 from rallrec_pipeline.pipeline.checks.alignment import alignment_figures_hold
 from rallrec_pipeline.pipeline.checks.items import (
     every_item_described,
@@ -27,6 +28,11 @@ from rallrec_pipeline.pipeline.checks.recommendations import (
     nothing_seen_is_recommended,
     recommendations_are_whole,
 )
+from rallrec_pipeline.pipeline.checks.reports import (
+    better_than_item_mean,
+    no_drop_against_the_last,
+    probabilities_are_calibrated,
+)
 from rallrec_pipeline.pipeline.checks.tables import (
     few_rejected_rows,
     k_core_holds,
@@ -35,8 +41,6 @@ from rallrec_pipeline.pipeline.checks.tables import (
     splits_follow_time,
 )
 from rallrec_pipeline.pipeline.checks.verdict import Check
-
-EMBEDDINGS = ("title", "description", "text", "collaborative", "aligned", "item")
 
 CHECKS: tuple[Check, ...] = (
     Check(
@@ -146,5 +150,13 @@ CHECKS: tuple[Check, ...] = (
         "alignment_figures_hold",
         "All numbers are finite, and those of the vectors in use are found again by brute force.",
         alignment_figures_hold,
+    ),
+    *(
+        Check("evaluation_report", name, description, judge, blocking=False, warns=True)
+        for name, description, judge in (
+            ("better_than_item_mean", "RALLRec ranks better than an item's mean rating.", better_than_item_mean),
+            ("no_drop_against_the_last", "The AUC is not below that of the last report.", no_drop_against_the_last),
+            ("probabilities_are_calibrated", "The calibration error is small.", probabilities_are_calibrated),
+        )
     ),
 )

@@ -11,7 +11,7 @@ import polars as pl
 from rallrec_pipeline.datasets.order import exact_times
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.vectors import vectors_of
-from rallrec_pipeline.pipeline.checks.verdict import Verdict
+from rallrec_pipeline.pipeline.checks.verdict import EXAMPLES, Verdict
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.stages.embeddings import read_vectors
 from rallrec_pipeline.pipeline.stages.retrieval import index_file
@@ -24,6 +24,7 @@ from rallrec_pipeline.retrieval.index import (
     sampled_rows,
 )
 from rallrec_pipeline.retrieval.inverted_lists import has_lists
+from rallrec_pipeline.text import clean_text
 
 INDEX_TOLERANCE = 1e-4
 
@@ -32,14 +33,16 @@ def every_item_described(run: StageRun) -> Verdict:
     described = run.read(tables.ITEM_DESCRIPTIONS)
     words = described["description"].str.split(" ").list.len()
     items = run.read(tables.CORE_ITEMS)
-    missing = items.join(described, on="item_id", how="anti").height
+    lacking = items.join(described, on="item_id", how="anti")["item_id"]
+    missing = lacking.len()
     empty = int((described["description"].str.strip_chars() == "").sum())
     written = described.filter(pl.col("status") != "template")["description"].str.split(" ").list.len()
     longest = int(written.max() or 0)  # type: ignore[arg-type]
     limit = run.settings.descriptions.max_words
     share = described.filter(pl.col("status") == "template").height / max(1, described.height)
     passed = missing == 0 and empty == 0 and longest <= limit
-    return Verdict(passed, {"missing": missing, "longest": longest, "template_share": share, "words": words.mean()})
+    figures = {"missing": missing, "longest": longest, "template_share": share, "words": words.mean()}
+    return Verdict(passed, figures, [f"no text of item {clean_text(item)}" for item in lacking.head(EXAMPLES)])
 
 
 def finite_vectors(kind: str) -> Callable[[StageRun], Verdict]:

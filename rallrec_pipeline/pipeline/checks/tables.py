@@ -11,18 +11,31 @@ import polars as pl
 from rallrec_pipeline.datasets.histories import LIKED_BOUNDS, evaluated
 from rallrec_pipeline.datasets.order import exact_times
 from rallrec_pipeline.datasets.spec import DatesSpec, Statistic
-from rallrec_pipeline.datasets.tables import bad_ratings, refused_ratings
+from rallrec_pipeline.datasets.tables import RATINGS, REPEATED, bad_ratings, refused_ratings
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.pipeline.checks.verdict import Verdict
+from rallrec_pipeline.pipeline.checks.verdict import EXAMPLES, Verdict, row_told
 from rallrec_pipeline.pipeline.context import StageRun
+from rallrec_pipeline.text import clean_text
 
 
 def few_rejected_rows(run: StageRun) -> Verdict:
     """The dataset's own bound on the share of raw ratings that were refused."""
-    reasons, kept = refused_ratings(run.read(tables.REJECTED_ROWS)), run.read(tables.INTERACTIONS).height
+    rejected, kept = run.read(tables.REJECTED_ROWS), run.read(tables.INTERACTIONS).height
+    reasons = refused_ratings(rejected)
     bad = bad_ratings(reasons, run.spec.is_implicit)
     share, bound = bad / max(1, reasons.len() + kept), run.spec.max_rejected
-    return Verdict(share <= bound, {"rejected": reasons.len(), "counted": bad, "share": share, "bound": bound})
+    figures = {"rejected": reasons.len(), "counted": bad, "share": share, "bound": bound}
+    return Verdict(share <= bound, figures, [] if share <= bound else _refused(run, rejected))
+
+
+def _refused(run: StageRun, rejected: pl.DataFrame) -> list[str]:
+    """Some of the ratings that count against the file, of each reason in turn."""
+    ratings = rejected.filter(pl.col("table") == RATINGS)
+    if run.spec.is_implicit:
+        ratings = ratings.filter(~pl.col("reason").is_in(list(REPEATED.values())))
+    turn = pl.int_range(pl.len()).over("reason").alias("turn")
+    shown = ratings.with_columns(turn).sort("turn", maintain_order=True).head(EXAMPLES)
+    return [row_told(*row) for row in shown.select("file", "line", "reason", "text").iter_rows()]
 
 
 def k_core_holds(run: StageRun) -> Verdict:
@@ -32,7 +45,8 @@ def k_core_holds(run: StageRun) -> Verdict:
     cut_after = rules.item_limit is not None and not rules.item_limit_first
     users = _within(core, "user_id", 1 if cut_after else rules.user_core, rules.user_cap)
     items = _within(core, "item_id", rules.item_core, rules.item_cap)
-    return Verdict(users["holds"] and items["holds"], {"users": users, "items": items})
+    outside = [*_outside(core, "user_id", users), *_outside(core, "item_id", items)]
+    return Verdict(users["holds"] and items["holds"], {"users": users, "items": items}, outside[:EXAMPLES])
 
 
 def splits_follow_time(run: StageRun) -> Verdict:
@@ -161,6 +175,15 @@ def _within(core: pl.DataFrame, key: str, least: int, most: int | None) -> dict[
     fewest, largest = min(counts, default=0), max(counts, default=0)
     holds = least <= fewest and (most is None or largest <= most)
     return {"fewest": fewest, "most": largest, "at_least": least, "at_most": most, "holds": holds}
+
+
+def _outside(core: pl.DataFrame, key: str, bounds: dict[str, Any]) -> list[str]:
+    """Some users or items whose number of ratings breaks the bounds."""
+    least, most = bounds["at_least"], bounds["at_most"]
+    counts = core[key].value_counts().sort("count", key)
+    too_many = pl.lit(False) if most is None else pl.col("count") > most
+    wrong = counts.filter((pl.col("count") < least) | too_many).head(EXAMPLES)
+    return [f"{key} {clean_text(name)} has {count} ratings" for name, count in wrong.iter_rows()]
 
 
 def _targets_before_others(run: StageRun, samples: pl.DataFrame) -> int:

@@ -8,11 +8,14 @@ from rallrec_pipeline.datasets.histories import in_protocol_order, make_samples
 from rallrec_pipeline.datasets.kcore import core_of
 from rallrec_pipeline.datasets.order import id_order
 from rallrec_pipeline.datasets.raw_files import fetch_raw_files
-from rallrec_pipeline.datasets.readers import read_interactions, read_items, read_raw, read_users
+from rallrec_pipeline.datasets.readers import raw_file, read_interactions, read_items, read_raw, read_users
+from rallrec_pipeline.datasets.rows import rows_left_out
+from rallrec_pipeline.datasets.spec import TableFile
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, StageRun
 from rallrec_pipeline.sources.address import shown_address
+from rallrec_pipeline.sources.source import data_files
 from rallrec_pipeline.text import clean_text
 
 
@@ -20,21 +23,31 @@ def raw_files(run: StageRun) -> Made:
     """The files as published, checked against their pinned SHA-256."""
     where = clean_text(shown_address(run.spec.source.location), 200) or "an address each"
     run.log(f"raw_files: from {where} ({run.spec.source.kind}), where they are not here yet or have changed")
-    files = fetch_raw_files(run.spec, run.lake, run.progress, {file.name for file in run.damaged})
+    files = fetch_raw_files(run.spec, run.lake, run.progress, {file.name for file in run.damaged}, run.log)
     return Made(files, {"files": [file.name for file in files], "bytes": sum(f.stat().st_size for f in files)})
 
 
 def interactions(run: StageRun) -> Made:
     found = read_interactions(run.spec, run.lake).table
-    return run.write(found, tables.INTERACTIONS, users=found["user_id"].n_unique(), items=found["item_id"].n_unique())
+    counts = {"users": found["user_id"].n_unique(), "items": found["item_id"].n_unique()}
+    return run.write(found, tables.INTERACTIONS, **counts, **_left_out(run, run.spec.interactions))
 
 
 def items(run: StageRun) -> Made:
-    return run.write(read_items(run.spec, run.lake).table, tables.ITEMS)
+    return run.write(read_items(run.spec, run.lake).table, tables.ITEMS, **_left_out(run, run.spec.items))
 
 
 def users(run: StageRun) -> Made:
-    return run.write(read_users(run.spec, run.lake).table, tables.USERS)
+    return run.write(read_users(run.spec, run.lake).table, tables.USERS, **_left_out(run, run.spec.users))
+
+
+def _left_out(run: StageRun, table: TableFile | None) -> dict[str, int]:
+    """How many raw rows `where` has left out, which are refused by nobody and in no table."""
+    if table is None or not table.where:
+        return {}
+    path = raw_file(run.spec, run.lake, table)
+    parts = data_files(path) if path.is_dir() else [path]
+    return {"left_out_by_where": sum(rows_left_out(part, table) for part in parts)}
 
 
 def rejected_rows(run: StageRun) -> Made:

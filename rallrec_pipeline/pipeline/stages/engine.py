@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rallrec_pipeline.lake.provenance import stable_hash
-from rallrec_pipeline.language_models.dtypes import fetched_dtype
+from rallrec_pipeline.language_models.dtypes import dtype_told, fetched_dtype
 from rallrec_pipeline.language_models.engines.choice import EngineChoice, choose_engine, load_chosen
 from rallrec_pipeline.language_models.engines.ray_engine import RayEngine, load_on_node, ray_engine
 from rallrec_pipeline.language_models.models import model_folder
@@ -142,4 +142,6 @@ def engine_settings(run: StageRun) -> ModelSettings:
 
 
 def _loading(run: StageRun, adapter: Path | None) -> str:
-    return f"loading {run.settings.model.name}" + (f" with {adapter.name}" if adapter else "")
+    model = run.settings.model
+    numbers = dtype_told(model, run.model_record)
+    return f"loading {model.name}" + (f" with {adapter.name}" if adapter else "") + f" in {numbers}"

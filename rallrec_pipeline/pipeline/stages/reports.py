@@ -17,8 +17,11 @@ from rallrec_pipeline.evaluation.row_facts import row_facts
 from rallrec_pipeline.evaluation.wording import number, ranked, rows_told, with_error
 from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.provenance import now
+from rallrec_pipeline.language_models.dtypes import dtype_told
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.markdown import picture, plain
+from rallrec_pipeline.pipeline.origin import code_origin
 from rallrec_pipeline.pipeline.report_files import write_report
 from rallrec_pipeline.pipeline.scored import WITHOUT_LLM, figures_shown, scored_by_llm, scored_without_llm
 from rallrec_pipeline.settings import MIXTURE
@@ -124,10 +127,22 @@ def _context(run: StageRun) -> ReportContext:
         n_train=prompts["sample_id"].n_unique(),
         n_train_baselines=run.given("baseline_predictions").metadata["training_rows"],
         paper_dataset=run.spec.paper_dataset,
-        provenance={"run_id": run.run_id, "settings": run.settings.model_dump(mode="json")}
+        provenance={"run_id": run.run_id, "settings": run.settings.model_dump(mode="json"), "made": _made(run)}
         | {"stages": {stage: _origin(run, stage) for stage in stages}},
         retrieval=_retrieval(run),
     )
+
+
+def _made(run: StageRun) -> dict[str, str]:
+    """What a reader asks first: with which model, in which numbers, when, and by which code."""
+    models = {role: run.in_role(role).settings.model for role in ("predictor", "encoder")}
+    return {
+        "model": models["predictor"].name,
+        "number type": dtype_told(models["predictor"], run.given("predictor")),
+        "text vectors": models["encoder"].name,
+        "made at": now(),
+        "code": code_origin(),
+    }
 
 
 def _origin(run: StageRun, stage: str) -> dict[str, Any]:

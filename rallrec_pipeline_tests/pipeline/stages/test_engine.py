@@ -107,7 +107,7 @@ def test_a_stage_gets_the_engine_that_is_chosen(run: StageRun, monkeypatch: pyte
     said: list[str] = []
     with OneEngine(replace(run_with(run, engine="vllm"), log=said.append), "score") as loaded:
         assert type(loaded.base()).__name__ == "VllmEngine"
-    assert said == ["loading tiny on vllm"] and loaded.used == {
+    assert said == ["loading tiny in float32 (model.dtype) on vllm"] and loaded.used == {
         "name": "vllm",
         "reason": "the settings ask for it",
         "version": "1",

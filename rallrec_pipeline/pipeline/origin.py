@@ -1,0 +1,47 @@
+"""Which settings, model, numbers and code a run works with: told in its tags, in metadata and on the report's page."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from rallrec_pipeline.language_models.dtypes import fetched_dtype, resolve_dtype
+from rallrec_pipeline.pipeline.context import StageRun
+from rallrec_pipeline.pipeline.readiness import model_record
+from rallrec_pipeline.settings import Role
+
+PREFIX = "rallrec/"
+SOURCE = Path(__file__).resolve().parents[2]
+"""Where the package lies: the repository, if it was not installed elsewhere."""
+GIT_S = 10
+
+
+def origin_of(run: StageRun, role: Role) -> dict[str, str]:
+    """Name of the profile or variant, of the model of `role`, and its number type."""
+    settings = run.settings.in_role(role)
+    dtype = resolve_dtype(fetched_dtype(settings.model, model_record(run.lake, settings)))
+    return {"profile": run.settings.profile, "model": settings.model.name, "dtype": dtype}
+
+
+def run_tags(run: StageRun) -> dict[str, str]:
+    """The same of the model that is tuned and asked, as tags of a run: they tell, and decide nothing."""
+    return {f"{PREFIX}{name}": value for name, value in origin_of(run, "predictor").items()}
+
+
+@cache
+def code_origin(folder: Path = SOURCE) -> str:
+    """`rallrec-pipeline 0.1.0, commit 1a2b3c4d5e`; `-dirty` follows where files were edited since.
+
+    Without git, or outside a repository of its own, the version stands alone.
+    """
+    told = f"rallrec-pipeline {version('rallrec-pipeline')}"
+    if not (folder / ".git").exists():  # a repository further up is that of another project
+        return told
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=GIT_S)
+    except (OSError, subprocess.SubprocessError):
+        return told
+    return f"{told}, commit {found.stdout.strip()}"

@@ -1,0 +1,27 @@
+"""Whether the raw files are those that the last run took in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rallrec_pipeline.datasets.readers import raw_folder
+from rallrec_pipeline.datasets.spec import DatasetSpec
+from rallrec_pipeline.lake.store import in_force, record_of
+from rallrec_pipeline.sources.record import has_changed
+from rallrec_pipeline.sources.state import State
+
+STAGE = "raw_files"
+
+
+def is_as_made(spec: DatasetSpec, lake: Path, watched: State) -> bool:
+    """Whether `watched`, the state of `watched_files`, has the content that the stage `raw_files` made of it.
+
+    False where it was never made.
+    """
+    record = record_of(lake, spec.name, in_force(lake, spec.name), STAGE)
+    if record is None:
+        return False
+    if spec.origin.local_files:
+        return not has_changed(spec.origin, raw_folder(lake, spec.name), watched)
+    made = {str(lake / name): digest for name, (_, _, digest) in record.files.items()}
+    return made == {path: digest for path, (_, _, digest) in watched.items()}
