@@ -7,6 +7,7 @@ import sys
 import typer
 
 from rallrec_pipeline.cli.checking import check, check_model, engines, new
+from rallrec_pipeline.cli.forgetting import forget
 from rallrec_pipeline.cli.looking import datasets, lineage, status
 from rallrec_pipeline.cli.pruning import prune
 from rallrec_pipeline.cli.reports import report, results
@@ -19,7 +20,8 @@ __all__ = ["app", "main"]
 app = typer.Typer(help="Retrieval-augmented, LoRA-tuned LLM recommendation as Dagster assets.", no_args_is_help=True)
 for command in (run, report, datasets, status, check_model, engines, prune, results, check, new):
     app.command()(command)
-app.command(context_settings={"ignore_unknown_options": True})(lineage)  # an id may begin with a dash
+for with_id in (lineage, forget):
+    app.command(context_settings={"ignore_unknown_options": True})(with_id)  # an id may begin with a dash
 
 
 def main() -> None:

@@ -13,6 +13,8 @@ from rallrec_pipeline.lake.shards import shard_files
 from rallrec_pipeline.lake.store import ROWS, Record
 from rallrec_pipeline.lake.tables import COLUMNS, OPEN_FIELD
 
+ABOUT_USERS = ("tuning_prompts", "evaluation_prompts", "reasoning_traces")
+"""Their examples are histories of users, which stay in the record: `rallrec forget` cannot reach Dagster's events."""
 NO_WORK = {"tokens_per_second": None, "retried": 0, "index_work": "unchanged", "index_why": "", "index_seconds": 0.0}
 
 
@@ -22,6 +24,8 @@ def dagster_metadata(record: Record, lake: Path, worked: bool) -> dict[str, Any]
     A stage that was up to date has reused all its rows, and cost nothing.
     """
     reported = record.metadata if worked else {**record.metadata, **_nothing_done(record.metadata)}
+    if record.stage in ABOUT_USERS:
+        reported = {name: value for name, value in reported.items() if name != "examples"}
     figures = {**_figures(reported, record.seconds), **reported}
     shown: dict[str, Any] = {name: _value(value) for name, value in figures.items() if value is not None}
     if "rows" in shown:
