@@ -60,8 +60,8 @@ def read_tombstones(lake: Path, dataset: str) -> Tombstones:
         return Tombstones(secrets.token_hex(32))
     try:
         found = read_sealed(path)
-        return Tombstones(str(found["key"]), tuple(map(str, found["users"])))
-    except (DamagedError, KeyError, TypeError) as error:
+        return Tombstones(bytes.fromhex(found["key"]).hex(), tuple(map(str, found["users"])))
+    except (DamagedError, KeyError, TypeError, ValueError) as error:
         again = "restore it from a backup, or delete it and forget its users again"
         raise DataError(f"{path} is damaged, so nobody knows whom to leave out: {again}") from error
 

@@ -68,7 +68,8 @@ def read_certificate(lake: Path, dataset: str, user: str) -> Certificate | None:
     try:
         found = read_sealed(certificate_file(lake, dataset, user))
         raw_files = [RedactedFile(**file) for file in found.pop("raw_files")]
-        return Certificate(**found, raw_files=raw_files, results=[Held(**held) for held in found.pop("results")])
+        results = [Held(**held) for held in found.pop("results")]
+        return Certificate(**found, raw_files=raw_files, results=results)
     except (DataError, TypeError, KeyError):
         return None
 
