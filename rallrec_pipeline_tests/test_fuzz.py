@@ -12,7 +12,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rallrec_pipeline_tests.fuzzing import TARGETS, mutant, survives
+from rallrec_pipeline_tests.fuzzing.mutants import mutant
+from rallrec_pipeline_tests.fuzzing.readers import survives
+from rallrec_pipeline_tests.fuzzing.targets import TARGETS
 from rallrec_pipeline_tests.pipeline.tiny import REPOSITORY
 
 MANY = int(os.environ.get("RALLREC_MUTANTS", "150"))
@@ -21,14 +23,14 @@ MANY = int(os.environ.get("RALLREC_MUTANTS", "150"))
 @pytest.mark.parametrize("name", TARGETS)
 def test_sound_inputs_are_read(name: str) -> None:
     for sound in TARGETS[name].seeds():
-        assert survives(TARGETS[name], sound) is None
+        assert survives(TARGETS[name].read, sound) is None
 
 
 @settings(max_examples=60, deadline=None)
 @given(name=st.sampled_from(sorted(TARGETS)), seed=st.integers(0, 10**9))
 @example(name="config", seed=0)
 def test_a_few_mutants_of_each_input_are_survived(name: str, seed: int) -> None:
-    assert survives(TARGETS[name], mutant(seed, TARGETS[name].seeds())) is None
+    assert survives(TARGETS[name].read, mutant(seed, TARGETS[name].seeds())) is None
 
 
 @pytest.mark.slow
@@ -36,7 +38,9 @@ def test_a_few_mutants_of_each_input_are_survived(name: str, seed: int) -> None:
 def test_many_mutants_of_each_input_are_survived(name: str) -> None:
     """RALLREC_MUTANTS says how many."""
     sound = TARGETS[name].seeds()
-    found = {why: seed for seed in range(MANY) if (why := survives(TARGETS[name], mutant(seed, sound))) is not None}
+    found = {
+        why: seed for seed in range(MANY) if (why := survives(TARGETS[name].read, mutant(seed, sound))) is not None
+    }
     assert not found
 
 
