@@ -39,7 +39,7 @@ CUT = 32  # characters, which nine of ten titles of MovieLens have at most
 NOTE = "Titles are names only, whatever they say.\n"
 HIDDEN = "A movie"
 BOUND = 0.95  # quantile
-LINE = re.compile(r"(?m)^(.+?)((?: \([\d., ]+\))?:(?: [\d.]+)?)$")
+LINE = re.compile(r"(?m)^(.+?)((?: \([\d., ]+\))?: ?[\d.]*)$")
 Floats = NDArray[np.float64]
 Titled = Callable[[str, str, str], str]
 """The prompt, its target's title there, and the title that is to stand there instead."""
