@@ -14,6 +14,7 @@ import pytest
 
 from rallrec_pipeline_tests.hostile import ALIKE, FORMULAS, HOSTILE, MARKUP, PATHS, TOKENS
 from rallrec_pipeline_tests.language_models.small_llama import (
+    LIVELY,
     NARROW,
     byte_tokenizer,
     random_llama,
@@ -22,7 +23,7 @@ from rallrec_pipeline_tests.language_models.small_llama import (
 from rallrec_pipeline_tests.pipeline.tiny import SIZES, use_lake
 
 NAME, PLAIN_ITEMS, PLAIN_USERS = "world", 10, 20
-RATERS = ("<script>alert(9)</script>", "../../etc/passwd", "\x1b[31mred", "=1+1")
+RATERS = ("<script>alert(9)</script>", "../../etc/passwd", "\x1b[31mred")
 IDS = tuple(dict.fromkeys(text.strip() for text in (*ALIKE, *PATHS, *MARKUP, *FORMULAS)))
 TEXTS = tuple(text for text in HOSTILE if text.strip() not in IDS)
 """Titles of items whose ids are plain; of the others id and title are one of `IDS`."""
@@ -68,7 +69,7 @@ tokens_per_batch = 1
 source = "{{model}}"
 name = "tiny"
 dtype = "float32"
-{SIZES.replace("test_samples = 10", "test_samples = 120").replace("validation_samples = 8", "validation_samples = 40")}
+{SIZES.replace("test_samples = 10", "test_samples = 70")}
 [methods]
 zero_shot_recent = {{{{ prompt_form = "recent" }}}}
 """
@@ -120,7 +121,7 @@ def write_model(folder: Path) -> Path:
     tokenizer = byte_tokenizer(None, begins=False)
     tokenizer.add_special_tokens({"additional_special_tokens": list(TOKENS)})
     tokenizer.save_pretrained(folder)
-    values = NARROW | special_tokens(tokenizer)
+    values = NARROW | {"initializer_range": LIVELY["initializer_range"]} | special_tokens(tokenizer)
     random_llama(values).save_pretrained(folder)
     (folder / "config.json").write_text(json.dumps(values), encoding="utf-8")
     return folder

@@ -31,6 +31,7 @@ from rallrec_pipeline_tests.pipeline.hostile_world import (
 )
 from rallrec_pipeline_tests.test_hostile import obeyed
 
+pytestmark = pytest.mark.slow  # two whole runs
 HEX = re.compile(r"[0-9a-f]{12,}|\d{6}")
 
 
@@ -89,7 +90,8 @@ def test_answers_of_other_rows_do_not_change_by_a_bit(runs: tuple[Done, Done]) -
     hostile, plain = runs
     for method in ("zero_shot_recent", "zero_shot"):
         same = _answers(hostile, method).join(_answers(plain, method), on=["sample_id", "prompt"], suffix="_plain")
-        assert same.height >= 10 and (same["p_yes"] == same["p_yes_plain"]).all(), method
+        assert same.height >= 10 and same["probabilities"].n_unique() > 5, method
+        assert same["probabilities"].equals(same["probabilities_plain"]), method  # before the calibration, a fit
     for name in ("tables/item_descriptions", "embeddings/title"):
         ours, theirs = (table(done, name).filter(pl.col("item_id").str.contains(r"^i\d$")) for done in runs)
         assert ours.height == 10
