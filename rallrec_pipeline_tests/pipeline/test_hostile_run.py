@@ -88,10 +88,9 @@ def test_they_are_in_the_tables_and_reach_the_llm_as_plain_tokens(runs: tuple[Do
 def test_answers_of_other_rows_do_not_change_by_a_bit(runs: tuple[Done, Done]) -> None:
     """Float32, each prompt in a batch of its own: the prompts without a hostile text have the twin's answers."""
     hostile, plain = runs
-    for method in ("zero_shot_recent", "zero_shot"):
-        same = _answers(hostile, method).join(_answers(plain, method), on=["sample_id", "prompt"], suffix="_plain")
-        assert same.height >= 10 and same["probabilities"].n_unique() > 5, method
-        assert same["probabilities"].equals(same["probabilities_plain"]), method  # before the calibration, a fit
+    same = _answers(hostile).join(_answers(plain), on=["sample_id", "prompt"], suffix="_plain")
+    assert same.height >= 10 and same["probabilities"].n_unique() > 5
+    assert same["probabilities"].equals(same["probabilities_plain"]), "before the calibration, which is a fit"
     for name in ("tables/item_descriptions", "embeddings/title"):
         ours, theirs = (table(done, name).filter(pl.col("item_id").str.contains(r"^i\d$")) for done in runs)
         assert ours.height == 10
@@ -104,13 +103,10 @@ def test_answers_of_other_rows_do_not_change_by_a_bit(runs: tuple[Done, Done]) -
         assert ours.equals(theirs), baseline
 
 
-def _answers(done: Done, method: str) -> pl.DataFrame:
-    prompts = table(done, "prompts/evaluation").filter(pl.col("prompt_form") == _FORMS[method])
-    asked = prompts.select("sample_id", "prompt").unique("sample_id")
-    return table(done, f"predictions/{method}").join(asked, on="sample_id")
-
-
-_FORMS = {"zero_shot_recent": "recent", "zero_shot": "reranked"}
+def _answers(done: Done) -> pl.DataFrame:
+    """Of the method whose prompts no vector decides."""
+    asked = table(done, "prompts/evaluation").filter(pl.col("prompt_form") == "recent")
+    return table(done, "predictions/zero_shot_recent").join(asked.select("sample_id", "prompt"), on="sample_id")
 
 
 def test_no_file_is_named_after_them(runs: tuple[Done, Done]) -> None:
