@@ -6,7 +6,7 @@ import bz2
 import gzip
 import lzma
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +22,7 @@ from rallrec_pipeline.lake.files import atomic_path
 from rallrec_pipeline.lake.tombstones import Tombstones
 from rallrec_pipeline.sources.source import data_files
 
-PACKERS: dict[str, Callable[[Any, str], Any]] = {
+PACKERS: dict[str, Any] = {
     "gzip": lambda target, mode: gzip.GzipFile("", mode, fileobj=target, mtime=0),
     "bz2": bz2.BZ2File,
     "xz": lzma.LZMAFile,
