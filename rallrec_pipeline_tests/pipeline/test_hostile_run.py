@@ -91,6 +91,9 @@ def test_answers_of_other_rows_do_not_change_by_a_bit(runs: tuple[Done, Done]) -
     same = _answers(hostile).join(_answers(plain), on=["sample_id", "prompt"], suffix="_plain")
     assert same.height >= 10 and same["probabilities"].n_unique() > 5
     assert same["probabilities"].equals(same["probabilities_plain"]), "before the calibration, which is a fit"
+
+
+def test_nor_do_descriptions_vectors_and_baselines_of_the_others(runs: tuple[Done, Done]) -> None:
     for name in ("tables/item_descriptions", "embeddings/title"):
         ours, theirs = (table(done, name).filter(pl.col("item_id").str.contains(r"^i\d$")) for done in runs)
         assert ours.height == 10
