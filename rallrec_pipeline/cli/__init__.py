@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from rallrec_pipeline.cli.checking import check, check_model, engines, new
+from rallrec_pipeline.cli.forgetting import forget
 from rallrec_pipeline.cli.looking import datasets, lineage, status
 from rallrec_pipeline.cli.options import DashesAreNames
 from rallrec_pipeline.cli.pruning import prune
@@ -22,8 +23,9 @@ from rallrec_pipeline.errors import RallrecError
 __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True)
-COMMANDS = (run, report, datasets, status, check_model, engines, prune, results, check, new, lineage, recommend, serve)
-for command in COMMANDS:
+LOOKING = (report, datasets, status, results, lineage, recommend)
+CHECKING = (check, check_model, engines, new)
+for command in (run, *LOOKING, *CHECKING, serve, forget, prune):
     app.command(cls=DashesAreNames)(command)
 
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from rallrec_pipeline.datasets.spec import ONLY, DatasetSpec
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.settings import plain_problem
+from rallrec_pipeline.sources.address import without_secrets
 from rallrec_pipeline.text import clean_text
 
 BUILT_IN = Path(__file__).parent / "builtin"
@@ -131,7 +132,7 @@ def _at_fault(error: tomllib.TOMLDecodeError, path: Path) -> str:
     hint = " (text needs quotes)" if str(error).startswith("Invalid value") else ""
     if "\\" in lines[int(found[1]) - 1]:
         hint = " (a path of Windows goes between single quotes, as in 'C:\\data', or with slashes)"
-    return f": {clean_text(lines[int(found[1]) - 1], MAX_LINE)!r}{hint}"
+    return f": {clean_text(without_secrets(lines[int(found[1]) - 1]), MAX_LINE)!r}{hint}"
 
 
 def _absolute(location: str, path: Path) -> str:

@@ -34,7 +34,10 @@ def open_objects(lines: pl.LazyFrame, scratch: Path) -> Iterator[pl.LazyFrame]:
     Where they are one document, its objects are the lines, counted from 1. Lines that Polars does not read are read by
     Python, once, into a file below `scratch`: NaN, and literals of Python.
     """
-    lines = _of_document(lines.filter(pl.col("text") != ""))
+    lines = lines.filter(pl.col("text") != "")
+    if found := records_of_document(lines):
+        objects = {"line": range(1, len(found) + 1), "text": found}
+        lines = pl.LazyFrame(objects, schema={"line": pl.Int64, "text": pl.String})
     is_object = pl.col("text").str.json_path_match("$").str.starts_with("{").fill_null(False)
     good, others = lines.filter(is_object).with_columns(pl.col("text").alias(JSON)), lines.filter(~is_object)
     if others.head(1).collect().is_empty():
@@ -46,17 +49,15 @@ def open_objects(lines: pl.LazyFrame, scratch: Path) -> Iterator[pl.LazyFrame]:
         yield pl.concat([good, pl.scan_parquet(Path(folder) / "others.parquet", glob=False)])
 
 
-def _of_document(lines: pl.LazyFrame) -> pl.LazyFrame:
-    """`lines`, or where they are one document the objects that it holds."""
+def records_of_document(lines: pl.LazyFrame) -> list[str]:
+    """The objects of `lines` (`line`, `text`) as they are written, if these are one document; else none."""
+    lines = lines.filter(pl.col("text") != "")
     start = lines.head(2).collect()["text"]
     if start.is_empty() or not is_begun("\n".join(start)) or (start.len() > 1 and object_of(start[0]) is not None):
-        return lines
+        return []
     if int(lines.select(pl.col("text").str.len_chars().sum()).collect().item()) > MOST:
-        return lines
-    found = records_of("\n".join(lines.collect().sort("line")["text"]))
-    if not found:
-        return lines
-    return pl.LazyFrame({"line": range(1, len(found) + 1), "text": found}, schema={"line": pl.Int64, "text": pl.String})
+        return []
+    return records_of("\n".join(lines.collect().sort("line")["text"]))
 
 
 def _mended(texts: pl.Series) -> pl.Series:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from rallrec_pipeline.datasets.readers import raw_folder
+from rallrec_pipeline.datasets.redaction import redaction_of
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.lake.files import file_states
 from rallrec_pipeline.sources.collect import collect
@@ -21,9 +22,14 @@ def fetch_raw_files(
 ) -> list[Path]:
     """The raw files under `raw/<dataset>/`, fetched where they are not there yet or have changed: see `collect`.
 
-    Of a table in parts each part is a file.
+    Of a table in parts each part is a file. Rows of forgotten users are taken out, also of files put there by hand.
     """
-    return _parts(collect(spec.origin, raw_folder(lake, spec.name), lake, downloads, damaged, say))
+    redaction = redaction_of(spec, lake)
+    if redaction is not None:
+        for file in spec.files:
+            if file.name not in damaged:
+                redaction.clean(file)
+    return _parts(collect(spec.origin, raw_folder(lake, spec.name), lake, downloads, damaged, say, redaction))
 
 
 def source_state(spec: DatasetSpec) -> list[list[object]]:

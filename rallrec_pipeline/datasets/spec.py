@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rallrec_pipeline.datasets.endings import FORMATS, TABS, Format, ending, format_of
+from rallrec_pipeline.sources.address import has_password, without_secrets
 from rallrec_pipeline.sources.source import Kind, Source, SourceFile, name_fault
 
 Statistic = Literal[
@@ -41,6 +42,11 @@ class FileSpec(Part):
             raise ValueError(fault)
         return name
 
+    @field_validator("url")
+    @classmethod
+    def _holds_no_secret(cls, url: str | None) -> str | None:
+        return url and _without_password(url)
+
 
 class SourceSpec(Part):
     """Where raw files come from.
@@ -53,6 +59,18 @@ class SourceSpec(Part):
     location: str = Field("", description="Requirement of the wheel, address, or path of the folder or zip.")
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="Of the downloaded or local archive.")
     files: tuple[FileSpec, ...] = Field((), description="Empty: the files that the tables name.")
+
+    @field_validator("location")
+    @classmethod
+    def _holds_no_secret(cls, location: str) -> str:
+        return _without_password(location)
+
+
+def _without_password(address: str) -> str:
+    """The address as it is; records keep it, so one with a secret in it is refused, fetched or not."""
+    if has_password(address):
+        raise ValueError(f"{without_secrets(address)} names a user or password, which records would keep: leave it out")
+    return address
 
 
 class ColumnSpec(Part):

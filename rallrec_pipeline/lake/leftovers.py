@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
-TEMPORARY = re.compile(r"\.(.+\.[0-9a-f]{8}\.(tmp|old)|(check|fetch|lines|model|wheel)-\w{8})")
+TEMPORARY = re.compile(r"\.(.+\.[0-9a-f]{8}\.(tmp|old)|(check|fetch|lines|model|objects|unpacked|wheel)-\w{8})")
 TEMPORARY_AGE = timedelta(days=1)
 
 

@@ -176,10 +176,21 @@ class Memo:
             found = f"SELECT count(*), ifnull(sum({size}), 0) FROM rows WHERE {goes}"
             count, freed = connection.execute(found, [oldest]).fetchone()
             if count and not dry_run:
-                with connection:
-                    connection.execute(f"DELETE FROM rows WHERE {goes}", [oldest])
-                connection.execute("VACUUM")
+                _delete(connection, goes, [oldest])
         return int(count), int(freed)
+
+    def keep_only(self, keys: Collection[str], dry_run: bool = False) -> int:
+        """Remove all rows but those of `keys`, whatever their age, and what SQLite still holds of earlier ones.
+
+        Returns how many; a dry run only counts.
+        """
+        with self._opened() as connection:
+            _put_keys(connection, "kept", keys)
+            goes = "key NOT IN (SELECT key FROM kept)"
+            count = int(connection.execute(f"SELECT count(*) FROM rows WHERE {goes}").fetchone()[0])
+            if not dry_run:
+                _delete(connection, goes, [])
+        return count
 
     @contextmanager
     def _opened(self, create: bool = False) -> Iterator[sqlite3.Connection]:
@@ -281,6 +292,13 @@ def _format(connection: sqlite3.Connection) -> int:
 
 def _rows(count: int) -> str:
     return "1 row is" if count == 1 else f"{count:,} rows are"
+
+
+def _delete(connection: sqlite3.Connection, goes: str, values: Sequence[str]) -> None:
+    """Remove rows, and the pages that held them."""
+    with connection:
+        connection.execute(f"DELETE FROM rows WHERE {goes}", values)
+    connection.execute("VACUUM")
 
 
 def _put_keys(connection: sqlite3.Connection, table: str, keys: Iterable[str]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -85,13 +85,20 @@ def prune_lake(
         raise ConfigError(f"nothing was ever made of {dataset!r}: datasets with artefacts are {known}")
     if not recorded and not (lake / "cache").exists():
         return Pruned()
-    with ExitStack() as locks:
-        for name in [] if options.dry_run else _lock_names(lake, recorded):  # a dry run waits for nobody
-            locks.enter_context(lake_lock(lake, name, log))
+    with nullcontext() if options.dry_run else whole_lake(lake, log):  # a dry run waits for nobody
         try:
             return _Pruning(lake, [dataset] if dataset else recorded, options, now or datetime.now(UTC)).run()
         except OSError as error:
             raise DataError(f"cannot prune {error.filename or lake} ({error.strerror})") from error
+
+
+@contextmanager
+def whole_lake(lake: Path, log: Callable[[str], None], dataset: str | None = None) -> Iterator[None]:
+    """Hold every lock of `lake`, that of `dataset` too: runs under way are waited for, new ones wait."""
+    with ExitStack() as locks:
+        for name in _lock_names(lake, [*recorded_datasets(lake), *([dataset] if dataset else [])]):
+            locks.enter_context(lake_lock(lake, name, log))
+        yield
 
 
 class _Pruning:
@@ -144,7 +151,7 @@ class _Pruning:
     def _adapters(self) -> Iterator[Path]:
         """Finished adapters that no result which stays was made of: superseded ones, and others that are old."""
         used, superseded = (
-            {key for record in records if record.stage == "lora_adapter" for key in _adapter_keys(record)}
+            {key for record in records if record.stage == "lora_adapter" for key in adapter_keys(record)}
             for records in (self.marks.kept, self.marks.gone)
         )
         oldest = datetime.fromisoformat(self.oldest).timestamp()
@@ -168,7 +175,8 @@ class _Pruning:
                 self.pruned.add(f"cache/{kind.name}", rows=rows, size=size)
 
 
-def _adapter_keys(record: Record) -> list[str]:
+def adapter_keys(record: Record) -> list[str]:
+    """Keys of the adapters that the stage which tunes them has made or found."""
     return [value["key"] for value in record.metadata.values() if isinstance(value, dict) and "key" in value]
 
 
@@ -176,7 +184,7 @@ def _lock_names(lake: Path, recorded: Sequence[str]) -> list[str]:
     """In the order in which runs take them: datasets, even one whose first run is under way; shared assets; the LLM."""
     under_way = (path.stem for path in (lake / "locks").glob("*.lock"))
     datasets = {name for name in (*recorded, *under_way) if not name.startswith("_")}
-    return [*sorted(datasets), *(name for name in recorded if name.startswith("_")), LLM]
+    return [*sorted(datasets), *sorted({name for name in recorded if name.startswith("_")}), LLM]
 
 
 def _ago(now: datetime, days: float) -> str:

@@ -13,6 +13,8 @@ from rallrec_pipeline.lake.shards import shard_files
 from rallrec_pipeline.lake.store import ROWS, Record
 from rallrec_pipeline.lake.tables import COLUMNS, OPEN_FIELD
 
+ABOUT_USERS = ("tuning_prompts", "evaluation_prompts", "reasoning_traces")
+"""Their examples are histories of users, which stay in the record: `rallrec forget` cannot reach Dagster's events."""
 NO_WORK = {"tokens_per_second": None, "retried": 0, "index_work": "unchanged", "index_why": "", "index_seconds": 0.0}
 MOST_PARTS = 24
 """Figures by name, such as those of each split or method, that are shown as numbers of their own."""
@@ -26,6 +28,8 @@ def dagster_metadata(record: Record, lake: Path, worked: bool, profile: str = ""
     what it took to make it, and no rows and tokens, as none were made.
     """
     reported = record.metadata if worked else {**record.metadata, **_nothing_done(record.metadata)}
+    if record.stage in ABOUT_USERS:
+        reported = {name: value for name, value in reported.items() if name != "examples"}
     numbers = reported if worked else {name: value for name, value in reported.items() if name != "llm"}
     figures = {**_speed(numbers, record.seconds), **_parts(numbers), **reported}
     shown = {_name(record, name, value, profile): _value(value) for name, value in figures.items() if value is not None}

@@ -20,7 +20,7 @@ from rallrec_pipeline.prompts.render import (
     texts_of,
     true_answer,
 )
-from rallrec_pipeline.settings import AnswerForm, PromptForm
+from rallrec_pipeline.settings import LONGEST_TITLE, AnswerForm, PromptForm
 
 # What each form takes from the table `retrieved_histories`.
 HISTORY_COLUMN: dict[PromptForm, str] = {
@@ -48,9 +48,16 @@ class PromptContext:
     facts: Facts
 
 
-def prompt_context(spec: DatasetSpec, items: pl.DataFrame, users: pl.DataFrame, facts: Facts) -> PromptContext:
+def prompt_context(
+    spec: DatasetSpec,
+    items: pl.DataFrame,
+    users: pl.DataFrame,
+    facts: Facts,
+    title_characters: int = LONGEST_TITLE,
+) -> PromptContext:
     """From the tables `core_items` and `users`; only users who are asked about need to be in it."""
-    titles = pl.DataFrame({"item_id": items["item_id"], "title": [shown_title(title) for title in items["title"]]})
+    shown = [shown_title(title, title_characters) for title in items["title"]]
+    titles = pl.DataFrame({"item_id": items["item_id"], "title": shown})
     fields = [name for name in spec.user_fields if name in users.columns]
     known = [shown_profile(dict(zip(fields, row, strict=True))) for row in users.select(fields).iter_rows()]
     profile = pl.Series("profile", known or [""] * users.height, dtype=pl.String)  # without fields there are no rows

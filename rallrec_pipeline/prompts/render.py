@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.lake.lists import consecutive_lists
-from rallrec_pipeline.settings import AnswerForm
+from rallrec_pipeline.settings import LONGEST_TITLE, AnswerForm
 from rallrec_pipeline.text import clean_text
 
 YES_NO = ("Yes", "No")
@@ -53,9 +53,9 @@ def mean_text(mean: float) -> str:
     return f"{mean:.1f}"
 
 
-def shown_title(title: str | None) -> str:
-    """A title as prompts show it."""
-    return clean_text(title or "") or "untitled"
+def shown_title(title: str | None, characters: int = LONGEST_TITLE) -> str:
+    """A title as prompts show it, cut to a length."""
+    return clean_text(title or "", characters) or "untitled"
 
 
 def shown_profile(profile: Mapping[str, str | None]) -> str:

@@ -8,6 +8,7 @@ This is the door of the room: other rooms import from here, its own modules from
 
 from rallrec_pipeline.settings.layers import lake_root, load_settings
 from rallrec_pipeline.settings.llm import (
+    LONGEST_TITLE,
     TEMPLATE_GAP,
     AnswerForm,
     DescriptionSettings,
@@ -50,6 +51,7 @@ __all__ = [
     "ALL_ROLES",
     "DEFAULT_METHODS",
     "EXPERT_NAMES",
+    "LONGEST_TITLE",
     "MAX_SEED",
     "MIXTURE",
     "OF_STUDIES",

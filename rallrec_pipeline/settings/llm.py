@@ -12,6 +12,7 @@ from rallrec_pipeline.settings.section import Section
 AnswerForm = Literal["yes_no", "rating"]
 PromptForm = Literal["recent", "relevance", "sequential", "reranked"]
 Fact = Literal["item_mean", "user_mean", "expected_rating"]
+LONGEST_TITLE = 160  # characters
 TEMPLATE_GAP = re.compile(r"{(item|max_words|fields)}")
 
 
@@ -50,6 +51,12 @@ class PromptSettings(Section):
     test_samples: int = Field(0, ge=0, description="Random test rows; 0 takes the whole test split.")
     augmentation: tuple[PromptForm, ...] = Field(
         ("relevance", "sequential", "recent"), description="Prompt forms a training sample enters in."
+    )
+    title_characters: int = Field(
+        LONGEST_TITLE,
+        ge=8,
+        le=LONGEST_TITLE,
+        description="Longer titles are cut: what stands in them beyond a name, as an instruction, is lost.",
     )
 
 

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Protocol
 
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.checksums import digest
@@ -19,6 +20,16 @@ from rallrec_pipeline.sources.record import has_changed, record_path, source_fil
 from rallrec_pipeline.sources.source import Downloads, Source, SourceFile, data_files, silent
 
 
+class Rewriter(Protocol):
+    """What is taken out of files before they are put into their folder."""
+
+    def is_good(self, file: SourceFile) -> bool:
+        """Whether what lies in the folder is what is left of the right file."""
+
+    def redact(self, file: SourceFile, path: Path) -> object:
+        """Take it out of `path`, which was fetched as `file`."""
+
+
 def collect(
     source: Source,
     folder: Path,
@@ -26,6 +37,7 @@ def collect(
     downloads: Downloads = silent,
     damaged: Collection[str] = (),
     say: Callable[[str], None] = lambda _: None,
+    rewriter: Rewriter | None = None,
 ) -> list[Path]:
     """The files of `source` in `folder` of the lake, fetched where they are not there yet.
 
@@ -37,12 +49,12 @@ def collect(
     """
     paths = [folder / file.name for file in source.files]
     try:
-        are_good = all(file.name not in damaged and _is_good(folder, file) for file in source.files)
+        are_good = all(file.name not in damaged and _is_good(folder, file, rewriter) for file in source.files)
         if are_good and all(file.sha256 for file in source.files):
             return paths  # whatever the source holds now, they are what is asked for
         now = source_files(source, folder)  # before the copy: what changes meanwhile is seen the next time
         if not are_good or has_changed(source, folder, now):
-            _fetch_into(source, folder, lake, downloads, damaged, say)
+            _fetch_into(source, folder, lake, downloads, damaged, say, rewriter)
         write_record(source, folder, now)
     except OSError as error:
         raise disk_error(error, folder) from error
@@ -56,6 +68,7 @@ def _fetch_into(
     downloads: Downloads,
     damaged: Collection[str],
     say: Callable[[str], None],
+    rewriter: Rewriter | None,
 ) -> None:
     lake.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=lake, prefix=".fetch-") as scratch:
@@ -64,10 +77,12 @@ def _fetch_into(
         except DataError as error:
             raise DataError(f"{error}; or {_by_hand(source, folder)}") from error
         for path, file in zip(found, source.files, strict=True):
+            if rewriter is not None:
+                rewriter.redact(file, path)
             if (folder / file.name).is_dir() != path.is_dir():  # a file cannot be renamed over a folder
                 shutil.rmtree(folder / file.name, ignore_errors=True)
                 (folder / file.name).unlink(missing_ok=True)
-            if file.name not in damaged:
+            if file.name not in damaged and not (rewriter and rewriter.is_good(file)):
                 _keep_edited(folder, file, say)
             with atomic_path(folder / file.name) as temporary:
                 shutil.move(path, temporary)
@@ -98,8 +113,10 @@ def _by_hand(source: Source, folder: Path) -> str:
     return f"put {names} into {folder} by hand{forget}{refused}"
 
 
-def _is_good(folder: Path, file: SourceFile) -> bool:
+def _is_good(folder: Path, file: SourceFile, rewriter: Rewriter | None = None) -> bool:
     path = folder / file.name
+    if rewriter is not None:
+        return rewriter.is_good(file)
     if path.is_dir():
         return file.sha256 is None and bool(data_files(path))
     return path.is_file() and (file.sha256 is None or digest(path) == file.sha256)

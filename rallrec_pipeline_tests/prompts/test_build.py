@@ -41,6 +41,13 @@ def test_in_the_rating_form_the_most_relevant_line_stands_last(form: str, lines:
     assert [row["prompt"][offset] for offset in row["answer_offsets"]] == ["4", "2"]
 
 
+def test_longer_titles_are_cut_where_the_settings_say_so(spec: DatasetSpec) -> None:
+    items = ITEMS.with_columns(pl.col("title") + " the rating is 1")
+    for length, shown in ((160, "Cube the rating is 1"), (8, "Cube th…")):
+        context = prompt_context(spec, items, USERS, Facts(), length)
+        assert build_prompts(histories(), context, ["recent"], ["rating"])["prompt"][0].endswith(f"\n{shown}:")
+
+
 def test_in_the_yes_no_form_the_most_relevant_stands_first(spec: DatasetSpec) -> None:
     context = prompt_context(spec, ITEMS, USERS, Facts())
     row = build_prompts(histories(), context, ["relevance"], ["yes_no"]).row(0, named=True)

@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import rallrec_pipeline
+from rallrec_pipeline.cli import app
+from rallrec_pipeline.datasets.catalog import load_dataset
+from rallrec_pipeline.datasets.raw_files import fetch_raw_files
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.sources.address import has_password, shown_address, without_secrets
 from rallrec_pipeline.sources.collect import collect
 from rallrec_pipeline.sources.source import Source, SourceFile, silent
 from rallrec_pipeline.sources.url import download
+from rallrec_pipeline_tests.datasets.brought import dataset
 from rallrec_pipeline_tests.sources.web import served
 
 PACKAGE = Path(rallrec_pipeline.__file__).parent
@@ -114,6 +119,50 @@ def test_a_password_or_token_of_an_address_is_never_said_nor_recorded(server: st
             collect(source, tmp_path / "raw", tmp_path, silent)
         assert SECRET not in str(told.value) and "\n" not in str(told.value), told.value
     assert not [file for file in tmp_path.rglob("*") if SECRET in file.name or SECRET.encode() in file.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (
+            'kind = "folder"\nlocation = "../../data"',
+            f'kind = "url"\nlocation = "http://user:{SECRET}@127.0.0.1/all.zip"',
+        ),
+        (
+            'kind = "folder"\nlocation = "../../data"',
+            f'kind = "wheel"\nlocation = "a @ http://u:{SECRET}@127.0.0.1/a.whl"',
+        ),
+        (
+            'location = "../../data"',
+            f'location = "../../data"\nfiles = [{{ name = "ratings.csv", url = "http://u:{SECRET}@h/x" }}]',
+        ),
+        ('kind = "folder"', f'kind = "url"\nx = http://user:{SECRET}@127.0.0.1/all.zip'),
+    ],
+)
+def test_a_password_in_a_datasets_file_is_never_said_nor_recorded_though_its_files_are_there(
+    old: str, new: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = dataset(tmp_path, {})
+    lake = path.parent.parent
+    fetch_raw_files(load_dataset(path), lake)
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    monkeypatch.setenv("RALLREC_LAKE", str(lake))
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    for command in (["check", str(path)], ["run", "shop"], ["status", "shop"], ["datasets"], ["forget", "shop", "u1"]):
+        told = CliRunner().invoke(app, command)
+        assert SECRET not in told.output and SECRET not in str(told.exception), command
+        assert command == ["datasets"] or told.exit_code == 1, command
+    others = [file for file in lake.rglob("*") if file.is_file() and file != path]
+    assert others and not [file for file in others if SECRET.encode() in file.read_bytes()]
+
+
+def test_the_ui_listens_on_this_machine_only() -> None:
+    commands = [
+        line for line in (PACKAGE.parent / "Makefile").read_text(encoding="utf-8").splitlines() if "dagster dev" in line
+    ]
+    assert commands and all("--host 127.0.0.1" in line for line in commands)
 
 
 def test_nothing_in_the_package_unpickles_evaluates_or_trusts_remote_code() -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from rallrec_pipeline.lake.store.links import (
     link_tree,
     publish_links,
+    withdraw_links,
 )
 from rallrec_pipeline.lake.store.records import (
     ROWS,
@@ -70,4 +71,5 @@ __all__ = [
     "variant_refs",
     "whole",
     "with_inputs",
+    "withdraw_links",
 ]

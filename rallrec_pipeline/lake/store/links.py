@@ -25,6 +25,13 @@ def publish_links(lake: Path, record: Record, before: Record | None = None) -> N
             temporary.symlink_to(wanted)
 
 
+def withdraw_links(lake: Path, record: Record) -> None:
+    """Take away the links at the paths of the contract that lead to this result."""
+    for link, target in _links(lake, record):
+        if link.is_symlink() and os.readlink(link) == os.path.relpath(target, link.parent):
+            link.unlink()
+
+
 def _links(lake: Path, record: Record) -> Iterator[tuple[Path, Path]]:
     folder = record.folder(lake)
     for path in record.paths(lake):

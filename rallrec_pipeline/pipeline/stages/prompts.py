@@ -75,7 +75,8 @@ def prompts_of(run: StageRun, histories: pl.DataFrame, asked: Sequence[Asked]) -
 def _context(run: StageRun, histories: pl.DataFrame, wanted: Sequence[Fact]) -> PromptContext:
     asked = histories.select("user_id").unique()
     users = run.read(tables.USERS).join(asked, on="user_id", how="semi")
-    return prompt_context(run.spec, run.read(tables.CORE_ITEMS), users, _facts(run, wanted) if wanted else Facts())
+    facts, longest = _facts(run, wanted) if wanted else Facts(), run.settings.prompts.title_characters
+    return prompt_context(run.spec, run.read(tables.CORE_ITEMS), users, facts, longest)
 
 
 def _facts(run: StageRun, wanted: Sequence[Fact]) -> Facts:

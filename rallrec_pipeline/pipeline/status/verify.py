@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rallrec_pipeline.datasets.redaction import STATE
 from rallrec_pipeline.errors import DamagedError, DataError
 from rallrec_pipeline.lake.checksums import digest
 from rallrec_pipeline.lake.memo import KINDS, Memo
 from rallrec_pipeline.lake.sealed import read_sealed
 from rallrec_pipeline.lake.sound import MANIFEST, advice
 from rallrec_pipeline.lake.store import Record, lost_refs, read_record, recorded_datasets, variant_refs
+from rallrec_pipeline.lake.tombstones import tombstone_file
 from rallrec_pipeline.pipeline.context import SHARED
 from rallrec_pipeline.sources.record import RECORD
 from rallrec_pipeline.tuning.lora import PROVENANCE
@@ -65,6 +67,10 @@ def verify_lake(lake: Path, dataset: str | None, profile: str) -> Verified:
         _refs(lake, name, verified)
         _adapters(lake, name, verified)
         _document(lake, lake / "raw" / name / RECORD, "", advice(name, "raw_files"), verified)
+        _document(lake, lake / "raw" / name / STATE, "", advice(name, "raw_files"), verified)
+        _document(lake, tombstone_file(lake, name), "", "restore it, or delete it and forget its users again", verified)
+        for path in sorted((lake / "reports" / name).glob("forgotten_*.json")):
+            _document(lake, path, "", "restore it from a backup: it cannot be made anew", verified)
     for path in sorted((lake / "models").glob(f"*/{RECORD}")):
         _document(lake, path, "", "delete it, it only tells another lake what the folder holds", verified)
     for path in sorted((lake / "cache" / "calibration").glob("*.json")):

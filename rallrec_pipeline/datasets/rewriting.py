@@ -1,0 +1,146 @@
+"""A raw file, or each part of one, written again without some of its records; all other bytes of a text stay."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import re
+from collections.abc import Collection, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import IO, Any
+
+import polars as pl
+
+from rallrec_pipeline.datasets.endings import BINARY
+from rallrec_pipeline.datasets.json_lines import records_of_document
+from rallrec_pipeline.datasets.lines import CHUNK, open_text
+from rallrec_pipeline.datasets.spec import TableFile
+from rallrec_pipeline.datasets.unpacking import open_plain, packing_of, plain_file
+from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.lake.files import atomic_path
+from rallrec_pipeline.lake.tombstones import Tombstones
+from rallrec_pipeline.sources.source import data_files
+
+PACKERS: dict[str, Any] = {
+    "gzip": lambda target, mode: gzip.GzipFile("", mode, fileobj=target, mtime=0),
+    "bz2": bz2.BZ2File,
+    "xz": lzma.LZMAFile,
+}
+"""What is packed otherwise becomes a plain file, which readers know by its first bytes."""
+ENDLESS = 1 << 62
+
+
+def rewrite_parts(path: Path, table: TableFile, user_column: str, rows: pl.DataFrame, stones: Tombstones) -> None:
+    """Take `rows` (`line` and `lines` of records, over all parts) out of the file or the parts at `path`.
+
+    A part that lies in a folder of a forgotten user, as `user=12`, goes with its folder.
+    """
+    parts, dropped = data_files(path) if path.is_dir() else [path], _lines(rows)
+    for part, (first, last) in zip(parts, _spans(path, parts, table), strict=True):
+        own = {line - first + 1 for line in dropped if first <= line <= last}
+        if path.is_dir() and _is_theirs(part.relative_to(path), user_column, stones):
+            _remove(part, path)
+        elif own and table.format in BINARY:
+            _rewrite_frame(part, table, own)
+        elif own:
+            _rewrite_text(part, table, own)
+
+
+def _lines(rows: pl.DataFrame) -> list[int]:
+    return [line + more for line, count in rows.select("line", "lines").iter_rows() for more in range(count)]
+
+
+def _spans(path: Path, parts: list[Path], table: TableFile) -> list[tuple[int, int]]:
+    """The first and the last line of each part, as the reader counts them."""
+    if not path.is_dir():
+        return [(1, ENDLESS)]
+    if table.format in BINARY:
+        ends = pl.Series([_scan(part, table).select(pl.len()).collect().item() for part in parts]).cum_sum().to_list()
+        return list(zip([1, *(end + 1 for end in ends[:-1])], ends, strict=True))
+    has_header = table.format != "json_lines" and not table.header
+    with open_text(path, table.encoding, path.parent, has_header) as text:
+        ends = [*(start - 1 for start in text.starts[1:]), ENDLESS]
+        return list(zip(text.starts, ends, strict=True))
+
+
+def _scan(part: Path, table: TableFile) -> pl.LazyFrame:
+    options: dict[str, Any] = {"glob": False, "hive_partitioning": False}
+    return pl.scan_ipc(part, **options) if table.format == "arrow" else pl.scan_parquet(part, **options)
+
+
+def _rewrite_frame(part: Path, table: TableFile, dropped: Collection[int]) -> None:
+    with plain_file(part, part.parent) as plain:
+        frame = _scan(plain, table).collect()
+    kept = frame.filter(~pl.int_range(1, pl.len() + 1).is_in(list(dropped)))
+    with atomic_path(part) as temporary:
+        if table.format == "arrow":
+            kept.write_ipc(temporary, compression="zstd")
+        else:
+            kept.write_parquet(temporary, compression="zstd")
+
+
+def _rewrite_text(part: Path, table: TableFile, dropped: Collection[int]) -> None:
+    encoding = table.encoding
+    records = _document(part, table)
+    pack = PACKERS.get(packing_of(part), lambda target, mode: nullcontext(target))
+    with (
+        open_plain(part) as source,
+        atomic_path(part) as temporary,
+        temporary.open("wb") as plain,
+        pack(plain, "wb") as target,
+    ):
+        if records:  # of a document a record is no line, so it is written as lines
+            kept = (text.replace("\n", " ") for number, text in enumerate(records, 1) if number not in dropped)
+            target.write("".join(f"{line}\n" for line in kept).encode(encoding))
+        elif "\n".encode(encoding) == b"\n":
+            for number, line in enumerate(_byte_lines(source), 1):
+                if number not in dropped:
+                    target.write(line)
+        else:  # of UTF-16 and its kin a byte says nothing
+            target.write(_without(source.read(), encoding, dropped, part))
+
+
+def _document(part: Path, table: TableFile) -> list[str]:
+    """The records of a JSON document; none where the part is none."""
+    if table.format != "json_lines":
+        return []
+    with open_text(part, table.encoding, part.parent) as text:
+        return records_of_document(text.lines)
+
+
+def _without(content: bytes, encoding: str, dropped: Collection[int], part: Path) -> bytes:
+    try:
+        lines = enumerate(re.findall(r"[^\n]*\n|[^\n]+", content.decode(encoding)), 1)
+        return "".join(line for number, line in lines if number not in dropped).encode(encoding)
+    except UnicodeError as error:
+        raise DataError(f"{part} cannot be written again in {encoding!r} ({error}): save it as UTF-8") from error
+
+
+def _byte_lines(source: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file with their ends, in which a byte is what ASCII says."""
+    start = source.read(CHUNK)
+    if b"\n" not in start and b"\r" in start:  # as the reader decides it
+        yield from re.findall(rb"[^\r\n]*[\r\n]|[^\r\n]+", start + source.read())
+        return
+    rest = b""
+    while start:
+        *lines, rest = (rest + start).split(b"\n")
+        yield from (line + b"\n" for line in lines)
+        start = source.read(CHUNK)
+    if rest:
+        yield rest
+
+
+def _is_theirs(place: Path, user_column: str, stones: Tombstones) -> bool:
+    pairs = (name.split("=", 1) for name in place.parent.parts if "=" in name)
+    return any(key == user_column and bool(stones.among([value])) for key, value in pairs)
+
+
+def _remove(part: Path, top: Path) -> None:
+    part.unlink()
+    for folder in part.parents:
+        if folder == top or any(folder.iterdir()):
+            return
+        folder.rmdir()
