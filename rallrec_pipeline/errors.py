@@ -27,3 +27,7 @@ class ModelError(RallrecError):
 
 class ClusterError(RallrecError):
     """Machines of a Ray cluster are gone or have no room."""
+
+
+class StorageError(RallrecError):
+    """The database of Dagster's storage cannot be reached or written."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import dagster as dg
 
@@ -18,6 +16,7 @@ from rallrec_pipeline.lake.locks import lake_lock
 from rallrec_pipeline.orchestration.build import FULL_JOB, REASONING_JOB, STUDY_JOB, build_definitions
 from rallrec_pipeline.orchestration.internals import RunFailureReason, SerializableErrorInfo, kept_connections
 from rallrec_pipeline.orchestration.resources import Project
+from rallrec_pipeline.orchestration.storage import run_instance
 from rallrec_pipeline.pipeline.graph import EVERY_STAGE, STAGES
 from rallrec_pipeline.pipeline.study_run import stage_name
 from rallrec_pipeline.text import visible
@@ -57,7 +56,7 @@ def materialize_dataset(
         STUDY_JOB if study else FULL_JOB if STAGES.keys() >= set(names) else REASONING_JOB
     )
     chosen = [stage_name(study)] if study else list(names)
-    with lake_lock(project.root(), dataset, _say), kept_connections(), _instance() as instance, _interruptible():
+    with lake_lock(project.root(), dataset, _say), kept_connections(), run_instance(_say) as instance, _interruptible():
         result = job.execute_in_process(
             instance=instance,
             partition_key=dataset,
@@ -104,15 +103,6 @@ def _is_own_line(record: logging.LogRecord) -> bool:
     message = str(meta.get("orig_message") or "")
     skipped = message.startswith("Dependencies for step")  # of each stage after one that failed
     return bool(message) and not skipped and not meta.get("dagster_event")
-
-
-def _instance() -> AbstractContextManager[dg.DagsterInstance]:
-    home = Path(os.environ.get("DAGSTER_HOME", ""))
-    if home == Path():
-        return nullcontext(dg.DagsterInstance.ephemeral())
-    # Of two first runs one makes the tables of the storage: Dagster itself would let the other fail.
-    with lake_lock(home / "storage", "_instance", _say) if home.is_dir() else nullcontext():
-        return dg.DagsterInstance.get()
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +10,11 @@ from pathlib import Path
 import dagster as dg
 from pydantic import PrivateAttr
 
+from rallrec_pipeline.lake.leftovers import remove_leftovers
 from rallrec_pipeline.lake.locks import lake_lock
 from rallrec_pipeline.orchestration.executors import begin_run
 from rallrec_pipeline.pipeline.adoption import adopt_dataset
-from rallrec_pipeline.pipeline.context import StageRun
+from rallrec_pipeline.pipeline.context import SHARED, StageRun
 from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.progress import Reporter
 from rallrec_pipeline.pipeline.stage import looking
@@ -40,8 +41,18 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
         log = context.log.info if context.log else print
         with lake_lock(self.root(), dataset, log) if dataset else nullcontext():
             if dataset:
+                self._clean(dataset, log)
                 adopt_dataset(replace(looking(self.root(), dataset, self.settings()), log=log), STAGES)
             yield self
+
+    def _clean(self, dataset: str, log: Callable[[str], None]) -> None:
+        """Take away what runs that were killed have left; of what all datasets share under its own lock."""
+        lake = self.root()
+        gone = remove_leftovers(lake, dataset)
+        with lake_lock(lake, SHARED, log):
+            gone += remove_leftovers(lake, SHARED, "models")
+        if gone:
+            log(f"{gone} unfinished file{'' if gone == 1 else 's'} of runs that were killed removed")
 
     def root(self) -> Path:
         """The lake's folder."""

@@ -45,7 +45,7 @@ def collect(
 
 def _fetch_into(source: Source, folder: Path, lake: Path, downloads: Downloads) -> None:
     lake.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=lake, prefix=".fetch-") as scratch:
+    with TemporaryDirectory(dir=lake, prefix=f".fetch-{folder.name}-") as scratch:
         try:
             found = fetch(source, Path(scratch), downloads)
         except DataError as error:
