@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,12 +13,10 @@ import pytest
 from rallrec_pipeline.lake.locks import lake_lock
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline_tests.orchestration.postgres import PostgresServer, needs_postgres, postgres_server
-from rallrec_pipeline_tests.orchestration.shop import make_shop
-from rallrec_pipeline_tests.pipeline.tiny import REPOSITORY, rallrec, read_until
+from rallrec_pipeline_tests.orchestration.services import DATA, set_up
+from rallrec_pipeline_tests.pipeline.tiny import rallrec, read_until
 
 pytestmark = [pytest.mark.process, needs_postgres]
-
-DATA = ("raw_files", "interactions", "items", "users", "rejected_rows")
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +27,7 @@ def server() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def lake(server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A lake with the dataset `shop`; the environment names it and an instance on the server."""
-    lake, home = make_shop(tmp_path, "shop"), tmp_path / "home"
-    home.mkdir()
-    shutil.copy(REPOSITORY / "docs" / "deploy" / "dagster.yaml", home)
-    monkeypatch.setenv("RALLREC_LAKE", str(lake))
-    monkeypatch.setenv("DAGSTER_HOME", str(home))
-    monkeypatch.setenv("RALLREC_POSTGRES_URL", server.url)
-    return lake
+    return set_up(tmp_path, server, monkeypatch)
 
 
 def states() -> list[str]:
