@@ -13,7 +13,7 @@ import pytest
 from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline_tests.faults.small_disk import namespace, needs_small_disk
 from rallrec_pipeline_tests.pipeline.given import in_force_now
-from rallrec_pipeline_tests.pipeline.tiny import SMALL, add_odd_items, make_world
+from rallrec_pipeline_tests.pipeline.tiny import REPOSITORY, SMALL, add_odd_items, make_world
 
 pytestmark = pytest.mark.process
 
@@ -71,3 +71,23 @@ def test_a_disk_that_is_full_at_any_page_is_one_line(world: Path, finished_world
     failed = judge(fill(world, tmp_path / "disk", MANY), finished_world)
     print(f"{failed} times full")
     assert failed >= 5 * len(STAGES)
+
+
+@pytest.mark.slow
+def test_a_storage_of_dagster_without_room_is_one_line(world: Path, tmp_path: Path) -> None:
+    start, home = namespace(), tmp_path / "home"
+    assert start is not None
+    mounted = 'mount -t tmpfs -o "size=$1" none "$2" && cp "$3" "$2" && shift 3 && exec "$@"'
+    command = [sys.executable, "-m", "rallrec_pipeline.cli", "run", SMALL, "--select", "raw_files"]
+    for size, works in (("64k", False), ("300k", False), ("700k", False), ("64m", True)):
+        told = subprocess.run(
+            [*start, "sh", "-c", mounted, "sh", size, home, REPOSITORY / "dagster.yaml", *command],
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        said = (told.stdout + told.stderr).splitlines()
+        assert (told.returncode == 0) == works, (size, said)
+        assert not any("Traceback" in line for line in said), said
+        if not works:
+            assert said[-1].startswith("rallrec: ") and ("storage" in said[-1] or "no space left" in said[-1]), said

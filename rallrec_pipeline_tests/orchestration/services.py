@@ -58,11 +58,35 @@ def command_of(service: str) -> list[str]:
     return shlex.split(unit["Service"]["ExecStart"])
 
 
-class Services:
+class Web:
+    """The webserver at a port of this machine."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def is_up(self) -> bool:
+        """Whether it knows the code location."""
+        try:
+            return "'rallrec_pipeline'" in str(self.ask(LOCATIONS))
+        except OSError:
+            return False
+
+    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        """The answer to a GraphQL query; raises OSError while the server is not there."""
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        address = f"http://127.0.0.1:{self.port}/graphql"
+        request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            found: dict[str, Any] = json.load(answer)["data"]
+        return found
+
+
+class Services(Web):
     """The three services on free ports; `processes` are those that were started last."""
 
     def __init__(self, home: Path) -> None:
-        self.home, self.ports = home, {port: _free_port() for port in (CODE_PORT, WEB_PORT)}
+        self.home, self.ports = home, {port: free_port() for port in (CODE_PORT, WEB_PORT)}
+        super().__init__(self.ports[WEB_PORT])
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         workspace = (DEPLOY / "workspace.yaml").read_text(encoding="utf-8")
         (home / "workspace.yaml").write_text(workspace.replace(CODE_PORT, str(self.ports[CODE_PORT])), encoding="utf-8")
@@ -99,26 +123,10 @@ class Services:
                 self.kill(service)
             print((self.home / f"{service}.log").read_text(encoding="utf-8")[-3000:])  # shown where a test has failed
 
-    def is_up(self) -> bool:
-        """Whether the UI knows the code location."""
-        try:
-            return "'rallrec_pipeline'" in str(self.ask(LOCATIONS))
-        except OSError:
-            return False
-
     def code_listens(self) -> bool:
         """Whether the code location takes connections."""
         with socket.socket() as one:
             return one.connect_ex(("127.0.0.1", self.ports[CODE_PORT])) == 0
-
-    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
-        """The webserver's answer to a GraphQL query; raises OSError while it is not there."""
-        body = json.dumps({"query": query, "variables": variables}).encode()
-        address = f"http://127.0.0.1:{self.ports[WEB_PORT]}/graphql"
-        request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            found: dict[str, Any] = json.load(answer)["data"]
-        return found
 
     def launch(self, names: Sequence[str] = DATA) -> str:
         """Start a run of these stages of `shop`, as the button of the UI does; returns its id."""
@@ -170,7 +178,8 @@ def wait_for(look: Callable[[], object], what: str, limit_s: float = START_S) ->
         time.sleep(0.5)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens at."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port: int = one.getsockname()[1]
