@@ -275,7 +275,6 @@ class Memo:
             return DataError(f"cannot read or write {self.path} ({reason}): check the disk and run again")
         return DamagedError(f"{self.path} is damaged ({reason}): run again, sound rows are kept, others made anew")
 
-
     def _is_disk_full(self) -> bool:
         """SQLite calls a full disk an I/O error where it was the index of the journal that had no room."""
         return shutil.disk_usage(self.path.parent).free < JOURNAL_INDEX

@@ -2,12 +2,16 @@
 
     python -m rallrec_pipeline_tests.faults.harness WORLD SCRATCH --kills 1000 --damages 2000 --json results.json
 
-WORLD is a folder with `lake` and `settings.toml` in which the whole job has run (`worlds.make_finished`). Each round of
-kills takes some stages and caches away from a copy, then kills the runs that make them anew at random moments.
+WORLD is a folder with `lake` and `settings.toml` in which the whole job has run. Each round of kills takes some stages
+and caches away from a copy, then kills the runs that make them anew at random moments.
+
+Whatever computes does so in a process that is forked from this one, which has only imported it: threads do not survive
+a fork, and a start with all imports would take longer than most runs.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
@@ -15,15 +19,13 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from rallrec_pipeline.lake import memo
 from rallrec_pipeline.lake.leftovers import is_temporary
 from rallrec_pipeline.lake.memo import KINDS, TRACES
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
@@ -36,11 +38,11 @@ from rallrec_pipeline_tests.pipeline.given import in_force_now
 from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world
 
 KILLS_A_ROUND, STAGES_A_ROUND = 12, 8
-SHORT_S, LONG_S = 0.6, 4.0
+SHORT_S, LONG_S, SHORT_SHARE = 0.6, 4.0, 0.7  # moments of kills, in seconds
 DAMAGES_A_ROUND = 40
 FOLDERS = ("raw", "models", "results", "refs", "cache")
 KEPT = [kind for kind in KINDS if kind is not TRACES]
-Versions = dict[str, str]
+HEAVY = ("faiss", "matplotlib.pyplot", "peft", "sklearn.ensemble", "torch", "transformers")
 
 
 @dataclass
@@ -66,7 +68,10 @@ class Tried:
 
 
 KILLED = "a run is killed (`kill -9`) at a random moment"
-KILL_PROMISE = "nothing half visible, no finished row lost or made twice, no temporary file after the next run, which ends like an undisturbed one"
+KILL_PROMISE = (
+    "nothing half visible, no finished row lost or made twice, no temporary file after the next run, which ends like an "
+    "undisturbed one"
+)
 GONE = "a file is gone"
 GONE_PROMISE = "made anew, the same"
 HARMED = {
@@ -89,112 +94,156 @@ def main(
     limit_s: float = float("inf"),
 ) -> None:
     """Try, until all was tried or the time is over, and write what was found."""
-    chance, end = random.Random(seed), time.monotonic() + limit_s
+    for module in HEAVY:
+        importlib.import_module(module)
     os.environ["RALLREC_SETTINGS"] = str(world / "settings.toml")
-    os.environ.pop("RALLREC_PROFILE", None), os.environ.pop("DAGSTER_HOME", None)
-    found = [*try_damages(world, scratch, damages, chance, end), try_kills(world, scratch, kills, chance, end)]
-    told = {"faults": [asdict(one) | {"losses": one.losses} for one in found]}
+    for name in ("RALLREC_PROFILE", "DAGSTER_HOME"):
+        os.environ.pop(name, None)
+    chance, start = random.Random(seed), time.monotonic()
+    found = try_damages(world, scratch, damages, chance, start + limit_s / 2)
+    found.append(try_kills(world, scratch, kills, chance, start + limit_s))
+    told = {"seconds": round(time.monotonic() - start), "faults": [asdict(one) | {"losses": one.losses} for one in found]}
     text = json.dumps(told, indent=2, ensure_ascii=False) + "\n"
-    print(text) if out is None else out.write_text(text, encoding="utf-8")
+    sys.stdout.write(text) if out is None else out.write_text(text, encoding="utf-8")
 
 
 def try_kills(world: Path, scratch: Path, times: int, chance: random.Random, end: float) -> Tried:
     """Kill runs `times` times, as long as there is time."""
     tried = Tried(KILLED, KILL_PROMISE)
     while tried.times < times and time.monotonic() < end:
-        lake, before = _copied(world, scratch)
+        lake = _copied(world, scratch)
+        before = apart(_versions, lake)
         _forget(lake, chance)
+        finished = apart(_origins, lake)
         for _ in range(min(KILLS_A_ROUND, times - tried.times)):
-            finished = _origins(lake)
-            _kill(chance.uniform(0, SHORT_S if chance.random() < 0.7 else LONG_S))
+            _kill(chance.uniform(0, SHORT_S if chance.random() < SHORT_SHARE else LONG_S))
             tried.times += 1
-            tried.rows_lost += len(finished - _origins(lake))
-            tried.half_visible += len(verify_lake(lake, SMALL, "demo").damages)
-        finished = _origins(lake)
-        tried.not_healed += _in_a_process(partial(_heals, lake, before))
-        tried.rows_lost += len(finished - _origins(lake))
+            earlier, finished = finished, apart(_origins, lake)
+            tried.rows_lost += len(set(earlier) - set(finished))
+            tried.half_visible += len(apart(_damaged, lake))
+        tried.not_healed += not apart(_heals, lake, before)
+        tried.rows_lost += len(set(finished) - set(apart(_origins, lake)))
         tried.temporary += sum(is_temporary(path.name) for path in lake.rglob(".*"))
-        print(f"{tried.times} kills, {tried.losses} losses", file=sys.stderr, flush=True)
+        _tell(f"{tried.times} kills, {tried.losses} losses")
     return tried
 
 
 def try_damages(world: Path, scratch: Path, times: int, chance: random.Random, end: float) -> list[Tried]:
-    """Damage files `times` times: one at a time, and then as many at once as were tried before."""
+    """Damage files `times` times: one at a time, and all of a round at once before the run that mends them."""
     tried = {fault: Tried(fault, GONE_PROMISE if fault == GONE else HARM_PROMISE) for fault in HARMED}
     done = 0
     while done < times and time.monotonic() < end:
-        lake, before = _copied(world, scratch)
-        memo._mended.clear()
-        materialize_dataset(SMALL, ["raw_files"])  # its source is at another path now
-        files, rows = _files(lake), {kind.name: stored_rows(lake, kind) for kind in KEPT}
-        harms = [(chance.choice(files), chance.choice(list(HARMED))) for _ in range(min(DAMAGES_A_ROUND, times - done))]
+        lake = _copied(world, scratch)
+        apart(_make, lake, ["raw_files"])  # its source is at another path now
+        before, files = apart(_versions, lake), _files(lake)
+        count = min(DAMAGES_A_ROUND, times - done)
+        harms = [(chance.choice(files), chance.choice(list(HARMED))) for _ in range(count)]
+        unnamed = apart(_unnamed, lake, [(str(path), fault) for path, fault in harms], chance.random())
         for path, fault in harms:
-            _damage_one(lake, path, fault, tried[fault], rows, chance)
-        for path, fault in harms:
+            tried[fault].times += 1
+            tried[fault].rows_lost += str(path) in unnamed
             if path.exists() and path.stat().st_size:
                 HARMED[fault](path, chance)
-        tried[harms[-1][1]].not_healed += _in_a_process(partial(_heals, lake, before))
-        done += len(harms)
-        print(f"{done} damages, {sum(one.losses for one in tried.values())} losses", file=sys.stderr, flush=True)
+        healed = apart(_heals, lake, before)
+        tried[harms[-1][1]].not_healed += not healed
+        tried[harms[-1][1]].temporary += sum(is_temporary(path.name) for path in lake.rglob(".*"))
+        done += count
+        _tell(f"{done} damages, {sum(one.losses for one in tried.values())} losses")
     return list(tried.values())
 
 
-def _damage_one(
-    lake: Path, path: Path, fault: str, tried: Tried, rows: dict[str, object], chance: random.Random
-) -> None:
-    """Damage a file, ask whether that is known, and make it what it was."""
-    bytes_before, state = path.read_bytes(), path.stat()
-    HARMED[fault](path, chance)
-    if path.exists() and path.read_bytes() == bytes_before:
-        return  # of an empty file, or by chance
-    tried.times += 1
-    if not _is_known(lake, path):
+def apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What `function` returns in a process of its own, through JSON; None where it fails, which is said."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(reader)
+            with os.fdopen(writer, "w", encoding="utf-8") as pipe:
+                json.dump(function(*arguments), pipe)
+            os._exit(0)
+        except BaseException as error:
+            _tell(f"{type(error).__name__}: {error}")
+            os._exit(1)
+    os.close(writer)
+    with os.fdopen(reader, encoding="utf-8") as pipe:
+        text = pipe.read()
+    os.waitpid(child, 0)
+    found = json.loads(text) if text else None
+    return [tuple(one) for one in found] if found and isinstance(found, list) and isinstance(found[0], list) else found
+
+
+def _kill(after_s: float) -> None:
+    """Start the whole job in a process of its own and kill it after that time; it may have ended by then."""
+    child = os.fork()
+    if child == 0:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        os._exit(materialize_dataset(SMALL).error is not None)
+    time.sleep(after_s)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def _unnamed(lake: Path, harms: list[tuple[str, str]], seed: float) -> list[str]:
+    """Of files that are damaged one at a time and made what they were: those whose damage nobody names."""
+    chance, rows = random.Random(seed), {kind: stored_rows(lake, kind) for kind in KEPT}
+    found = []
+    for name, fault in harms:
+        path = Path(name)
+        content, state = path.read_bytes(), path.stat()
+        HARMED[fault](path, chance)
+        is_known = not path.exists() or path.read_bytes() == content or _is_named(lake, path)
         # In a cache a bit may lie where no row is.
-        sound = path.suffix == ".sqlite" and all(_rows_are(lake, kind, rows[kind.name]) for kind in KEPT)
-        tried.rows_lost += not sound
-        if not sound:
-            print(f"not named: {path.relative_to(lake)}: {fault}", file=sys.stderr)
-    path.touch()
-    rewrite(path, bytes_before)
-    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+        if not is_known and not (path.suffix == ".sqlite" and all(stored_rows(lake, k).equals(rows[k]) for k in KEPT)):
+            _tell(f"not named: {path.relative_to(lake)}: {fault}")
+            found.append(name)
+        path.touch()
+        rewrite(path, content)
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    return found
 
 
-def _rows_are(lake: Path, kind: memo.Kind, rows: object) -> bool:
-    return stored_rows(lake, kind).equals(rows)  # type: ignore[arg-type]
-
-
-def _is_known(lake: Path, path: Path) -> bool:
+def _is_named(lake: Path, path: Path) -> bool:
     own = path.relative_to(lake).as_posix()
-    told = [damage.file for damage in verify_lake(lake, SMALL, "demo").damages]
-    return not path.exists() or any(own == name or own.startswith(f"{name}/") for name in told)
+    return any(own == name or own.startswith(f"{name}/") for name in _damaged(lake))
 
 
-def _heals(lake: Path, before: Versions) -> bool:
-    """Whether the next run ends well and everything is what an undisturbed run makes; in a process of its own."""
-    memo._mended.clear()
-    for history in (lake / "refs").rglob("history/*.json"):
-        if any(damage.file == history.relative_to(lake).as_posix() for damage in verify_lake(lake, SMALL, "demo").damages):
-            history.unlink()  # what a past run left behind cannot be made anew
-    summary = materialize_dataset(SMALL)
-    if summary.error is not None:
-        print(summary.error, file=sys.stderr)
+def _damaged(lake: Path) -> list[str]:
+    return [damage.file for damage in verify_lake(lake, SMALL, "demo").damages]
+
+
+def _make(lake: Path, names: list[str]) -> str | None:
+    return materialize_dataset(SMALL, names).error
+
+
+def _heals(lake: Path, before: Mapping[str, str]) -> bool:
+    """Whether the next run ends well and everything is what an undisturbed run makes."""
+    for name in _damaged(lake):
+        if "history" in Path(name).parts:
+            (lake / name).unlink()  # what a past run left behind cannot be made anew
+    if error := _make(lake, []):
+        _tell(error)
         return False
-    if damages := verify_lake(lake, SMALL, "demo").damages:
-        print(*damages, sep="\n", file=sys.stderr)
+    different = [name for name, version in _versions(lake).items() if before[name] != version]
+    if different or (damaged := _damaged(lake)):
+        _tell(f"other than undisturbed: {different or damaged}")
         return False
-    different = [name for name, version in before.items() if in_force_now(lake, SMALL, name).data_version != version]
-    if different:
-        print(f"other than undisturbed: {different}", file=sys.stderr)
-    return not different
+    return True
 
 
-def _copied(world: Path, scratch: Path) -> tuple[Path, Versions]:
-    """A copy of the finished lake, and what its results hold; reports hold times."""
+def _versions(lake: Path) -> dict[str, str]:
+    """What results hold; reports hold times."""
+    return {name: in_force_now(lake, SMALL, name).data_version for name in STAGES if "report" not in name}
+
+
+def _copied(world: Path, scratch: Path) -> Path:
+    """A copy of the finished lake, which the environment names."""
     shutil.rmtree(scratch, ignore_errors=True)
     lake = copied_world(world, scratch)
     os.environ["RALLREC_LAKE"] = str(lake)
-    names = [name for name in STAGES if "report" not in name]
-    return lake, {name: in_force_now(lake, SMALL, name).data_version for name in names}
+    return lake
 
 
 def _forget(lake: Path, chance: random.Random) -> None:
@@ -210,54 +259,28 @@ def _forget(lake: Path, chance: random.Random) -> None:
         shutil.rmtree(lake / "cache" / "adapters", ignore_errors=True)
 
 
-def _kill(after_s: float) -> None:
-    """Start the whole job in a process of its own and kill it after that time; it may have ended by then."""
-    child = os.fork()
-    if child == 0:
-        _silent()
-        os._exit(materialize_dataset(SMALL).error is not None)
-    time.sleep(after_s)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-
-
-def _in_a_process(holds: Callable[[], bool]) -> bool:
-    """Whether `holds` is false or raises, in a process of its own: what a kill would leave in this one does not count."""
-    child = os.fork()
-    if child == 0:
-        try:
-            ok = holds()
-        except BaseException as error:
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)
-            ok = False
-        sys.stderr.flush()
-        os._exit(not ok)
-    return os.waitpid(child, 0)[1] != 0
-
-
-def _silent() -> None:
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1), os.dup2(null, 2)
-
-
 def _files(lake: Path) -> list[Path]:
     """Everything that runs have written, but for locks and links."""
     found = (path for folder in FOLDERS for path in (lake / folder).rglob("*"))
     return sorted(path for path in found if path.is_file() and not path.is_symlink())
 
 
-def _origins(lake: Path) -> set[tuple[str, str, str, str]]:
+def _origins(lake: Path) -> list[list[str]]:
     """Kind, key, run and time of every finished row: one that was made again is of another run."""
-    return {
-        (kind.name, *row)
+    return [
+        [kind.name, *row]
         for kind in KEPT
         for row in stored_rows(lake, kind).select("key", "run_id", "created_at").iter_rows()
-    }
+    ]
 
 
 def _cut(path: Path, size: int) -> None:
     with path.open("r+b") as file:
         file.truncate(size)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,13 @@ DAMAGES = os.environ.get("RALLREC_FAULT_DAMAGES") or "120"
 
 def test_kills_and_damaged_files_cost_nothing_that_was_finished(finished_world: Path, tmp_path: Path) -> None:
     out = Path(os.environ.get("RALLREC_FAULT_JSON") or tmp_path / "faults.json")
-    command = [sys.executable, "-m", "rallrec_pipeline_tests.faults.harness", str(finished_world), str(tmp_path / "copy")]
+    command = [
+        sys.executable,
+        "-m",
+        "rallrec_pipeline_tests.faults.harness",
+        str(finished_world),
+        str(tmp_path / "copy"),
+    ]
     options = ["--kills", KILLS, "--damages", DAMAGES, "--json", str(out)]
     done = subprocess.run([*command, *options], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]

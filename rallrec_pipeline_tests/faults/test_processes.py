@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import dagster as dg
@@ -83,10 +83,8 @@ def daemon(log: Path) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield process
     finally:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         process.wait()
         print(log.read_text(encoding="utf-8")[-4000:])
 
@@ -105,7 +103,9 @@ def test_a_daemon_that_is_killed_is_replaced_and_no_run_is_lost_or_started_twice
             os.killpg(first.pid, signal.SIGKILL)  # with the code server, and the run that this has started
         (dead,) = instance.get_runs()
         with daemon(tmp_path / "daemon.log"):
-            wait_for(lambda: instance.get_runs()[-1].status.value == "FAILURE", "the run that was killed is marked", 300)
+            wait_for(
+                lambda: instance.get_runs()[-1].status.value == "FAILURE", "the run that was killed is marked", 300
+            )
             (failure,) = instance.all_logs(dead.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
             assert "is gone" in failure.message or "terminated" in failure.message
             time.sleep(5)

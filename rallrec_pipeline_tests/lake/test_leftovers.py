@@ -27,7 +27,11 @@ OF_OTHERS = (
     ".check-abcd_123/raw",
     "cache/.scores.sqlite.0a1b2c3d.tmp",
 )
-OF_ALL = ("models/.tiny.0a1b2c3d.tmp/config.json", "models/.model-abcd_123/w", "results/_shared/writer/.9.0a1b2c3d.tmp/x")
+OF_ALL = (
+    "models/.tiny.0a1b2c3d.tmp/config.json",
+    "models/.model-abcd_123/w",
+    "results/_shared/writer/.9.0a1b2c3d.tmp/x",
+)
 WHOLE = ("results/shop/samples/0123/manifest.json", "refs/shop/demo.json", "raw/shop/ratings.csv", "raw/shop/x.tmp")
 
 
