@@ -69,8 +69,8 @@ class Tried:
 
 KILLED = "a run is killed (`kill -9`) at a random moment"
 KILL_PROMISE = (
-    "nothing half visible, no finished row lost or made twice, no temporary file after the next run, which ends like an "
-    "undisturbed one"
+    "nothing half visible, no finished row lost or made twice, no temporary file after the next run, which ends like "
+    "an undisturbed one"
 )
 GONE = "a file is gone"
 GONE_PROMISE = "made anew, the same"
@@ -102,7 +102,10 @@ def main(
     chance, start = random.Random(seed), time.monotonic()
     found = try_damages(world, scratch, damages, chance, start + limit_s / 2)
     found.append(try_kills(world, scratch, kills, chance, start + limit_s))
-    told = {"seconds": round(time.monotonic() - start), "faults": [asdict(one) | {"losses": one.losses} for one in found]}
+    told = {
+        "seconds": round(time.monotonic() - start),
+        "faults": [asdict(one) | {"losses": one.losses} for one in found],
+    }
     text = json.dumps(told, indent=2, ensure_ascii=False) + "\n"
     sys.stdout.write(text) if out is None else out.write_text(text, encoding="utf-8")
 
@@ -188,7 +191,7 @@ def _kill(after_s: float) -> None:
 
 def _unnamed(lake: Path, harms: list[tuple[str, str]], seed: float) -> list[str]:
     """Of files that are damaged one at a time and made what they were: those whose damage nobody names."""
-    chance, rows = random.Random(seed), {kind: stored_rows(lake, kind) for kind in KEPT}
+    chance, rows = random.Random(seed), {kind.name: stored_rows(lake, kind) for kind in KEPT}
     found = []
     for name, fault in harms:
         path = Path(name)
@@ -196,7 +199,7 @@ def _unnamed(lake: Path, harms: list[tuple[str, str]], seed: float) -> list[str]
         HARMED[fault](path, chance)
         is_known = not path.exists() or path.read_bytes() == content or _is_named(lake, path)
         # In a cache a bit may lie where no row is.
-        if not is_known and not (path.suffix == ".sqlite" and all(stored_rows(lake, k).equals(rows[k]) for k in KEPT)):
+        if not is_known and not (path.suffix == ".sqlite" and all(stored_rows(lake, kind).equals(rows[kind.name]) for kind in KEPT)):
             _tell(f"not named: {path.relative_to(lake)}: {fault}")
             found.append(name)
         path.touch()
