@@ -37,7 +37,7 @@ from rallrec_pipeline_tests.lake.stored import stored_rows
 from rallrec_pipeline_tests.pipeline.given import in_force_now
 from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world
 
-KILLS_A_ROUND, STAGES_A_ROUND = 12, 8
+KILLS_A_ROUND, STAGES_A_ROUND = 24, 8
 SHORT_S, LONG_S, SHORT_SHARE = 0.6, 4.0, 0.7  # moments of kills, in seconds
 DAMAGES_A_ROUND = 40
 FOLDERS = ("raw", "models", "results", "refs", "cache")
@@ -199,7 +199,9 @@ def _unnamed(lake: Path, harms: list[tuple[str, str]], seed: float) -> list[str]
         HARMED[fault](path, chance)
         is_known = not path.exists() or path.read_bytes() == content or _is_named(lake, path)
         # In a cache a bit may lie where no row is.
-        if not is_known and not (path.suffix == ".sqlite" and all(stored_rows(lake, kind).equals(rows[kind.name]) for kind in KEPT)):
+        if not is_known and not (
+            path.suffix == ".sqlite" and all(stored_rows(lake, kind).equals(rows[kind.name]) for kind in KEPT)
+        ):
             _tell(f"not named: {path.relative_to(lake)}: {fault}")
             found.append(name)
         path.touch()

@@ -23,8 +23,9 @@ pytestmark = [pytest.mark.process, pytest.mark.slow, needs_postgres]
 
 RUNS = int(os.environ.get("RALLREC_SOAK_RUNS") or 200)
 AT_ONCE = 5
-WARM = 20  # runs until caches are full
+WARM = 40  # runs until caches are full, and the history is as long as it is kept
 KEEP = 5  # entries of the history, as `rallrec prune` keeps them
+AT_REST = 3  # processes of the code location: its server, the one that holds the code, and what tracks its children
 STAGES = ("raw_files", "interactions", "items")
 GROWTH_MB, GROWTH_FILES = 40, 8
 
@@ -45,6 +46,7 @@ def test_two_hundred_runs_leave_the_services_and_the_lake_as_they_were(lake: Pat
                 wait_for(lambda run_id=run_id: is_over(instance, run_id), f"run {number}", RUN_S)
             assert {run.status.value for run in instance.get_runs(limit=AT_ONCE)} == {"SUCCESS"}
             prune_lake(lake, None, PruneOptions(keep=KEEP), print)
+            wait_for(lambda: _processes(running, "code") <= AT_REST, "the processes of the runs have ended")
             figures.append({"runs": number + AT_ONCE, **_taken(running), **_kept(lake)})
             print(json.dumps(figures[-1]), flush=True)
             _write(figures)
@@ -71,6 +73,10 @@ def _taken(running: Services) -> dict[str, float]:
         found[f"{service}_fds"] = sum(one.num_fds() for one in tree)
         found[f"{service}_processes"] = len(tree)
     return found
+
+
+def _processes(running: Services, service: str) -> int:
+    return 1 + len(psutil.Process(running.processes[service].pid).children(recursive=True))
 
 
 def _kept(lake: Path) -> dict[str, float]:
