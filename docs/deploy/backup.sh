@@ -17,12 +17,14 @@ for lock in "$lake"/locks/[!_]*.lock "$lake"/locks/_[!l]*.lock "$lake"/locks/_ll
   flock "$held"
 done
 
-tar -C "$lake" --exclude='./locks' --exclude='.*.tmp' --exclude='.*.old' -cf "$part/lake.tar" .
+# Without what killed runs were writing. Times to the nanosecond: by them a run sees that nothing has changed.
+tar -C "$lake" --format=posix --no-wildcards-match-slash \
+  --exclude='./locks' --exclude='.*.tmp' --exclude='.*.old' -cf "$part/lake.tar" .
 if [ -n "${RALLREC_POSTGRES_URL:-}" ]; then
   pg_dump --format=custom --no-owner --file="$part/storage.dump" "${RALLREC_POSTGRES_URL/+psycopg2/}"
 fi
 # Logs of runs, and Dagster's storage where that is SQLite (stop its processes before, then).
-tar -C "$home" --exclude='run_locks' -cf "$part/home.tar" .
+tar -C "$home" --format=posix --exclude='run_locks' -cf "$part/home.tar" .
 (cd "$part" && sha256sum -- * >SHA256SUMS)
 mv -T "$part" "$whole"
 echo "$whole"
