@@ -28,7 +28,10 @@ def remove_leftovers(lake: Path, dataset: str, *folders: str) -> int:
     gone = 0
     for path in _leftovers(lake, dataset, folders):
         with suppress(OSError):
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
             gone += 1
     return gone
 
