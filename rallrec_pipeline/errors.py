@@ -29,6 +29,10 @@ class ClusterError(RallrecError):
     """Machines of a Ray cluster are gone or have no room."""
 
 
+class StorageError(RallrecError):
+    """The database of Dagster's storage cannot be reached or written."""
+
+
 class RequestError(RallrecError):
     """A request to the server is wrong, or cannot be answered now; `status` is that of HTTP."""
 

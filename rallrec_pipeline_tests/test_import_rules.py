@@ -65,6 +65,7 @@ TORCH_MODULES = {
     "language_models.kernels.packed_ends",
     "language_models.kernels.packing",
     "language_models.kernels.prefix",
+    "language_models.kernels.workers",
     "language_models.engines.sentence_encoder",
     "language_models.engines.transformers_engine",
     "tuning.batches",

@@ -75,7 +75,12 @@ def taken(file: Path) -> Iterator[bool | None]:
 
 
 def write_holder(file: Path) -> None:
-    """Write beside the lock `file`, as `.json`, that this process holds it. Raises DataError."""
+    """Write beside the lock `file`, as `.json`, that this process holds it. Raises DataError.
+
+    Whoever held it before and was writing there is gone: what that left goes.
+    """
+    for half in file.parent.glob(f".{file.stem}.json.*.tmp"):
+        half.unlink(missing_ok=True)
     write_json(_record(file), {"pid": os.getpid(), "host": socket.gethostname()})
 
 

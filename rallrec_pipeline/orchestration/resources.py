@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 from pydantic import PrivateAttr
 
+from rallrec_pipeline.lake.leftovers import remove_leftovers
 from rallrec_pipeline.lake.locks import lake_lock
 from rallrec_pipeline.orchestration.executors import begin_run
 from rallrec_pipeline.pipeline.adoption import adopt_dataset
@@ -42,10 +43,20 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
         with lake_lock(self.root(), dataset, log) if dataset else nullcontext():
             looked = looking(self.root(), dataset or SHARED, self.settings())
             if dataset:
+                self._clean(dataset, log)
                 adopt_dataset(replace(looked, log=log), STAGES)
             if context.instance is not None and context.run is not None:
                 context.instance.add_run_tags(context.run.run_id, run_tags(looked))
             yield self
+
+    def _clean(self, dataset: str, log: Callable[[str], None]) -> None:
+        """Take away what runs that were killed have left; of what all datasets share under its own lock."""
+        lake = self.root()
+        gone = remove_leftovers(lake, dataset)
+        with lake_lock(lake, SHARED, log):
+            gone += remove_leftovers(lake, SHARED, "models")
+        if gone:
+            log(f"{gone} unfinished file{'' if gone == 1 else 's'} of runs that were killed removed")
 
     def root(self) -> Path:
         """The lake's folder."""

@@ -71,7 +71,7 @@ def _fetch_into(
     rewriter: Rewriter | None,
 ) -> None:
     lake.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=lake, prefix=".fetch-") as scratch:
+    with TemporaryDirectory(dir=lake, prefix=f".fetch-{folder.name}-") as scratch:
         try:
             found = fetch(source, Path(scratch), downloads)
         except DataError as error:

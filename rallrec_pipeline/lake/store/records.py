@@ -179,7 +179,8 @@ def whole(lake: Path, record: Record, verify: bool = False) -> Record | None:
     if moved == record.files:
         return record
     renewed = replace(record, files=moved, format=FORMAT)
-    with suppress(DataError):  # of a lake that may only be read nothing is remembered
+    # Of a lake that may only be read nothing is remembered; and a run removes what a mere look is about to rename.
+    with suppress(DataError, FileNotFoundError):
         write_sealed(record.manifest(lake), asdict(renewed))
     return renewed
 
