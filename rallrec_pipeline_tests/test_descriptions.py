@@ -186,6 +186,6 @@ def test_the_template_follows_the_words_and_fields_of_the_dataset(spec: DatasetS
 
 def test_another_template_makes_descriptions_stale_and_that_of_films_makes_none(spec: DatasetSpec) -> None:
     settings, stage = Settings(profile="demo"), STAGES["item_descriptions"]
-    assert "template" not in stage.depends_on(settings, spec)
+    assert stage.depends_on(settings, spec)["descriptions"] == settings.descriptions
     shop = spec.model_copy(update={"words": WordsSpec()})
-    assert stage.depends_on(settings, shop)["template"] == template_of(shop, settings.descriptions)
+    assert stage.depends_on(settings, shop)["descriptions"].template == template_of(shop, settings.descriptions)

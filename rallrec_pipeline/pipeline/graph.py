@@ -31,7 +31,7 @@ from rallrec_pipeline.pipeline.stages import (
     retrieval,
 )
 from rallrec_pipeline.pipeline.stages.model import TUNING_VERSION
-from rallrec_pipeline.settings import ROLES, Role, Settings, essential
+from rallrec_pipeline.settings import ROLES, DescriptionSettings, Role, Settings, essential
 
 _NOT_IN_REPORT: dict[str, Any] = {
     "automation": True,
@@ -54,10 +54,9 @@ def _numerics(settings: Settings, role: Role) -> dict[str, Any]:
     return {"dtype": model.dtype, "load_in_8bit": model.infers_in_8bit}
 
 
-def _own_template(settings: Settings, spec: DatasetSpec) -> dict[str, str]:
-    """The template that the dataset's words and fields make, where it is not that of the settings."""
-    template = template_of(spec, settings.descriptions)
-    return {} if template == settings.descriptions.template else {"template": template}
+def _descriptions(settings: Settings, spec: DatasetSpec) -> DescriptionSettings:
+    """With the template that the dataset's words and fields make of the default."""
+    return settings.descriptions.model_copy(update={"template": template_of(spec, settings.descriptions)})
 
 
 def _role_model(role: Role) -> Stage:
@@ -206,9 +205,8 @@ GRAPH: tuple[Stage, ...] = (
         descriptions.item_descriptions,
         lambda s, d: (
             _numerics(s, "writer")
-            | {"descriptions": s.descriptions, "words": d.words, "fields": d.item_fields, "seed": s.seeds.sampling}
+            | {"descriptions": _descriptions(s, d), "words": d.words, "fields": d.item_fields, "seed": s.seeds.sampling}
             | {"renderer": RENDERER_VERSION}
-            | _own_template(s, d)
         ),
         sections=(*_ENGINE, "seeds"),
         uses_llm=True,
