@@ -83,6 +83,7 @@ def reasoning_stages(reasoner: Stage, numerics: Numerics, engine: tuple[str, ...
                 "paper_dataset": d.paper_dataset,
             },
             sections=sections,
+            code_version="2",
         ),
     )
 

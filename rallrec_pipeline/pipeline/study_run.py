@@ -39,7 +39,7 @@ from rallrec_pipeline.settings import OF_STUDIES, Settings
 
 FACTS = ("core_interactions", "samples")
 """What a report knows of its test rows, which are the same in all variants."""
-VERSION = "2"
+VERSION = "3"
 
 
 @dataclass(frozen=True)
