@@ -38,6 +38,8 @@ ADVICE: dict[str, str] = {
         f"make them again: `{AGAIN % 'recommendations'}`",
     ),
     "responses_are_whole": REASONING,
+    "responses_answer": "raise `reasoning.max_new_tokens` or `reasoning.most_unanswered`, or take a larger reasoner "
+    "(`reasoner.source`)",
     "reasoned_rows_are_whole": REASONING,
     "merges_are_whole": f"`bad` names the merge, whose members are made again by {REASONING}",
     "alignment_figures_hold": f"`{AGAIN % 'alignment_report'}`",
