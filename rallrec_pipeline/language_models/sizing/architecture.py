@@ -68,7 +68,8 @@ KNOWN: dict[str, Architecture] = {
 
 def architecture_of(config: Mapping[str, Any]) -> Architecture:
     """The sizes in a parsed config.json. Raises ModelError when one is not stated."""
-    stated = config.get("text_config", config)  # a model that reads images too has its decoder's sizes there
+    inner = config.get("text_config")  # a model that reads images too has its decoder's sizes there
+    stated: Mapping[str, Any] = inner if isinstance(inner, Mapping) else config
 
     def number(name: str, otherwise: int | None = None) -> int:
         value = stated.get(name) if stated.get(name) is not None else otherwise
