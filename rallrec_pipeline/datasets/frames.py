@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 from polars.datatypes import DataTypeClass
+from polars.selectors import by_name
 
 from rallrec_pipeline.datasets.endings import Format
 from rallrec_pipeline.datasets.fields import ENTRY, moment_text
@@ -61,13 +62,16 @@ def schema_of(frame: pl.LazyFrame) -> pl.Schema:
 
 
 def reached(schema: pl.Schema, column: str) -> tuple[pl.Expr, pl.DataType] | None:
-    """The column of that name, else the field or the entry that it names within one: `brand.name`, `paths.0`."""
+    """The column of that name, else the field or the entry that it names within one: `brand.name`, `paths.0`.
+
+    A name is taken as it is, also `*` or `^a.*$`, which `pl.col` would take for several columns.
+    """
     if column in schema:
-        return pl.col(column), schema[column]
+        return by_name(column), schema[column]
     parts = column.split(".")
     for end in range(len(parts) - 1, 0, -1):
         if (name := ".".join(parts[:end])) in schema:
-            return _within(pl.col(name), schema[name], parts[end:])
+            return _within(by_name(name), schema[name], parts[end:])
     return None
 
 

@@ -38,7 +38,13 @@ def is_of_its_format(path: Path, table: TableFile, kind: str, found: Findings) -
             found.problem(f"{part.name} is {other[1]}, not {table.format}: {mend}, or correct {kind}.file")
             return False
         if table.format not in BINARY:
-            _check_encoding(part, table, kind, _start(part), found)
+            try:
+                _check_encoding(part, table, kind, _start(part), found)
+            except UnicodeError as error:  # UTF-16 and UTF-32 must say by a mark at the start which they are
+                found.problem(
+                    f'{part.name} is not {table.encoding} ({error}): set {kind}.encoding, as to "utf-16-le" or "utf-8"'
+                )
+                return False
     return True
 
 

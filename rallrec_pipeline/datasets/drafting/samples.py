@@ -65,7 +65,7 @@ def read_sample(path: Path, base: Path) -> Sample:
     with open_rows(path, table, places, DOCUMENT if layout.format == "json_lines" else HEAD) as (rows, _):
         frame = rows.head(ROWS + 1).sort("line").select(f"{place}" for place in range(len(names))).collect()
     frame.columns = names
-    cleaned = frame.head(ROWS).select(pl.col(name).fill_null("").str.strip_chars() for name in names)
+    cleaned = frame.head(ROWS).select(pl.all().fill_null("").str.strip_chars())
     return Sample(path, file, layout, table, cleaned, frame.height <= ROWS)
 
 

@@ -70,8 +70,9 @@ def _steps(values: list[float]) -> list[float]:
     for size in (1.0, 0.5):
         if all(abs(value / size - round(value / size)) < 1e-6 for value in values):
             count = round((values[-1] - values[0]) / size) + 1
-            steps = [values[0] + size * place for place in range(count)]
-            return steps if count <= MOST_STEPS else values if len(values) <= 12 else []
+            if count <= MOST_STEPS:
+                return [values[0] + size * place for place in range(count)]
+            break
     return values if len(values) <= 12 else []
 
 
