@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from rallrec_pipeline.cli import app
 from rallrec_pipeline.datasets.catalog import get_dataset
-from rallrec_pipeline.descriptions import description_prompt
+from rallrec_pipeline.descriptions import description_prompt, template_of
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.parquet import read_table
@@ -109,7 +109,7 @@ def test_the_description_says_what_was_asked_and_by_which_hash(lake: Path) -> No
     assert stable_hash(found.text) == found.provenance.data_version and not found.notes
     spec = get_dataset(NAME, lake)
     assert found.prompt == description_prompt({"title": TITLE}, spec, settings.descriptions)
-    assert found.template == settings.descriptions.template and found.seed == settings.seeds.sampling
+    assert found.template == template_of(spec, settings.descriptions) and found.seed == settings.seeds.sampling
     assert found.sampling == {
         name: getattr(settings.descriptions, name) for name in ("max_words", "max_new_tokens", "temperature", "top_p")
     }
