@@ -26,7 +26,8 @@ FETCHED = ("raw", "models")
 NEW_SETTINGS = ("adapters", "methods", "retrievers")
 OLD_CODE = {"retrieved_histories": "1", "tuning_prompts": "1", "evaluation_prompts": "2"}
 CHANGED = {*OLD_CODE, "lora_adapter", "predictions", REPORT}  # stages that depend on something else since then
-OTHERS = {"baseline_predictions", "expert_predictions"}  # they score the rows of stages that changed
+# They score the rows of stages that changed, or may ask the adapter.
+OTHERS = {"baseline_predictions", "expert_predictions", "recommendations", "recommendation_report"}
 UNKNOWN = {"collaborative": {"warm_start": True}, "alignment": {"warm_start": True}, "text": {"of_old": 1}}
 
 
