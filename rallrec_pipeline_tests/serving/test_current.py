@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
+from rallrec_pipeline.lake.sealed import read_sealed, write_sealed
 from rallrec_pipeline.language_models.protocols import Engine
 from rallrec_pipeline.language_models.sizing.hardware import Hardware
 from rallrec_pipeline.pipeline import readiness
 from rallrec_pipeline.serving import current
 from rallrec_pipeline.serving.loading import Loader
 from rallrec_pipeline.serving.snapshot import ServedMethod, Snapshot
-from rallrec_pipeline_tests.pipeline.tiny import SMALL
+from rallrec_pipeline_tests.pipeline.tiny import SMALL, replace_once
 from rallrec_pipeline_tests.serving.served import put_recommendations, serving, until
 
 
@@ -39,9 +39,9 @@ def test_a_load_that_breaks_is_told_in_a_line_and_tried_again(own_lake: Path, mo
 
 def test_a_record_of_an_older_version_holds_back_its_own_method_alone(own_lake: Path) -> None:
     (manifest,) = (own_lake / "results" / SMALL / "retrieved_histories").glob("*/manifest.json")
-    record = json.loads(manifest.read_text())
+    record = read_sealed(manifest)
     del record["metadata"]["alpha"]
-    manifest.write_text(json.dumps(record))
+    write_sealed(manifest, record)
     with serving() as served:
         parts = served.get("/version")["parts"]
     assert parts["rallrec"] == {"missing": "KeyError: 'alpha'"} and "fingerprint" in parts["factorisation"]
@@ -60,14 +60,12 @@ def test_a_model_without_memory_for_it_is_told_before_it_is_loaded(
 def test_an_edited_dataset_file_is_known_to_the_next_method_that_is_loaded(own_lake: Path) -> None:
     loader = Loader(own_lake, SMALL, None, print)
 
-    def words() -> str:
+    def title() -> str:
         found = loader.load()[0].methods["factorisation"]
         assert isinstance(found, ServedMethod)
-        return found.catalogue.spec.words.item
+        return found.catalogue.spec.title
 
-    assert words() == "item"
-    with (own_lake / "catalog" / f"{SMALL}.toml").open("a", encoding="utf-8") as file:
-        file.write('\n[words]\nitem = "product"\n')
-    assert words() == "item"
-    loader._loaded.clear()  # as if all methods had been made anew
-    assert words() == "product"
+    assert title() == "Small"
+    replace_once(own_lake / "catalog" / f"{SMALL}.toml", '"Small"', '"Edited"')
+    loader._loaded.clear()  # as if the methods had been made anew of the same tables
+    assert title() == "Edited"

@@ -13,6 +13,7 @@ from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.stage import decisive_settings, looking
+from rallrec_pipeline.prompts.render import shown_title
 from rallrec_pipeline.serving.methods import LlmMethod
 from rallrec_pipeline.serving.questions import question_of
 from rallrec_pipeline.serving.requests import ScoreRequest
@@ -117,7 +118,8 @@ def test_in_the_deterministic_mode_and_with_titles_cut_a_request_is_the_batch_bi
     use_lake(lake, settings, monkeypatch)
     assert make_stages(lake, SMALL, load_settings(), *PROMPTED) == dict.fromkeys(PROMPTED, True)
     written = read_table(tables.prompts_table("evaluation"), lake, SMALL)["prompt"]
-    assert written.str.contains(TITLE[:-5], literal=True).any() and not written.str.contains(TITLE, literal=True).any()
+    cut = shown_title(TITLE, len(TITLE) - 5)
+    assert written.str.contains(cut, literal=True).any() and not written.str.contains(TITLE, literal=True).any()
     batch = read_table(tables.predictions_table("rallrec"), lake, SMALL)
     scored = dict(batch.select("sample_id", "p_yes").iter_rows())
     rows = asked_rows(lake).filter(pl.col("sample_id").is_in(list(scored))).rows(named=True)
