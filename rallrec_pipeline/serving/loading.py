@@ -183,6 +183,6 @@ def _expert(run: StageRun) -> ExpertMethod:
 
 
 def one_line(error: Exception) -> str:
-    """The first line of an error; one that is not ours also tells its class."""
-    first = next(iter(str(error).splitlines()), "")
-    return first if isinstance(error, RallrecError) else f"{type(error).__name__}: {first}"
+    """What an error says; of one that is not ours its class and first line."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return " ".join(lines) if isinstance(error, RallrecError) else f"{type(error).__name__}: {''.join(lines[:1])}"
