@@ -100,15 +100,6 @@ def _side_by_side(
         raise failure
 
 
-def _noted(under_way: dict[int, int], number: int) -> Progress:
-    """Progress of a chunk that only writes down what is done of it."""
-
-    def note(done: int, _: int) -> None:
-        under_way[number] = done
-
-    return note
-
-
 class _Reported:
     """Progress that says nothing twice."""
 

@@ -63,7 +63,9 @@ def auto_dtype() -> NumberType:
 
     if torch.cuda.is_available():
         has_bfloat16 = torch.cuda.is_bf16_supported()
-        return NumberType("bfloat16" if has_bfloat16 else "float16", f"the GPU has {'' if has_bfloat16 else 'no '}it")
+        return NumberType(
+            "bfloat16" if has_bfloat16 else "float16", f"the GPU has {'' if has_bfloat16 else 'no '}bfloat16"
+        )
     try:
         found = by_instructions(CPUINFO.read_text(encoding="utf-8", errors="replace"))
     except OSError:  # not Linux

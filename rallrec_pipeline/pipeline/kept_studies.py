@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from rallrec_pipeline.evaluation.wording import Report
 from rallrec_pipeline.lake.files import read_json, write_json
 from rallrec_pipeline.lake.sound import require_sound
 from rallrec_pipeline.lake.store import read_record
+from rallrec_pipeline.pipeline.origin import code_commit
 
 EARLIER = "earlier.md"
 """File among kept studies with sections of a page whose studies were not kept."""
@@ -32,11 +31,10 @@ def kept_studies(folder: Path) -> list[Report]:
 
 def keep_studies(reports: Sequence[Report], folder: Path) -> list[Path]:
     """Write each report as `<dataset>-<study>.json`, one that is there is replaced; returns the files."""
-    commit = _commit()
     files = []
     for report in reports:
         kept = kept_form(report)
-        kept["provenance"]["made"]["commit"] = commit
+        kept["provenance"]["made"]["commit"] = code_commit()
         files.append(folder / f"{report['dataset']}-{report['study']}.json")
         write_json(files[-1], kept)
     return files
@@ -58,13 +56,3 @@ def _origin(file: Path, report: Report, lake: Path) -> dict[str, Any]:
             made = read_record(lake, report["dataset"], stage, fingerprint)
             machines |= {made.metadata["machine"]} if made and "machine" in made.metadata else set()
     return {"at": record and record.created_at, "machines": sorted(machines)}
-
-
-def _commit() -> str:
-    """The commit of the code that runs, with a `+` where files were changed; empty where git does not know."""
-    git = shutil.which("git")
-    if git is None:
-        return ""
-    asked = [git, "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=10", "--dirty=+", "--exclude=*"]
-    found = subprocess.run(asked, capture_output=True, text=True, check=False)
-    return found.stdout.strip() if found.returncode == 0 else ""

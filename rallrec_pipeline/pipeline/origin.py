@@ -30,18 +30,20 @@ def run_tags(run: StageRun) -> dict[str, str]:
     return {f"{PREFIX}{name}": value for name, value in origin_of(run, "predictor").items()}
 
 
-@cache
 def code_origin(folder: Path = SOURCE) -> str:
-    """`rallrec-pipeline 0.1.0, commit 1a2b3c4d5e`; `-dirty` follows where files were edited since.
+    """`rallrec-pipeline 0.1.0, commit 1a2b3c4d5e`; without a commit the version stands alone."""
+    commit = code_commit(folder)
+    return f"rallrec-pipeline {version('rallrec-pipeline')}" + (f", commit {commit}" if commit else "")
 
-    Without git, or outside a repository of its own, the version stands alone.
-    """
-    told = f"rallrec-pipeline {version('rallrec-pipeline')}"
+
+@cache
+def code_commit(folder: Path = SOURCE) -> str:
+    """`1a2b3c4d5e`; `-dirty` follows where files were edited since. Empty without git, or without a repository."""
     if not (folder / ".git").exists():  # a repository further up is that of another project
-        return told
+        return ""
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=GIT_S)
     except (OSError, subprocess.SubprocessError):
-        return told
-    return f"{told}, commit {found.stdout.strip()}"
+        return ""
+    return found.stdout.strip()

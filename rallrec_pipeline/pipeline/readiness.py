@@ -86,8 +86,7 @@ def check_run_model(
     folder = fetched_model(lake, settings)
     if tuple(roles) == ("encoder",) and is_sentence_encoder(folder or Path(settings.model.source)):
         return ModelCheck([], [], {"model": settings.model.name, "kind": "sentence encoder"})
-    local: tuple[Use, ...] = ("tune",) if tunes and "predictor" in roles else ()
-    uses = tuple(use for role in roles for use in USES_OF[role])
+    uses = tuple(use for role in roles for use in USES_OF[role] if tunes or use != "tune")
     spec = get_dataset(dataset, lake, settings.protocol) if dataset else None
     prompts = list(long_prompts(lake, settings, spec))
     answers = [answer_texts("yes_no", spec), answer_texts("rating", spec)] if spec else [YES_NO, SCALE]
@@ -95,9 +94,8 @@ def check_run_model(
     settings = _with_dtype(lake, settings)
 
     def check(files: ModelFiles | None) -> ModelCheck:
-        return check_model(
-            files, settings, hardware, prompts, answers, published, local if settings.ray.address else uses
-        )
+        local = tuple(use for use in uses if use == "tune" or not settings.ray.address)
+        return check_model(files, settings, hardware, prompts, answers, published, local)
 
     if folder is not None:
         return check(local_files(folder))

@@ -176,11 +176,6 @@ def everything(run: StageRun, plans: Mapping[str, Plan]) -> StageRun:
     return replace(run, inputs={name: plan.record for name, plan in plans.items() if plan.record is not None})
 
 
-def plan_stage(run: StageRun, graph: Graph, name: str) -> Plan:
-    """The plan of one stage, without work."""
-    return plan_stages(run, graph, [name])[name]
-
-
 def plan_stages(
     run: StageRun, graph: Graph, names: Sequence[str] | None = None, verified: str | None = None
 ) -> dict[str, Plan]:

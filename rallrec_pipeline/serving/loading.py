@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from rallrec_pipeline.baselines.folded import FoldedExpert
 from rallrec_pipeline.baselines.rating_log import RatingLog
 from rallrec_pipeline.errors import ConfigError, RallrecError, StaleArtefactError
@@ -20,6 +18,7 @@ from rallrec_pipeline.lake.store import Record, Ref, read_ref, record_of, ref_fi
 from rallrec_pipeline.language_models.protocols import Engine
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.graph import EVERY_STAGE
+from rallrec_pipeline.pipeline.readiness import require_fit_model
 from rallrec_pipeline.pipeline.scored import method_calibration
 from rallrec_pipeline.pipeline.stage import changes, decisive_settings, looking
 from rallrec_pipeline.pipeline.stages.engine import load_engine
@@ -53,7 +52,7 @@ class Loader:
         self.lake, self.dataset, self.profile, self.log = lake, dataset, profile, log
         self._loaded: dict[str, Loaded] = {}
         self._failed: dict[str, str] = {}
-        self._catalogue: tuple[tuple[str, ...], Catalogue] | None = None
+        self._catalogue: tuple[tuple[object, ...], Catalogue] | None = None
 
     @property
     def has_failed(self) -> bool:
@@ -98,8 +97,8 @@ class Loader:
                 raise StaleArtefactError(f"{stage} of {self.dataset!r} was never made: run `{command}` first")
             if before is None or before.part.fingerprint != record.fingerprint:
                 self._loaded[name] = self._load(name, record, run)
-        except (RallrecError, OSError, pl.exceptions.PolarsError) as error:
-            found = StaleArtefactError(without_lake(_one_line(error), self.lake))
+        except Exception as error:  # memory that runs out, or a record of an older version: other parts are served
+            found = StaleArtefactError(without_lake(one_line(error), self.lake))
             if self._failed.get(name) != str(found):  # it is tried again and again, and told once
                 self.log(f"{name}: {found}" + ("; what was loaded before is kept" if before else ""))
             self._failed[name] = str(found)
@@ -128,7 +127,8 @@ class Loader:
 
     def _catalogue_of(self, run: StageRun) -> Catalogue:
         """Methods that know the same items, users and ratings share one."""
-        key = tuple(run.given(stage).fingerprint for stage in ("core_interactions", "core_items", "items", "users"))
+        stages = ("core_interactions", "core_items", "items", "users")
+        key = (run.spec, *(run.given(stage).fingerprint for stage in stages))
         if self._catalogue is None or self._catalogue[0] != key:
             self._catalogue = (key, Catalogue.read(run))
         return self._catalogue[1]
@@ -163,12 +163,15 @@ def _llm_method(name: str, record: Record, run: StageRun) -> tuple[Answerer, Eng
     if method is None:
         raise StaleArtefactError(f"{name} is not scored in this variant: `only_methods` leaves it out")
     facts = KnownFacts.read(run, method.facts) if method.facts else None
-    prompter = Prompter(method, run.spec, ServedRetriever.read(run, method), facts, NewItems(run))
+    retriever, longest = ServedRetriever.read(run, method), run.settings.prompts.title_characters
+    prompter = Prompter(method, run.spec, retriever, facts, NewItems(run), longest)
     calibration = (
         method_calibration(method, record, run.lake, run.spec) if run.settings.scoring.calibration == "platt" else None
     )
     adapter = checkpoint(run, method.adapter) if method.adapter else None
-    engine = load_engine(run.in_role("predictor"), "score", adapter)
+    predictor = run.in_role("predictor")
+    require_fit_model(predictor, tunes=False)
+    engine = load_engine(predictor, "score", adapter)
     return LlmMethod(prompter, engine, calibration), engine
 
 
@@ -179,6 +182,7 @@ def _expert(run: StageRun) -> ExpertMethod:
     return ExpertMethod(FoldedExpert.of(log, like_above, run.seeds.fits, run.settings.experts.rows))
 
 
-def _one_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
+def one_line(error: Exception) -> str:
+    """What an error says; of one that is not ours its class and first line."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return " ".join(lines) if isinstance(error, RallrecError) else f"{type(error).__name__}: {''.join(lines[:1])}"

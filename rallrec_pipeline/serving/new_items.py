@@ -22,6 +22,7 @@ from rallrec_pipeline.embeddings.text import later_text_vectors
 from rallrec_pipeline.embeddings.weights import read_weights
 from rallrec_pipeline.language_models.protocols import Engine
 from rallrec_pipeline.pipeline.context import StageRun
+from rallrec_pipeline.pipeline.readiness import require_fit_model
 from rallrec_pipeline.pipeline.stages.embeddings import read_vectors
 from rallrec_pipeline.pipeline.stages.engine import load_engine
 
@@ -49,7 +50,9 @@ class NewItems:
 
     @cached_property
     def _encoder(self) -> Engine:
-        return load_engine(self._run.in_role("encoder"), "encode")
+        run = self._run.in_role("encoder")
+        require_fit_model(run, tunes=False)
+        return load_engine(run, "encode")
 
     @cached_property
     def _known_texts(self) -> tuple[Vectors, Vectors]:

@@ -22,7 +22,7 @@ from rallrec_pipeline.retrieval.learned import LearnedReranker
 from rallrec_pipeline.retrieval.rankings import by_vectors, ranking_of
 from rallrec_pipeline.serving.known_facts import KnownFacts
 from rallrec_pipeline.serving.questions import USER, Question
-from rallrec_pipeline.settings import RetrievalSettings, RetrieverSettings
+from rallrec_pipeline.settings import LONGEST_TITLE, RetrievalSettings, RetrieverSettings
 
 Vectors = NDArray[np.float32]
 NewVectors = Callable[[pl.DataFrame], Mapping[str, Vectors]]
@@ -93,6 +93,7 @@ class Prompter:
     retriever: ServedRetriever
     facts: KnownFacts | None
     new_vectors: NewVectors
+    title_characters: int = LONGEST_TITLE
 
     def histories(self, question: Question) -> pl.DataFrame:
         """Which lines each target's prompt shows."""
@@ -100,7 +101,8 @@ class Prompter:
 
     def context(self, question: Question) -> PromptContext:
         """What prompts state beside the histories."""
-        titles = question.items.select("item_id", title=pl.Series(map(shown_title, question.items["title"])))
+        shown = [shown_title(title, self.title_characters) for title in question.items["title"]]
+        titles = question.items.select("item_id", title=pl.Series(shown))
         profiles = pl.DataFrame({"user_id": [USER], "profile": [question.profile]})
         facts = self.facts.facts(question, self.method.facts) if self.facts else Facts()
         context = PromptContext(self.spec, titles, profiles, facts)

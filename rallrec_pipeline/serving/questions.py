@@ -120,7 +120,8 @@ class _Numbers:
         known = [number for number, place in enumerate(self._places) if place >= 0]
         rows = self._known.items[[self._places[number] for number in known]]
         told = [{"item_id": "", **row} for row in self._texts.values()]
-        new = pl.DataFrame(told, schema_overrides=dict.fromkeys(rows.columns, pl.String)) if told else rows.clear()
+        fields = dict.fromkeys(("item_id", "title", *self._known.spec.item_fields), pl.String)
+        new = pl.DataFrame(told, schema=fields)  # without a schema, of the first hundred items alone
         order = pl.Series("number", [*known, *self._texts], dtype=pl.Int64)
         every = pl.concat([rows, new], how="diagonal").with_columns(order).sort("number")
         numbered = every.with_columns(pl.col("number").cast(pl.String).alias("item_id")).drop("number")

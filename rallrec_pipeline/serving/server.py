@@ -15,7 +15,6 @@ from rallrec_pipeline.serving.loading import Loader
 from rallrec_pipeline.serving.work import Work
 from rallrec_pipeline.settings import load_settings
 
-LOOPBACK = "127.0.0.1"
 CONNECTIONS = 4096  # open at once; beyond, a caller is turned away before anything is read
 
 

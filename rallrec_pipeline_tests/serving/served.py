@@ -52,14 +52,24 @@ def checked(answer: Any, status: int) -> Any:
 
 
 @contextmanager
-def serving(**changed: Any) -> Iterator[Served]:
+def serving(loader: type[Loader] = Loader, **changed: Any) -> Iterator[Served]:
     """A server of the dataset in the lake of the environment; `changed` are settings of `[serving]`."""
     limits = load_settings().serving.model_copy(update={"poll_s": 0.02, **changed})
     lines: list[str] = []
     work = Work(limits)
-    current = Current(Loader(lake_root(), SMALL, None, lines.append), work, lines.append)
+    current = Current(loader(lake_root(), SMALL, None, lines.append), work, lines.append)
     with TestClient(make_app(current, work, limits, lake_root()), raise_server_exceptions=False) as client:
         yield Served(client, current, lines)
+
+
+def until(served: Served, path: str, holds: Any, tries: int = 400) -> Any:
+    """Ask until an answer is as wanted; each is a whole one, or says that there is none yet."""
+    for _ in range(tries):
+        answer = served.client.get(path)
+        assert answer.status_code in (200, 503), answer.text
+        if holds(answer.json()):
+            return answer.json()
+    raise AssertionError(answer.json())
 
 
 def put_recommendations(lake: Path, items: dict[str, list[str]], variant: str = "demo") -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,11 @@ from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.serving.methods import LlmMethod
 from rallrec_pipeline_tests.hostile import CONTROLS, TOKENS, TURNS
-from rallrec_pipeline_tests.pipeline.tiny import RARE, SMALL, copied_world, use_lake
-from rallrec_pipeline_tests.serving.served import Served, put_recommendations, serving
+from rallrec_pipeline_tests.pipeline.tiny import RARE, SMALL
+from rallrec_pipeline_tests.serving.served import Served, put_recommendations, serving, until
 
 HISTORY = [{"item_id": f"i{number}", "rating": 4} for number in range(4)]
 ASKED: dict[str, Any] = {"history": HISTORY, "targets": [{"item_id": "i7"}, {"item_id": "i8"}]}
-
-
-@pytest.fixture
-def own_lake(finished_world: Path, tmp_path: Path) -> Iterator[Path]:
-    """A copy of the finished world, which the environment names."""
-    with pytest.MonkeyPatch.context() as patch:
-        lake = copied_world(finished_world, tmp_path)
-        use_lake(lake, finished_world / "settings.toml", patch)
-        yield lake
 
 
 def test_targets_are_scored_by_each_method_in_their_order(served: Served) -> None:
@@ -95,16 +85,6 @@ def test_recommendations_are_those_in_force_and_a_new_result_needs_no_restart(ow
         stale = served.get(f"/users/u1/recommendations?fingerprint={first}", 409)["error"]
         assert first in stale and second in stale
         served.get(f"/users/u1/recommendations?fingerprint={second}")
-
-
-def until(served: Served, path: str, holds: Any, tries: int = 400) -> Any:
-    """Ask until an answer is as wanted; each is a whole one, or says that there is none yet."""
-    for _ in range(tries):
-        answer = served.client.get(path)
-        assert answer.status_code in (200, 503), answer.text
-        if holds(answer.json()):
-            return answer.json()
-    raise AssertionError(answer.json())
 
 
 def test_what_cannot_be_loaded_leaves_what_was_loaded_before(own_lake: Path) -> None:
@@ -189,7 +169,7 @@ def test_a_wrong_request_is_told_what_is_wrong(served: Served, body: Any, status
 
 def test_a_wrong_address_is_one_line_too(served: Served) -> None:
     for path, status in (("/", 404), ("/score", 405), ("/users/u1", 404), ("/users/u1/recommendations?n=0", 422)):
-        served.get(path, status)
+        assert served.get(path, status)["error"], path
 
 
 def test_control_tokens_of_a_title_reach_no_prompt(served: Served) -> None:

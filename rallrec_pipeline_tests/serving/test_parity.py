@@ -13,17 +13,19 @@ from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.stage import decisive_settings, looking
+from rallrec_pipeline.prompts.render import shown_title
 from rallrec_pipeline.serving.methods import LlmMethod
 from rallrec_pipeline.serving.questions import question_of
 from rallrec_pipeline.serving.requests import ScoreRequest
 from rallrec_pipeline.serving.snapshot import ServedMethod
 from rallrec_pipeline.settings import load_settings
 from rallrec_pipeline_tests.pipeline.given import make_stages
-from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world, use_lake
+from rallrec_pipeline_tests.pipeline.tiny import SMALL, TITLE, copied_world, use_lake
 from rallrec_pipeline_tests.serving.served import Served, serving
 
 METHODS = ("rallrec", "recent", "zero_shot")
 CLOSE = 1e-6
+PROMPTED = ("tuning_prompts", "lora_adapter", "evaluation_prompts", "predictions")
 
 
 @pytest.fixture(scope="module")
@@ -106,14 +108,18 @@ def test_a_known_user_needs_no_history_and_an_unnamed_one_is_folded_in(served: S
     assert prompt_of(loaded, alone).count("\n") == prompt_of(loaded, body).count("\n")
 
 
-def test_in_the_deterministic_mode_a_request_is_the_batch_bit_for_bit(
+def test_in_the_deterministic_mode_and_with_titles_cut_a_request_is_the_batch_bit_for_bit(
     finished_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake, settings = copied_world(finished_world, tmp_path), tmp_path / "settings.toml"
     text = (finished_world / "settings.toml").read_text()
+    text = text.replace("[prompts]\n", f"[prompts]\ntitle_characters = {len(TITLE) - 5}\n")
     settings.write_text(text.replace("[model]\n", "[model]\ndeterministic = true\n"))
     use_lake(lake, settings, monkeypatch)
-    assert make_stages(lake, SMALL, load_settings(), "predictions") == {"predictions": True}
+    assert make_stages(lake, SMALL, load_settings(), *PROMPTED) == dict.fromkeys(PROMPTED, True)
+    written = read_table(tables.prompts_table("evaluation"), lake, SMALL)["prompt"]
+    cut = shown_title(TITLE, len(TITLE) - 5)
+    assert written.str.contains(cut, literal=True).any() and not written.str.contains(TITLE, literal=True).any()
     batch = read_table(tables.predictions_table("rallrec"), lake, SMALL)
     scored = dict(batch.select("sample_id", "p_yes").iter_rows())
     rows = asked_rows(lake).filter(pl.col("sample_id").is_in(list(scored))).rows(named=True)

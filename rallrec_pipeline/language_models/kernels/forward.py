@@ -91,7 +91,8 @@ class Decoder:
     ) -> Iterator[Batch]:
         """As `_behind`, ends packed into rows behind their group's beginning; `rests` are in the groups' order."""
         rows = np.array(section.rows)
-        parts = list(_packed_parts(section, rests, min(PACKED_TOKENS, self.tokens_per_batch)))
+        most, at_once = min(PACKED_TOKENS, self.tokens_per_batch), self.workers.count
+        parts = list(_packed_parts(section, rests, most, at_once))
 
         def compute(part: tuple[int, range]) -> Batch:
             number, places = part
@@ -112,10 +113,12 @@ class Decoder:
             yield batch
 
 
-def _packed_parts(section: Section, rests: Sequence[Sequence[int]], most: int) -> Iterator[tuple[int, range]]:
+def _packed_parts(
+    section: Section, rests: Sequence[Sequence[int]], most: int, workers: int
+) -> Iterator[tuple[int, range]]:
     """(group, places in `rests`) of each row of packed ends; `rests` are in the order of the groups."""
-    first = 0
+    first, each = 0, -(-workers // len(section.groups))
     for number, group in enumerate(section.groups):
-        for part in packs([len(end) for end in rests[first : first + len(group)]], most):
+        for part in packs([len(end) for end in rests[first : first + len(group)]], most, each):
             yield number, range(first + part.start, first + part.stop)
         first += len(group)

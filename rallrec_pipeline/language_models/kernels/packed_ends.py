@@ -6,8 +6,9 @@ take a copy of the history's keys, so that few fit into a pass. In one row they 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -48,16 +49,27 @@ def pays(section: Section, lengths: Sequence[int]) -> bool:
     return fills and len(lengths) > 1 and section.shared > max(lengths)
 
 
-def packs(lengths: Sequence[int], most: int) -> Iterator[range]:
-    """Runs of ends, in their order, of at most `most` tokens each, or of one end."""
-    start = tokens = 0
+def packs(lengths: Sequence[int], most: int, workers: int = 1) -> list[range]:
+    """Runs of ends, in their order, of at most `most` tokens each, or of one end.
+
+    Where these are fewer than `workers`, the longest run is as short as it can be with one run for each worker.
+    """
+    runs = _filled(lengths, most)
+    if not 0 < len(runs) < workers:
+        return runs
+    cuts = (_filled(lengths, few) for few in range(-(-sum(lengths) // workers), most + 1))
+    return next((cut for cut in cuts if len(cut) <= workers), runs)
+
+
+def _filled(lengths: Sequence[int], most: int) -> list[range]:
+    """As `packs`, each run as full as it may be."""
+    starts, tokens = [0], 0
     for place, length in enumerate(lengths):
-        if place > start and tokens + length > most:
-            yield range(start, place)
-            start, tokens = place, 0
+        if place > starts[-1] and tokens + length > most:
+            starts.append(place)
+            tokens = 0
         tokens += length
-    if len(lengths) > start:
-        yield range(start, len(lengths))
+    return [range(start, stop) for start, stop in pairwise([*starts, len(lengths)]) if stop > start]
 
 
 def packed_row(ends: Sequence[Sequence[int]], shared: int, device: torch.device) -> PackedRow:

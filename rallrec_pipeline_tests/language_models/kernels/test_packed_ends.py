@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
@@ -19,9 +22,28 @@ ANSWERS = ("1", "2", "3")
 
 @given(st.lists(st.integers(1, 40), max_size=20), st.integers(1, 50))
 def test_packs_hold_every_end_once_in_order_and_no_more_than_they_may(lengths: list[int], most: int) -> None:
-    made = list(packs(lengths, most))
+    made = packs(lengths, most)
     assert [place for part in made for place in part] == list(range(len(lengths)))
     assert all(len(part) == 1 or sum(lengths[place] for place in part) <= most for part in made)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=9), st.integers(1, 200), st.integers(2, 4))
+def test_packs_that_leave_workers_idle_are_cut_as_evenly_as_can_be(lengths: list[int], most: int, workers: int) -> None:
+    def longest(runs: Iterable[Sequence[int]]) -> int:
+        return max(sum(lengths[place] for place in run) for run in runs)
+
+    made = packs(lengths, most, workers)
+    assert [place for run in made for place in run] == list(range(len(lengths)))
+    if len(packs(lengths, most)) >= workers:
+        assert made == packs(lengths, most)
+        return
+    cuts = combinations(range(1, len(lengths)), min(workers, len(lengths)) - 1)
+    best = min(longest(map(range, (0, *cut), (*cut, len(lengths)))) for cut in cuts)
+    assert len(made) <= workers and longest(made) == best
+
+
+def test_ten_candidates_of_a_request_are_work_for_both_threads() -> None:
+    assert packs([12] * 10, 256, 2) == [range(5), range(5, 10)]
 
 
 def test_a_token_sees_the_beginning_and_what_is_before_it_in_its_own_end() -> None:
