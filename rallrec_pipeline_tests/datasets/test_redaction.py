@@ -94,7 +94,10 @@ SHAPES: dict[str, tuple[Files, str]] = {
         {"parts/a.json": pretty(FRAME.head(2)), "parts/b.json": json_lines(ROWS[2:])},
         "parts",
     ),
-    "parts of JSON lines": ({f"parts/{n}.json": json_lines(half.rows(named=True)) for n, half in enumerate(HALVES)}, "parts"),
+    "parts of JSON lines": (
+        {f"parts/{n}.json": json_lines(half.rows(named=True)) for n, half in enumerate(HALVES)},
+        "parts",
+    ),
     "a JSON list beside an empty part": (
         {"parts/a.json": json.dumps(ROWS, indent=2).encode(), "parts/b.json": b"\n"},
         "parts",
