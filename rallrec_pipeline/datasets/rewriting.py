@@ -47,9 +47,9 @@ def stage_parts(
     dropped = set(_lines(rows))
     if records := _document(path, table):
         end = 0
-        for part, own in _by_part(path, table, records).items():
-            start, end = end + 1, end + len(own)
-            kept = [record for number, record in enumerate(own, start) if number not in dropped]
+        for part, held in _by_part(path, table, records).items():
+            start, end = end + 1, end + len(held)
+            kept = [record for number, record in enumerate(held, start) if number not in dropped]
             _write_lines(part, _new(part, path, staged), kept, table.encoding)
         return
     parts = _parts(path)

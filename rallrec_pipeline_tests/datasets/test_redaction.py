@@ -55,10 +55,14 @@ def zipped(name: str, content: bytes) -> bytes:
     return stream.getvalue()
 
 
-def by_user() -> Files:
+def by_user(ending: str, write: Callable[[pl.DataFrame], bytes]) -> Files:
     """A folder for each user, as Spark writes them."""
     parts = FRAME.partition_by("user_id", as_dict=True)
-    return {f"parts/user_id={user}/part-0.parquet": parquet(rows.drop("user_id")) for (user,), rows in parts.items()}
+    return {f"parts/user_id={user}/part-0.{ending}": write(rows.drop("user_id")) for (user,), rows in parts.items()}
+
+
+def lines(frame: pl.DataFrame) -> bytes:
+    return json_lines(frame.rows(named=True))
 
 
 def pretty(frame: pl.DataFrame) -> bytes:
@@ -94,16 +98,15 @@ SHAPES: dict[str, tuple[Files, str]] = {
         {"parts/a.json": pretty(FRAME.head(2)), "parts/b.json": json_lines(ROWS[2:])},
         "parts",
     ),
-    "parts of JSON lines": (
-        {f"parts/{n}.json": json_lines(half.rows(named=True)) for n, half in enumerate(HALVES)},
-        "parts",
-    ),
+    "parts of JSON lines": ({f"parts/{n}.json": lines(half) for n, half in enumerate(HALVES)}, "parts"),
     "a JSON list beside an empty part": (
         {"parts/a.json": json.dumps(ROWS, indent=2).encode(), "parts/b.json": b"\n"},
         "parts",
     ),
     "parquet parts": ({f"parts/{n}.parquet": parquet(half) for n, half in enumerate(HALVES)}, "parts"),
-    "a folder for each user": (by_user(), "parts"),
+    "a folder for each user": (by_user("parquet", parquet), "parts"),
+    "a folder with CSV for each user": (by_user("csv", lambda rows: rows.write_csv().encode()), "parts"),
+    "a folder with JSON lines for each user": (by_user("json", lines), "parts"),
 }
 
 
@@ -152,8 +155,8 @@ def test_the_rows_of_a_user_leave_a_file_of_every_format(shape: str, tmp_path: P
 
 
 def test_of_a_document_that_nobody_can_part_nothing_is_rewritten(tmp_path: Path) -> None:
-    lines = json.dumps(ROWS, indent=2).splitlines(keepends=True)
-    halves = {"parts/a.json": "".join(lines[:300]).encode(), "parts/b.json": "".join(lines[300:]).encode()}
+    text = json.dumps(ROWS, indent=2).splitlines(keepends=True)
+    halves = {"parts/a.json": "".join(text[:300]).encode(), "parts/b.json": "".join(text[300:]).encode()}
     spec, lake = made(tmp_path, halves, "parts")
     assert read_raw(spec, lake).interactions.height == len(ROWS)
     forget(spec, lake, USER)
