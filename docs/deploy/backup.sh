@@ -3,6 +3,8 @@
 # It takes the locks that runs take: those under way end first, new ones wait until the copy is whole.
 set -euo pipefail
 shopt -s nullglob
+umask 077 # raw data, and whatever Dagster's storage knows
+. "$(dirname "$0")/postgres.sh"
 target=${1:?usage: backup.sh FOLDER, with RALLREC_LAKE and DAGSTER_HOME set}
 lake=${RALLREC_LAKE:?} home=${DAGSTER_HOME:?}
 
@@ -20,8 +22,8 @@ done
 # Without what killed runs were writing. Times to the nanosecond: by them a run sees that nothing has changed.
 tar -C "$lake" --format=posix --no-wildcards-match-slash \
   --exclude='./locks' --exclude='.*.tmp' --exclude='.*.old' -cf "$part/lake.tar" .
-if [ -n "${RALLREC_POSTGRES_URL:-}" ]; then
-  pg_dump --format=custom --no-owner --file="$part/storage.dump" "${RALLREC_POSTGRES_URL/+psycopg2/}"
+if [ -n "$url" ]; then
+  pg_dump --format=custom --no-owner --file="$part/storage.dump" --dbname="$url"
 fi
 # Logs of runs, and Dagster's storage where that is SQLite (stop its processes before, then).
 tar -C "$home" --format=posix --exclude='run_locks' -cf "$part/home.tar" .

@@ -3,6 +3,7 @@
 # Nothing is overwritten: RALLREC_LAKE and DAGSTER_HOME must be new or empty, and the database without Dagster's tables.
 set -euo pipefail
 backup=${1:?usage: restore.sh BACKUP, with RALLREC_LAKE and DAGSTER_HOME set}
+. "$(dirname "$0")/postgres.sh"
 lake=${RALLREC_LAKE:?} home=${DAGSTER_HOME:?}
 
 (cd "$backup" && sha256sum --check --quiet SHA256SUMS)
@@ -17,7 +18,7 @@ done
 tar -C "$lake" -xpf "$backup/lake.tar"
 tar -C "$home" -xpf "$backup/home.tar"
 if [ -f "$backup/storage.dump" ]; then
-  url=${RALLREC_POSTGRES_URL:?}
-  pg_restore --exit-on-error --single-transaction --no-owner --dbname="${url/+psycopg2/}" "$backup/storage.dump"
+  : "${url:?RALLREC_POSTGRES_URL says where the database is}"
+  pg_restore --exit-on-error --single-transaction --no-owner --dbname="$url" "$backup/storage.dump"
 fi
 echo "restored: now run rallrec status --verify"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,7 +32,12 @@ def forget(
     Then the lake and Dagster's storage are searched; the exit status is 1 where the user is still named. The next run
     makes anew what went, without the user, whatever its source still holds.
     """
-    from rallrec_pipeline.pipeline.forgetting.certificate import certificate_file, write_certificate
+    from rallrec_pipeline.pipeline.forgetting.certificate import (
+        DATABASE,
+        NOT_REACHED,
+        certificate_file,
+        write_certificate,
+    )
     from rallrec_pipeline.pipeline.forgetting.forget import certificate_of, forget_user
 
     if plan and scan:
@@ -44,7 +50,8 @@ def forget(
         return
     found = _searched(lake, dataset, user_id)
     if certificate is not None:
-        write_certificate(lake, replace(certificate, scan=asdict(found)))
+        beyond = [*NOT_REACHED, DATABASE] if _has_database() else [*NOT_REACHED]
+        write_certificate(lake, replace(certificate, scan=asdict(found), not_reached=beyond))
         path = certificate_file(lake, dataset, certificate.user)
         console.print(f"certificate: {path}", markup=False, highlight=False, soft_wrap=True)
     tell_findings(f"{trace.file}: {trace.place}, {trace.count:,} times" for trace in found.traces)
@@ -60,9 +67,18 @@ def _searched(lake: Path, dataset: str, user_id: str) -> Found:
     from rallrec_pipeline.pipeline.forgetting.forget import redaction_for
     from rallrec_pipeline.pipeline.forgetting.scan import search_lake
 
-    home = Path(os.environ.get("DAGSTER_HOME") or Path.cwd())
-    known = (home / "dagster.yaml").exists()
-    return search_lake(lake, redaction_for(lake, dataset, user_id), user_id, home if known else None)
+    home = _instance().parent if _instance().exists() else None
+    return search_lake(lake, redaction_for(lake, dataset, user_id), user_id, home)
+
+
+def _instance() -> Path:
+    return Path(os.environ.get("DAGSTER_HOME") or Path.cwd()) / "dagster.yaml"
+
+
+def _has_database() -> bool:
+    """Whether Dagster's storage lies in Postgres."""
+    text = _instance().read_text(encoding="utf-8") if _instance().exists() else ""
+    return re.search(r"^\s+postgres:|dagster_postgres", text, re.MULTILINE) is not None
 
 
 def _tell(certificate: Certificate, plan: bool) -> None:
@@ -74,6 +90,8 @@ def _tell(certificate: Certificate, plan: bool) -> None:
         table.add_row("results", f"{len(certificate.results):,}", Text(", ".join(stages)))
     for name, rows in certificate.cached_rows.items():
         table.add_row("cached answers", f"{rows:,}", name)
+    if certificate.edited:
+        table.add_row("edited copies", f"{len(certificate.edited):,}", Text(", ".join(certificate.edited)))
     if certificate.adapters:
         table.add_row("adapters", f"{len(certificate.adapters):,}", Text(", ".join(certificate.adapters)))
     for name, count in (("history", certificate.history_entries), ("temporary files", certificate.temporary_files)):

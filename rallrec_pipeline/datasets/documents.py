@@ -34,6 +34,11 @@ def records_of(text: str) -> list[str]:
     return found if isinstance(first, dict) and end == len(text) else []
 
 
+def objects_in_a_row(text: str) -> list[str]:
+    """The values that follow one another in a text, each as it is written, as far as they can be read."""
+    return _values(text, 0)[0]
+
+
 def _lists(text: str) -> Iterator[list[str]]:
     """The lists within a document that begin with an object; those within their entries are no lists of their own."""
     place = 0

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import polars as pl
 
 from rallrec_pipeline.datasets.endings import BINARY
 from rallrec_pipeline.datasets.fields import id_field
 from rallrec_pipeline.datasets.readers import mapped_columns, raw_folder
-from rallrec_pipeline.datasets.rewriting import rewrite_parts
+from rallrec_pipeline.datasets.rewriting import has_data, put_in_place, stage_parts
 from rallrec_pipeline.datasets.rows import open_rows
 from rallrec_pipeline.datasets.spec import ColumnSpec, DatasetSpec, TableFile
 from rallrec_pipeline.errors import DataError
@@ -131,7 +132,8 @@ def rows_of(path: Path, table: TableFile, columns: Mapping[str, ColumnSpec], sto
 def take_out(path: Path, table: TableFile, columns: Mapping[str, ColumnSpec], stones: Tombstones) -> int:
     """Rewrite a raw file, or the parts of one, without the records of forgotten users; returns how many these were.
 
-    Raises DataError for a workbook, which nothing here can write.
+    Raises DataError for a workbook, which nothing here can write, and where the rewritten one would still have a
+    record of theirs; nothing is changed then.
     """
     rows = rows_of(path, table, columns, stones)
     if rows.height and table.format == "excel":
@@ -140,7 +142,14 @@ def take_out(path: Path, table: TableFile, columns: Mapping[str, ColumnSpec], st
             "run this again"
         )
     if rows.height:
-        rewrite_parts(path, table, columns[USER].column, rows, stones)
+        with TemporaryDirectory(dir=path.parent, prefix=".redact-") as scratch:
+            staged = Path(scratch) / path.name
+            stage_parts(path, table, columns[USER].column, rows, stones, staged)
+            if has_data(staged) and (left := rows_of(staged, table, columns, stones).height):
+                raise DataError(
+                    f"{path} would keep {left} records of a forgotten user, so it stays as it is: take them out by hand"
+                )
+            put_in_place(path, staged)
     return rows.height
 
 

@@ -1,4 +1,7 @@
-"""A raw file, or each part of one, written again without some of its records; all other bytes of a text stay."""
+"""A raw file, or each part of one, written again without some of its records; all other bytes of a text stay.
+
+A JSON document is counted in records and not in lines, over all parts: it becomes one record a line, in every part.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,13 @@ import gzip
 import lzma
 import re
 from collections.abc import Collection, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
 import polars as pl
 
+from rallrec_pipeline.datasets.documents import objects_in_a_row
 from rallrec_pipeline.datasets.endings import BINARY
 from rallrec_pipeline.datasets.json_lines import records_of_document
 from rallrec_pipeline.datasets.lines import CHUNK, open_text
@@ -32,20 +36,63 @@ PACKERS: dict[str, Any] = {
 ENDLESS = 1 << 62
 
 
-def rewrite_parts(path: Path, table: TableFile, user_column: str, rows: pl.DataFrame, stones: Tombstones) -> None:
-    """Take `rows` (`line` and `lines` of records, over all parts) out of the file or the parts at `path`.
+def stage_parts(
+    path: Path, table: TableFile, user_column: str, rows: pl.DataFrame, stones: Tombstones, staged: Path
+) -> None:
+    """Write to `staged` what is left of the file or the parts at `path` without `rows`; of other parts links.
 
-    A part that lies in a folder of a forgotten user, as `user=12`, goes with its folder.
+    `rows` has `line` and `lines` of records, over all parts. A part that lies in a folder of a forgotten user, as
+    `user=12`, goes with its folder. Raises DataError where nobody can say in which part a record lies.
     """
-    parts, dropped = data_files(path) if path.is_dir() else [path], _lines(rows)
+    dropped = set(_lines(rows))
+    if records := _document(path, table):
+        end = 0
+        for part, held in _by_part(path, table, records).items():
+            start, end = end + 1, end + len(held)
+            kept = [record for number, record in enumerate(held, start) if number not in dropped]
+            _write_lines(part, _new(part, path, staged), kept, table.encoding)
+        return
+    parts = _parts(path)
     for part, (first, last) in zip(parts, _spans(path, parts, table), strict=True):
         own = {line - first + 1 for line in dropped if first <= line <= last}
+        new = _new(part, path, staged)
         if path.is_dir() and _is_theirs(part.relative_to(path), user_column, stones):
-            _remove(part, path)
-        elif own and table.format in BINARY:
-            _rewrite_frame(part, table, own)
+            continue
+        if own and table.format in BINARY:
+            _rewrite_frame(part, new, table, own)
         elif own:
-            _rewrite_text(part, table, own)
+            _rewrite_text(part, new, table, own)
+        else:
+            new.symlink_to(part.absolute())
+
+
+def put_in_place(path: Path, staged: Path) -> None:
+    """Give what was staged the names of the parts that it was made from; a part that was not staged goes.
+
+    The last part is the first: pretty objects before others are read as long as the first part has them.
+    """
+    for part in reversed(_parts(path)):
+        new = _new(part, path, staged)
+        if not new.exists():
+            _remove(part, path)
+        elif not new.is_symlink():
+            with atomic_path(part) as temporary:
+                new.replace(temporary)
+
+
+def has_data(path: Path) -> bool:
+    """Whether there is a file, or any part."""
+    return path.exists() and bool(_parts(path))
+
+
+def _parts(path: Path) -> list[Path]:
+    return data_files(path) if path.is_dir() else [path]
+
+
+def _new(part: Path, path: Path, staged: Path) -> Path:
+    new = staged / part.relative_to(path) if path.is_dir() else staged
+    new.parent.mkdir(parents=True, exist_ok=True)
+    return new
 
 
 def _lines(rows: pl.DataFrame) -> list[int]:
@@ -70,31 +117,20 @@ def _scan(part: Path, table: TableFile) -> pl.LazyFrame:
     return pl.scan_ipc(part, **options) if table.format == "arrow" else pl.scan_parquet(part, **options)
 
 
-def _rewrite_frame(part: Path, table: TableFile, dropped: Collection[int]) -> None:
+def _rewrite_frame(part: Path, new: Path, table: TableFile, dropped: Collection[int]) -> None:
     with plain_file(part, part.parent) as plain:
         frame = _scan(plain, table).collect()
     kept = frame.filter(~pl.int_range(1, pl.len() + 1).is_in(list(dropped)))
-    with atomic_path(part) as temporary:
-        if table.format == "arrow":
-            kept.write_ipc(temporary, compression="zstd")
-        else:
-            kept.write_parquet(temporary, compression="zstd")
+    if table.format == "arrow":
+        kept.write_ipc(new, compression="zstd")
+    else:
+        kept.write_parquet(new, compression="zstd")
 
 
-def _rewrite_text(part: Path, table: TableFile, dropped: Collection[int]) -> None:
+def _rewrite_text(part: Path, new: Path, table: TableFile, dropped: Collection[int]) -> None:
     encoding = table.encoding
-    records = _document(part, table)
-    pack = PACKERS.get(packing_of(part), lambda target, mode: nullcontext(target))
-    with (
-        open_plain(part) as source,
-        atomic_path(part) as temporary,
-        temporary.open("wb") as plain,
-        pack(plain, "wb") as target,
-    ):
-        if records:  # of a document a record is no line, so it is written as lines
-            kept = (text.replace("\n", " ") for number, text in enumerate(records, 1) if number not in dropped)
-            target.write("".join(f"{line}\n" for line in kept).encode(encoding))
-        elif "\n".encode(encoding) == b"\n":
+    with open_plain(part) as source, _packed_as(part, new) as target:
+        if "\n".encode(encoding) == b"\n":
             for number, line in enumerate(_byte_lines(source), 1):
                 if number not in dropped:
                     target.write(line)
@@ -102,12 +138,40 @@ def _rewrite_text(part: Path, table: TableFile, dropped: Collection[int]) -> Non
             target.write(_without(source.read(), encoding, dropped, part))
 
 
-def _document(part: Path, table: TableFile) -> list[str]:
-    """The records of a JSON document; none where the part is none."""
+def _write_lines(part: Path, new: Path, records: list[str], encoding: str) -> None:
+    """Records of a document, one a line: by itself none is a line there."""
+    with _packed_as(part, new) as target:
+        target.write("".join(f"{record.replace(chr(10), ' ')}\n" for record in records).encode(encoding))
+
+
+@contextmanager
+def _packed_as(part: Path, new: Path) -> Iterator[IO[bytes]]:
+    """`new`, which packs what is written as `part` is packed."""
+    pack = PACKERS.get(packing_of(part), lambda target, mode: nullcontext(target))
+    with new.open("wb") as plain, pack(plain, "wb") as target:
+        yield target
+
+
+def _document(path: Path, table: TableFile) -> list[str]:
+    """The records of the JSON document that a file is, or all parts together; none where they are none."""
     if table.format != "json_lines":
         return []
-    with open_text(part, table.encoding, part.parent) as text:
+    with open_text(path, table.encoding, path.parent) as text:
         return records_of_document(text.lines)
+
+
+def _by_part(path: Path, table: TableFile, records: list[str]) -> dict[Path, list[str]]:
+    """The records of a document by the part that holds them. Raises DataError where one may be of several."""
+    texts = dict[Path, str]()
+    for part in _parts(path):
+        with open_text(part, table.encoding, path.parent) as text:
+            texts[part] = "\n".join(text.lines.collect().sort("line")["text"])
+    filled = [part for part, content in texts.items() if content.strip()]
+    found = {part: objects_in_a_row(texts[part]) for part in filled} if len(filled) > 1 else {filled[0]: records}
+    is_hive = path.is_dir() and any("=" in name for part in filled for name in part.relative_to(path).parent.parts)
+    if is_hive or [record for own in found.values() for record in own] != records:
+        raise DataError(f"{path}: nobody can say which part holds which record: write each as JSON lines, then go on")
+    return found
 
 
 def _without(content: bytes, encoding: str, dropped: Collection[int], part: Path) -> bytes:

@@ -13,8 +13,8 @@ from rallrec_pipeline.lake.shards import shard_files
 from rallrec_pipeline.lake.store import ROWS, Record
 from rallrec_pipeline.lake.tables import COLUMNS, OPEN_FIELD
 
-ABOUT_USERS = ("tuning_prompts", "evaluation_prompts", "reasoning_traces")
-"""Their examples are histories of users, which stay in the record: `rallrec forget` cannot reach Dagster's events."""
+ABOUT_USERS = ("tuning_prompts", "evaluation_prompts", "reasoning_traces", "recommendations")
+"""Their examples name users or tell histories, so they stay in the record: no `forget` reaches Dagster's events."""
 NO_WORK = {"tokens_per_second": None, "retried": 0, "index_work": "unchanged", "index_why": "", "index_seconds": 0.0}
 MOST_PARTS = 24
 """Figures by name, such as those of each split or method, that are shown as numbers of their own."""

@@ -68,6 +68,7 @@ class _Server:
     async def recommendations(self, request: Request) -> Response:
         snapshot, user_id = self.current.snapshot, request.path_params["user_id"]
         most = _count(request.query_params.get("n"))
+        snapshot.require_not_forgotten(user_id)
         found = snapshot.recommended(request.query_params.get("fingerprint"))
         rows = found.of(user_id, most)
         return _json(_head(snapshot) | {"fingerprint": found.fingerprint, "user_id": user_id, "recommendations": rows})
@@ -75,6 +76,7 @@ class _Server:
     async def score(self, request: Request) -> Response:
         asked = read_request(await self._body(request), self.limits)
         snapshot = self.current.snapshot
+        snapshot.require_not_forgotten(asked.user_id)
         name, method = snapshot.method(asked.method, asked.fingerprint)
         answer = await self.work.run(lambda: _answer(method, asked), method.answerer.uses_llm)
         return _json(_head(snapshot) | {"method": name, "fingerprint": method.fingerprint, "targets": answer})

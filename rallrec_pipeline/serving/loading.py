@@ -15,6 +15,7 @@ from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import file_states
 from rallrec_pipeline.lake.provenance import now
 from rallrec_pipeline.lake.store import Record, Ref, read_ref, record_of, ref_file, with_inputs
+from rallrec_pipeline.lake.tombstones import read_tombstones, tombstone_file
 from rallrec_pipeline.language_models.protocols import Engine
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.graph import EVERY_STAGE
@@ -60,8 +61,8 @@ class Loader:
         return bool(self._failed)
 
     def state(self, variant: str) -> list[list[object]]:
-        """Cheap to compare: changes whenever another result is put in force."""
-        return file_states([ref_file(self.lake, self.dataset, variant)])
+        """Cheap to compare: changes whenever another result is put in force, or a user is forgotten."""
+        return file_states([ref_file(self.lake, self.dataset, variant), tombstone_file(self.lake, self.dataset)])
 
     def load(self) -> tuple[Snapshot, list[Engine]]:
         """What is in force now, and engines of parts that were replaced.
@@ -84,6 +85,7 @@ class Loader:
             recommended,
             served,
             run.spec,
+            read_tombstones(self.lake, self.dataset),
             versions,
         )
         return snapshot, gone

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Collection
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -18,6 +19,9 @@ from rallrec_pipeline.sources.archives import disk_error
 from rallrec_pipeline.sources.fetch import fetch
 from rallrec_pipeline.sources.record import has_changed, record_path, source_files, write_record
 from rallrec_pipeline.sources.source import Downloads, Source, SourceFile, data_files, silent
+
+EDITED = ".edited"
+"""How the name of a copy of a file ends that somebody has changed."""
 
 
 class Rewriter(Protocol):
@@ -93,7 +97,8 @@ def _keep_edited(folder: Path, file: SourceFile, say: Callable[[str], None]) -> 
     path = folder / file.name
     if file.sha256 is None or not path.is_file() or digest(path) == file.sha256:
         return
-    kept = path.with_name(f"{path.name}.edited")
+    places = (path.with_name(f"{path.name}{f'.{n}' if n > 1 else ''}{EDITED}") for n in count(1))
+    kept = next(place for place in places if not place.exists())
     path.replace(kept)
     say(
         f"warning: {path} is not as published (SHA-256) and is fetched again; what was there is kept as {kept.name}. "

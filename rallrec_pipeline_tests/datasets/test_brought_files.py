@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from rallrec_pipeline.datasets.catalog import load_dataset
+from rallrec_pipeline.datasets.drafting.samples import read_sample
 from rallrec_pipeline.datasets.raw_files import fetch_raw_files, source_state
 from rallrec_pipeline.datasets.raw_lines import find_lines
 from rallrec_pipeline.errors import ConfigError, DataError
@@ -399,6 +400,16 @@ def test_ids_with_a_fraction_are_whole_numbers(tmp_path: Path, kind: str) -> Non
     assert not told(found.warnings, "have no row") and set(tables(path).interactions["user_id"]) == {
         str(n) for n in range(16)
     }
+
+
+@pytest.mark.parametrize("ending", ["json", "parquet"])
+def test_a_column_may_have_a_name_that_stands_for_several_elsewhere(tmp_path: Path, ending: str) -> None:
+    rows = RATED.rename({"rating": "*"}).with_columns(pl.lit("x").alias("^.*$"))
+    content = parquet(rows) if ending == "parquet" else json_lines(rows.rows(named=True))
+    columns = INTERACTIONS.replace('rating = "rating"', 'rating = "*"')
+    path = dataset(tmp_path, {f"r.{ending}": content}, interactions=f'file = "r.{ending}"', columns=columns)
+    assert check(path).problems == [] and tables(path).interactions.drop("microsecond").equals(WANTED)
+    assert read_sample(tmp_path / "data" / f"r.{ending}", tmp_path).frame.columns == rows.columns
 
 
 def test_bytes_decimals_and_large_times_of_parquet_are_read(tmp_path: Path) -> None:

@@ -55,10 +55,19 @@ def zipped(name: str, content: bytes) -> bytes:
     return stream.getvalue()
 
 
-def by_user() -> Files:
+def by_user(ending: str, write: Callable[[pl.DataFrame], bytes]) -> Files:
     """A folder for each user, as Spark writes them."""
     parts = FRAME.partition_by("user_id", as_dict=True)
-    return {f"parts/user_id={user}/part-0.parquet": parquet(rows.drop("user_id")) for (user,), rows in parts.items()}
+    return {f"parts/user_id={user}/part-0.{ending}": write(rows.drop("user_id")) for (user,), rows in parts.items()}
+
+
+def lines(frame: pl.DataFrame) -> bytes:
+    return json_lines(frame.rows(named=True))
+
+
+def pretty(frame: pl.DataFrame) -> bytes:
+    """Objects in a row, each over several lines."""
+    return "\n".join(json.dumps(row, indent=2) for row in frame.rows(named=True)).encode()
 
 
 HALVES = FRAME.head(70), FRAME.tail(74)
@@ -84,14 +93,27 @@ SHAPES: dict[str, tuple[Files, str]] = {
     "packed parquet": ({"ratings.parquet.gz": gzip.compress(parquet(FRAME))}, "ratings.parquet.gz"),
     "arrow": ({"ratings.arrow": arrow(FRAME)}, "ratings.arrow"),
     "parts": ({f"parts/{n}.csv": delimited(HEADER, half.rows()) for n, half in enumerate(HALVES)}, "parts"),
+    "parts of pretty JSON objects": ({f"parts/{n}.json": pretty(half) for n, half in enumerate(HALVES)}, "parts"),
+    "pretty JSON objects before JSON lines": (
+        {"parts/a.json": pretty(FRAME.head(2)), "parts/b.json": json_lines(ROWS[2:])},
+        "parts",
+    ),
+    "parts of JSON lines": ({f"parts/{n}.json": lines(half) for n, half in enumerate(HALVES)}, "parts"),
+    "a JSON list beside an empty part": (
+        {"parts/a.json": json.dumps(ROWS, indent=2).encode(), "parts/b.json": b"\n"},
+        "parts",
+    ),
     "parquet parts": ({f"parts/{n}.parquet": parquet(half) for n, half in enumerate(HALVES)}, "parts"),
-    "a folder for each user": (by_user(), "parts"),
+    "a folder for each user": (by_user("parquet", parquet), "parts"),
+    "a folder with CSV for each user": (by_user("csv", lambda rows: rows.write_csv().encode()), "parts"),
+    "a folder with JSON lines for each user": (by_user("json", lines), "parts"),
 }
 
 
 def made(root: Path, files: Files, name: str) -> tuple[DatasetSpec, Path]:
     """A dataset whose raw files are fetched, and its lake."""
     form = "parquet" if any(part.endswith(".parquet") for part in files) and name == "parts" else ""
+    form = form or ("json_lines" if any(part.startswith("parts/") and part.endswith(".json") for part in files) else "")
     form = form or ("csv" if name == "parts" else "")
     encoding = 'encoding = "utf-16"\n' if any(part.startswith(b"\xff\xfe") for part in files.values()) else ""
     told = f'file = "{name}"\n' + (f'format = "{form}"\n' if form else "") + encoding
@@ -130,6 +152,18 @@ def test_the_rows_of_a_user_leave_a_file_of_every_format(shape: str, tmp_path: P
     moments = raw_bytes(lake, spec)
     fetch_raw_files(spec, lake)
     assert raw_bytes(lake, spec) == moments, "done once"
+
+
+def test_of_a_document_that_nobody_can_part_nothing_is_rewritten(tmp_path: Path) -> None:
+    text = json.dumps(ROWS, indent=2).splitlines(keepends=True)
+    halves = {"parts/a.json": "".join(text[:300]).encode(), "parts/b.json": "".join(text[300:]).encode()}
+    spec, lake = made(tmp_path, halves, "parts")
+    assert read_raw(spec, lake).interactions.height == len(ROWS)
+    forget(spec, lake, USER)
+    before = raw_bytes(lake, spec)
+    with pytest.raises(DataError, match="nobody can say which part holds which record"):
+        fetch_raw_files(spec, lake)
+    assert raw_bytes(lake, spec) == before
 
 
 def test_of_a_text_all_other_bytes_stay(tmp_path: Path) -> None:

@@ -85,12 +85,26 @@ def script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([DEPLOY / name, *arguments], capture_output=True, text=True, timeout=120)
 
 
+def logged(root: Path, calls: Path, *names: str) -> Path:
+    """A folder with programs that write their arguments and the password to `calls`, and are what their names say."""
+    for name in names:
+        path = root / "logged" / name
+        path.parent.mkdir(exist_ok=True)
+        told = f'printf "%s\\npassword %s\\n" "$*" "$PGPASSWORD" >>{calls}'
+        path.write_text(f'#!/bin/sh\n{told}\nexec {shutil.which(name)} "$@"\n')
+        path.chmod(0o755)
+    return root / "logged"
+
+
 @pytest.mark.process
 @needs_postgres
 @pytest.mark.skipif(None in (shutil.which("pg_dump"), shutil.which("flock")), reason="no pg_dump or no flock")
 def test_a_backup_waits_for_runs_and_a_restored_one_is_up_to_date(
     lake: Path, server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    secret, calls = "s%40cr%5Ct", tmp_path / "calls"
+    monkeypatch.setenv("RALLREC_POSTGRES_URL", server.url.replace("rallrec@", f"rallrec:{secret}@"))
+    monkeypatch.setenv("PATH", f"{logged(tmp_path, calls, 'pg_dump', 'pg_restore')}:{os.environ['PATH']}")
     assert materialize_dataset("shop", DATA).error is None
     for name in ("files/kept.tmp", ".half.0a1b2c3d.tmp"):
         (lake / name).touch()
@@ -104,7 +118,7 @@ def test_a_backup_waits_for_runs_and_a_restored_one_is_up_to_date(
     refused = script("restore.sh", folder)
     assert refused.returncode == 1 and "is not empty" in refused.stderr, "nothing is overwritten"
     with postgres_server() as other:
-        for name, value in zip(ENVIRONMENT, (lake, tmp_path / "new", other.url), strict=True):
+        for name, value in zip(ENVIRONMENT, (lake, tmp_path / "new", f"{other.url}&password={secret}"), strict=True):
             monkeypatch.setenv(name, str(value))
         lake.rename(tmp_path / "lost")
         restored = script("restore.sh", folder)
@@ -123,6 +137,9 @@ def test_a_backup_waits_for_runs_and_a_restored_one_is_up_to_date(
         assert "rallrec_damaged_files 0" in figures.stdout
         summary = materialize_dataset("shop", DATA)
         assert summary.error is None and not any(summary.worked.values())
+    assert calls.read_text().count("password s@cr\\t") == 2, "both know the password"
+    assert secret not in calls.read_text() and calls.read_text().count("s@cr") == 2, "it is no argument"
+    assert not [path for path in Path(folder).rglob("*") if path.stat().st_mode & 0o077]
     damaged = Path(folder, "lake.tar")
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
     assert script("restore.sh", folder).returncode == 1

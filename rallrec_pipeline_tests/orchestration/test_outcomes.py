@@ -119,8 +119,9 @@ def test_a_failed_check_shows_what_to_do_and_some_of_the_rows(project: Project) 
     head, *shown = error.splitlines()
     assert "raise `max_rejected`" in head and "tables/rejected_rows/shop.parquet" in head
     assert head.endswith("(docs/checks.md#few_rejected_rows)")
-    assert len(shown) == 5 and "  - ratings.csv, line 3: rating is off the scale: u,i0,7,10" in shown
-    assert any("empty item id: u,,3,[red]x[/red]" in line for line in shown), "each reason has its turn"
+    assert len(shown) == 5 and "  - ratings.csv, line 3: rating is off the scale" in shown
+    assert any("empty item id" in line for line in shown), "each reason has its turn"
+    assert not any("u,i" in line for line in shown), "raw rows name users, whom Dagster's events must not know"
 
 
 def test_a_cause_of_the_users_is_one_line_in_the_log(project: Project, capfd: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import re
@@ -152,6 +153,12 @@ def test_two_users_and_one_who_is_not_there(lake: Path) -> None:
     assert isinstance(rallrec("forget", "nowhere", USER).exception, ConfigError)
     assert isinstance(rallrec("forget", SMALL, USER, "--plan", "--scan").exception, ConfigError)
     assert tree(lake) == before
+    damaged = in_force_now(lake, SMALL, "core_interactions").folder(lake).rglob("*.parquet")
+    next(damaged).write_bytes(b"no table")
+    before = tree(lake)
+    with pytest.raises(ConfigError, match="has no user"):  # whom a damaged table holds nobody knows
+        forget_user(lake, SMALL, "u77", print)
+    assert tree(lake) == before
     for user in (USER, OTHER):
         assert rallrec("forget", SMALL, user).exit_code == 0
     assert len(list((lake / "reports" / SMALL).glob("forgotten_*.json"))) == 2
@@ -161,6 +168,28 @@ def test_two_users_and_one_who_is_not_there(lake: Path) -> None:
     assert not users & {USER, OTHER} and len(users) == 18
     for user in (USER, OTHER):
         assert rallrec("forget", SMALL, user, "--scan").exit_code == 0
+
+
+def test_copies_of_edited_files_go_and_files_of_any_kind_are_searched(
+    lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = lake / "raw" / SMALL
+    for name in ("ratings.csv.edited", "ratings.csv.2.edited"):
+        (folder / name).write_text("u1,i3,4\n", encoding="utf-8")
+    (lake / "notes.old").write_bytes(gzip.compress(b"written for u1"))
+    done = rallrec("forget", SMALL, USER)
+    assert done.exit_code == 1 and "notes.old: text, 1 times" in done.stdout, "that was put there by somebody else"
+    assert not list(folder.glob("*.edited"))
+    (lake / "notes.old").unlink()
+    (lake.parent / "postgres").mkdir()
+    (lake.parent / "postgres" / "dagster.yaml").write_text("storage:\n  postgres:\n    postgres_url: x\n")
+    for home, searched in ((lake.parent / "home", True), (lake.parent / "postgres", False)):
+        monkeypatch.setenv("DAGSTER_HOME", str(home))
+        assert rallrec("forget", SMALL, USER, "--scan").exit_code == 0
+        (file,) = (lake / "reports" / SMALL).glob("forgotten_*.json")
+        certificate = json.loads(file.read_text(encoding="utf-8"))
+        assert any("database" in place for place in certificate["not_reached"]) is not searched
+        assert certificate["edited"] == ["ratings.csv.2.edited", "ratings.csv.edited"]
 
 
 def test_what_was_made_without_the_user_stays(lake: Path) -> None:

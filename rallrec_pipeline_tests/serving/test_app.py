@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.parquet import read_table
+from rallrec_pipeline.pipeline.forgetting.forget import forget_user
 from rallrec_pipeline.serving.methods import LlmMethod
 from rallrec_pipeline_tests.hostile import CONTROLS, TOKENS, TURNS
 from rallrec_pipeline_tests.pipeline.tiny import RARE, SMALL
@@ -85,6 +86,19 @@ def test_recommendations_are_those_in_force_and_a_new_result_needs_no_restart(ow
         stale = served.get(f"/users/u1/recommendations?fingerprint={first}", 409)["error"]
         assert first in stale and second in stale
         served.get(f"/users/u1/recommendations?fingerprint={second}")
+
+
+def test_a_running_server_knows_nothing_more_of_a_user_who_is_forgotten(own_lake: Path) -> None:
+    with serving(methods=("factorisation",)) as served:
+        known, asked = "/users/u1/recommendations", {"user_id": "u1", "targets": [{"item_id": "i88"}]}
+        assert served.get(known)["recommendations"] and served.score(asked)["targets"]
+        forget_user(own_lake, SMALL, "u1", print)
+        for _ in range(400):
+            if served.client.get(known).status_code == 404:
+                break
+        assert "unknown user" in served.get(known, 404)["error"] and "unknown user" in served.score(asked, 404)["error"]
+        assert served.get("/users/u2/recommendations")["recommendations"], "what was loaded of others is kept"
+        served.score(asked | {"user_id": "u2"})
 
 
 def test_what_cannot_be_loaded_leaves_what_was_loaded_before(own_lake: Path) -> None:

@@ -111,6 +111,9 @@ def test_an_edited_file_with_a_pinned_checksum_is_kept_and_told_when_the_publish
     assert contents_of(collect(source, raw, lake, silent, {"s.user"}, said.append)) == CONTENTS
     assert (raw / "s.item.edited").read_bytes() == b"edited" and not (raw / "s.user.edited").exists()
     assert len(said) == 1 and said[0].startswith(f"warning: {raw / 's.item'} is not as published")
+    (raw / "s.item").write_bytes(b"again")
+    assert fetched(source, lake) == CONTENTS
+    assert (raw / "s.item.edited").read_bytes() == b"edited" and (raw / "s.item.2.edited").read_bytes() == b"again"
 
 
 def test_files_of_nobody_knows_where_stay_until_there_is_a_source(

@@ -35,7 +35,7 @@ def _refused(run: StageRun, rejected: pl.DataFrame) -> list[str]:
         ratings = ratings.filter(~pl.col("reason").is_in(list(REPEATED.values())))
     turn = pl.int_range(pl.len()).over("reason").alias("turn")
     shown = ratings.with_columns(turn).sort("turn", maintain_order=True).head(EXAMPLES)
-    return [row_told(*row) for row in shown.select("file", "line", "reason", "text").iter_rows()]
+    return [row_told(*row) for row in shown.select("file", "line", "reason").iter_rows()]
 
 
 def k_core_holds(run: StageRun) -> Verdict:
@@ -178,11 +178,15 @@ def _within(core: pl.DataFrame, key: str, least: int, most: int | None) -> dict[
 
 
 def _outside(core: pl.DataFrame, key: str, bounds: dict[str, Any]) -> list[str]:
-    """Some users or items whose number of ratings breaks the bounds."""
+    """Some items whose number of ratings breaks the bounds; of users how many have how few or many."""
     least, most = bounds["at_least"], bounds["at_most"]
     counts = core[key].value_counts().sort("count", key)
     too_many = pl.lit(False) if most is None else pl.col("count") > most
-    wrong = counts.filter((pl.col("count") < least) | too_many).head(EXAMPLES)
+    wrong = counts.filter((pl.col("count") < least) | too_many)
+    if key == "user_id":
+        sizes = wrong["count"].value_counts(name="users").sort("count").head(EXAMPLES)
+        return [f"{users} users have {count} ratings" for count, users in sizes.iter_rows()]
+    wrong = wrong.head(EXAMPLES)
     return [f"{key} {clean_text(name)} has {count} ratings" for name, count in wrong.iter_rows()]
 
 

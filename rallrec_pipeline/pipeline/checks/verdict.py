@@ -17,7 +17,10 @@ PAGE = "docs/checks.md"
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a check holds, the figures it rests on, and rows that speak against it, a line each."""
+    """Whether a check holds, the figures it rests on, and rows that speak against it, a line each.
+
+    All of it goes into Dagster's events, which `rallrec forget` cannot reach: so nothing here names a user.
+    """
 
     passed: bool
     figures: dict[str, Any]
@@ -49,10 +52,10 @@ def failure(check: Check, verdict: Verdict, dataset: str) -> str:
     return "\n".join([head, *(f"  - {example}" for example in verdict.examples)])
 
 
-def row_told(file: str, line: int | None, reason: str, text: str) -> str:
-    """A raw row that was not taken: `ratings.csv, line 3: rating is off the scale: u1,i2,9`."""
+def row_told(file: str, line: int | None, reason: str) -> str:
+    """A raw row that was not taken: `ratings.csv, line 3: rating is off the scale`."""
     where = f"{clean_text(file)}, line {line}" if line is not None else clean_text(file)
-    return f"{where}: {reason}: {clean_text(text)}"
+    return f"{where}: {reason}"
 
 
 def _short(value: object) -> str:

@@ -17,6 +17,7 @@ from rallrec_pipeline.lake.store import read_record, variant_refs
 from rallrec_pipeline.pipeline.forgetting.holding import Held
 
 BEGUN, DONE = "begun", "done"
+DATABASE = "Dagster's storage, which is a database: it was not searched"
 NOT_REACHED = (
     "the source that the raw files come from: a later fetch leaves the rows out, the source itself keeps them",
     "copies and backups of the lake, and whatever was exported from it or published",
@@ -34,6 +35,8 @@ class Certificate:
     state: str
     at: str
     raw_files: list[RedactedFile] = field(default_factory=list)
+    edited: list[str] = field(default_factory=list)
+    """Copies of edited raw files, which are removed as a whole."""
     results: list[Held] = field(default_factory=list)
     """Removed, those with rows of the user before what was made from them."""
     cached_rows: Mapping[str, int] = field(default_factory=dict)
@@ -85,6 +88,7 @@ def begun_with(before: Certificate | None, now: Certificate) -> Certificate:
         now,
         raw_files=[*(file for file in before.raw_files if file.file not in again), *now.raw_files],
         results=[*(one for one in before.results if one.address not in held), *now.results],
+        edited=sorted({*before.edited, *now.edited}),
         cached_rows=_most(before.cached_rows, now.cached_rows),
         adapters=sorted({*before.adapters, *now.adapters}),
         history_entries=max(before.history_entries, now.history_entries),

@@ -43,6 +43,7 @@ from rallrec_pipeline.pipeline.forgetting.certificate import (
     write_certificate,
 )
 from rallrec_pipeline.pipeline.forgetting.holding import results_of_user
+from rallrec_pipeline.sources.collect import EDITED
 from rallrec_pipeline.text import clean_text
 
 ASKED = (SCORES, TRACES)
@@ -80,9 +81,10 @@ def forget_user(
         user = everyone.hash_of(user_id)
         work = _Work(lake, redaction_for(lake, dataset, user_id, everyone), user)
         before, found = read_certificate(lake, dataset, user), _planned(work)
-        if user not in everyone.users and not found.raw_files and not found.results:
+        is_there = found.raw_files or any(held.has_rows for held in found.results)
+        if user not in everyone.users and not is_there:
             raise ConfigError(f"{dataset!r} has no user {clean_text(user_id)!r}: nothing was changed")
-        if before is not None and before.state == DONE and not found.raw_files and not found.results:
+        if before is not None and before.state == DONE and not (found.raw_files or found.results or found.edited):
             return with_made_anew(lake, before)
         planned = begun_with(before if before is not None and before.state == BEGUN else None, found)
         return planned if plan_only else _carried_out(work, everyone, planned)
@@ -120,6 +122,7 @@ def _planned(work: _Work) -> Certificate:
         state=BEGUN,
         at=now(),
         raw_files=raw,
+        edited=[path.relative_to(redaction.folder).as_posix() for path in _edited(work)],
         results=held,
         cached_rows=_prune_rows(lake, kept, dry_run=True) if held else {},
         adapters=[path.parent.name for path in _adapters(work, kept)] if held else [],
@@ -138,6 +141,8 @@ def _carried_out(work: _Work, everyone: Tombstones, planned: Certificate) -> Cer
     write_certificate(lake, planned)
     try:
         raw = _redacted(Redaction(work.redaction.spec, work.redaction.folder, stones), planned)
+        for path in _edited(work):
+            path.unlink()
         gone = {held.address for held in planned.results}
         for address in gone:
             _remove_result(lake, address)
@@ -181,6 +186,13 @@ def _redacted(redaction: Redaction, planned: Certificate) -> list[RedactedFile]:
             if file.name in counts:
                 found.append(replace(done, rows=counts[file.name]))
     return found
+
+
+def _edited(work: _Work) -> list[Path]:
+    """Copies of edited files that a fetch has kept; of what is in them no reader knows."""
+    names = {file.name for file in work.redaction.spec.files}
+    folder = work.redaction.folder
+    return [path for path in sorted(folder.rglob(f"*{EDITED}")) if path.relative_to(folder).as_posix() not in names]
 
 
 def _remove_result(lake: Path, address: Address) -> None:

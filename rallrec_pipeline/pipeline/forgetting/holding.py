@@ -14,6 +14,7 @@ from rallrec_pipeline.lake.tombstones import Tombstones
 
 USER, TEXT = "user_id", "text"
 UNREADABLE = "its record cannot be read"
+DAMAGED = "cannot be read and may hold anybody"
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Held:
     fingerprint: str
     why: str
     created_at: str = ""
+    has_rows: bool = False
+    """Whether the user is in a table of it; others were made from such a one, or nobody knows what they hold."""
 
     @property
     def address(self) -> Address:
@@ -35,7 +38,7 @@ class Held:
 def results_of_user(lake: Path, dataset: str, stones: Tombstones) -> list[Held]:
     """Results that hold a forgotten user of `dataset`, of any variant and age, inputs before what was made of them.
 
-    A result of the dataset whose record cannot be read goes, too: nobody knows what it was made from.
+    A result of the dataset whose record or table cannot be read goes, too: nobody knows whom it holds.
     """
     records = {address: read_record(lake, *address) for address in _addresses(lake)}
     found: dict[Address, Held] = {}
@@ -44,8 +47,8 @@ def results_of_user(lake: Path, dataset: str, stones: Tombstones) -> list[Held]:
             continue
         if record is None:
             found[address] = Held(*address, UNREADABLE)
-        elif (table := _table_with_rows(lake, record, stones)) is not None:
-            found[address] = Held(*address, f"{table} has rows of the user", record.created_at)
+        elif (why := _why(lake, record, stones)) is not None:
+            found[address] = Held(*address, why, record.created_at, not why.endswith(DAMAGED))
     known = [record for record in records.values() if record is not None]
     while more := list(_made_from(known, found)):
         found |= {held.address: held for held in more}
@@ -69,24 +72,26 @@ def _made_from(records: Iterable[Record], found: dict[Address, Held]) -> Iterato
                 break
 
 
-def _table_with_rows(lake: Path, record: Record, stones: Tombstones) -> str | None:
-    """The first table of a result that has rows of a forgotten user; of refused rows those that name one."""
-    for name in record.files:
-        path = lake / name
-        if path.suffix == ".parquet" and path.is_relative_to(record.folder(lake)) and _has_rows(path, stones):
-            return path.relative_to(record.folder(lake)).as_posix()
-    return None
+def _why(lake: Path, record: Record, stones: Tombstones) -> str | None:
+    """The first table of a result that has rows of a forgotten user, else one that is damaged; None without either."""
+    damaged, folder = None, record.folder(lake)
+    for path in (lake / name for name in record.files):
+        if path.suffix == ".parquet" and path.is_relative_to(folder):
+            try:
+                if _has_rows(path, stones):
+                    return f"{path.relative_to(folder).as_posix()} has rows of the user"
+            except (pl.exceptions.PolarsError, OSError):
+                damaged = f"{path.relative_to(folder).as_posix()} {DAMAGED}"
+    return damaged
 
 
 def _has_rows(path: Path, stones: Tombstones) -> bool:
-    try:
-        columns = pl.scan_parquet(path, glob=False).collect_schema()
-        if USER in columns:
-            ids = pl.scan_parquet(path, glob=False).select(pl.col(USER).unique()).collect(engine="streaming")
-            return bool(stones.among(ids[USER].drop_nulls()))
-        if {"reason", TEXT} <= columns.keys():
-            rows = pl.scan_parquet(path, glob=False).select(TEXT).collect(engine="streaming")
-            return any(stones.named_in(text) for text in rows[TEXT].drop_nulls())
-    except (pl.exceptions.PolarsError, OSError):
-        return True  # a damaged table may hold anybody
+    """Whether a table has rows of a forgotten user; of refused rows one that names a user."""
+    columns = pl.scan_parquet(path, glob=False).collect_schema()
+    if USER in columns:
+        ids = pl.scan_parquet(path, glob=False).select(pl.col(USER).unique()).collect(engine="streaming")
+        return bool(stones.among(ids[USER].drop_nulls()))
+    if {"reason", TEXT} <= columns.keys():
+        rows = pl.scan_parquet(path, glob=False).select(TEXT).collect(engine="streaming")
+        return any(stones.named_in(text) for text in rows[TEXT].drop_nulls())
     return False

@@ -20,16 +20,19 @@ from pathlib import Path
 import polars as pl
 
 from rallrec_pipeline.datasets.catalog import load_catalog
-from rallrec_pipeline.datasets.endings import SUFFIX_FORMATS, ending
+from rallrec_pipeline.datasets.endings import BINARY, format_of
 from rallrec_pipeline.datasets.redaction import Redaction
+from rallrec_pipeline.datasets.unpacking import open_plain
+from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.store import recorded_datasets
 from rallrec_pipeline.pipeline.forgetting.holding import USER
 
-TEXTS = {".json", ".html", ".csv", ".md", ".txt", ".toml", ".log", ".err", ".out", ".yaml", ".lock", ".tsv", ""}
 DATABASES = {".sqlite", ".db"}
 NUMBERS = {".safetensors", ".faiss", ".png", ".npy"}
 LONG_ID = 8
 NOT_SEARCHED = ("models", "locks")
+Traces = Iterator[tuple[str, int]]
+"""Places within a file, and how often each names the user."""
 DAGSTER = ("storage", "history", "schedules", "logs")
 
 
@@ -44,13 +47,16 @@ class Trace:
 
 @dataclass
 class Found:
-    """What was looked at, and what was found."""
+    """What was searched, and what was found."""
 
     everywhere: bool
     """Whether texts were searched for the id, too."""
     files: int = 0
+    """Those that were read."""
     numbers: int = 0
     """Files of which none can hold an id: weights, indexes, pictures."""
+    others: int = 0
+    """Files that were not read: the id alone says too little, or only the dataset's own reader knows them."""
     traces: list[Trace] = field(default_factory=list)
 
 
@@ -66,10 +72,12 @@ def search_lake(lake: Path, redaction: Redaction, user_id: str, home: Path | Non
     if home is not None and words is not None:
         places += [(path, home) for folder in DAGSTER for path in _files(home / folder)]
     for path, top in places:
-        found.files += 1
-        found.numbers += path.suffix in NUMBERS
         name = path.relative_to(top).as_posix()
-        found.traces += [Trace(name, place, count) for place, count in _traces(path, name, user_id, words) if count]
+        reader = _reader(path, name.startswith("raw/"), user_id, words)
+        found.numbers += path.suffix in NUMBERS
+        found.files += reader is not None
+        found.others += reader is None and path.suffix not in NUMBERS
+        found.traces += [Trace(name, place, count) for place, count in _traces(name, reader, words) if count]
     return found
 
 
@@ -93,22 +101,29 @@ def _is_of(place: Path, others: set[str]) -> bool:
     return any(part in others for part in place.parts[:-1]) or place.name.split(".")[0] in others
 
 
-def _traces(path: Path, name: str, user_id: str, words: re.Pattern[str] | None) -> Iterator[tuple[str, int]]:
+def _traces(name: str, reader: Traces | None, words: re.Pattern[str] | None) -> Traces:
     if words is not None:
         yield "its name", len(words.findall(name))
-    is_raw = name.startswith("raw/")  # whose users its own reader has found
     try:
-        if path.suffix == ".parquet" and not is_raw:
-            yield from _in_table(path, user_id, words)
-        elif path.suffix in DATABASES and words is not None:
-            yield from _in_database(path, words)
-        elif path.suffix in TEXTS or ending(path.name) in SUFFIX_FORMATS:
-            yield from _in_text(path, user_id, words, is_raw)
-    except (pl.exceptions.PolarsError, sqlite3.Error, OSError, UnicodeError) as error:
+        yield from reader or ()
+    except (pl.exceptions.PolarsError, sqlite3.Error, OSError, ValueError, DataError) as error:
         yield f"cannot be read ({type(error).__name__})", 1
 
 
-def _in_table(path: Path, user_id: str, words: re.Pattern[str] | None) -> Iterator[tuple[str, int]]:
+def _reader(path: Path, is_raw: bool, user_id: str, words: re.Pattern[str] | None) -> Traces | None:
+    """How a file is searched; None for one that is not. Users of raw files have been found by the dataset's reader."""
+    if path.suffix in NUMBERS or (is_raw and words is None):
+        return None
+    if path.suffix == ".parquet":
+        return _in_table(path, user_id, words)
+    if words is None:
+        return _among_users(path, user_id) if path.suffix == ".json" else None
+    if path.suffix in DATABASES:
+        return _in_database(path, words)
+    return None if format_of(path.name) in BINARY else _in_text(path, words)
+
+
+def _in_table(path: Path, user_id: str, words: re.Pattern[str] | None) -> Traces:
     frame = pl.scan_parquet(path, glob=False)
     for column, dtype in frame.collect_schema().items():
         value = pl.col(column).explode() if isinstance(dtype, pl.List) else pl.col(column)
@@ -126,7 +141,7 @@ def _in_table(path: Path, user_id: str, words: re.Pattern[str] | None) -> Iterat
         yield f"column {column}", int(count)
 
 
-def _in_database(path: Path, words: re.Pattern[str]) -> Iterator[tuple[str, int]]:
+def _in_database(path: Path, words: re.Pattern[str]) -> Traces:
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         connection.text_factory = lambda stored: stored.decode(errors="replace")
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
@@ -137,13 +152,15 @@ def _in_database(path: Path, words: re.Pattern[str]) -> Iterator[tuple[str, int]
             yield f"table {table}", sum(len(words.findall(cell)) for cell in cells)
 
 
-def _in_text(path: Path, user_id: str, words: re.Pattern[str] | None, is_raw: bool) -> Iterator[tuple[str, int]]:
-    """A text as a whole; where the id alone tells too little, values and keys of JSON that name users."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    if words is not None:
-        yield "text", len(words.findall(text))
-    elif path.suffix == ".json" and not is_raw:
-        yield "users", _named_users(json.loads(text), user_id)
+def _in_text(path: Path, words: re.Pattern[str]) -> Traces:
+    """A file of any other kind, unpacked where it is packed."""
+    with open_plain(path) as stream:
+        yield "text", len(words.findall(stream.read().decode(errors="replace")))
+
+
+def _among_users(path: Path, user_id: str) -> Traces:
+    """Values and keys of a JSON file that name users."""
+    yield "users", _named_users(json.loads(path.read_text(encoding="utf-8", errors="replace")), user_id)
 
 
 def _named_users(value: object, user_id: str, of_users: bool = False) -> int:

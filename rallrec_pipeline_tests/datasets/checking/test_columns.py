@@ -121,6 +121,15 @@ def test_an_encoding_that_does_not_fit_is_told_with_one_that_does(tmp_path: Path
     assert not fixed.problems
 
 
+def test_utf_16_that_does_not_say_which_is_a_problem(tmp_path: Path) -> None:
+    path = make(tmp_path, toml=(("[items]", '[items]\nencoding = "utf-16"'),))
+    (tmp_path / "data" / "items.csv").write_bytes(good_frames()["items"].write_csv().encode("utf-16-le"))
+    found = check(path).problems
+    assert told(found, "items.csv is not utf-16", 'set items.encoding, as to "utf-16-le"') and "\n" not in "".join(
+        found
+    )
+
+
 def test_a_replacement_character_that_the_file_itself_has_is_no_fault(tmp_path: Path) -> None:
     found = check(
         make(tmp_path, items=good_frames()["items"].with_columns(("M\ufffdller " + pl.col("name")).alias("name")))

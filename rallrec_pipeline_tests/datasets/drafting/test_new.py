@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
 from rallrec_pipeline.cli import app
 from rallrec_pipeline.datasets.catalog import load_dataset
 from rallrec_pipeline.datasets.drafting.new import NewDataset, new_dataset
+from rallrec_pipeline.datasets.drafting.values import scale_of
 from rallrec_pipeline.errors import ConfigError, DataError
 from rallrec_pipeline_tests.datasets.brought import (
     Files,
@@ -115,6 +117,10 @@ def test_words_for_nothing_and_unknown_times_are_refused_and_counted(tmp_path: P
     spec = load_dataset(done.path)
     assert done.report.problems == [] and spec.interactions.empty == ("NULL",)
     assert spec.interactions.columns["timestamp"].empty == ("0",) and 0.1 < spec.max_rejected < 0.25
+
+
+def test_a_rating_that_is_huge_is_no_scale_of_that_many_steps() -> None:
+    assert scale_of(pl.Series(["1", "2", "1e30"])).steps == [1, 2, 1e30]
 
 
 def test_what_a_person_has_to_decide_is_one_question(tmp_path: Path) -> None:
