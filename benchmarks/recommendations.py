@@ -119,9 +119,8 @@ def recommend(
 ) -> pl.DataFrame:
     """The table of all users."""
     catalogue = Catalogue(fit.item_ids, vectors["mixture"], vectors["text"], vectors["collaborative"], fit.counts() > 0)
-    one = Recommender(
-        catalogue, fit, ratings, build_index(vectors["mixture"]), settings, LIKE_ABOVE, ExpertSettings().trees, SEED
-    )
+    index, trees = build_index(vectors["mixture"]), ExpertSettings().trees
+    one = Recommender(catalogue, fit, fit.factorisation, ratings, index, settings, LIKE_ABOVE, trees, SEED)
     retriever = Retriever(by_vectors(vectors["mixture"]), RetrievalSettings(history_length=5), alpha=0.5)
     batch = Batch(one, retriever, settings.scored_by, "", "", [""] * len(fit.item_ids))
     return batch.run(ratings.visits, None, lambda done, total: None).table

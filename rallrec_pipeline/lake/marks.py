@@ -20,7 +20,8 @@ from rallrec_pipeline.lake.store import (
     variant_refs,
 )
 
-KEY = "input_hash"
+KEY, SCORE_KEYS = "input_hash", "score_keys"
+"""Columns of the rows' provenance: the key of a finished row, and a list of such where several make up one."""
 Address = tuple[str, str, str]
 """Dataset, stage, fingerprint."""
 
@@ -68,8 +69,9 @@ def mark(lake: Path, datasets: Sequence[str], keeps: Callable[[int, Ref], bool],
 
 def row_keys(lake: Path, records: Iterable[Record]) -> pl.Series:
     """Distinct keys of the finished rows that `records` are made of."""
-    rows = (found for record in records if (found := record.rows(lake)) is not None and KEY in found.columns)
-    parts = [frame[KEY].cast(pl.String).unique().alias("key") for frame in rows]
+    rows = [found for record in records if (found := record.rows(lake)) is not None]
+    parts = [frame[KEY].cast(pl.String).unique().alias("key") for frame in rows if KEY in frame.columns]
+    parts += [frame[SCORE_KEYS].explode().drop_nulls().alias("key") for frame in rows if SCORE_KEYS in frame.columns]
     return pl.concat([pl.Series("key", [], pl.String), *parts]).unique()
 
 

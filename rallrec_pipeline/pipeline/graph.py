@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from rallrec_pipeline.datasets.raw_files import source_state
 from rallrec_pipeline.datasets.spec import DatasetSpec
-from rallrec_pipeline.descriptions import RENDERER_VERSION, template_of
+from rallrec_pipeline.descriptions import RENDERER_VERSION
 from rallrec_pipeline.embeddings.text import ENCODER_VERSION
 from rallrec_pipeline.evaluation.maps import projections
-from rallrec_pipeline.inference.methods import adapters, methods, retrievers
+from rallrec_pipeline.inference.methods import adapters, retrievers
 from rallrec_pipeline.inference.score import SCORING_VERSION
 from rallrec_pipeline.language_models.models import model_state
+from rallrec_pipeline.pipeline.decisive import asked, descriptions_of, numerics, recommending, wording
 from rallrec_pipeline.pipeline.reasoning_graph import reasoning_stages
 from rallrec_pipeline.pipeline.stage import ALWAYS, Stage
 from rallrec_pipeline.pipeline.stages import (
@@ -31,7 +31,7 @@ from rallrec_pipeline.pipeline.stages import (
     retrieval,
 )
 from rallrec_pipeline.pipeline.stages.model import TUNING_VERSION
-from rallrec_pipeline.settings import ROLES, DescriptionSettings, Role, Settings, essential
+from rallrec_pipeline.settings import ROLES, Role, Settings, essential
 
 _NOT_IN_REPORT: dict[str, Any] = {
     "automation": True,
@@ -46,17 +46,6 @@ _NOT_IN_REPORT: dict[str, Any] = {
 """Settings that change no figure: a report is not made anew for them."""
 _ELSEWHERE = ("reasoner", "reasoning", "reasoned", "merges", "recommendations", "serving")
 """Settings of which another report tells, or none."""
-
-
-def _numerics(settings: Settings, role: Role) -> dict[str, Any]:
-    """Settings that change what the model of a role computes; the engine is none of them."""
-    model = settings.role(role)
-    return {"dtype": model.dtype, "load_in_8bit": model.infers_in_8bit}
-
-
-def _descriptions(settings: Settings, spec: DatasetSpec) -> DescriptionSettings:
-    """With the template that the dataset's words and fields make of the default."""
-    return settings.descriptions.model_copy(update={"template": template_of(spec, settings.descriptions)})
 
 
 def _role_model(role: Role) -> Stage:
@@ -89,23 +78,6 @@ def _in_report(settings: Settings) -> dict[str, Any]:
         kept = {} if hidden is True else {key: v for key, v in (shown[name] or {}).items() if key not in hidden}
         shown[name] = kept
     return shown
-
-
-def _wording(settings: Settings, spec: DatasetSpec) -> dict[str, Any]:
-    """What decides how a prompt is worded."""
-    return {"prompts": settings.prompts, "words": spec.words, "label": spec.label, "fields": spec.user_fields}
-
-
-def _asked(settings: Settings) -> dict[str, Any]:
-    """How each scored method asks; what the report calls it is no part of it."""
-    return {method.name: {k: v for k, v in asdict(method).items() if k != "title"} for method in methods(settings)}
-
-
-def _rescored(settings: Settings, spec: DatasetSpec) -> dict[str, Any]:
-    """What decides how a method of the LLM scores the shortlist of a user."""
-    asked = {"asked": _asked(settings).get(str(settings.recommendations.method)), "scoring": SCORING_VERSION}
-    calibrated = {"calibration": settings.scoring.calibration}
-    return _numerics(settings, "predictor") | _wording(settings, spec) | asked | calibrated
 
 
 def _with_sampling(seed: int, settings: Settings) -> dict[str, int]:
@@ -204,9 +176,9 @@ GRAPH: tuple[Stage, ...] = (
         "What the LLM writes about each item from its fields.",
         descriptions.item_descriptions,
         lambda s, d: (
-            _numerics(s, "writer")
-            | {"descriptions": _descriptions(s, d), "words": d.words, "fields": d.item_fields, "seed": s.seeds.sampling}
-            | {"renderer": RENDERER_VERSION}
+            numerics(s, "writer")
+            | {"descriptions": descriptions_of(s, d), "words": d.words, "fields": d.item_fields}
+            | {"seed": s.seeds.sampling, "renderer": RENDERER_VERSION}
         ),
         sections=(*_ENGINE, "seeds"),
         uses_llm=True,
@@ -219,7 +191,7 @@ GRAPH: tuple[Stage, ...] = (
         ("core_items", "encoder"),
         "Mean-pooled last hidden states of title and basic fields (e_title).",
         embeddings.title_embeddings,
-        lambda s, d: _numerics(s, "encoder") | {"words": d.words, "fields": d.item_fields, "encoder": ENCODER_VERSION},
+        lambda s, d: numerics(s, "encoder") | {"words": d.words, "fields": d.item_fields, "encoder": ENCODER_VERSION},
         sections=_ENGINE,
         uses_llm=True,
         role="encoder",
@@ -230,7 +202,7 @@ GRAPH: tuple[Stage, ...] = (
         ("core_items", "item_descriptions", "encoder"),
         "Mean-pooled last hidden states of the descriptions (e_desc).",
         embeddings.description_embeddings,
-        lambda s, d: _numerics(s, "encoder") | {"encoder": ENCODER_VERSION},
+        lambda s, d: numerics(s, "encoder") | {"encoder": ENCODER_VERSION},
         sections=_ENGINE,
         uses_llm=True,
         role="encoder",
@@ -336,7 +308,7 @@ GRAPH: tuple[Stage, ...] = (
         ("retrieved_histories", "expected_ratings", "core_interactions", "core_items", "samples", "users"),
         "Few-shot training prompts, each sample in several prompt forms.",
         prompts.tuning_prompts,
-        lambda s, d: _wording(s, d) | {"adapters": adapters(s)},
+        lambda s, d: wording(s, d) | {"adapters": adapters(s)},
         sections=_METHODS,
         code_version="3",
     ),
@@ -346,7 +318,7 @@ GRAPH: tuple[Stage, ...] = (
         ("retrieved_histories", "expected_ratings", "core_interactions", "core_items", "samples", "users"),
         "Validation and test prompts of every method.",
         prompts.evaluation_prompts,
-        lambda s, d: _wording(s, d) | {"asked": prompts.evaluation_asked(s)},
+        lambda s, d: wording(s, d) | {"asked": prompts.evaluation_asked(s)},
         sections=_METHODS,
         code_version="5",
     ),
@@ -358,7 +330,7 @@ GRAPH: tuple[Stage, ...] = (
         "The LoRA adapters that methods use, each tuned on prompts of its own.",
         model.lora_adapter,
         lambda s, d: (
-            _numerics(s, "predictor")
+            numerics(s, "predictor")
             | {"load_in_8bit": s.role("predictor").load_in_8bit}
             | {"tuning": s.tuning.decisive(), "prompts": s.prompts, "label": d.label, "seed": s.seeds.tuning}
             | {"version": TUNING_VERSION, "adapters": adapters(s)}
@@ -374,9 +346,9 @@ GRAPH: tuple[Stage, ...] = (
         "P(yes) of every LLM method on the same rows.",
         model.predictions,
         lambda s, d: (
-            _numerics(s, "predictor")
+            numerics(s, "predictor")
             | {"calibration": s.scoring.calibration, "label": d.label, "scoring": SCORING_VERSION}
-            | {"methods": _asked(s)}
+            | {"methods": asked(s)}
             | ({"deterministic": True} if s.role("predictor").deterministic else {})
         ),
         sections=(*_ENGINE, "scoring"),
@@ -424,9 +396,9 @@ GRAPH: tuple[Stage, ...] = (
         "What the LLM writes about items outside the core: no model is fitted to them, and they can be recommended.",
         new_items.new_item_descriptions,
         lambda s, d: (
-            _numerics(s, "writer")
-            | {"descriptions": s.descriptions, "words": d.words, "fields": d.item_fields, "seed": s.seeds.sampling}
-            | {"renderer": RENDERER_VERSION, "most": s.recommendations.new_items}
+            numerics(s, "writer")
+            | {"descriptions": descriptions_of(s, d), "words": d.words, "fields": d.item_fields}
+            | {"seed": s.seeds.sampling, "renderer": RENDERER_VERSION, "most": s.recommendations.new_items}
         ),
         sections=(*_ENGINE, "recommendations", "seeds"),
         uses_llm=True,
@@ -442,7 +414,7 @@ GRAPH: tuple[Stage, ...] = (
         "Items outside the core, placed in the mixture by the fits of the core: PCA, projector and weights stay.",
         new_items.new_item_embeddings,
         lambda s, d: (
-            _numerics(s, "encoder")
+            numerics(s, "encoder")
             | {"words": d.words, "fields": d.item_fields, "encoder": ENCODER_VERSION}
             | {"text": s.text, "seed": s.seeds.fits}
         ),
@@ -476,17 +448,7 @@ GRAPH: tuple[Stage, ...] = (
         ),
         "For each user the best items not yet seen: P(yes), rank, and the history lines behind each.",
         recommendations.recommendations,
-        lambda s, d: {
-            "recommendations": s.recommendations.model_copy(update={"report_users": 0}),
-            "retrieval": s.retrieval,
-            "experts": s.experts.model_copy(update={"deep": True}),
-            "collaborative": s.collaborative.graph,
-            "protocol": d.protocol,
-            "label": d.label,
-            "seeds": (s.seeds.data, s.seeds.fits),
-            "version": recommendations.RECOMMENDING_VERSION,
-            **(_rescored(s, d) if s.recommendations.method else {}),
-        },
+        recommending,
         sections=(*_ENGINE, "recommendations", "experts", "collaborative", "scoring", "seeds"),
         uses_llm=True,
         role="predictor",
@@ -584,6 +546,6 @@ GRAPH: tuple[Stage, ...] = (
 )
 
 STAGES: dict[str, Stage] = {stage.name: stage for stage in GRAPH}
-ON_REQUEST: tuple[Stage, ...] = reasoning_stages(_role_model("reasoner"), _numerics, _ENGINE)
+ON_REQUEST: tuple[Stage, ...] = reasoning_stages(_role_model("reasoner"), numerics, _ENGINE)
 """Stages that run where they are named, or a study needs them; all others run without being named."""
 EVERY_STAGE: dict[str, Stage] = STAGES | {stage.name: stage for stage in ON_REQUEST}

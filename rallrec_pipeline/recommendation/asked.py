@@ -76,7 +76,7 @@ def _expected(recommender: Recommender, samples: pl.DataFrame, users: Codes, tar
     lengths = samples["history_length"].to_numpy().astype(np.int64)
     asked, place = np.unique(np.stack([users, lengths]), axis=1, return_inverse=True)
     histories = ratings.histories(Visits(asked[0].astype(np.int32), asked[1].astype(np.int64)))
-    model = recommender.fit.factorisation
+    model = recommender.stated
     bias, tastes = model.folded_in(sequences.items, sequences.ratings, histories, one_sided=ratings.is_sampled)
     place = place.reshape(-1)
     product = np.einsum("nf,nf->n", tastes[place], model.factors[targets])

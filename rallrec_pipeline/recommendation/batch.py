@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -54,7 +54,8 @@ class Recommended:
 class Batch:
     """How users are recommended items: by whom, what stands behind an item, and under which name.
 
-    `common` is the hash of all that all users depend on; `texts` (m,) what else is known of each item.
+    `common` is the hash of all that all users depend on; `texts` (m,) what else is known of each item, `profiles`
+    what `rescoring` is told of users.
     """
 
     recommender: Recommender
@@ -63,6 +64,7 @@ class Batch:
     model_fingerprint: str
     common: str
     texts: list[str]
+    profiles: Mapping[str, str] = field(default_factory=dict)
     rescoring: Rescoring | None = None
 
     def run(self, visits: Visits, previous: pl.DataFrame | None, progress: Callable[[int, int], None]) -> Recommended:
@@ -79,7 +81,7 @@ class Batch:
             some = visits[block]
             with _timed(steps[CATALOGUE], len(some) * len(catalogue.item_ids)):
                 found = self.recommender.candidates(some)
-            own = user_hashes(self.recommender.ratings, some, found.items, versions, self.common)
+            own = user_hashes(self.recommender.ratings, some, found.items, versions, self.common, self.profiles)
             stale = np.flatnonzero([one not in known for one in own]).astype(np.int64)
             ids = names[some.users[stale]].tolist()
             parts.append(self._made(some[stale], _of(found, stale), ids, [own[row] for row in stale], steps))

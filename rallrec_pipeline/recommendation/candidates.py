@@ -101,7 +101,7 @@ def _mark(proposed: NDArray[np.uint8], places: NDArray[np.int64], bit: int) -> N
 
 def _filled(proposed: NDArray[np.uint8], expert: Floats, seen: Flags, new: Flags, count: int) -> Candidates:
     """The proposed items, and after them the expert's best, `count` together; `new` (m,) are items without ratings."""
-    lift = np.float32(2 * (np.abs(expert).max(initial=0) + 1))
+    lift = np.float32(2 * (np.abs(expert).max(axis=1, initial=0, keepdims=True) + 1))  # of the row alone
     best = best_unseen(np.where(proposed > 0, expert + lift, expert), seen, count)
     known = best >= 0
     places = np.maximum(best, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,19 +22,26 @@ def item_versions(item_ids: Sequence[str], vectors: NDArray[np.float32], texts: 
 
 
 def user_hashes(
-    ratings: Ratings, visits: Visits, candidates: Codes, versions: NDArray[np.uint64], common: str
+    ratings: Ratings,
+    visits: Visits,
+    candidates: Codes,
+    versions: NDArray[np.uint64],
+    common: str,
+    profiles: Mapping[str, str],
 ) -> list[str]:
-    """Hash of each visit: the rated items, what was given them, and the candidates (n, c), each as it is now.
+    """Hash of each visit: the rated items, what was given them, and the candidates (n, c) in any order, as they are.
 
-    `common` is the hash of what all have in common. So a new rating changes the hash of its user alone, as long as the
-    fit is the same, and a changed item the hashes of those who have rated it or have it for a candidate.
+    `common` is the hash of what all have in common, `profiles` what prompts say of a user, if anything. So a new
+    rating changes the hash of its user alone, as long as the fit is the same, and a changed item the hashes of
+    those who have rated it or have it for a candidate.
     """
     items, given, runs = ratings.own(visits)
     rated = versions[items]
-    padded = np.append(versions, np.uint64(0))[candidates]  # -1 is the last
+    padded = np.append(versions, np.uint64(0))[np.sort(candidates, axis=1)]  # -1 is the last
     names, found = ratings.sequences.user_ids, []
     for row, (start, length) in enumerate(zip(runs.starts.tolist(), runs.lengths.tolist(), strict=True)):
-        digest = hashlib.sha256(f"{common}\0{names[visits.users[row]]}\0".encode(errors="surrogatepass"))
+        user = names[visits.users[row]]
+        digest = hashlib.sha256(f"{common}\0{user}\0{profiles.get(user, '')}\0".encode(errors="surrogatepass"))
         digest.update(rated[start : start + length].tobytes())
         digest.update(given[start : start + length].tobytes())
         digest.update(padded[row].tobytes())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from rallrec_pipeline.baselines.factorisation import Factorisation
 from rallrec_pipeline.recommendation import scores
 from rallrec_pipeline.recommendation.candidates import NO_ITEM, Candidates, propose
 from rallrec_pipeline.recommendation.expert import CandidateExpert
@@ -47,10 +48,14 @@ class Best:
 
 @dataclass(frozen=True)
 class Recommender:
-    """All that users can be recommended by. `fit` and `ratings` have the codes of `catalogue`."""
+    """All that users can be recommended by. `fit`, `stated` and `ratings` have the codes of `catalogue`.
+
+    `fit` expects something of items without ratings; `stated` is the factorisation without that, of which prompts tell.
+    """
 
     catalogue: Catalogue
     fit: ExpertFit
+    stated: Factorisation
     ratings: Ratings
     index: faiss.Index
     settings: RecommendationSettings
@@ -83,7 +88,7 @@ class Recommender:
         """Candidates of a block of visits; of an empty history popularity speaks in place of the expert."""
         seen = self.ratings.seen(visits)
         users = scores.user_vectors(self.catalogue.mixture, self.ratings, visits)
-        longest = int(visits.lengths.max(initial=0))
+        longest = int(seen.sum(axis=1).max(initial=0))
         near = scores.by_index(self.index, users, self.settings.candidates, longest)
         popular, empty = scores.popularity(self.fit)(visits), (visits.lengths == 0)[:, None]
         found = {"expert": np.where(empty, popular, self.source(visits)), "popularity": popular}

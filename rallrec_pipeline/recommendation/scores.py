@@ -78,7 +78,7 @@ def user_vectors(vectors: Floats, ratings: Ratings, visits: Visits) -> Floats:
 
 
 def by_index(index: faiss.Index, users: Floats, quota: int, longest: int) -> NDArray[np.int64]:
-    """Places (n, k) of the items nearest to `users` (n, d), so many that `quota` are left without a history."""
+    """Places (n, k) of the items nearest to `users` (n, d), `quota` of them besides `longest` that are seen."""
     return search(index, users, min(quota + longest, index.ntotal))[0]
 
 
@@ -93,7 +93,7 @@ def _touched(ratings: Ratings, visits: Visits, weights: Floats | None = None) ->
 
 
 def _above_mean(ratings: Ratings, visits: Visits) -> Floats:
-    """Each rating of each history, less the mean of that history; where all are alike, 1."""
+    """Each rating of each history, less the mean of that history; of likes alone, 1."""
     _, values, runs = ratings.own(visits)
     means = runs.means(values.astype(np.float64), 0.0)
     found = (values - np.repeat(means, runs.lengths)).astype(np.float32)

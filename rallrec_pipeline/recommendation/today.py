@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -50,6 +50,8 @@ class Ratings:
 
     sequences: UserSequences
     is_sampled: bool = False
+    rated: tuple[Codes, Codes] = (np.zeros(0, np.int32), np.zeros(0, np.int32))
+    """Users, ascending, and items of what was seen whatever the moment, in a history or not."""
 
     @classmethod
     def of(cls, ratings: pl.DataFrame, item_ids: Sequence[str], users: Sequence[str], is_sampled: bool) -> Ratings:
@@ -60,6 +62,15 @@ class Ratings:
         others = [user for user in users if user not in rated]
         offsets = np.append(made.offsets, np.full(len(others), made.offsets[-1]))
         return cls(UserSequences(made.user_ids + others, made.item_ids, offsets, made.items, made.ratings), is_sampled)
+
+    def with_seen(self, every: pl.DataFrame) -> Ratings:
+        """The same, and what is in `every` (user_id, item_id) was seen too."""
+        names = (self.sequences.user_ids, self.sequences.item_ids)
+        users, items = (pl.Series(ids, dtype=pl.String) for ids in names)
+        known = every.filter(pl.col("user_id").is_in(users.implode()), pl.col("item_id").is_in(items.implode()))
+        codes = self.sequences.user_codes(known["user_id"]), self.sequences.item_codes(known["item_id"])
+        order = np.argsort(codes[0], kind="stable")
+        return replace(self, rated=(codes[0][order], codes[1][order]))
 
     def histories(self, rows: Rows | Visits) -> Runs:
         """Where the histories of `rows` lie in the flat arrays of `sequences`."""
@@ -74,10 +85,7 @@ class Ratings:
 
     def touched(self, visits: Visits) -> tuple[Ints, Ints]:
         """Places: the visit, and in the flat arrays of `sequences`, of every rating of a history."""
-        runs = self.histories(visits)
-        visit = np.repeat(np.arange(len(visits)), runs.lengths)
-        first = np.cumsum(runs.lengths) - runs.lengths
-        return visit, np.arange(len(visit)) - np.repeat(first - runs.starts, runs.lengths)
+        return _places(self.histories(visits))
 
     def own(self, visits: Visits) -> tuple[Codes, NDArray[np.float32], Runs]:
         """Items and ratings of all histories, one after another, and where each lies; no other rating is looked at."""
@@ -88,6 +96,17 @@ class Ratings:
     def seen(self, visits: Visits) -> Flags:
         """Which items each visitor has rated: (n, m)."""
         visit, flat = self.touched(visits)
+        users, items = self.rated
+        first, after = (np.searchsorted(users, visits.users, side) for side in ("left", "right"))
+        also, rated = _places(Runs(first, after - first))
         found = np.zeros((len(visits), len(self.sequences.item_ids)), np.bool_)
         found[visit, self.sequences.items[flat]] = True
+        found[also, items[rated]] = True
         return found
+
+
+def _places(runs: Runs) -> tuple[Ints, Ints]:
+    """The number of the run, and the place in the flat array, of all that the runs hold."""
+    run = np.repeat(np.arange(len(runs)), runs.lengths)
+    first = np.cumsum(runs.lengths) - runs.lengths
+    return run, np.arange(len(run)) - np.repeat(first - runs.starts, runs.lengths)

@@ -67,6 +67,23 @@ def test_a_new_rating_redoes_its_user_alone() -> None:
     assert run(batch(grown)).table.equals(after.table)
 
 
+def test_another_profile_redoes_its_user_alone() -> None:
+    one = recommender(world())
+    before = run(batch(one, profiles={"u7": "age: 30", "u8": "age: 40"}))
+    after = run(batch(one, profiles={"u7": "age: 31", "u8": "age: 40"}), before.table)
+    assert after.computed == 1 and after.table.drop("input_hash").equals(before.table.drop("input_hash"))
+
+
+def test_what_was_rated_outside_the_histories_is_not_recommended() -> None:
+    made = world()
+    one = recommender(made)
+    before = run(batch(one))
+    gone = for_user(before.table, "u7", 1)["item_id"][0]
+    others = pl.DataFrame({"user_id": ["u7", "stranger", "u8"], "item_id": [gone, "i1", "unknown"]})
+    after = run(batch(replace(one, ratings=one.ratings.with_seen(others))), before.table)
+    assert gone not in for_user(after.table, "u7", 9)["item_id"] and after.computed == 1
+
+
 def test_a_changed_item_redoes_those_whom_it_may_reach() -> None:
     made = world(items=60, each=10)
     one = recommender(made, SMALL.model_copy(update={"new_share": 0.0}))

@@ -36,6 +36,20 @@ def test_no_candidate_was_seen_and_none_comes_twice(seed: int, n: int, m: int, c
         assert ((made.place[row] >= 0) & (made.place[row] <= 1)).all()
 
 
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 5), candidates=st.integers(1, 20), high=st.sampled_from([1, 1e9]))
+def test_candidates_of_a_user_do_not_depend_on_who_else_asks(seed: int, n: int, candidates: int, high: float) -> None:
+    found, near, seen = scores(seed, n, 30)
+    found["expert"][-1] *= high
+    asked, lengths = RecommendationSettings(n=1, candidates=candidates), (~seen).sum(axis=1)
+    together = propose(found, near, seen, lengths, asked)
+    for row in range(n):
+        one = slice(row, row + 1)
+        alone = propose({k: v[one] for k, v in found.items()}, near[one], seen[one], lengths[one], asked)
+        for name, values in vars(alone).items():
+            np.testing.assert_array_equal(values[0], getattr(together, name)[row])
+
+
 def test_each_source_proposes_its_share_and_the_expert_fills_up() -> None:
     found, near, _ = scores(1, 1, 100)
     seen = np.zeros((1, 100), np.bool_)

@@ -23,6 +23,7 @@ def recommender(made: World, settings: RecommendationSettings = SMALL, users: tu
     return Recommender(
         catalogue,
         with_cold_items(fit, made.vectors),
+        fit.factorisation,
         Ratings.of(made.core, made.item_ids, users, fit.is_sampled),
         build_index(made.vectors),
         settings,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rallrec_pipeline.descriptions import describe_items
+import polars as pl
+
+from rallrec_pipeline.descriptions import DescriptionResult, describe_items
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.memo import DESCRIPTIONS
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
@@ -13,18 +15,7 @@ from rallrec_pipeline.pipeline.stages.rows import item_versions, with_increment,
 
 def item_descriptions(run: StageRun) -> Made:
     items = run.read(tables.CORE_ITEMS)
-    with OneEngine(run, "generate") as engines:
-        result = describe_items(
-            items,
-            run.spec,
-            engines.base,
-            run.memo(DESCRIPTIONS),
-            run.settings.descriptions,
-            model_version(run),
-            run.seeds.sampling,
-            run.run_id,
-            run.progress("descriptions"),
-        )
+    result, engines = described(run, items, "descriptions")
     examples = result.table.sample(min(5, items.height), seed=run.seeds.data).join(items, on="item_id")
     lines = [
         f"**{plain(t)}** ({s}): {plain(d)}" for t, s, d in examples.select("title", "status", "description").rows()
@@ -39,3 +30,20 @@ def item_descriptions(run: StageRun) -> Made:
     )
     rows = with_sources(result.table.drop("description"), core_items=item_versions(items))
     return with_increment(run, made, rows, result.computed, engines.usage)
+
+
+def described(run: StageRun, items: pl.DataFrame, told: str) -> tuple[DescriptionResult, OneEngine]:
+    """What is written about `items`, and the engine that wrote what was missing; progress is `told` under a name."""
+    with OneEngine(run, "generate") as engines:
+        result = describe_items(
+            items,
+            run.spec,
+            engines.base,
+            run.memo(DESCRIPTIONS),
+            run.settings.descriptions,
+            model_version(run),
+            run.seeds.sampling,
+            run.run_id,
+            run.progress(told),
+        )
+    return result, engines

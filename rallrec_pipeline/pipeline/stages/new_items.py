@@ -8,16 +8,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rallrec_pipeline.descriptions import describe_items
 from rallrec_pipeline.embeddings.mixture import mix
 from rallrec_pipeline.embeddings.projectors import projected
 from rallrec_pipeline.embeddings.text import embed_texts, later_text_vectors
 from rallrec_pipeline.embeddings.weights import read_weights
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.memo import DESCRIPTIONS, VECTORS
+from rallrec_pipeline.lake.memo import VECTORS
 from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.lake.vectors import vectors_of
 from rallrec_pipeline.pipeline.context import Made, StageRun
+from rallrec_pipeline.pipeline.stages.descriptions import described
 from rallrec_pipeline.pipeline.stages.embeddings import description_texts, read_vectors, title_texts
 from rallrec_pipeline.pipeline.stages.engine import OneEngine, model_version
 from rallrec_pipeline.pipeline.stages.rows import item_versions, with_increment, with_sources
@@ -29,18 +29,7 @@ Vectors = NDArray[np.float32]
 def new_item_descriptions(run: StageRun) -> Made:
     """Descriptions of the new items, from the same memo and by the same rules as those of the core."""
     items = new_items(run)
-    with OneEngine(run, "generate") as engines:
-        result = describe_items(
-            items,
-            run.spec,
-            engines.base,
-            run.memo(DESCRIPTIONS),
-            run.settings.descriptions,
-            model_version(run),
-            run.seeds.sampling,
-            run.run_id,
-            run.progress("descriptions of new items"),
-        )
+    result, engines = described(run, items, "descriptions of new items")
     made = run.write(result.table, tables.NEW_ITEM_DESCRIPTIONS, retried=result.retried, engine=engines.used)
     rows = with_sources(result.table.drop("description"), items=item_versions(items))
     return with_increment(run, made, rows, result.computed, engines.usage)

@@ -16,14 +16,16 @@ from rallrec_pipeline.datasets.kcore import core_of
 from rallrec_pipeline.errors import StaleArtefactError
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.increments import compare_rows
+from rallrec_pipeline.lake.marks import SCORE_KEYS
 from rallrec_pipeline.lake.parquet import read_table, write_table
 from rallrec_pipeline.lake.provenance import hash_column, now, stable_hash
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
+from rallrec_pipeline.pipeline.decisive import recommending
 from rallrec_pipeline.pipeline.markdown import code, table
 from rallrec_pipeline.pipeline.stages.embeddings import read_vectors
 from rallrec_pipeline.pipeline.stages.engine import OneEngine
 from rallrec_pipeline.pipeline.stages.new_items import catalogue_items
-from rallrec_pipeline.pipeline.stages.rescoring import LlmRescoring
+from rallrec_pipeline.pipeline.stages.rescoring import LlmRescoring, profiles_of, score_keys
 from rallrec_pipeline.pipeline.stages.retrieval import index_file, todays_retriever
 from rallrec_pipeline.recommendation.batch import Batch, Recommended
 from rallrec_pipeline.recommendation.cold import with_cold_items
@@ -37,7 +39,7 @@ from rallrec_pipeline.settings import MIXTURE, essential
 if TYPE_CHECKING:
     import faiss
 
-RECOMMENDING_VERSION = "1"  # raise it when the computing changes its output by more than rounding
+_OF_NO_ROW = {"users": 0, "report_users": 0}  # settings that no user's items depend on
 EXAMPLES = 3  # users whose items the UI shows
 
 
@@ -65,11 +67,12 @@ def recommendations(run: StageRun) -> Made:
     recommender = read_recommender(run)
     visits = wanted_visits(recommender.ratings, run)
     with OneEngine(run, "score") as engines:
-        made = _batch(run, recommender, engines).run(visits, _previous(run), run.progress("recommendations"))
+        asked = LlmRescoring.of(run, recommender, engines) if run.settings.recommendations.method is not None else None
+        made = _batch(run, recommender, asked).run(visits, _previous(run), run.progress("recommendations"))
     file = tables.RECOMMENDATIONS.file(run.out, run.dataset)
     files = [write_table(made.table, tables.RECOMMENDATIONS, run.out, run.dataset)]
     files.append(write_lines(made.table, file.with_suffix(".jsonl")))
-    rows = _with_origin(made.rows, run)
+    rows = _with_origin(made.rows.join(score_keys(asked), on="user_id", how="left", maintain_order="left"), run)
     increment = compare_rows(rows, run.previous_rows(), made.computed, "user_id").as_metadata()
     users = {name.replace("rows_", "users_"): count for name, count in increment.items()}
     cost = {"llm": asdict(engines.usage), "engine": engines.used}
@@ -89,6 +92,7 @@ def read_recommender(run: StageRun, of_core: bool = False) -> Recommender:
     return Recommender(
         catalogue,
         with_cold_items(fit, catalogue.text),
+        fit.factorisation,
         (core_ratings if of_core else todays_ratings)(run, catalogue.item_ids, fit.is_sampled),
         index,
         run.settings.recommendations,
@@ -117,13 +121,21 @@ def _catalogue(run: StageRun) -> tuple[Catalogue, faiss.Index]:
 
 
 def todays_ratings(run: StageRun, item_ids: list[str], is_sampled: bool) -> Ratings:
-    """All ratings of `item_ids`, also of users who have too few for the core; users without any are there too."""
+    """All ratings of `item_ids`, also of users who have too few for the core; users without any are there too.
+
+    What the protocol leaves out by rating or date is no history, but it was seen.
+    """
     open_core = {"user_core": 1, "item_core": 1, "user_cap": None, "item_cap": None, "item_limit": None}
     protocol = run.spec.protocol.model_copy(update=open_core | {"selection": None, "require": ()})
     raw = run.read(tables.INTERACTIONS)
     ratings = in_protocol_order(core_of(raw, run.read(tables.ITEMS), protocol), protocol, run.seeds.data)
-    users = pl.concat([run.read(tables.USERS)["user_id"], raw["user_id"]]).unique(maintain_order=True)
-    return Ratings.of(ratings, item_ids, users.to_list(), is_sampled)
+    return Ratings.of(ratings, item_ids, every_user(run).to_list(), is_sampled).with_seen(raw)
+
+
+def every_user(run: StageRun) -> pl.Series:
+    """Ids of all who are in the table of users or have rated, each once."""
+    both = (run.read(table)["user_id"] for table in (tables.USERS, tables.INTERACTIONS))
+    return pl.concat(both).unique(maintain_order=True)
 
 
 def core_ratings(run: StageRun, item_ids: list[str], is_sampled: bool) -> Ratings:
@@ -140,28 +152,29 @@ def wanted_visits(ratings: Ratings, run: StageRun) -> Visits:
     return visits[np.sort(np.argsort(draws, kind="stable")[:most])]
 
 
-def _batch(run: StageRun, recommender: Recommender, engines: OneEngine) -> Batch:
+def _batch(run: StageRun, recommender: Recommender, asked: LlmRescoring | None) -> Batch:
     settings, fit = run.settings.recommendations, run.given("recommender_fit")
     mixture = recommender.catalogue.mixture
-    asked = LlmRescoring.of(run, recommender, engines) if settings.method is not None else None
+    decisive = recommending(run.settings, run.spec) | {"recommendations": settings.model_copy(update=_OF_NO_ROW)}
     retriever = asked.retriever if asked else todays_retriever(run, MIXTURE, mixture)
     fingerprint = asked.fingerprint if asked else fit.data_version
     learned = retriever.learned.weights_by_feature() if retriever.learned else None
     common = stable_hash(
-        RECOMMENDING_VERSION,
-        essential(settings.model_copy(update={"users": 0, "report_users": 0})),
-        essential(run.settings.retrieval),
+        essential(decisive),
         (fit.data_version, fingerprint, retriever.alpha, learned),
     )
     texts = hash_column(catalogue_items(run, recommender.catalogue.item_ids).iter_rows())
-    return Batch(recommender, retriever, settings.scored_by, fingerprint, common, texts, asked)
+    profiles = profiles_of(run) if asked else {}
+    return Batch(recommender, retriever, settings.scored_by, fingerprint, common, texts, profiles, asked)
 
 
 def _with_origin(rows: pl.DataFrame, run: StageRun) -> pl.DataFrame:
-    """`rows` with the run and time that made each; users who kept their items keep these too."""
+    """`rows` with the run and time that made each; users who kept their items keep these and the score keys too."""
     fresh = rows.with_columns(pl.lit(run.run_id).alias("run_id"), pl.lit(now()).alias("created_at"))
-    before, key, origin = run.previous_rows(), ["user_id", "input_hash"], ["run_id", "created_at"]
-    return fresh if before is None else fresh.update(before.select(*key, *origin), on=key)
+    before, key, origin = run.previous_rows(), ["user_id", "input_hash"], ("run_id", "created_at", SCORE_KEYS)
+    if before is not None:
+        before = before.select(*key, *(name for name in origin if name in before.columns))
+    return fresh if before is None else fresh.update(before, on=key)
 
 
 def _previous(run: StageRun) -> pl.DataFrame | None:

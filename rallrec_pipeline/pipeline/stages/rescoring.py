@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -10,19 +10,20 @@ from numpy.typing import NDArray
 
 from rallrec_pipeline.datasets.histories import training_interactions
 from rallrec_pipeline.errors import ConfigError
-from rallrec_pipeline.evaluation.calibration import Platt, fit_platt
+from rallrec_pipeline.evaluation.calibration import Platt
 from rallrec_pipeline.inference.methods import Method, methods
-from rallrec_pipeline.inference.score import liking_probability, score_missing_prompts
+from rallrec_pipeline.inference.score import score_missing_prompts
 from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.marks import SCORE_KEYS
 from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.pipeline.context import StageRun
+from rallrec_pipeline.pipeline.scored import method_calibration
 from rallrec_pipeline.pipeline.stages.engine import OneEngine
 from rallrec_pipeline.pipeline.stages.model import checkpoint, score_store
 from rallrec_pipeline.pipeline.stages.new_items import catalogue_items
 from rallrec_pipeline.pipeline.stages.retrieval import todays_retriever
 from rallrec_pipeline.prompts.build import build_prompts, prompt_context, without_titles
 from rallrec_pipeline.prompts.facts import Facts, make_facts
-from rallrec_pipeline.prompts.render import answer_texts
 from rallrec_pipeline.recommendation.asked import expected_of_today, samples_of_today, statistics_of_today
 from rallrec_pipeline.recommendation.because import Retriever
 from rallrec_pipeline.recommendation.recommender import Recommender
@@ -44,6 +45,8 @@ class LlmRescoring:
     retriever: Retriever
     scaling: Platt
     fingerprint: str
+    keys: list[pl.DataFrame] = field(default_factory=list)
+    """`user_id` and `key` of the prompts that were asked until now."""
 
     @classmethod
     def of(cls, run: StageRun, recommender: Recommender, engines: OneEngine) -> LlmRescoring:
@@ -53,7 +56,9 @@ class LlmRescoring:
         if name not in known:
             raise ConfigError(f"recommendations.method {name!r} is not scored: there are {', '.join(known)}")
         method = known[name]
-        store, scaling = score_store(run, method), _scaling(run, method)
+        store = score_store(run, method)
+        calibrated, made = run.settings.scoring.calibration == "platt", run.given("predictions")
+        scaling = method_calibration(method, made, run.lake, run.spec) if calibrated else Platt()
         fingerprint = stable_hash(store.model_fingerprint, store.adapter_version, scaling.slope, scaling.intercept)
         retriever = todays_retriever(run, method.retriever, recommender.catalogue.mixture)
         return cls(run, recommender, engines, method, retriever, scaling, fingerprint)
@@ -73,6 +78,7 @@ class LlmRescoring:
                 score_store(self.run, self.method),
                 self.run.progress(f"recommending by {self.method.name}"),
             )
+            self.keys.append(samples.select("user_id", scored.rows["input_hash"].alias("key")))
             found[samples["sample_id"].to_numpy()] = self.scaling.apply(scored.table["p_yes"].to_numpy())
         return found.reshape(items.shape)
 
@@ -86,6 +92,7 @@ class LlmRescoring:
             catalogue_items(self.run, self.recommender.catalogue.item_ids),
             self.run.read(tables.USERS).join(samples.select("user_id").unique(), on="user_id", how="semi"),
             self._facts(samples),
+            self.run.settings.prompts.title_characters,
         )
         shown = context if method.titles else without_titles(context)
         return build_prompts(histories, shown, [method.prompt_form], [method.answer_form])
@@ -104,11 +111,14 @@ class LlmRescoring:
         )
 
 
-def _scaling(run: StageRun, method: Method) -> Platt:
-    """The calibration of the method's test rows: fitted on what it said of validation rows."""
-    if run.settings.scoring.calibration != "platt":
-        return Platt()
-    valid = run.read(tables.predictions_table(method.name)).filter(pl.col("split") == "valid")
-    answers = len(answer_texts(method.answer_form, run.spec))
-    said = valid["probabilities"].cast(pl.List(pl.Float64)).list.to_array(answers).to_numpy().reshape(-1, answers)
-    return fit_platt(liking_probability(said, method.answer_form, run.spec).clip(0, 1), valid["label"].to_numpy())
+def score_keys(asked: LlmRescoring | None) -> pl.DataFrame:
+    """`user_id` and the keys of the finished prompts that the user's items were scored by."""
+    nothing = pl.DataFrame(schema={"user_id": pl.String, "key": pl.String})
+    keys = pl.concat([nothing, *(asked.keys if asked else ())])
+    return keys.group_by("user_id", maintain_order=True).agg(pl.col("key").alias(SCORE_KEYS))
+
+
+def profiles_of(run: StageRun) -> dict[str, str]:
+    """What prompts say of each user who is in the table of users."""
+    context = prompt_context(run.spec, run.read(tables.CORE_ITEMS).head(0), run.read(tables.USERS), Facts())
+    return dict(context.profiles.iter_rows())

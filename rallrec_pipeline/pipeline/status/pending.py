@@ -22,6 +22,7 @@ from rallrec_pipeline.pipeline.stages.engine import model_version
 from rallrec_pipeline.pipeline.stages.model import is_tuned, score_store, scored_rows, tuning_rows
 from rallrec_pipeline.pipeline.stages.new_items import new_items
 from rallrec_pipeline.pipeline.stages.reasoning import reasoning_prompts
+from rallrec_pipeline.pipeline.stages.recommendations import every_user
 from rallrec_pipeline.pipeline.status.text_lengths import SAMPLE, Length, mean_length
 from rallrec_pipeline.prompts.render import answer_texts
 from rallrec_pipeline.reasoning.traces import TraceStore, Wanted, trace_keys
@@ -182,7 +183,7 @@ def _recommendations(run: StageRun, stale: frozenset[str]) -> Pending:
     settings = run.settings.recommendations
     if settings.method is None:
         return Pending(0, 0)
-    users = run.read(tables.INTERACTIONS)["user_id"].n_unique()
+    users = len(every_user(run))
     rows = min(users, settings.users or users) * settings.shortlist
     method = next((one for one in methods(run.settings) if one.name == settings.method), None)
     if method is None:

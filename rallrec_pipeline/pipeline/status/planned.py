@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from rallrec_pipeline.descriptions import template_of
+from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.inference.methods import adapters, methods, shown_items, tuning_asked
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import StageRun
+from rallrec_pipeline.pipeline.stages.recommendations import every_user
 from rallrec_pipeline.pipeline.status.pending import Pending, description_tokens
 from rallrec_pipeline.pipeline.status.text_lengths import CHARACTERS_PER_TOKEN
 
@@ -30,7 +33,7 @@ def planned_rows(stage: str, run: StageRun) -> Pending | None:
     if items is None:
         return None
     if stage == "item_descriptions":
-        asked = len(run.settings.descriptions.template) / CHARACTERS_PER_TOKEN
+        asked = len(template_of(run.spec, run.settings.descriptions)) / CHARACTERS_PER_TOKEN
         new = run.settings.descriptions.max_new_tokens
         return Pending(items, items, tokens=ITEM_TOKENS, length=ITEM_TOKENS + asked, new_tokens=new)
     if stage == "title_embeddings":
@@ -66,8 +69,7 @@ def _recommendations(run: StageRun) -> Pending | None:
     settings = run.settings.recommendations
     if settings.method is None:
         return Pending(0, 0)
-    users = _height(run, tables.USERS) if run.has(tables.USERS) else run.spec.protocol.expected.get("users")
-    drawn = [bound for bound in (users, settings.users) if bound]
+    drawn = [bound for bound in (_users(run), settings.users) if bound]
     if not drawn:
         return None
     rows = min(drawn) * settings.shortlist
@@ -81,7 +83,7 @@ def _new_items(run: StageRun, stage: str) -> Pending:
     if stage == "new_item_embeddings":
         length = (ITEM_TOKENS + written) / 2
         return Pending(2 * most, 2 * most, tokens=length, length=length)
-    asked = len(run.settings.descriptions.template) / CHARACTERS_PER_TOKEN
+    asked = len(template_of(run.spec, run.settings.descriptions)) / CHARACTERS_PER_TOKEN
     new = run.settings.descriptions.max_new_tokens
     return Pending(most, most, tokens=ITEM_TOKENS, length=ITEM_TOKENS + asked, new_tokens=new)
 
@@ -108,6 +110,16 @@ def _items(run: StageRun) -> int | None:
         if run.has(table):
             return _height(run, table)
     return run.spec.protocol.expected.get("items")
+
+
+def _users(run: StageRun) -> int | None:
+    """Users: of the tables, else of the official files."""
+    if not (run.has(tables.USERS) and run.has(tables.INTERACTIONS)):
+        return run.spec.protocol.expected.get("users")
+    try:
+        return len(every_user(run))
+    except DataError:  # a damaged file
+        return None
 
 
 def _height(run: StageRun, table: tables.Table) -> int | None:

@@ -17,6 +17,8 @@ from rallrec_pipeline.cli import app
 from rallrec_pipeline.errors import ConfigError, StaleArtefactError
 from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.marks import row_keys
+from rallrec_pipeline.lake.memo import SCORES, Memo
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.store import Record
 from rallrec_pipeline.pipeline.checks.recommendations import (
@@ -32,13 +34,14 @@ from rallrec_pipeline.pipeline.stages.prompts import prompts_of
 from rallrec_pipeline.pipeline.stages.recommendations import read_recommender
 from rallrec_pipeline.pipeline.stages.rescoring import LlmRescoring
 from rallrec_pipeline.pipeline.status.pending import pending_rows
+from rallrec_pipeline.pipeline.status.planned import planned_rows
 from rallrec_pipeline.pipeline.status.speeds import Speeds
 from rallrec_pipeline.pipeline.status.status import dataset_status, status_as_json
 from rallrec_pipeline.pipeline.status.table import steps_told
 from rallrec_pipeline.recommendation.table import BEFORE_ITEM, WITH_ITEM, for_user
 from rallrec_pipeline.settings import Settings, load_settings
 from rallrec_pipeline_tests.pipeline.given import in_force_now, looking_run, make_stages, seeing
-from rallrec_pipeline_tests.pipeline.tiny import SMALL, ratings_file
+from rallrec_pipeline_tests.pipeline.tiny import SMALL, ratings_file, replace_once
 
 LATEST = ("raw_files", "interactions", "items", "users")
 NEW_ITEMS = ("new_item_descriptions", "new_item_embeddings")
@@ -165,7 +168,7 @@ def test_a_user_with_three_ratings_and_an_item_of_today_need_no_fit(copy: Path) 
 def test_a_method_of_the_llm_is_asked_what_it_is_asked_of_test_rows(finished_lake: Path, facts: Any) -> None:
     """The prompts are those of the stage `evaluation_prompts`, byte for byte, for the history of the test row."""
     settings = load_settings()
-    stated = settings.prompts.model_copy(update={"facts": facts})
+    stated = settings.prompts.model_copy(update={"facts": facts, "title_characters": 8})
     run = predicting(finished_lake, with_method(settings.model_copy(update={"prompts": stated})))
     method = next(one for one in methods(run.settings) if one.name == "zero_shot")
     histories = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") == "test")
@@ -174,6 +177,7 @@ def test_a_method_of_the_llm_is_asked_what_it_is_asked_of_test_rows(finished_lak
     hidden = samples.with_columns(pl.lit(None, pl.Float32).alias("rating"), pl.lit(None, pl.Int8).alias("label"))
     with OneEngine(run, "score") as engines:
         made = LlmRescoring.of(run, read_recommender(run, of_core=True), engines).prompts(hidden).sort("sample_id")
+    assert not any("Third" in prompt and "title" in prompt for prompt in made["prompt"])  # it is longer than 8
     assert method.facts == facts and made["prompt"].to_list() == wanted["prompt"].to_list()
 
 
@@ -187,9 +191,54 @@ def test_a_method_of_the_llm_scores_the_shortlist_once(copy: Path) -> None:
     run = predicting(copy, settings)
     pending = pending_rows("recommendations", run, [])
     assert pending and pending.rows == 20 * 10 and pending.tokens > 0
+    keys = row_keys(copy, [record])
+    assert Memo(copy, SCORES).find(keys).height >= record.metadata["llm"]["rows"]
     shutil.rmtree(copy / "results" / SMALL / "recommendations")
     make_stages(copy, SMALL, settings, "recommendations")
     assert record_in(copy).metadata["llm"]["rows"] == 0 and made_in(copy).equals(found)
+    rate(copy, f"u3,{for_user(found, 'u3', 1)['item_id'][0]},5,900")
+    make_stages(copy, SMALL, settings, *LATEST, "recommendations")
+    assert record_in(copy).metadata["users_computed"] == 1
+    others = keys.filter(~keys.is_in(row_keys(copy, [record_in(copy)]).implode()))
+    assert len(others) <= 10 + 1  # prompts of one user, and the hash of his items
+    shorter = settings.model_copy(update={"prompts": settings.prompts.model_copy(update={"title_characters": 8})})
+    make_stages(copy, SMALL, shorter, "recommendations")
+    assert record_in(copy).metadata["users_computed"] == 20
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "drop_ratings = [1, 5]",
+        'split = "date"\ndates = { train = 1970-01-02, valid = 1970-01-03, test = 1970-01-04 }',
+    ],
+)
+def test_what_the_protocol_leaves_out_is_no_history_but_seen(copy: Path, rule: str) -> None:
+    replace_once(copy / "catalog" / f"{SMALL}.toml", "min_history = 3\n", f"min_history = 3\n{rule}\n")
+    run = predicting(copy, load_settings())
+    one, rated = read_recommender(run), run.read(tables.INTERACTIONS).select("user_id", "item_id")
+    visits, ids = one.ratings.visits, np.array(one.catalogue.item_ids)
+    assert int(visits.lengths.sum()) < rated.height
+    items = one.best(visits, 4).items
+    found = pl.DataFrame({"user_id": np.repeat(one.ratings.sequences.user_ids, 4), "item_id": ids[items.ravel()]})
+    found = found.filter(pl.Series(items.ravel() >= 0))
+    assert found.height and not found.join(rated, on=["user_id", "item_id"], how="semi").height
+
+
+def test_recommendations_are_calibrated_as_predictions_are(finished_lake: Path) -> None:
+    run = predicting(finished_lake, with_method(load_settings()))
+    with OneEngine(run, "score") as engines:
+        scaling = LlmRescoring.of(run, read_recommender(run), engines).scaling
+    told = run.given("predictions").metadata["prompts"]["zero_shot"]["calibration"]
+    assert [scaling.slope, scaling.intercept] == told
+
+
+def test_status_counts_users_of_either_table(finished_lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, read = predicting(finished_lake, with_method(load_settings())), StageRun.read
+    some = pl.DataFrame({"user_id": ["u3", "silent"]})
+    monkeypatch.setattr(StageRun, "read", lambda self, asked: some if asked is tables.USERS else read(self, asked))
+    for found in (pending_rows("recommendations", run, []), planned_rows("recommendations", run)):
+        assert found and found.rows == found.at_most == 21 * 10
 
 
 def test_users_are_drawn_where_there_is_a_bound(copy: Path) -> None:
