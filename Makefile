@@ -26,7 +26,7 @@ test: $(DEV)  ## run all tests but the slow ones
 	@# A file's tests stay on one worker: they share what is dear to make (rallrec_pipeline_tests/conftest.py).
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile -m 'not slow'
 
-test-slow: $(DEV)  ## run the tests that take minutes each: many kills, soak, fuzzing
+test-slow: $(DEV)  ## run the tests that take minutes each: many kills, soak, fuzzing, stories of the UI
 	$(BIN)/python -m pytest -m slow
 
 screenshots: $(DEV)  ## make the pictures of docs/images/ anew, in headless Chromium

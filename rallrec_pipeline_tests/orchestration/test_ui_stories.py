@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,6 @@ from rallrec_pipeline.orchestration.automation import SCHEDULE, sensor_name
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline_tests.browser import CHROMIUM, FLAGS, needs_chromium
 from rallrec_pipeline_tests.orchestration.services import RUN_S, Web, free_port, wait_for
-from rallrec_pipeline_tests.orchestration.test_daemon import switch
 from rallrec_pipeline_tests.pipeline.tiny import REPOSITORY, make_world, ratings_file, replace_once
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ pytestmark = [pytest.mark.process, pytest.mark.slow, needs_chromium]
 GOOD, TORN = "shop", "torn"
 TORN_ROWS = "u1,i1,five,1\n" * 20
 WIDTH, HEIGHT, LARGEST = 1280, 800, 150_000  # pixels, pixels, bytes
-PAGE_MS = 90_000
+PAGE_MS, REST_MS = 90_000, 4_000  # until a page is there; until what moves has come to rest
 STUDY = """
 title = "Does retrieval help the untuned LLM?"
 methods = ["zero_shot", "zero_shot_recent"]
@@ -42,16 +41,15 @@ reference = "zero_shot_recent"
 [settings.methods]
 zero_shot_recent = { title = "zero-shot, recent history", prompt_form = "recent" }
 """
-REEXECUTE = """mutation($run: String!) {
-  launchRunReexecution(reexecutionParams: {parentRunId: $run, strategy: FROM_FAILURE}) {
-  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
-
-Shoot = Callable[[str, str, str], "Page"]
+AUTOMATION = "/locations/__repository__@rallrec_pipeline"
+SWITCH = "label:has(input[type=checkbox])"
+UP_TO_DATE = "up to date"
+RELOAD = "mutation { reloadWorkspace { __typename } }"
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A lake whose dataset `shop` and a study are made, and whose dataset `torn` has failed."""
+    """A lake whose dataset `shop` and a study are made, and whose dataset `torn` has rows that its check refuses."""
     root = tmp_path_factory.mktemp("stories")
     with pytest.MonkeyPatch.context() as patch:
         lake = make_world(root, patch, (GOOD, TORN), poll_interval_seconds=2)
@@ -118,11 +116,13 @@ def page(web: Web) -> Iterator[Page]:
 
 
 def shoot(page: Page, name: str) -> None:
-    """Keep what the page shows as a small picture."""
+    """Keep what the page shows as a small picture; paths of this machine are left out."""
     from PIL import Image
 
-    page.wait_for_timeout(1500)  # what moves has come to rest
-    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(96, dither=Image.Dither.NONE)
+    page.wait_for_timeout(REST_MS)
+    paths = page.get_by_text(f"/{Path(os.environ['DAGSTER_HOME']).parts[1]}/")
+    taken = page.screenshot(mask=[paths], mask_color="#eef0f3")
+    picture = Image.open(io.BytesIO(taken)).convert("RGB").quantize(96, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     assert 5_000 < buffer.tell() < LARGEST, buffer.tell()
@@ -134,8 +134,8 @@ def shoot(page: Page, name: str) -> None:
 def test_one_partition_is_materialized_by_the_button(page: Page) -> None:
     page.goto(f"/assets/dataset_report?view=partitions&partition={GOOD}")
     page.get_by_role("button", name="Materialize").first.click()
-    page.get_by_role("dialog").wait_for()
-    page.get_by_role("dialog").get_by_text(GOOD).first.wait_for()
+    page.get_by_text("Launch 1 run").wait_for()
+    page.get_by_role("dialog").get_by_text(GOOD, exact=True).wait_for()
     shoot(page, "materialize")
 
 
@@ -146,55 +146,68 @@ def test_a_partition_tells_its_figures(page: Page) -> None:
 
 
 def test_the_lineage_of_an_embedding(page: Page) -> None:
-    page.goto("/assets/item_embeddings?view=lineage&lineageDepth=2")
-    for name in ("item_embeddings", "aligned_embeddings", "item_index"):
-        page.get_by_text(name, exact=True).first.wait_for(state="attached")
+    page.goto("/assets/item_embeddings?view=lineage&lineageScope=upstream&lineageDepth=1")
+    for name in ("item_embeddings", "aligned_embeddings", "text_embeddings", "core_items"):
+        page.get_by_text(name, exact=True).last.wait_for()
     shoot(page, "lineage")
 
 
 def test_a_study_shows_its_report(page: Page) -> None:
+    page.set_viewport_size({"width": 1600, "height": HEIGHT})
     page.goto(f"/assets/study_retrieval?view=partitions&partition={GOOD}")
-    page.get_by_text("Show Markdown").first.click()
     page.get_by_text("zero-shot, recent history").first.wait_for()
+    picture = page.get_by_text("Show Markdown").first
+    picture.scroll_into_view_if_needed()
     shoot(page, "study")
+    picture.click()
+    page.locator("img[src^='data:image/']").first.wait_for()
+    shoot(page, "study_picture")
 
 
 def test_a_sensor_launches_a_run_and_a_failed_check_says_what_to_do(page: Page) -> None:
     with dg.DagsterInstance.get() as instance:
         before = len(instance.get_runs())
-        switch("sensor", "start", sensor_name(TORN))
+        page.goto(f"{AUTOMATION}/sensors/{sensor_name(TORN)}")
+        page.locator(SWITCH).first.click()
         wait_for(lambda: len(instance.get_runs()) > before and instance.get_runs()[0].is_finished, "its run", RUN_S)
-        switch("sensor", "stop", sensor_name(TORN))
         assert instance.get_runs()[0].status == dg.DagsterRunStatus.FAILURE
-    page.goto(f"/locations/__repository__@rallrec_pipeline/sensors/{sensor_name(TORN)}")
-    page.get_by_text("1 run requested").first.wait_for()
+    page.get_by_role("button", name="Runs", exact=True).click()
+    page.get_by_text(f"partition: {TORN}").wait_for()
+    page.get_by_text("Failure").wait_for()
     shoot(page, "sensor")
-    page.goto("/assets/rejected_rows?view=checks&checkDetail=few_rejected_rows")
-    page.get_by_text("Failed").first.wait_for()
+    page.locator(SWITCH).first.click()
+    page.goto("/assets/interactions?view=checks&checkDetail=few_rejected_rows")
+    page.get_by_text("mend the rows").first.wait_for()
     shoot(page, "check")
 
 
-def test_after_a_failure_only_the_rest_is_run_again(page: Page, web: Web, world: Path) -> None:
+def test_after_a_failure_what_was_made_is_not_made_again(page: Page, world: Path) -> None:
     with dg.DagsterInstance.get() as instance:
         failed = next(run for run in instance.get_runs() if run.status == dg.DagsterRunStatus.FAILURE)
         replace_once(ratings_file(world / "lake", TORN), TORN_ROWS, "")
-        told = web.ask(REEXECUTE, run=failed.run_id)["launchRunReexecution"]
-        run_id = told["run"]["runId"]
-        wait_for(lambda: instance.get_run_by_id(run_id).is_finished, "the rest", RUN_S)  # type: ignore[union-attr]
-    page.goto(f"/runs/{run_id}")
-    page.get_by_text("Success").first.wait_for()
+        page.goto(f"/runs/{failed.run_id}")
+        page.locator("button:enabled", has_text="Re-execute").first.wait_for()
+        page.locator("button:right-of(button:has-text('Re-execute'))").first.click()
+        page.get_by_text("All steps in root run").click()
+        page.wait_for_url(lambda url: failed.run_id not in url)
+        wait_for(lambda: instance.get_runs()[0].is_finished, "the rest", RUN_S)
+        assert instance.get_runs()[0].status == dg.DagsterRunStatus.SUCCESS
+    page.get_by_text("Success", exact=True).first.wait_for()
+    page.get_by_placeholder("Filter").last.fill(UP_TO_DATE)
     shoot(page, "rerun")
 
 
-def test_the_schedule(page: Page) -> None:
-    page.goto(f"/locations/__repository__@rallrec_pipeline/schedules/{SCHEDULE}")
+def test_the_schedule_is_off(page: Page) -> None:
+    page.goto(f"{AUTOMATION}/schedules/{SCHEDULE}")
     page.get_by_text("UTC").first.wait_for()
+    assert not page.locator("input[type=checkbox]").first.is_checked()
     shoot(page, "schedule")
 
 
-def test_a_setting_that_has_changed_shows_what_is_stale(world: Path, web: Web) -> None:
+def test_a_setting_that_has_changed_marks_the_stage_that_reads_it(page: Page, world: Path, web: Web) -> None:
     replace_once(world / "settings.toml", "[collaborative]\nepochs = 2", "[collaborative]\nepochs = 3")
-    with dagster_dev(world) as later, browser_at(later) as page:
-        page.goto("/assets/collaborative_embeddings?view=overview")
-        page.get_by_text("Code version", exact=False).first.wait_for()
-        shoot(page, "stale")
+    assert web.ask(RELOAD)["reloadWorkspace"]["__typename"] == "Workspace"
+    page.goto(f"/assets/collaborative_embeddings?view=partitions&partition={GOOD}")
+    page.get_by_text("Unsynced (1)").first.hover()
+    page.get_by_text("new code version").first.wait_for()
+    shoot(page, "stale")
