@@ -43,7 +43,7 @@ zero_shot_recent = { title = "zero-shot, recent history", prompt_form = "recent"
 """
 AUTOMATION = "/locations/__repository__@rallrec_pipeline"
 SWITCH = "label:has(input[type=checkbox])"
-UP_TO_DATE = "up to date"
+UP_TO_DATE = ": up to date"  # what a stage logs
 RELOAD = "mutation { reloadWorkspace { __typename } }"
 
 
@@ -134,8 +134,8 @@ def shoot(page: Page, name: str) -> None:
 def test_one_partition_is_materialized_by_the_button(page: Page) -> None:
     page.goto(f"/assets/dataset_report?view=partitions&partition={GOOD}")
     page.get_by_role("button", name="Materialize").first.click()
-    page.get_by_text("Launch 1 run").wait_for()
-    page.get_by_role("dialog").get_by_text(GOOD, exact=True).wait_for()
+    page.get_by_text("Launch 1 run").first.wait_for()
+    page.get_by_role("dialog").get_by_text(GOOD).first.wait_for()
     shoot(page, "materialize")
 
 
@@ -172,8 +172,8 @@ def test_a_sensor_launches_a_run_and_a_failed_check_says_what_to_do(page: Page) 
         wait_for(lambda: len(instance.get_runs()) > before and instance.get_runs()[0].is_finished, "its run", RUN_S)
         assert instance.get_runs()[0].status == dg.DagsterRunStatus.FAILURE
     page.get_by_role("button", name="Runs", exact=True).click()
-    page.get_by_text(f"partition: {TORN}").wait_for()
-    page.get_by_text("Failure").wait_for()
+    page.get_by_text(f"partition: {TORN}").first.wait_for()
+    page.get_by_text("Failure").first.wait_for()
     shoot(page, "sensor")
     page.locator(SWITCH).first.click()
     page.goto("/assets/interactions?view=checks&checkDetail=few_rejected_rows")
@@ -188,7 +188,7 @@ def test_after_a_failure_what_was_made_is_not_made_again(page: Page, world: Path
         page.goto(f"/runs/{failed.run_id}")
         page.locator("button:enabled", has_text="Re-execute").first.wait_for()
         page.locator("button:right-of(button:has-text('Re-execute'))").first.click()
-        page.get_by_text("All steps in root run").click()
+        page.get_by_text("All steps in root run").first.click()
         page.wait_for_url(lambda url: failed.run_id not in url)
         wait_for(lambda: instance.get_runs()[0].is_finished, "the rest", RUN_S)
         assert instance.get_runs()[0].status == dg.DagsterRunStatus.SUCCESS
