@@ -16,7 +16,7 @@ unexport DAGSTER_MODULE_NAME
 # Without bytecode every worker of the tests and every process that they start would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test test-fast test-slow lint format audit ui bench vllm clean help
+.PHONY: run test test-fast test-slow screenshots lint format audit ui bench vllm clean help
 .DEFAULT_GOAL := help
 
 run: $(BASE)  ## materialize every stage of DATASET (default movielens-100k) and print the report
@@ -26,8 +26,11 @@ test: $(DEV)  ## run all tests but the slow ones
 	@# A file's tests stay on one worker: they share what is dear to make (rallrec_pipeline_tests/conftest.py).
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile -m 'not slow'
 
-test-slow: $(DEV)  ## run the tests that take minutes each: many kills, soak, fuzzing
+test-slow: $(DEV)  ## run the tests that take minutes each: many kills, soak, fuzzing, stories of the UI
 	$(BIN)/python -m pytest -m slow
+
+screenshots: $(DEV)  ## make the pictures of docs/images/ anew, in headless Chromium
+	RALLREC_SCREENSHOTS=$(CURDIR)/docs/images $(BIN)/python -m pytest -m slow rallrec_pipeline_tests/orchestration/test_ui_stories.py
 
 test-fast: $(DEV)  ## run the tests that need no real LLM and no process of their own
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile -m 'not (llm or process or vllm or ray or slow)'
@@ -61,7 +64,7 @@ clean:  ## remove the environment and caches; the lake stays
 	find . -name __pycache__ -type d -not -path './data_lake/*' -prune -exec rm -rf {} +
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null || { echo "make: no $(PYTHON) found: install Python 3.11 or newer, or name it, as in make PYTHON=python3.12"; exit 1; }
