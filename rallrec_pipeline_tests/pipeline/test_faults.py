@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from rallrec_pipeline.cli import app
 from rallrec_pipeline.errors import RallrecError
-from rallrec_pipeline.lake import memo, store
+from rallrec_pipeline.lake import memo
 from rallrec_pipeline.lake.leftovers import is_temporary
 from rallrec_pipeline.lake.memo import DESCRIPTIONS, Memo
 from rallrec_pipeline.lake.store import in_force, past_refs
@@ -113,7 +113,7 @@ def test_two_datasets_at_once_in_a_new_lake_whose_path_is_a_pattern(
 
 def test_a_clock_that_goes_backwards_hides_nothing(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings()
-    monkeypatch.setattr(store, "now", lambda: "1999-01-01T00:00:00+00:00")
+    monkeypatch.setattr("rallrec_pipeline.lake.store.refs.now", lambda: "1999-01-01T00:00:00+00:00")
     monkeypatch.setattr("rallrec_pipeline.pipeline.stage.now", lambda: "1999-01-01T00:00:00+00:00")
     other = settings.model_copy(update={"seeds": settings.seeds.model_copy(update={"data": 7})})
     assert "samples" in {name for name, worked in make_stages(lake, SMALL, other, *DATA).items() if worked}

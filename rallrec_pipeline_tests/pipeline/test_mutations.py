@@ -25,35 +25,38 @@ from rallrec_pipeline_tests.pipeline.tiny import DATASET, ratings_file, write_ra
 
 NAME, MUTATIONS = "small", 100
 ASKED = {"lora_adapter", "predictions"}
-ENCODED = {"title_embeddings", "description_embeddings"}
+ENCODED = {"title_embeddings", "description_embeddings", "new_item_embeddings"}
 REPORT = {"evaluation_report"}  # which shows all settings but those that change no figure
 PROMPTED = {"collaborative_embeddings", "retrieved_histories", "tuning_prompts", "evaluation_prompts", "lora_adapter"}
 VECTORS = {"text_embeddings", "collaborative_embeddings", "aligned_embeddings", "item_index"}
-FITTED = VECTORS | {"baseline_predictions", "expert_predictions", "expected_ratings", "alignment_report"}
-DRAWN = {"item_descriptions", "collaborative_embeddings", "retrieved_histories"}
+RECOMMENDED = {"recommendations", "recommendation_report"}
+BASELINES = {"baseline_predictions", "expert_predictions", "expected_ratings", "recommender_fit"}
+FITTED = VECTORS | BASELINES | RECOMMENDED | {"new_item_embeddings", "alignment_report"}
+DESCRIBED = {"item_descriptions", "new_item_descriptions"}
+DRAWN = DESCRIBED | {"collaborative_embeddings", "retrieved_histories"}
 
 PROMPTS = {"tuning_prompts", "evaluation_prompts"}
 OTHER = ModelSettings(source="elsewhere/llm", name="other")
 
 SETTINGS: dict[str, tuple[Any, set[str]]] = {
-    "seeds.data": (1, {"core_interactions", "samples", "retrieved_histories"} | REPORT),
+    "seeds.data": (1, {"core_interactions", "samples", "retrieved_histories"} | RECOMMENDED | REPORT),
     "seeds.sampling": (1, DRAWN | REPORT),
     "seeds.fits": (1, FITTED | REPORT),
     "seeds.tuning": (1, {"lora_adapter"} | REPORT),
-    "model.dtype": ("float32", {"item_descriptions"} | ASKED | REPORT),
+    "model.dtype": ("float32", DESCRIBED | ASKED | REPORT),
     "encoder.dtype": ("float16", ENCODED | REPORT),
     "writer": (OTHER, {"writer"} | REPORT),
     "predictor": (OTHER, {"predictor"} | REPORT),
     "model.engine": ("transformers", set()),
     "model.tokens_per_batch": (99, set()),
-    "descriptions.max_words": (9, {"item_descriptions"} | REPORT),
-    "descriptions.template": ("{fields}?", {"item_descriptions"} | REPORT),
-    "text.pca_dimensions": (3, {"text_embeddings"} | REPORT),
+    "descriptions.max_words": (9, DESCRIBED | REPORT),
+    "descriptions.template": ("{fields}?", DESCRIBED | REPORT),
+    "text.pca_dimensions": (3, {"text_embeddings", "new_item_embeddings"} | REPORT),
     "collaborative.epochs": (1, {"collaborative_embeddings"} | REPORT),
     "alignment.hidden": (3, {"aligned_embeddings", "alignment_report"} | REPORT),
     "mixture.aligned": (0.5, {"item_embeddings"} | REPORT),
-    "retrieval.history_length": (4, {"item_embeddings", "retrieved_histories"} | REPORT),
-    "retrieval.beta": (0.5, {"retrieved_histories"} | REPORT),
+    "retrieval.history_length": (4, {"item_embeddings", "retrieved_histories", "recommendations"} | REPORT),
+    "retrieval.beta": (0.5, {"retrieved_histories", "recommendations"} | REPORT),
     "index.probes": (3, {"item_index"}),
     "prompts.train_samples": (5, PROMPTED | REPORT),
     "prompts.facts": (("user_mean",), PROMPTS | ASKED | REPORT),
@@ -65,7 +68,10 @@ SETTINGS: dict[str, tuple[Any, set[str]]] = {
     "reasoning.traces": (2, set()),
     "reasoned": ({"reasoned": ReasonedSettings(told="rallrec")}, set()),
     "merges": ({}, set()),
-    "experts.trees": (2, {"expert_predictions"} | REPORT),
+    "experts.trees": (2, {"expert_predictions", "recommender_fit"} | RECOMMENDED | REPORT),
+    "recommendations.n": (5, RECOMMENDED),
+    "recommendations.expert": ("text_trees", {"recommender_fit"} | RECOMMENDED),
+    "serving.waiting": (9, set()),
     "ray.actors": (2, set()),
     "automation.sensor_interval_s": (5, set()),
 }

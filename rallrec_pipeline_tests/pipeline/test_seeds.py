@@ -9,9 +9,10 @@ from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.pipeline.graph import GRAPH
 from rallrec_pipeline.settings import SeedSettings, Settings
 
+RECOMMENDED = {"recommendations", "recommendation_report"}
 AFFECTED = {
-    "data": {"core_interactions", "samples", "retrieved_histories"},
-    "sampling": {"item_descriptions", "collaborative_embeddings", "retrieved_histories"},
+    "data": {"core_interactions", "samples", "retrieved_histories", *RECOMMENDED},
+    "sampling": {"item_descriptions", "new_item_descriptions", "collaborative_embeddings", "retrieved_histories"},
     "fits": {
         "text_embeddings",
         "collaborative_embeddings",
@@ -21,6 +22,9 @@ AFFECTED = {
         "expert_predictions",
         "expected_ratings",
         "alignment_report",
+        "new_item_embeddings",
+        "recommender_fit",
+        *RECOMMENDED,
     },
     "tuning": {"lora_adapter"},
 }
