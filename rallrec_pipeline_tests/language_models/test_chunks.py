@@ -45,7 +45,7 @@ def test_so_many_chunks_are_in_work_and_no_more() -> None:
 
 
 def test_what_chunks_in_work_have_done_is_told_before_one_of_them_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "LOOK_S", 0.01)
+    monkeypatch.setattr(chunks, "LOOK_EVERY_S", 0.01)
     seen: list[tuple[int, int]] = []
     told = threading.Event()
 
