@@ -23,6 +23,7 @@ from rallrec_pipeline.orchestration.automation import SCHEDULE, sensor_name
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline_tests.browser import CHROMIUM, FLAGS, needs_chromium
 from rallrec_pipeline_tests.orchestration.services import RUN_S, Web, free_port, wait_for
+from rallrec_pipeline_tests.orchestration.test_daemon import worked
 from rallrec_pipeline_tests.pipeline.tiny import REPOSITORY, make_world, ratings_file, replace_once
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ pytestmark = [pytest.mark.process, pytest.mark.slow, needs_chromium]
 GOOD, TORN = "shop", "torn"
 TORN_ROWS = "u1,i1,five,1\n" * 20
 WIDTH, HEIGHT, LARGEST = 1280, 800, 150_000  # pixels, pixels, bytes
+RUN_HEIGHT = 333  # pixels: a run's page down to its log
 PAGE_MS, REST_MS = 90_000, 4_000  # until a page is there; until what moves has come to rest
 STUDY = """
 title = "Does retrieval help the untuned LLM?"
@@ -44,7 +46,6 @@ zero_shot_recent = { title = "zero-shot, recent history", prompt_form = "recent"
 """
 AUTOMATION = "/locations/__repository__@rallrec_pipeline"
 SWITCH = "label:has(input[type=checkbox])"
-UP_TO_DATE = ": up to date"  # what a stage logs
 RELOAD = "mutation { reloadWorkspace { __typename } }"
 
 
@@ -116,14 +117,15 @@ def page(web: Web) -> Iterator[Page]:
         yield found
 
 
-def shoot(page: Page, name: str) -> None:
-    """Keep what the page shows as a small picture; paths of this machine are left out."""
+def shoot(page: Page, name: str, height: int = HEIGHT) -> None:
+    """Keep the upper `height` pixels of the page as a small picture; paths of this machine are left out."""
     from PIL import Image
 
     page.wait_for_timeout(REST_MS)
     paths = page.get_by_text(f"/{Path(os.environ['DAGSTER_HOME']).parts[1]}/")
     taken = page.screenshot(mask=[paths], mask_color="#eef0f3")
     colours = Image.open(io.BytesIO(taken)).convert("RGB")
+    colours = colours.crop((0, 0, colours.width, height))
     picture = colours.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)  # keeps what is rare, as dots
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
@@ -194,10 +196,12 @@ def test_after_a_failure_what_was_made_is_not_made_again(page: Page, world: Path
         page.get_by_text("All steps in root run").first.click()
         page.wait_for_url(lambda url: failed.run_id not in url)
         wait_for(lambda: instance.get_runs()[0].is_finished, "the rest", RUN_S)
-        assert instance.get_runs()[0].status == dg.DagsterRunStatus.SUCCESS
+        rerun = instance.get_runs()[0]
+        assert rerun.status == dg.DagsterRunStatus.SUCCESS
+        made = worked(instance, rerun)
+        assert made["interactions"] and made["predictions"] and not made["writer"] and not made["encoder"]
     page.get_by_text("Success", exact=True).first.wait_for()
-    page.get_by_placeholder("Filter").last.fill(UP_TO_DATE)
-    shoot(page, "rerun")
+    shoot(page, "rerun", RUN_HEIGHT)
 
 
 def test_the_schedule_is_off(page: Page) -> None:
