@@ -12,6 +12,7 @@ import polars as pl
 from rallrec_pipeline.lake.shards import shard_files
 from rallrec_pipeline.lake.store import ROWS, Record
 from rallrec_pipeline.lake.tables import COLUMNS, OPEN_FIELD
+from rallrec_pipeline.pipeline.graph import EVERY_STAGE
 
 ABOUT_USERS = ("tuning_prompts", "evaluation_prompts", "reasoning_traces", "recommendations")
 """Their examples name users or tell histories, so they stay in the record: no `forget` reaches Dagster's events."""
@@ -41,9 +42,10 @@ def dagster_metadata(record: Record, lake: Path, worked: bool, profile: str = ""
         shown["dagster/column_schema"] = _column_schema(files[0])
     if (rows := record.folder(lake) / ROWS).exists():
         shown["provenance_of_rows"] = dg.MetadataValue.path(str(rows))
+    if record.stage in EVERY_STAGE:  # the report of a study is made anew when a result that it tells of is
+        shown["make_anew"] = dg.MetadataValue.md(how_to_force(record.stage, record.dataset))
     return shown | {
         "what_happened": told(record, worked),
-        "make_anew": dg.MetadataValue.md(how_to_force(record.stage, record.dataset)),
         "seconds": record.seconds,
         "fingerprint": record.fingerprint,
         "made_by_run": record.run_id,
