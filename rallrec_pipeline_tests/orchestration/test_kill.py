@@ -38,6 +38,7 @@ OWN = {
     "checksum",  # of the run and times too
     "run_id",
     "created_at",
+    "made at",
     "seconds",
     "tokens_per_second",
     "seconds_per_epoch",
