@@ -8,6 +8,7 @@ Each script compares one job of ours with a named peer and prints JSON lines, on
     python benchmarks/run.py tables     only benchmarks/tables.py; the other rows stay as they were
 
 Writes benchmarks/results.json and docs/benchmarks.md, each row with the day and the processor that it was measured on.
+A row replaces the one of the same name and processor; those of other processors stay, for the table by processor.
 Exits 1 when a script fails; its rows of an earlier run, and those of scripts that were not run, are kept.
 """
 
@@ -22,6 +23,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from rallrec_pipeline.language_models.sizing.hardware import processor_name
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
@@ -38,23 +41,49 @@ def main(chosen: list[str]) -> int:
     if unknown := [name for name in chosen if name not in scripts]:
         print(f"no benchmark {', '.join(unknown)}: choose from {', '.join(scripts)}", file=sys.stderr)
         return 2
-    rows: dict[str, dict[str, Any]] = {}
+    here = day_and_place()
+    rows: list[dict[str, Any]] = []
     failed = []
     for name in chosen or scripts:
         print(f"== {name}", flush=True)
         found, status = run_script(scripts[name])
-        rows |= {row["name"]: row | {"script": name, **day_and_place()} for row in found}
+        rows += [row | {"script": name, **here} for row in found]
         if status or not found:
             failed.append(name)
     replaced = set(chosen or scripts) - set(failed)
-    kept = {row["name"]: row for row in read_results() if row.get("script") in set(scripts) - replaced}
-    results = {"machine": machine(), "rows": sorted((kept | rows).values(), key=lambda row: row["script"])}
+    results = {"machine": machine(), "rows": joined(read_results(), rows, replaced, set(scripts))}
     RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     PAGE.write_text(as_page(results), encoding="utf-8")
-    print(table(results["rows"]))
+    print(table(newest(results["rows"])))
     if failed:
         print(f"failed or without a row: {', '.join(failed)}", file=sys.stderr)
     return int(bool(failed))
+
+
+def joined(
+    before: list[dict[str, Any]], rows: list[dict[str, Any]], replaced: set[str], scripts: set[str]
+) -> list[dict[str, Any]]:
+    """`before` with `rows` in it: of each name and processor one row, in the order of the scripts.
+
+    On the processor of `rows` nothing stays of the scripts in `replaced`, and nowhere of scripts that are gone.
+    """
+    places = {row["processor"] for row in rows}
+    kept = [
+        row
+        for row in before
+        if row.get("script") in scripts and not (row["script"] in replaced and row["processor"] in places)
+    ]
+    found = {(row["name"], row["processor"]): row for row in kept + rows}
+    return sorted(found.values(), key=lambda row: row["script"])
+
+
+def newest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each name the row that was measured last."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if row["name"] not in found or row["date"] >= found[row["name"]]["date"]:
+            found[row["name"]] = row
+    return list(found.values())
 
 
 def run_script(path: Path) -> tuple[list[dict[str, Any]], int]:
@@ -88,7 +117,7 @@ def read_results() -> list[dict[str, Any]]:
 
 def day_and_place() -> dict[str, Any]:
     """When and on what a row was measured."""
-    return {"date": datetime.now(UTC).date().isoformat(), "processor": f"{processor()}, {os.cpu_count()} cores"}
+    return {"date": datetime.now(UTC).date().isoformat(), "processor": f"{processor_name()}, {os.cpu_count()} cores"}
 
 
 def machine() -> dict[str, Any]:
@@ -99,16 +128,6 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := installed(name))},
     }
-
-
-def processor() -> str:
-    """The processor's name as Linux gives it, else what Python knows."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown"
 
 
 def installed(name: str) -> str | None:
@@ -127,8 +146,9 @@ def as_page(results: dict[str, Any]) -> str:
         "# Benchmarks\n\n"
         "Written by `make bench`. Each row is one job done by this project and by a named peer on the same input.\n"
         "The ratio says how many times better ours is, or which share of the peer's rate it reaches.\n\n"
-        f"{table(results['rows'])}\n"
+        f"{table(newest(results['rows']))}\n"
         f"The last run: {facts['memory_gib']} GiB, {facts['system']}, Python {facts['python']}; {packages}.\n\n"
+        f"{by_processor(results['rows'])}"
         "[Back to the README](../README.md)\n"
     )
 
@@ -148,6 +168,24 @@ def table(rows: list[dict[str, Any]]) -> str:
         cells = [row["name"], row["unit"], *figures, row["peer_name"], *judged, measured]
         lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def by_processor(rows: list[dict[str, Any]]) -> str:
+    """What jobs that were measured on two processors or more reach on each, with the ratio; "" where there are none."""
+    jobs: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        jobs.setdefault(f"{row['name']} ({row['unit']})", {})[row["processor"]] = row
+    compared = {job: found for job, found in jobs.items() if len(found) > 1}
+    if not compared:
+        return ""
+    places = sorted({place for found in compared.values() for place in found})
+    lines = [f"| {job} | " + " | ".join(_on(found.get(p)) for p in places) + " |" for job, found in compared.items()]
+    head = ["", "| job | " + " | ".join(places) + " |", "|---|" + "---|" * len(places)]
+    return "## By processor\n\nOurs, and in brackets the ratio to the peer.\n" + "\n".join(head + lines) + "\n\n"
+
+
+def _on(row: dict[str, Any] | None) -> str:
+    return f"{number(row['ours'])} ({number(row['ratio'])})" if row else "–"
 
 
 def number(value: float | None) -> str:
