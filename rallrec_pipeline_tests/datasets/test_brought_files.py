@@ -31,6 +31,7 @@ from rallrec_pipeline_tests.datasets.brought import (
     tarred,
     titles,
     told,
+    workbook,
     world,
     zipped,
     zst,
@@ -168,43 +169,6 @@ def test_arrow_files_and_workbooks_are_read(tmp_path: Path, ending: str) -> None
     assert tables(path).interactions.drop("microsecond").equals(WANTED)
     wrong = dataset(tmp_path, {"ratings.csv": stream.getvalue()})
     assert told(check(wrong).problems, f'set interactions.format = "{"excel" if ending == "xlsx" else "arrow"}"')
-
-
-def workbook(header: tuple[str, ...], rows: list[tuple[object, ...]]) -> bytes:
-    """A workbook of one sheet, as small as the format allows."""
-    kinds = "http://schemas.openxmlformats.org"
-    cells = [header, *rows]
-    sheet = "".join(
-        f'<row r="{n}">' + "".join(_cell(f"{chr(65 + place)}{n}", value) for place, value in enumerate(row)) + "</row>"
-        for n, row in enumerate(cells, 1)
-    )
-    types = f"{kinds}/package/2006/content-types"
-    office = f"{kinds}/officeDocument/2006/relationships"
-    main = "application/vnd.openxmlformats-officedocument.spreadsheetml"
-    files = {
-        "[Content_Types].xml": f'<Types xmlns="{types}"><Default Extension="rels" ContentType="application/vnd.'
-        f'openxmlformats-package.relationships+xml"/><Override PartName="/xl/workbook.xml" ContentType="{main}.sheet.'
-        f'main+xml"/><Override PartName="/xl/worksheets/sheet1.xml" ContentType="{main}.worksheet+xml"/></Types>',
-        "_rels/.rels": f'<Relationships xmlns="{kinds}/package/2006/relationships"><Relationship Id="r1" '
-        f'Type="{office}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
-        "xl/workbook.xml": f'<workbook xmlns="{kinds}/spreadsheetml/2006/main" xmlns:r="{office}"><sheets>'
-        '<sheet name="S" sheetId="1" r:id="r1"/></sheets></workbook>',
-        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{kinds}/package/2006/relationships"><Relationship '
-        f'Id="r1" Type="{office}/worksheet" Target="worksheets/sheet1.xml"/></Relationships>',
-        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{kinds}/spreadsheetml/2006/main"><sheetData>{sheet}'
-        "</sheetData></worksheet>",
-    }  # fmt: skip
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as packed:
-        for name, text in files.items():
-            packed.writestr(name, text)
-    return stream.getvalue()
-
-
-def _cell(place: str, value: object) -> str:
-    if isinstance(value, int):
-        return f'<c r="{place}"><v>{value}</v></c>'
-    return f'<c r="{place}" t="inlineStr"><is><t>{value}</t></is></c>'
 
 
 def test_atomic_files_may_be_separated_by_blanks(tmp_path: Path) -> None:

@@ -16,7 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rallrec_pipeline.datasets.tables import REPEATED
-from rallrec_pipeline_tests.datasets.brought import Files, dataset, delimited, tables, titles, world, zipped, zst
+from rallrec_pipeline_tests.datasets.brought import (
+    Files,
+    dataset,
+    delimited,
+    tables,
+    titles,
+    workbook,
+    world,
+    zipped,
+    zst,
+)
 
 RATINGS, HEADER = world()[:40], ("user_id", "item_id", "rating", "timestamp")
 DAMAGE = st.lists(
@@ -128,25 +138,33 @@ def test_rows_in_are_rows_kept_rejected_or_repeated(
 CELLS = st.one_of(st.none(), st.sampled_from(["", "u1", "i1", "NaN", "5", "x", "1600000000", "-1", " "]))
 
 
-@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def with_types(kind: str, rows: list[tuple[str | None, ...]]) -> bytes:
+    """A table of text as the file of a library that knows types, or as the sheet of a workbook."""
+    if kind == "xlsx":
+        return workbook(HEADER, rows)
+    frame, stream = pl.DataFrame(rows, schema=dict.fromkeys(HEADER, pl.String), orient="row"), io.BytesIO()
+    (frame.write_parquet if kind == "parquet" else frame.write_ipc)(stream)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "xlsx"])
 @settings(max_examples=10, deadline=None)
 @given(rows=st.lists(st.tuples(CELLS, CELLS, CELLS, CELLS), min_size=1, max_size=30), parts=st.sampled_from([1, 2]))
 def test_rows_of_files_with_types_are_kept_rejected_or_repeated(
     kind: str, rows: list[tuple[str | None, ...]], parts: int
 ) -> None:
-    whole = [*rows, *RATINGS]
+    whole = [*rows, *(tuple(map(str, row)) for row in RATINGS)]
     files: Files = {}
     for part in range(parts):
-        frame = pl.DataFrame(
-            [tuple(None if cell is None else str(cell) for cell in row) for row in whole[part::parts]],
-            schema=dict.fromkeys(HEADER, pl.String), orient="row",
-        )  # fmt: skip
-        stream = io.BytesIO()
-        (frame.write_parquet if kind == "parquet" else frame.write_ipc)(stream)
-        files[f"r/{part}.{kind}" if parts > 1 else f"r.{kind}"] = stream.getvalue()
+        content = with_types(kind, whole[part::parts])
+        files[f"r/{part}.{kind}" if parts > 1 else f"r.{kind}"] = content
     place = "r" if parts > 1 else f"r.{kind}"
     with TemporaryDirectory() as folder:
-        found = tables(dataset(Path(folder), files, interactions=f'file = "{place}"\nformat = "{kind}"'))
+        found = tables(
+            dataset(
+                Path(folder), files, interactions=f'file = "{place}"\nformat = "{"excel" if kind == "xlsx" else kind}"'
+            )
+        )
     assert found.interactions.height + found.rejected.height == len(whole), Counter(found.rejected["reason"])
 
 

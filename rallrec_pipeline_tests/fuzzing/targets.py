@@ -16,8 +16,16 @@ import polars as pl
 from rallrec_pipeline.lake.store import Given, Record, Ref
 from rallrec_pipeline.pipeline import studies
 from rallrec_pipeline.settings.variants import PROFILES, variant_file
-from rallrec_pipeline_tests.datasets.brought import Files, dataset, items_csv, json_lines, parquet, ratings_csv, world
-from rallrec_pipeline_tests.datasets.test_brought_files import workbook
+from rallrec_pipeline_tests.datasets.brought import (
+    Files,
+    dataset,
+    items_csv,
+    json_lines,
+    parquet,
+    ratings_csv,
+    workbook,
+    world,
+)
 from rallrec_pipeline_tests.fuzzing.readers import (
     Reader,
     of_answer,
