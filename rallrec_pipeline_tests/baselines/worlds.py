@@ -9,7 +9,7 @@ import polars as pl
 
 from rallrec_pipeline.baselines.experts import Evidence
 from rallrec_pipeline.datasets.histories import in_protocol_order, make_samples, training_interactions
-from rallrec_pipeline.datasets.spec import LabelSpec, ProtocolSpec
+from rallrec_pipeline.datasets.protocol_spec import LabelSpec, ProtocolSpec
 from rallrec_pipeline_tests.datasets.worlds import SCHEMA, in_global_order
 
 LIKE_ABOVE = 3.0

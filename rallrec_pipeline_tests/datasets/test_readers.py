@@ -18,9 +18,10 @@ from rallrec_pipeline.datasets.delimited import MAX_RECORD_LINES, Dialect, split
 from rallrec_pipeline.datasets.histories import in_protocol_order
 from rallrec_pipeline.datasets.kcore import core_of, k_core
 from rallrec_pipeline.datasets.lines import open_lines
+from rallrec_pipeline.datasets.protocol_spec import ProtocolSpec
 from rallrec_pipeline.datasets.readers import read_raw
 from rallrec_pipeline.datasets.rows import FIRST_LINES
-from rallrec_pipeline.datasets.spec import DatasetSpec, ProtocolSpec
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.datasets.tables import OFF_SCALE, REPEATED, RawTables, Repeats, bad_ratings, refused_ratings
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.parquet import check_schema

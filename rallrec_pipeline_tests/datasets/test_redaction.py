@@ -19,10 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rallrec_pipeline.datasets.catalog import load_dataset
+from rallrec_pipeline.datasets.file_spec import FileSpec
 from rallrec_pipeline.datasets.raw_files import fetch_raw_files
 from rallrec_pipeline.datasets.readers import raw_folder, read_raw
 from rallrec_pipeline.datasets.redaction import Redaction, redaction_of
-from rallrec_pipeline.datasets.spec import DatasetSpec, FileSpec
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.tombstones import add_tombstone, read_tombstones, tombstone_file
 from rallrec_pipeline_tests.datasets.brought import (

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rallrec_pipeline.datasets.histories import in_protocol_order, make_samples, training_interactions
 from rallrec_pipeline.datasets.order import in_user_order
-from rallrec_pipeline.datasets.spec import LabelSpec, ProtocolSpec
+from rallrec_pipeline.datasets.protocol_spec import LabelSpec, ProtocolSpec
 from rallrec_pipeline.datasets.statistics import rating_statistics
 from rallrec_pipeline_tests.datasets.worlds import cores, frame, in_global_order, ratings
 

@@ -11,7 +11,8 @@ from rallrec_pipeline.datasets.checking.findings import Findings, share_of
 from rallrec_pipeline.datasets.checking.times import check_ties
 from rallrec_pipeline.datasets.histories import LIKED_BOUNDS, evaluated, in_protocol_order, make_samples
 from rallrec_pipeline.datasets.kcore import core_of
-from rallrec_pipeline.datasets.spec import DatasetSpec, ProtocolSpec
+from rallrec_pipeline.datasets.protocol_spec import ProtocolSpec
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.datasets.tables import IDS
 
 SPLITS = ("train", "valid", "test")
