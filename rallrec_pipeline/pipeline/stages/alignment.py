@@ -12,10 +12,10 @@ from rallrec_pipeline.evaluation.alignment_page import render_alignment_page
 from rallrec_pipeline.evaluation.alignment_plots import maps_plots, measures_plots
 from rallrec_pipeline.evaluation.alignment_report import AlignmentInputs, Report, build_alignment_report
 from rallrec_pipeline.evaluation.maps import categories, category_field, draw_maps, projections
+from rallrec_pipeline.evaluation.markdown import picture
 from rallrec_pipeline.evaluation.nearest import PARTS
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
-from rallrec_pipeline.pipeline.markdown import picture
 from rallrec_pipeline.pipeline.report_files import write_report
 from rallrec_pipeline.pipeline.stages.embeddings import read_vectors
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from rallrec_pipeline.datasets.histories import strictly_earlier
 from rallrec_pipeline.datasets.sequences import UserSequences
+from rallrec_pipeline.evaluation.markdown import code
 from rallrec_pipeline.inference.methods import retrievers
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
-from rallrec_pipeline.pipeline.markdown import code
 from rallrec_pipeline.pipeline.stages.embeddings import read_sequences, read_vectors, rows_of_split
 from rallrec_pipeline.prompts.sampling import choose_samples
 from rallrec_pipeline.recommendation.because import Retriever
