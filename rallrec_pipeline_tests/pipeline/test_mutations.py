@@ -143,9 +143,7 @@ def after(stages: set[str]) -> set[str]:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    for name in ("RALLREC_SETTINGS", "RALLREC_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
+def world(tmp_path: Path, built_in_settings_only: None) -> World:
     (tmp_path / "catalog").mkdir()
     (tmp_path / "catalog" / f"{NAME}.toml").write_text(DATASET.format(name=NAME), encoding="utf-8")
     write_ratings(tmp_path, NAME)

@@ -24,14 +24,9 @@ from rallrec_pipeline.settings import PROFILES, ModelSettings, Settings, load_se
 from rallrec_pipeline_tests.pipeline.given import give_model, looking_run
 from rallrec_pipeline_tests.pipeline.tiny import DATASET
 
+pytestmark = pytest.mark.usefixtures("built_in_settings_only")
 X = Given("small", "f", "1")
 RECORD = Record("a", "small", "f", "v", {"x": X, "y": X}, {"k": {"n": 3, "m": None}}, "1", "run", "now", 1.0)
-
-
-@pytest.fixture(autouse=True)
-def built_in_settings_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RALLREC_SETTINGS", "RALLREC_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

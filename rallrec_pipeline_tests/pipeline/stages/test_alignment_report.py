@@ -26,10 +26,8 @@ NAME, ITEMS, USERS = "small", 30, 8
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageRun:
+def run(tmp_path: Path, built_in_settings_only: None) -> StageRun:
     """A catalogue of which the last item has no training rating, so nothing was learned of it."""
-    for name in ("RALLREC_SETTINGS", "RALLREC_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
     (tmp_path / "catalog").mkdir()
     (tmp_path / "catalog" / f"{NAME}.toml").write_text(DATASET.format(name=NAME), encoding="utf-8")
     quick = AlignmentSettings(hidden=8, epochs=5)
