@@ -30,9 +30,9 @@ def run_tags(run: StageRun) -> dict[str, str]:
     return {f"{PREFIX}{name}": value for name, value in origin_of(run, "predictor").items()}
 
 
-def code_origin(folder: Path = SOURCE) -> str:
+def code_origin() -> str:
     """`rallrec-pipeline 0.1.0, commit 1a2b3c4d5e`; without a commit the version stands alone."""
-    commit = code_commit(folder)
+    commit = code_commit()
     return f"rallrec-pipeline {version('rallrec-pipeline')}" + (f", commit {commit}" if commit else "")
 
 

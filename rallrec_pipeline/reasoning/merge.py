@@ -31,20 +31,14 @@ def consistency(general: Opinion, reasoned: Opinion, alpha: float, epsilon: floa
     )
 
 
-def choose_consistency(
-    general: Opinion,
-    reasoned: Opinion,
-    labels: Labels,
-    alphas: Sequence[float] = ALPHAS,
-    epsilons: Sequence[float] = EPSILONS,
-) -> tuple[float, float]:
+def choose_consistency(general: Opinion, reasoned: Opinion, labels: Labels) -> tuple[float, float]:
     """alpha and epsilon with the least log loss on these (validation) rows; of equal ones the first.
 
     Raises DataError when there are no rows.
     """
     if labels.size == 0:
         raise DataError("no validation rows to choose alpha and epsilon on: raise prompts.validation_samples")
-    losses = {pair: log_loss(labels, consistency(general, reasoned, *pair)) for pair in product(alphas, epsilons)}
+    losses = {pair: log_loss(labels, consistency(general, reasoned, *pair)) for pair in product(ALPHAS, EPSILONS)}
     return min(losses, key=lambda pair: losses[pair])
 
 

@@ -51,7 +51,7 @@ def check_protocol(
         found.problem(f"protocol {name}: {above}: {_rule_hint(spec, core)}")
     else:
         _check_splits(spec, name, samples, found)
-    _tell_saturated(spec, name, core, samples, found)
+    _tell_saturated(spec, name, samples, found)
     equal_times = check_ties(spec, name, core, samples, found)
     if equal_times is not None:
         figures["equal_times"] = round(equal_times, 4)
@@ -69,7 +69,7 @@ def _rule_hint(spec: DatasetSpec, core: pl.DataFrame) -> str:
     return f"change like_above, now {spec.label.like_above:g}; the ratings are {held}"
 
 
-def _tell_saturated(spec: DatasetSpec, name: str, core: pl.DataFrame, samples: pl.DataFrame, found: Findings) -> None:
+def _tell_saturated(spec: DatasetSpec, name: str, samples: pl.DataFrame, found: Findings) -> None:
     """Users who have touched every item: there is none left to draw as disliked for their targets."""
     if not spec.label.negatives:
         return

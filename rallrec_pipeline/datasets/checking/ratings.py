@@ -96,7 +96,7 @@ def check_ratings(spec: DatasetSpec, place: Path, items: pl.DataFrame | None, fo
         check_early_times(sheet, read.typed, read.rows, found)
         tell_merged(sheet, rows, found)
         check_ids(sheet, read.typed, rows, ("user_id", "item_id"), found)
-        _tell_left_out(spec, sheet, found)
+        _tell_left_out(sheet, found)
         if grave:
             _tell_refused(spec, sheet, refused, read.total, found)
         if sheet.missing:
@@ -206,7 +206,7 @@ def _are_items(lists: pl.Series, texts: pl.Series, items: pl.DataFrame | None) -
     return not texts.is_in(known).any() and bool(lists.explode().is_in(known).mean() == 1)
 
 
-def _tell_left_out(spec: DatasetSpec, sheet: Sheet, found: Findings) -> None:
+def _tell_left_out(sheet: Sheet, found: Findings) -> None:
     """Rows that `where` leaves out are counted."""
     if sheet.table.where and (count := rows_left_out(sheet.path, sheet.table)):
         found.figures["refused"][f"{sheet.kind}: not chosen by where"] = count
