@@ -6,11 +6,11 @@ from dataclasses import asdict
 from typing import Any
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
-from rallrec_pipeline.descriptions import template_of
+from rallrec_pipeline.descriptions import RENDERER_VERSION, template_of
 from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.inference.score import SCORING_VERSION
 from rallrec_pipeline.pipeline.stage import ALWAYS
-from rallrec_pipeline.settings import ROLES, DescriptionSettings, Role, Settings, essential
+from rallrec_pipeline.settings import ROLES, Role, Settings, essential
 
 RECOMMENDING_VERSION = "2"  # raise it when the computing changes its output by more than rounding
 METHODS = ("prompts", "methods", "adapters", "retrievers", "only_methods", "reasoned", "merges")
@@ -36,9 +36,11 @@ def numerics(settings: Settings, role: Role) -> dict[str, Any]:
     return {"dtype": model.dtype, "load_in_8bit": model.infers_in_8bit}
 
 
-def descriptions_of(settings: Settings, spec: DatasetSpec) -> DescriptionSettings:
-    """With the template that the dataset's words and fields make of the default."""
-    return settings.descriptions.model_copy(update={"template": template_of(spec, settings.descriptions)})
+def describing(settings: Settings, spec: DatasetSpec) -> dict[str, Any]:
+    """What decides how items are described; the template is that which the dataset's words make of the default."""
+    asked = settings.descriptions.model_copy(update={"template": template_of(spec, settings.descriptions)})
+    item = {"descriptions": asked, "words": spec.words, "fields": spec.item_fields}
+    return numerics(settings, "writer") | item | {"seed": settings.seeds.sampling, "renderer": RENDERER_VERSION}
 
 
 def wording(settings: Settings, spec: DatasetSpec) -> dict[str, Any]:

@@ -6,7 +6,6 @@ Stages of one kind have a page of their own: `model_graph.py`, `recommendation_g
 from __future__ import annotations
 
 from rallrec_pipeline.datasets.raw_files import source_state
-from rallrec_pipeline.descriptions import RENDERER_VERSION
 from rallrec_pipeline.embeddings.text import ENCODER_VERSION
 from rallrec_pipeline.evaluation.maps import projections
 from rallrec_pipeline.inference.methods import adapters, retrievers
@@ -16,7 +15,7 @@ from rallrec_pipeline.pipeline.decisive import (
     ENGINE,
     METHODS,
     asked,
-    descriptions_of,
+    describing,
     numerics,
     reported,
     with_sampling,
@@ -124,11 +123,7 @@ GRAPH: tuple[Stage, ...] = (
         ("core_items", "writer"),
         "What the LLM writes about each item from its fields.",
         descriptions.item_descriptions,
-        lambda s, d: (
-            numerics(s, "writer")
-            | {"descriptions": descriptions_of(s, d), "words": d.words, "fields": d.item_fields}
-            | {"seed": s.seeds.sampling, "renderer": RENDERER_VERSION}
-        ),
+        describing,
         sections=(*ENGINE, "seeds"),
         uses_llm=True,
         role="writer",

@@ -6,6 +6,7 @@ import subprocess
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from rallrec_pipeline.language_models.dtypes import fetched_dtype, resolve_dtype
 from rallrec_pipeline.pipeline.context import StageRun
@@ -28,6 +29,16 @@ def origin_of(run: StageRun, role: Role) -> dict[str, str]:
 def run_tags(run: StageRun) -> dict[str, str]:
     """The same of the model that is tuned and asked, as tags of a run: they tell, and decide nothing."""
     return {f"{PREFIX}{name}": value for name, value in origin_of(run, "predictor").items()}
+
+
+def provenance_of(run: StageRun, section: str) -> dict[str, Any]:
+    """What a report is made from: the run, the settings of `section`, and every input by its versions."""
+    stages = {
+        name: {"data_version": record.data_version, "fingerprint": record.fingerprint, "run_id": record.run_id}
+        for name, record in sorted(run.inputs.items())
+    }
+    settings = getattr(run.settings, section).model_dump(mode="json")
+    return {"run_id": run.run_id, section: settings, "stages": stages}
 
 
 def code_origin() -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from rallrec_pipeline.descriptions import RENDERER_VERSION
 from rallrec_pipeline.embeddings.text import ENCODER_VERSION
-from rallrec_pipeline.pipeline.decisive import ENGINE, METHODS, descriptions_of, numerics, recommending
+from rallrec_pipeline.pipeline.decisive import ENGINE, METHODS, describing, numerics, recommending
 from rallrec_pipeline.pipeline.stage import Stage
 from rallrec_pipeline.pipeline.stages import new_items, recommendation_report, recommendations
 
@@ -15,11 +14,7 @@ RECOMMENDATION: tuple[Stage, ...] = (
         ("items", "core_items", "writer"),
         "What the LLM writes about items outside the core: no model is fitted to them, and they can be recommended.",
         new_items.new_item_descriptions,
-        lambda s, d: (
-            numerics(s, "writer")
-            | {"descriptions": descriptions_of(s, d), "words": d.words, "fields": d.item_fields}
-            | {"seed": s.seeds.sampling, "renderer": RENDERER_VERSION, "most": s.recommendations.new_items}
-        ),
+        lambda s, d: describing(s, d) | {"most": s.recommendations.new_items},
         sections=(*ENGINE, "recommendations", "seeds"),
         uses_llm=True,
         role="writer",
