@@ -238,8 +238,9 @@ def _tell_unknown(
     keep = spec.unknown_items == "keep"
     share = share_of(unknown.height, typed.height, "ratings")
     listed = f"{spec.items.file} does not list, as {examples_of(unknown['item_id'])}"
+    wanted = any("title" in protocol.require for protocol in spec.protocols.values())
     mend = (
-        f"they stay without a title{', and protocols that require one leave them out' if _requires_title(spec) else ''}"
+        f"they stay without a title{', and protocols that require one leave them out' if wanted else ''}"
         if keep
         else 'mend the ids, or set unknown_items = "keep" at the top of the TOML file'
     )
@@ -254,7 +255,3 @@ def _tell_repeats(spec: DatasetSpec, sheet: Sheet, judged: pl.DataFrame, found: 
     if repeats.height:
         share = share_of(repeats.height, judged.height, "ratings")
         found.warning(f"{sheet.at(repeats['line'][0])}: {share} {REPEATS[spec.repeats]}")
-
-
-def _requires_title(spec: DatasetSpec) -> bool:
-    return any("title" in protocol.require for protocol in spec.protocols.values())
