@@ -87,7 +87,8 @@ def measure(lake: Path, clock: Callable[[], float]) -> Run:
     from rallrec_pipeline.datasets.readers import read_interactions, read_items
     from rallrec_pipeline.datasets.sequences import UserSequences
     from rallrec_pipeline.prompts.sampling import choose_samples
-    from rallrec_pipeline.retrieval.histories import retrieve_histories
+    from rallrec_pipeline.retrieval.histories import Retriever, retrieve_histories
+    from rallrec_pipeline.retrieval.rankings import by_vectors
     from rallrec_pipeline.settings import ExpertSettings, PromptSettings, RetrievalSettings, SeedSettings
 
     spec = get_dataset(NAME, lake, PROTOCOL)
@@ -101,7 +102,8 @@ def measure(lake: Path, clock: Callable[[], float]) -> Run:
     chosen = choose_samples(samples, wanted, SeedSettings(), spec.protocol)
     sequences = UserSequences.from_interactions(core, item_ids)
     sizes = RetrievalSettings(history_length=K)
-    histories = retrieve_histories(chosen, sequences, np.ones((len(item_ids), 1), np.float32), sizes, alpha=0.5)
+    plain = by_vectors(np.ones((len(item_ids), 1), np.float32))  # relevance plays no part
+    histories = retrieve_histories(chosen, sequences, Retriever(plain, sizes, alpha=0.5))
     spared = chosen.filter(pl.col("split") == "train")
     fitted = training_interactions(core, samples).select("user_id", "item_id")
     fitted = fitted.join(spared, on=["user_id", "item_id"], how="anti")

@@ -20,7 +20,7 @@ from rallrec_pipeline.datasets.statistics import rating_statistics
 from rallrec_pipeline.descriptions import description_prompt, template_text
 from rallrec_pipeline.prompts.build import build_prompts, prompt_context
 from rallrec_pipeline.prompts.facts import Facts, make_facts
-from rallrec_pipeline.retrieval.histories import retrieve_histories
+from rallrec_pipeline.retrieval.histories import Retriever, retrieve_histories
 from rallrec_pipeline.retrieval.rankings import by_vectors
 from rallrec_pipeline.settings import AnswerForm, RetrievalSettings, Settings, lake_root
 
@@ -54,7 +54,7 @@ class MovieLens:
         sequences = UserSequences.from_interactions(self.core, self.items["item_id"].to_list())
         vectors = np.ones((self.items.height, 1), np.float32)  # relevance plays no part here
         sizes = RetrievalSettings(history_length=settings.retrieval.history_length)
-        histories = retrieve_histories(asked, sequences, by_vectors(vectors), sizes, alpha=0.5)
+        histories = retrieve_histories(asked, sequences, Retriever(by_vectors(vectors), sizes, alpha=0.5))
         facts = Facts() if form == "yes_no" else self._facts(histories, settings)
         return build_prompts(histories, prompt_context(self.spec, self.items, self.users, facts), ["recent"], [form])
 

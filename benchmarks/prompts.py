@@ -29,7 +29,7 @@ from rallrec_pipeline.datasets.sequences import UserSequences
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.prompts.build import build_prompts, prompt_context
 from rallrec_pipeline.prompts.facts import Facts
-from rallrec_pipeline.retrieval.histories import retrieve_histories
+from rallrec_pipeline.retrieval.histories import Retriever, retrieve_histories
 from rallrec_pipeline.retrieval.rankings import by_vectors
 from rallrec_pipeline.settings import RetrievalSettings
 
@@ -77,7 +77,7 @@ def at_once(data: MovieLens, samples: pl.DataFrame, vectors: Vectors) -> list[st
     """Our side, from the tables to the prompts."""
     sequences = UserSequences.from_interactions(data.core, data.items["item_id"].to_list())
     settings = RetrievalSettings(history_length=K, beta=BETA)
-    histories = retrieve_histories(samples, sequences, by_vectors(vectors), settings, ALPHA)
+    histories = retrieve_histories(samples, sequences, Retriever(by_vectors(vectors), settings, ALPHA))
     context = prompt_context(data.spec, data.items, data.users, Facts())
     return build_prompts(histories, context, ["reranked"], ["yes_no"])["prompt"].to_list()
 

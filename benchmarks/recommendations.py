@@ -21,10 +21,10 @@ from movielens import MovieLens
 from rows import print_row
 
 from rallrec_pipeline.recommendation.batch import Batch
-from rallrec_pipeline.recommendation.because import Retriever
 from rallrec_pipeline.recommendation.fit import ExpertFit, fit_expert
 from rallrec_pipeline.recommendation.recommender import Catalogue, Recommender
 from rallrec_pipeline.recommendation.today import Ratings
+from rallrec_pipeline.retrieval.histories import Retriever
 from rallrec_pipeline.retrieval.index import build_index
 from rallrec_pipeline.retrieval.rankings import by_vectors
 from rallrec_pipeline.settings import ExpertSettings, RecommendationSettings, RetrievalSettings

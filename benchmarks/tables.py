@@ -27,11 +27,12 @@ from generate import MOVIELENS_1M, write_dataset
 from rows import print_row
 
 from rallrec_pipeline.datasets.catalog import get_dataset
+from rallrec_pipeline.datasets.file_spec import TableFile
 from rallrec_pipeline.datasets.histories import in_protocol_order, make_samples
 from rallrec_pipeline.datasets.kcore import core_of
 from rallrec_pipeline.datasets.readers import raw_folder, read_raw
 from rallrec_pipeline.datasets.sequences import UserSequences
-from rallrec_pipeline.datasets.spec import DatasetSpec, TableFile
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.settings import lake_root
 
 NAME, PROTOCOL, TARGET = "movielens-1m", "published", 50.0

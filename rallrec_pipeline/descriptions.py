@@ -124,7 +124,8 @@ def describe_items(
 
     def write(generator: TextGenerator, batch: Mapping[str, Item], report: Progress | None) -> dict[str, list[Any]]:
         prompts = [description_prompt(item, spec, settings) for item in batch.values()]
-        written = _generate_checked(prompts, generator, settings, _batch_seed(list(batch), seed), report)
+        batch_seed = int(stable_hash(seed, list(batch))[:8], 16)
+        written = _generate_checked(prompts, generator, settings, batch_seed, report)
         return {
             "prompt": prompts,
             "text": [
@@ -164,10 +165,6 @@ def description_keys(
         stable_hash(description_prompt(row, spec, settings), RENDERER_VERSION, model_fingerprint, sampling)
         for row in items.iter_rows(named=True)
     ]
-
-
-def _batch_seed(keys: Sequence[str], seed: int) -> int:
-    return int(stable_hash(seed, list(keys))[:8], 16)
 
 
 def _generate_checked(

@@ -3,24 +3,47 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 CHROMIUM = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
 
-def assert_pages_fit(pages: Mapping[str, str], folder: Path) -> None:
-    """Each page, by its name, fits a phone and a desktop in light and dark, shows its pictures and asks for nothing."""
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser, until the end of the block."""
     from playwright.sync_api import sync_playwright
 
-    colours = {}
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def page_of_ui(address: str, width: int, height: int, patience_ms: int) -> Iterator[Page]:
+    """A page for Dagster's UI at `address`, without its community pop-up."""
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": width, "height": height}, base_url=address)
+        page.set_default_timeout(patience_ms)
+        page.add_init_script("localStorage.setItem('communityNux', '\"1\"')")
+        yield page
+
+
+def assert_pages_fit(pages: Mapping[str, str], folder: Path) -> None:
+    """Each page, by its name, fits a phone and a desktop in light and dark, shows its pictures and asks for nothing."""
+    colours = {}
+    with chromium() as browser:
         for (name, page), width, scheme in product(pages.items(), (390, 1280), ("light", "dark")):
             shown = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
             asked: list[str] = []
@@ -33,5 +56,4 @@ def assert_pages_fit(pages: Mapping[str, str], folder: Path) -> None:
             assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
             colours[name, width, scheme] = shown.evaluate("getComputedStyle(document.body).backgroundColor")
             shown.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
-        browser.close()
     assert all(colours[n, w, "light"] != colours[n, w, "dark"] for n, w, _ in colours)

@@ -134,6 +134,13 @@ def movielens(downloads: Path) -> Path:
 
 
 @pytest.fixture
+def built_in_settings_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings of the shared slice, or of the shell, lie over none that are tested."""
+    for name in ("RALLREC_SETTINGS", "RALLREC_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
 def spec(tmp_path: Path) -> DatasetSpec:
     """The built-in dataset's settings."""
     return get_dataset("movielens-100k", tmp_path)

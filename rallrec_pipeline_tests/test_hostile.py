@@ -19,10 +19,10 @@ from rich.text import Text
 from rallrec_pipeline.errors import RallrecError
 from rallrec_pipeline.evaluation.csv_tables import FORMULA, methods_csv, slices_csv
 from rallrec_pipeline.evaluation.html import render_html
+from rallrec_pipeline.evaluation.markdown import code, plain
 from rallrec_pipeline.lake.files import read_json, write_json
 from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 from rallrec_pipeline.language_models.tokens import TokenizedModel
-from rallrec_pipeline.pipeline.markdown import code, plain
 from rallrec_pipeline.sources.source import SourceFile
 from rallrec_pipeline.terminal import PlainConsole
 from rallrec_pipeline.text import clean_text, escaped_json, visible

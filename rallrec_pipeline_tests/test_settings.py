@@ -74,10 +74,8 @@ DIFFERENCES: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(autouse=True)
-def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty lake. The settings of the shared slice, or of the shell, must not lie over those tested here."""
-    for name in ("RALLREC_SETTINGS", "RALLREC_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
+def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built_in_settings_only: None) -> Path:
+    """An empty lake."""
     monkeypatch.setenv("RALLREC_LAKE", str(tmp_path))
     (tmp_path / "variants").mkdir()
     return tmp_path

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from rallrec_pipeline.language_models.sizing.hardware import threads
 
 Features = NDArray[np.float32] | NDArray[np.float64]
+Labels = NDArray[np.int8] | NDArray[np.float64]
 ROWS_AT_ONCE = 8192
 
 
 class Classifier(Protocol):
     """What is fitted on features (n, k) and labels (n,) of both classes."""
 
-    def fit(self, features: Features, labels: NDArray[np.int8]) -> Any:
+    def fit(self, features: Features, labels: Labels) -> Any:
         """Fit; what it returns is not used."""
 
     def predict_proba(self, features: Features) -> NDArray[np.float64]:
@@ -25,7 +26,7 @@ class Classifier(Protocol):
 
 
 def logistic_regression() -> Classifier:
-    """On features of mean 0 and spread 1."""
+    """On features of mean 0 and spread 1; one prior row pulls the weights to zero."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -53,7 +54,7 @@ class MeanOfTrees:
             for number in range(count)
         ]
 
-    def fit(self, features: Features, labels: NDArray[np.int8]) -> MeanOfTrees:
+    def fit(self, features: Features, labels: Labels) -> MeanOfTrees:
         """Fit each of them."""
         with _workers() as pool:
             list(pool.map(lambda model: model.fit(features, labels), self.models))

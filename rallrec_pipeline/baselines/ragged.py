@@ -6,6 +6,7 @@ item. Runs may overlap, as the histories of one user do.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -79,11 +80,5 @@ def padded_batches(runs: Runs, cells: int = BATCH_CELLS) -> Iterator[Batch]:
 
 def _end_of_batch(lengths: Ints, first: int, cells: int) -> int:
     """The largest end for which the batch, as wide as its last run, has at most `cells` cells; or of one run."""
-    low, high = first + 1, len(lengths)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if (middle - first) * int(lengths[middle - 1]) <= cells:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    ends = range(first + 1, len(lengths) + 1)
+    return first + max(1, bisect_right(ends, cells, key=lambda end: (end - first) * int(lengths[end - 1])))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from rallrec_pipeline.datasets.spec import TableFile
+from rallrec_pipeline.datasets.file_spec import TableFile
 
 MAX_RECORD_LINES = 1000  # of one record: a quote that is not closed within them is a stray one
 MAX_LIKE_RECORDS = 20  # lines within a field, if each is a record by itself: more stand between two stray quotes

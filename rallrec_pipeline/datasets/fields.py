@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import polars as pl
 
-from rallrec_pipeline.datasets.spec import ColumnSpec
+from rallrec_pipeline.datasets.file_spec import ColumnSpec
 
 ENTRY = "\x1f"  # between the entries of a list that came as one (JSON, Parquet)
 NUMBER = r"^-?\d+(\.\d+)?$"

@@ -12,8 +12,8 @@ from polars.selectors import by_name
 
 from rallrec_pipeline.datasets.endings import Format
 from rallrec_pipeline.datasets.fields import ENTRY, moment_text
+from rallrec_pipeline.datasets.file_spec import ColumnSpec
 from rallrec_pipeline.datasets.json_lines import PLACE
-from rallrec_pipeline.datasets.spec import ColumnSpec
 from rallrec_pipeline.datasets.unpacking import plain_file
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.sources.archives import BROKEN_ZIP

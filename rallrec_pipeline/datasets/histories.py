@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from rallrec_pipeline.datasets.negatives import with_negatives
 from rallrec_pipeline.datasets.order import in_user_order, second_of
-from rallrec_pipeline.datasets.spec import DatesSpec, LabelSpec, ProtocolSpec
+from rallrec_pipeline.datasets.protocol_spec import DatesSpec, LabelSpec, ProtocolSpec
 
 MAX_SPARED = 0.2
 LIKED_BOUNDS = (0.1, 0.9)  # share of liked samples in each split: beyond, a split says too little about one class

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rallrec_pipeline.datasets.order import exact_times, global_order, id_codes, id_order, second_of, take
-from rallrec_pipeline.datasets.spec import CoreSpec, ProtocolSpec
+from rallrec_pipeline.datasets.protocol_spec import CoreSpec, ProtocolSpec
 
 
 @dataclass(frozen=True)

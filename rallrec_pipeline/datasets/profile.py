@@ -12,7 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rallrec_pipeline.datasets.kcore import core_in_words, rules_before_core
-from rallrec_pipeline.datasets.spec import DatasetSpec, LabelSpec, ProtocolSpec
+from rallrec_pipeline.datasets.protocol_spec import LabelSpec, ProtocolSpec
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.datasets.tables import refused_ratings
 from rallrec_pipeline.datasets.ties import equal_time_share
 

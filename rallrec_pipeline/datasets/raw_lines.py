@@ -12,9 +12,10 @@ from typing import Literal
 
 from rallrec_pipeline.datasets.endings import BINARY
 from rallrec_pipeline.datasets.fields import id_field
+from rallrec_pipeline.datasets.file_spec import TableFile
 from rallrec_pipeline.datasets.readers import mapped_columns, raw_file
 from rallrec_pipeline.datasets.rows import open_rows
-from rallrec_pipeline.datasets.spec import DatasetSpec, TableFile
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.errors import DataError
 
 SHOWN = 3  # records whose text is kept

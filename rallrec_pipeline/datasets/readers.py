@@ -11,8 +11,9 @@ from pathlib import Path
 import polars as pl
 
 from rallrec_pipeline.datasets.fields import id_field, number_field, text_field, time_field
+from rallrec_pipeline.datasets.file_spec import ColumnSpec, TableFile
 from rallrec_pipeline.datasets.rows import open_rows
-from rallrec_pipeline.datasets.spec import ColumnSpec, DatasetSpec, TableFile
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.datasets.tables import (
     IDS,
     RATINGS,

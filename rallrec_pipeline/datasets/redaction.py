@@ -15,10 +15,11 @@ import polars as pl
 
 from rallrec_pipeline.datasets.endings import BINARY
 from rallrec_pipeline.datasets.fields import id_field
+from rallrec_pipeline.datasets.file_spec import ColumnSpec, TableFile
 from rallrec_pipeline.datasets.readers import mapped_columns, raw_folder
 from rallrec_pipeline.datasets.rewriting import has_data, put_in_place, stage_parts
 from rallrec_pipeline.datasets.rows import open_rows
-from rallrec_pipeline.datasets.spec import ColumnSpec, DatasetSpec, TableFile
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.checksums import digest
 from rallrec_pipeline.lake.provenance import content_version

@@ -18,9 +18,9 @@ import polars as pl
 
 from rallrec_pipeline.datasets.documents import objects_in_a_row
 from rallrec_pipeline.datasets.endings import BINARY
+from rallrec_pipeline.datasets.file_spec import TableFile
 from rallrec_pipeline.datasets.json_lines import records_of_document
 from rallrec_pipeline.datasets.lines import CHUNK, open_text
-from rallrec_pipeline.datasets.spec import TableFile
 from rallrec_pipeline.datasets.unpacking import open_plain, packing_of, plain_file
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.files import atomic_path

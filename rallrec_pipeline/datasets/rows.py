@@ -14,10 +14,10 @@ import polars as pl
 from rallrec_pipeline.datasets.delimited import Dialect, header_fields, split_fields
 from rallrec_pipeline.datasets.documents import MOST as DOCUMENT
 from rallrec_pipeline.datasets.endings import BINARY
+from rallrec_pipeline.datasets.file_spec import ColumnSpec, TableFile
 from rallrec_pipeline.datasets.frames import IDS, WRITTEN, names_of, open_frame, reached, schema_of, text_columns
 from rallrec_pipeline.datasets.json_lines import keys_of, open_objects, split_objects
 from rallrec_pipeline.datasets.lines import HEAD, Text, first_line, open_lines, open_text
-from rallrec_pipeline.datasets.spec import ColumnSpec, TableFile
 from rallrec_pipeline.datasets.tables import REFUSED
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.sources.source import data_files

@@ -7,7 +7,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from rallrec_pipeline.evaluation.canvas import BLUE, FAINT, GRID, INK, VERMILION, WIDTH, canvas, panels, svg
-from rallrec_pipeline.evaluation.lines import Line, label, legend_below, lines_of
+from rallrec_pipeline.evaluation.lines import label, legend_below, lines_of
 from rallrec_pipeline.evaluation.wording import Report
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def histogram_plot(report: Report) -> bytes:
     for axes in every[len(lines) :]:
         axes.set_visible(False)
     for axes, line in zip(every, lines, strict=False):
-        _histogram(axes, line, report["curves"][line.name]["histogram"], report["methods"][line.name]["title"])
+        _histogram(axes, report["curves"][line.name]["histogram"], report["methods"][line.name]["title"])
     figure.supxlabel("calibrated P(yes)", fontsize=9, color=INK)
     figure.supylabel("rows", fontsize=9, color=INK)
     handles, labels = every[0].get_legend_handles_labels()
@@ -65,7 +65,7 @@ def histogram_plot(report: Report) -> bytes:
     return svg(figure)
 
 
-def _histogram(axes: Axes, line: Line, found: Mapping[str, Any], title: str) -> None:
+def _histogram(axes: Axes, found: Mapping[str, Any], title: str) -> None:
     edges = found["edges"]
     axes.stairs(found["liked"], edges, color=BLUE, linewidth=1.5, zorder=3, label="liked")
     axes.stairs(found["disliked"], edges, color=VERMILION, linewidth=1.5, linestyle="--", zorder=3, label="disliked")

@@ -83,16 +83,14 @@ def label(title: str, width: int = _LABEL, lines: int = 2) -> str:
     return plain("\n".join(wrap(title, width, max_lines=lines, placeholder=" …")))
 
 
-def legend_below(axes: Axes, title: str | None = None) -> None:
+def legend_below(axes: Axes) -> None:
     """A legend under the plot, a line each; none where nothing has a label."""
     if axes.get_legend_handles_labels()[0]:
-        found = axes.figure.legend(
+        axes.figure.legend(
             *axes.get_legend_handles_labels(),
             loc="outside lower left",
             frameon=False,
             fontsize=8.5,
             labelcolor=INK,
-            title=title,
             handlelength=3,
         )
-        found.get_title().set(fontsize=8.5, color=INK)

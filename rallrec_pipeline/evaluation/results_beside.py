@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from rallrec_pipeline.evaluation.markdown import cell, table
 from rallrec_pipeline.evaluation.wording import Report, measure_title, rows_told, with_error
 
 _SHOWN = ("auc", "uauc")
@@ -22,16 +23,16 @@ def beside_told(reports: Sequence[Report]) -> Iterator[str]:
             yield from (*_table(found), "")
 
 
-def _table(reports: Sequence[Report]) -> Iterator[str]:
+def _table(reports: Sequence[Report]) -> list[str]:
     header = [f"{report['study']}: {measure_title(measure)}" for report in reports for measure in _SHOWN]
     rows = [rows_told(report) for report in reports for _ in _SHOWN]
-    yield f"| method | {' | '.join(header)} |"
-    yield "|---|" + "---:|" * len(header)
-    yield f"| | {' | '.join(rows)} |"
-    for method, first in reports[0]["methods"].items():
-        cells = [_cell(report["methods"].get(method), measure) for report in reports for measure in _SHOWN]
-        yield f"| {first['title'].replace('|', chr(92) + '|')} | {' | '.join(cells)} |"
+    figures = (
+        [cell(first["title"]), *(_figure(report["methods"].get(method), name) for report in reports for name in _SHOWN)]
+        for method, first in reports[0]["methods"].items()
+    )
+    head, ruler, *lines = table(["method", *header], figures, figures=True)
+    return [head, ruler, f"| | {' | '.join(rows)} |", *lines]
 
 
-def _cell(figures: Report | None, measure: str) -> str:
+def _figure(figures: Report | None, measure: str) -> str:
     return "" if figures is None else with_error(figures[measure], figures[f"{measure}_se"], 4)

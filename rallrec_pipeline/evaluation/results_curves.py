@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
+from rallrec_pipeline.evaluation.markdown import cell, table
 from rallrec_pipeline.evaluation.wording import Report, measure_title, with_error
 
 _SHARES = (0.0, 0.1, 0.2, 0.5, 1.0)
@@ -56,12 +56,5 @@ def _cascade(cascade: Report, where: str) -> Iterator[str]:
     )
 
 
-def _table(header: list[str], rows: list[list[Any]]) -> Iterator[str]:
-    yield f"| {' | '.join(_cell(cell) for cell in header)} |"
-    yield "|---|" + "---:|" * (len(header) - 1)
-    for row in rows:
-        yield f"| {' | '.join(_cell(cell) for cell in row)} |"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+def _table(header: list[str], rows: list[list[str]]) -> list[str]:
+    return table([cell(name) for name in header], (map(cell, row) for row in rows), figures=True)

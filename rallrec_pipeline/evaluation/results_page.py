@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rallrec_pipeline.evaluation import markdown
 from rallrec_pipeline.evaluation.results_beside import beside_told
 from rallrec_pipeline.evaluation.results_curves import curves_told
 from rallrec_pipeline.evaluation.wording import Report, measure_title, number, with_error
@@ -48,12 +49,12 @@ def _claims(reports: Sequence[Report]) -> Iterator[str]:
     """One line a claim, with its difference and verdict on each dataset."""
     if not reports[0].get("claims"):
         return
-    yield "| claim | by | " + " | ".join(report["dataset"] for report in reports) + " |"
-    yield "|---|---|" + "---|" * len(reports)
     told = [{claim["says"]: claim for claim in report["claims"]} for report in reports]
-    for says, first in told[0].items():
-        cells = [_verdict(claims[says]) if says in claims else "" for claims in told]
-        yield f"| {says} | {measure_title(first['by'])} | {' | '.join(cells)} |"
+    rows = (
+        [says, measure_title(first["by"]), *(_verdict(claims[says]) if says in claims else "" for claims in told)]
+        for says, first in told[0].items()
+    )
+    yield from markdown.table(["claim", "by", *(report["dataset"] for report in reports)], rows)
 
 
 def _verdict(claim: Report) -> str:
@@ -109,22 +110,18 @@ def _table(table: Report, report: Report) -> Iterator[str]:
     yield ""
     header = ["method", "AUC", "UAUC", "log loss", "ECE", "accuracy", "AUC to the reference", "p"]
     header += [f"published on {beside}: AUC", "log loss", "accuracy"] if beside else []
-    yield f"| {' | '.join(header)} |"
-    yield "|---|" + "---:|" * (len(header) - 1)
-    for row in table["rows"]:
-        figures = report["methods"][row["row"]]
-        cells = [
-            row["title"].replace("|", "\\|"),
-            *(with_error(figures[m], figures[f"{m}_se"], 4) for m in ("auc", "uauc")),
-        ]
-        cells += [number(figures[measure], 4) for measure in ("log_loss", "ece", "accuracy")]
-        found = (row["paired"] or {}).get("auc")
-        cells += (
-            [with_error(found["difference"], found["se"], 4, sign=True), _p(found["p_holm"])]
-            if found
-            else ["reference", ""]
-        )
-        if beside:
-            published = row["published"] or {}
-            cells += [number(published.get(measure), 4) for measure in ("auc", "log_loss", "accuracy")]
-        yield f"| {' | '.join(cells)} |"
+    yield from markdown.table(header, (_cells(row, report, bool(beside)) for row in table["rows"]), figures=True)
+
+
+def _cells(row: Report, report: Report, beside: bool) -> list[str]:
+    figures, found = report["methods"][row["row"]], (row["paired"] or {}).get("auc")
+    cells = [markdown.cell(row["title"]), *(with_error(figures[m], figures[f"{m}_se"], 4) for m in ("auc", "uauc"))]
+    cells += [number(figures[measure], 4) for measure in ("log_loss", "ece", "accuracy")]
+    if found:
+        cells += [with_error(found["difference"], found["se"], 4, sign=True), _p(found["p_holm"])]
+    else:
+        cells += ["reference", ""]
+    if beside:
+        published = row["published"] or {}
+        cells += [number(published.get(measure), 4) for measure in ("auc", "log_loss", "accuracy")]
+    return cells

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from rallrec_pipeline.evaluation.canvas import BLUE, GRID, INK, OTHER, WIDTH, canvas, plain, png, svg
 from rallrec_pipeline.evaluation.csv_tables import written
+from rallrec_pipeline.evaluation.markdown import table
 from rallrec_pipeline.evaluation.page import render
 from rallrec_pipeline.evaluation.wording import counted, number, with_error
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.transforms import Transform
 
 Report = Mapping[str, Any]
 CAPTION = "NDCG@10 of every method with its 95% interval, over the same test users"
@@ -72,13 +71,13 @@ def ordered(report: Report) -> list[str]:
 
 def summary(report: Report) -> str:
     """A Markdown table for the UI."""
-    lines = ["| method | recall@10 | NDCG@10 | coverage@10 | popularity lift@10 |", "|---|---:|---:|---:|---:|"]
+    rows = []
     for name in ordered(report):
         one = report["methods"][name]
         errors = [with_error(one["test"][m]["value"], one["test"][m]["se"], 4) for m in ("recall_at_10", "ndcg_at_10")]
         rest = [number(one["coverage"]["coverage_at_10"]), number(one["test"]["popularity_lift_at_10"]["value"], 2)]
-        lines.append(f"| {name} | {' | '.join([*errors, *rest])} |")
-    return "\n".join(lines)
+        rows.append([name, *errors, *rest])
+    return "\n".join(table(["method", "recall@10", "NDCG@10", "coverage@10", "popularity lift@10"], rows, figures=True))
 
 
 def top_n_csv(report: Report) -> str:
@@ -128,8 +127,9 @@ def _facts(report: Report) -> list[str]:
 def _picture(report: Report) -> Figure:
     names = ordered(report)[::-1]
     figure, axes = canvas(WIDTH, 0.8 + 0.5 * len(names))
+    across = axes.get_yaxis_transform()  # places as a share of the width, and in rows
     for row, name in enumerate(names):
-        axes.text(0, row + 0.22, plain(report["methods"][name]["title"]), fontsize=9, color=INK, transform=_left(axes))
+        axes.text(0, row + 0.22, plain(report["methods"][name]["title"]), fontsize=9, color=INK, transform=across)
         told = report["methods"][name]["test"]["ndcg_at_10"]
         if told["value"] is None:
             continue
@@ -142,8 +142,3 @@ def _picture(report: Report) -> Figure:
     axes.grid(axis="x", color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
     return figure
-
-
-def _left(axes: Axes) -> Transform:
-    """Places as a share of the width, and in rows."""
-    return axes.get_yaxis_transform()

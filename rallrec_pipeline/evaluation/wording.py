@@ -27,9 +27,9 @@ def reference_of(report: Report) -> str | None:
     return name
 
 
-def stands_out(report: Report, name: str, measure: str = "auc") -> bool:
-    """Whether a method is the best by a measure, and told apart from the next best."""
-    winner = report.get("best", {}).get(measure)
+def stands_out(report: Report, name: str) -> bool:
+    """Whether a method is the best by AUC, and told apart from the next best."""
+    winner = report.get("best", {}).get("auc")
     return bool(winner and winner["method"] == name and winner["significant"])
 
 

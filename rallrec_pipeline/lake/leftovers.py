@@ -63,12 +63,9 @@ def _links(lake: Path, results: Path) -> Iterator[Path]:
 
 def temporary_files(lake: Path, now: datetime) -> Iterator[Path]:
     """Files and folders under temporary names in which nothing was written for a day."""
-    for folder, folders, files in os.walk(lake):
-        found = [name for name in (*folders, *files) if is_temporary(name)]
-        folders[:] = [name for name in folders if name not in found]
-        for path in (Path(folder, name) for name in sorted(found)):
-            if not path.is_symlink() and changed(path) < (now - TEMPORARY_AGE).timestamp():
-                yield path
+    for path in _within(lake):
+        if not path.is_symlink() and changed(path) < (now - TEMPORARY_AGE).timestamp():
+            yield path
 
 
 def is_temporary(name: str) -> bool:

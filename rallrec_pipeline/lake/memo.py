@@ -25,7 +25,7 @@ from rallrec_pipeline.lake.files import atomic_path
 from rallrec_pipeline.lake.locks import lake_lock
 from rallrec_pipeline.lake.old_caches import old_files, old_folder, read_old
 from rallrec_pipeline.lake.row_checksums import CHECKSUM, add_checksum_function, lenient_text, row_checksum
-from rallrec_pipeline.lake.salvage import Salvaged, header_is_sound, salvage_rows
+from rallrec_pipeline.lake.salvage import header_is_sound, salvage_rows
 
 Columns = Mapping[str, pl.DataType | type[pl.DataType]]
 
@@ -124,11 +124,11 @@ class Memo:
         if wrong:
             with lake_lock(self.lake, f"_{self.kind.name}", self.log):
                 saved = self._salvage()
-            self.log(f"{self.path} was damaged: {_rows(saved.rows)} saved, others are made anew")
+            self.log(f"{self.path} was damaged: {_rows(saved)} saved, others are made anew")
         _mended.add(self.path)
 
-    def _salvage(self) -> Salvaged:
-        """Replace the file by one with the rows that can still be read and are what was written."""
+    def _salvage(self) -> int:
+        """Replace the file by one with the rows that can still be read and are what was written; returns how many."""
         with atomic_path(self.path) as temporary, closing(sqlite3.connect(temporary)) as connection:
             add_checksum_function(connection)
             self._create(connection)

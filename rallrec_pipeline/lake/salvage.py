@@ -6,7 +6,6 @@ import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,17 +17,11 @@ CONSTANT = (slice(0, 24), slice(44, 48), slice(52, 60), slice(64, 68))
 SIZE = slice(28, 32)
 
 
-@dataclass(frozen=True)
-class Salvaged:
-    """How many rows were saved."""
-
-    rows: int
-
-
-def salvage_rows(damaged: Path, into: sqlite3.Connection, columns: Sequence[str], table: str) -> Salvaged:
+def salvage_rows(damaged: Path, into: sqlite3.Connection, columns: Sequence[str], table: str) -> int:
     """Copy sound rows of the file `damaged` to the table `rows` of `into`, which is empty; `table` makes that table.
 
-    The damaged file is not changed: a copy gets the header and the name of the table that it must have had.
+    Returns how many. The damaged file is not changed: a copy gets the header and the name of the table that it must
+    have had.
     """
     names = ", ".join((*columns, CHECKSUM))
     insert = f"INSERT OR REPLACE INTO rows ({names}) VALUES ({', '.join('?' * (len(columns) + 1))})"
@@ -46,7 +39,7 @@ def salvage_rows(damaged: Path, into: sqlite3.Connection, columns: Sequence[str]
                     if row[0] not in saved and row[-1] == row_checksum(row[:-1]):
                         into.execute(insert, row)
                         saved.add(row[0])
-    return Salvaged(len(saved))
+    return len(saved)
 
 
 def _read(path: Path, select: str) -> Iterator[tuple[Any, ...]]:

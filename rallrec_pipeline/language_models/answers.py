@@ -36,8 +36,8 @@ class AnswerTrie:
         return [p for p in prefixes if not any(q != p and q[: len(p)] == p for q in prefixes)]
 
 
-def answer_trie(answers: Sequence[str], tokenize: Tokenize, terminator: str = "\n") -> AnswerTrie:
-    """The trie of `answers`; where one answer begins another (`1`, `10`) all end with `terminator`.
+def answer_trie(answers: Sequence[str], tokenize: Tokenize) -> AnswerTrie:
+    """The trie of `answers`; where one answer begins another (`1`, `10`) all end with a line's end.
 
     Raises ModelError when two answers have the same tokens.
     """
@@ -45,7 +45,7 @@ def answer_trie(answers: Sequence[str], tokenize: Tokenize, terminator: str = "\
     if len(set(paths)) < len(paths) or not all(paths):
         raise ModelError(f"this tokenizer cannot tell the answers {list(answers)} apart")
     if any(p != q and q[: len(p)] == p for p in paths for q in paths):
-        end = tuple(tokenize(terminator))
+        end = tuple(tokenize("\n"))
         paths = [_ended(p, paths, end) for p in paths]
     prefixes = sorted({path[:depth] for path in paths for depth in range(len(path))}, key=lambda p: (len(p), p))
     choices = tuple(_choice(prefix, paths) for prefix in prefixes)

@@ -6,11 +6,11 @@ from typing import Any
 import dagster as dg
 
 from rallrec_pipeline.errors import RallrecError
+from rallrec_pipeline.evaluation.markdown import plain
 from rallrec_pipeline.orchestration.resources import Project, stage_run
 from rallrec_pipeline.pipeline.checks.catalog import CHECKS
 from rallrec_pipeline.pipeline.checks.verdict import Check, Verdict, advice, failure
 from rallrec_pipeline.pipeline.graph import EVERY_STAGE
-from rallrec_pipeline.pipeline.markdown import plain
 from rallrec_pipeline.pipeline.stage import everything, plan_stages
 
 

@@ -6,12 +6,28 @@ from dataclasses import asdict
 from typing import Any
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
-from rallrec_pipeline.descriptions import template_of
+from rallrec_pipeline.descriptions import RENDERER_VERSION, template_of
 from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.inference.score import SCORING_VERSION
-from rallrec_pipeline.settings import DescriptionSettings, Role, Settings
+from rallrec_pipeline.pipeline.stage import ALWAYS
+from rallrec_pipeline.settings import ROLES, Role, Settings, essential
 
 RECOMMENDING_VERSION = "2"  # raise it when the computing changes its output by more than rounding
+METHODS = ("prompts", "methods", "adapters", "retrievers", "only_methods", "reasoned", "merges")
+ENGINE = ("model", *ROLES, "ray", "tuning", "descriptions", "retrieval", *METHODS)
+"""What an engine is chosen by, and whether it fits this machine: its longest prompts are those of a method."""
+ALL_SECTIONS = tuple(name for name in Settings.model_fields if name not in ALWAYS)
+_OF_ENGINES = {"engine", "tensor_parallel", "gpu_memory", "tokens_per_batch", "deterministic"}
+_NOT_IN_REPORT: dict[str, Any] = {
+    "automation": True,
+    "index": True,
+    "ray": True,
+    **dict.fromkeys(("model", *ROLES), _OF_ENGINES),
+    "tuning": {"tokens_per_batch", "checkpoint_every"},
+}
+"""Settings that change no figure: a report is not made anew for them."""
+_ELSEWHERE = ("reasoner", "reasoning", "reasoned", "merges", "recommendations", "serving")
+"""Settings of which another report tells, or none."""
 
 
 def numerics(settings: Settings, role: Role) -> dict[str, Any]:
@@ -20,9 +36,11 @@ def numerics(settings: Settings, role: Role) -> dict[str, Any]:
     return {"dtype": model.dtype, "load_in_8bit": model.infers_in_8bit}
 
 
-def descriptions_of(settings: Settings, spec: DatasetSpec) -> DescriptionSettings:
-    """With the template that the dataset's words and fields make of the default."""
-    return settings.descriptions.model_copy(update={"template": template_of(spec, settings.descriptions)})
+def describing(settings: Settings, spec: DatasetSpec) -> dict[str, Any]:
+    """What decides how items are described; the template is that which the dataset's words make of the default."""
+    asked = settings.descriptions.model_copy(update={"template": template_of(spec, settings.descriptions)})
+    item = {"descriptions": asked, "words": spec.words, "fields": spec.item_fields}
+    return numerics(settings, "writer") | item | {"seed": settings.seeds.sampling, "renderer": RENDERER_VERSION}
 
 
 def wording(settings: Settings, spec: DatasetSpec) -> dict[str, Any]:
@@ -55,3 +73,21 @@ def _rescored(settings: Settings, spec: DatasetSpec) -> dict[str, Any]:
     way = {"asked": asked(settings).get(str(settings.recommendations.method)), "scoring": SCORING_VERSION}
     calibrated = {"calibration": settings.scoring.calibration}
     return numerics(settings, "predictor") | wording(settings, spec) | way | calibrated
+
+
+def reported(settings: Settings) -> dict[str, Any]:
+    """The settings that a figure of the report on methods may depend on, defaults left out."""
+    shown = {name: essential(getattr(settings, name)) for name in Settings.model_fields if name not in _ELSEWHERE}
+    for name, hidden in _NOT_IN_REPORT.items():
+        kept = {} if hidden is True else {key: v for key, v in (shown[name] or {}).items() if key not in hidden}
+        shown[name] = kept
+    return shown
+
+
+def with_sampling(seed: int, settings: Settings) -> dict[str, int]:
+    """The seed of a stage that knows the few-shot draw too, whose seed is left out where it is the same.
+
+    So results from before there were four seeds still hold.
+    """
+    sampling = settings.seeds.sampling
+    return {"seed": seed} if sampling == seed else {"seed": seed, "sampling_seed": sampling}

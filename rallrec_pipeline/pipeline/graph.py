@@ -1,20 +1,30 @@
-"""The whole asset graph on one page: every stage, its inputs, and the settings that it depends on."""
+"""The whole asset graph on one page: every stage, its inputs, and the settings that it depends on.
+
+Stages of one kind have a page of their own: `model_graph.py`, `recommendation_graph.py` and `reasoning_graph.py`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
 from rallrec_pipeline.datasets.raw_files import source_state
-from rallrec_pipeline.datasets.spec import DatasetSpec
-from rallrec_pipeline.descriptions import RENDERER_VERSION
 from rallrec_pipeline.embeddings.text import ENCODER_VERSION
 from rallrec_pipeline.evaluation.maps import projections
 from rallrec_pipeline.inference.methods import adapters, retrievers
 from rallrec_pipeline.inference.score import SCORING_VERSION
-from rallrec_pipeline.language_models.models import model_state
-from rallrec_pipeline.pipeline.decisive import asked, descriptions_of, numerics, recommending, wording
-from rallrec_pipeline.pipeline.reasoning_graph import reasoning_stages
-from rallrec_pipeline.pipeline.stage import ALWAYS, Stage
+from rallrec_pipeline.pipeline.decisive import (
+    ALL_SECTIONS,
+    ENGINE,
+    METHODS,
+    asked,
+    describing,
+    numerics,
+    reported,
+    with_sampling,
+    wording,
+)
+from rallrec_pipeline.pipeline.model_graph import MODELS
+from rallrec_pipeline.pipeline.reasoning_graph import REASONING
+from rallrec_pipeline.pipeline.recommendation_graph import RECOMMENDATION
+from rallrec_pipeline.pipeline.stage import Stage
 from rallrec_pipeline.pipeline.stages import (
     alignment,
     data,
@@ -22,72 +32,11 @@ from rallrec_pipeline.pipeline.stages import (
     embeddings,
     experts,
     model,
-    models,
-    new_items,
     prompts,
-    recommendation_report,
-    recommendations,
     reports,
     retrieval,
 )
 from rallrec_pipeline.pipeline.stages.model import TUNING_VERSION
-from rallrec_pipeline.settings import ROLES, Role, Settings, essential
-
-_NOT_IN_REPORT: dict[str, Any] = {
-    "automation": True,
-    "index": True,
-    "ray": True,
-    **{
-        name: {"engine", "tensor_parallel", "gpu_memory", "tokens_per_batch", "deterministic"}
-        for name in ("model", *ROLES)
-    },
-    "tuning": {"tokens_per_batch", "checkpoint_every"},
-}
-"""Settings that change no figure: a report is not made anew for them."""
-_ELSEWHERE = ("reasoner", "reasoning", "reasoned", "merges", "recommendations", "serving")
-"""Settings of which another report tells, or none."""
-
-
-def _role_model(role: Role) -> Stage:
-    """The model of a role; it has no dataset."""
-
-    def decisive(settings: Settings, spec: DatasetSpec) -> dict[str, Any]:
-        model = settings.role(role)
-        return {"source": model.source, "name": model.name, "state": model_state(model)}
-
-    says = {
-        "writer": "The LLM that describes items, as safetensors with its tokenizer.",
-        "encoder": "The model that makes text vectors: an LLM or a sentence encoder.",
-        "predictor": "The LLM that is tuned and asked, as safetensors with its tokenizer.",
-        "reasoner": "The LLM that thinks before it answers, as safetensors with its tokenizer.",
-    }
-    sections = (*_ENGINE, "reasoner", "reasoning") if role == "reasoner" else _ENGINE
-    return Stage(role, "models", (), says[role], models.role_model, decisive, sections, partitioned=False, role=role)
-
-
-_METHODS = ("prompts", "methods", "adapters", "retrievers", "only_methods", "reasoned", "merges")
-_ENGINE = ("model", *ROLES, "ray", "tuning", "descriptions", "retrieval", *_METHODS)
-"""What an engine is chosen by, and whether it fits this machine: its longest prompts are those of a method."""
-_ALL = tuple(name for name in Settings.model_fields if name not in ALWAYS)
-
-
-def _in_report(settings: Settings) -> dict[str, Any]:
-    """The settings that a figure of the report may depend on, defaults left out."""
-    shown = {name: essential(getattr(settings, name)) for name in Settings.model_fields if name not in _ELSEWHERE}
-    for name, hidden in _NOT_IN_REPORT.items():
-        kept = {} if hidden is True else {key: v for key, v in (shown[name] or {}).items() if key not in hidden}
-        shown[name] = kept
-    return shown
-
-
-def _with_sampling(seed: int, settings: Settings) -> dict[str, int]:
-    """The seed of a stage that knows the few-shot draw too, whose seed is left out where it is the same.
-
-    So results from before there were four seeds still hold.
-    """
-    sampling = settings.seeds.sampling
-    return {"seed": seed} if sampling == seed else {"seed": seed, "sampling_seed": sampling}
-
 
 GRAPH: tuple[Stage, ...] = (
     # raw and data
@@ -166,8 +115,7 @@ GRAPH: tuple[Stage, ...] = (
         lambda s, d: {"protocol": d.protocol, "label": d.label, "seed": s.seeds.data},
         sections=("seeds",),
     ),
-    # models
-    *(_role_model(role) for role in ROLES),
+    *MODELS,
     # descriptions
     Stage(
         "item_descriptions",
@@ -175,12 +123,8 @@ GRAPH: tuple[Stage, ...] = (
         ("core_items", "writer"),
         "What the LLM writes about each item from its fields.",
         descriptions.item_descriptions,
-        lambda s, d: (
-            numerics(s, "writer")
-            | {"descriptions": descriptions_of(s, d), "words": d.words, "fields": d.item_fields}
-            | {"seed": s.seeds.sampling, "renderer": RENDERER_VERSION}
-        ),
-        sections=(*_ENGINE, "seeds"),
+        describing,
+        sections=(*ENGINE, "seeds"),
         uses_llm=True,
         role="writer",
     ),
@@ -192,7 +136,7 @@ GRAPH: tuple[Stage, ...] = (
         "Mean-pooled last hidden states of title and basic fields (e_title).",
         embeddings.title_embeddings,
         lambda s, d: numerics(s, "encoder") | {"words": d.words, "fields": d.item_fields, "encoder": ENCODER_VERSION},
-        sections=_ENGINE,
+        sections=ENGINE,
         uses_llm=True,
         role="encoder",
     ),
@@ -203,7 +147,7 @@ GRAPH: tuple[Stage, ...] = (
         "Mean-pooled last hidden states of the descriptions (e_desc).",
         embeddings.description_embeddings,
         lambda s, d: numerics(s, "encoder") | {"encoder": ENCODER_VERSION},
-        sections=_ENGINE,
+        sections=ENGINE,
         uses_llm=True,
         role="encoder",
     ),
@@ -226,7 +170,7 @@ GRAPH: tuple[Stage, ...] = (
             "collaborative": s.collaborative,
             "tuned": (s.prompts.train_samples, d.protocol.few_shot),
             "implicit": d.is_implicit,
-            **_with_sampling(s.seeds.fits, s),
+            **with_sampling(s.seeds.fits, s),
         },
         sections=("collaborative", "prompts", "seeds"),
         code_version="3",
@@ -287,9 +231,9 @@ GRAPH: tuple[Stage, ...] = (
             "retrieval": s.retrieval,
             "samples": (s.prompts.train_samples, s.prompts.validation_samples, s.prompts.test_samples),
             "protocol": (d.protocol.few_shot, d.protocol.first_test_samples),
-            **_with_sampling(s.seeds.data, s),
+            **with_sampling(s.seeds.data, s),
         },
-        sections=("retrieval", *_METHODS, "seeds"),
+        sections=("retrieval", *METHODS, "seeds"),
         code_version="2",
     ),
     # prompts
@@ -309,7 +253,7 @@ GRAPH: tuple[Stage, ...] = (
         "Few-shot training prompts, each sample in several prompt forms.",
         prompts.tuning_prompts,
         lambda s, d: wording(s, d) | {"adapters": adapters(s)},
-        sections=_METHODS,
+        sections=METHODS,
         code_version="3",
     ),
     Stage(
@@ -319,7 +263,7 @@ GRAPH: tuple[Stage, ...] = (
         "Validation and test prompts of every method.",
         prompts.evaluation_prompts,
         lambda s, d: wording(s, d) | {"asked": prompts.evaluation_asked(s)},
-        sections=_METHODS,
+        sections=METHODS,
         code_version="5",
     ),
     # model
@@ -335,7 +279,7 @@ GRAPH: tuple[Stage, ...] = (
             | {"tuning": s.tuning.decisive(), "prompts": s.prompts, "label": d.label, "seed": s.seeds.tuning}
             | {"version": TUNING_VERSION, "adapters": adapters(s)}
         ),
-        sections=(*_ENGINE, "seeds"),
+        sections=(*ENGINE, "seeds"),
         uses_llm=True,
         role="predictor",
     ),
@@ -351,7 +295,7 @@ GRAPH: tuple[Stage, ...] = (
             | {"methods": asked(s)}
             | ({"deterministic": True} if s.role("predictor").deterministic else {})
         ),
-        sections=(*_ENGINE, "scoring"),
+        sections=(*ENGINE, "scoring"),
         code_version="2",
         uses_llm=True,
         role="predictor",
@@ -386,102 +330,9 @@ GRAPH: tuple[Stage, ...] = (
             "retriever": experts.shown_retriever(s),
             "seed": s.seeds.fits,
         },
-        sections=("experts", *_METHODS, "seeds"),
+        sections=("experts", *METHODS, "seeds"),
     ),
-    # recommendations
-    Stage(
-        "new_item_descriptions",
-        "recommendations",
-        ("items", "core_items", "writer"),
-        "What the LLM writes about items outside the core: no model is fitted to them, and they can be recommended.",
-        new_items.new_item_descriptions,
-        lambda s, d: (
-            numerics(s, "writer")
-            | {"descriptions": descriptions_of(s, d), "words": d.words, "fields": d.item_fields}
-            | {"seed": s.seeds.sampling, "renderer": RENDERER_VERSION, "most": s.recommendations.new_items}
-        ),
-        sections=(*_ENGINE, "recommendations", "seeds"),
-        uses_llm=True,
-        role="writer",
-    ),
-    Stage(
-        "new_item_embeddings",
-        "recommendations",
-        (
-            *("items", "core_items", "new_item_descriptions", "title_embeddings", "description_embeddings"),
-            *("collaborative_embeddings", "aligned_embeddings", "item_embeddings", "encoder"),
-        ),
-        "Items outside the core, placed in the mixture by the fits of the core: PCA, projector and weights stay.",
-        new_items.new_item_embeddings,
-        lambda s, d: (
-            numerics(s, "encoder")
-            | {"words": d.words, "fields": d.item_fields, "encoder": ENCODER_VERSION}
-            | {"text": s.text, "seed": s.seeds.fits}
-        ),
-        sections=(*_ENGINE, "text", "seeds"),
-        uses_llm=True,
-        role="encoder",
-    ),
-    Stage(
-        "recommender_fit",
-        "recommendations",
-        ("core_interactions", "core_items", "samples", "title_embeddings"),
-        "The expert that recommends, fitted on the training split and kept as arrays.",
-        recommendations.recommender_fit,
-        lambda s, d: {
-            "expert": s.recommendations.expert,
-            "label": d.label,
-            "experts": s.experts.model_copy(update={"deep": True}),
-            "seed": s.seeds.fits,
-        },
-        sections=("recommendations", "experts", "seeds"),
-    ),
-    Stage(
-        "recommendations",
-        "recommendations",
-        (
-            *("interactions", "items", "users", "core_interactions", "core_items", "samples"),
-            *("title_embeddings", "text_embeddings", "collaborative_embeddings", "aligned_embeddings"),
-            *("item_embeddings", "item_index", "expected_ratings", "recommender_fit"),
-            *("new_item_descriptions", "new_item_embeddings"),
-            *("predictor", "lora_adapter", "predictions"),
-        ),
-        "For each user the best items not yet seen: P(yes), rank, and the history lines behind each.",
-        recommendations.recommendations,
-        recommending,
-        sections=(*_ENGINE, "recommendations", "experts", "collaborative", "scoring", "seeds"),
-        uses_llm=True,
-        role="predictor",
-    ),
-    Stage(
-        "recommendation_report",
-        "reports",
-        (
-            "core_interactions",
-            "core_items",
-            "samples",
-            "title_embeddings",
-            "collaborative_embeddings",
-            "item_embeddings",
-            "item_index",
-            "recommender_fit",
-            "new_item_embeddings",
-            "recommendations",
-            "predictions",
-        ),
-        "Recall, NDCG, coverage, popularity lift and novelty of recommendations, over the whole catalogue.",
-        recommendation_report.recommendation_report,
-        lambda s, d: {
-            "recommendations": s.recommendations,
-            "experts": s.experts.model_copy(update={"deep": True}),
-            "collaborative": s.collaborative.graph,
-            "label": d.label,
-            "seeds": (s.seeds.data, s.seeds.fits),
-            "resamples": s.scoring.bootstrap,
-            "title": d.title,
-        },
-        sections=("recommendations", "experts", "collaborative", "scoring", "seeds", *_METHODS),
-    ),
+    *RECOMMENDATION,
     # reports
     Stage(
         "dataset_report",
@@ -536,16 +387,16 @@ GRAPH: tuple[Stage, ...] = (
         "All methods by every measure, with errors over users, slices and costs, beside the papers' figures.",
         reports.evaluation_report,
         lambda s, d: {
-            "settings": _in_report(s),
+            "settings": reported(s),
             "title": d.title,
             "paper_dataset": d.paper_dataset,
         },
-        sections=_ALL,
+        sections=ALL_SECTIONS,
         code_version="3",
     ),
 )
 
 STAGES: dict[str, Stage] = {stage.name: stage for stage in GRAPH}
-ON_REQUEST: tuple[Stage, ...] = reasoning_stages(_role_model("reasoner"), numerics, _ENGINE)
+ON_REQUEST: tuple[Stage, ...] = REASONING
 """Stages that run where they are named, or a study needs them; all others run without being named."""
 EVERY_STAGE: dict[str, Stage] = STAGES | {stage.name: stage for stage in ON_REQUEST}

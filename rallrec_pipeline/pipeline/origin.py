@@ -6,6 +6,7 @@ import subprocess
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from rallrec_pipeline.language_models.dtypes import fetched_dtype, resolve_dtype
 from rallrec_pipeline.pipeline.context import StageRun
@@ -30,9 +31,19 @@ def run_tags(run: StageRun) -> dict[str, str]:
     return {f"{PREFIX}{name}": value for name, value in origin_of(run, "predictor").items()}
 
 
-def code_origin(folder: Path = SOURCE) -> str:
+def provenance_of(run: StageRun, section: str) -> dict[str, Any]:
+    """What a report is made from: the run, the settings of `section`, and every input by its versions."""
+    stages = {
+        name: {"data_version": record.data_version, "fingerprint": record.fingerprint, "run_id": record.run_id}
+        for name, record in sorted(run.inputs.items())
+    }
+    settings = getattr(run.settings, section).model_dump(mode="json")
+    return {"run_id": run.run_id, section: settings, "stages": stages}
+
+
+def code_origin() -> str:
     """`rallrec-pipeline 0.1.0, commit 1a2b3c4d5e`; without a commit the version stands alone."""
-    commit = code_commit(folder)
+    commit = code_commit()
     return f"rallrec-pipeline {version('rallrec-pipeline')}" + (f", commit {commit}" if commit else "")
 
 

@@ -149,11 +149,8 @@ def model_record(lake: Path, settings: Settings) -> Record | None:
     asked = {"name": model.name, "source": model.source}
     named = [record for record in known if asked.items() <= record.settings.items()]
     # Whose files lie there, and not whose time is the latest: a clock may go backwards.
-    return next((record for record in _newest_first(named) if record.is_whole(lake)), None)
-
-
-def _newest_first(records: list[Record]) -> list[Record]:
-    return sorted(records, key=lambda record: record.created_at, reverse=True)
+    newest_first = sorted(named, key=lambda record: record.created_at, reverse=True)
+    return next((record for record in newest_first if record.is_whole(lake)), None)
 
 
 def _with_dtype(lake: Path, settings: Settings) -> Settings:

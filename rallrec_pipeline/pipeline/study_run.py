@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.evaluation.markdown import picture, plain, table
 from rallrec_pipeline.evaluation.overview import CAPTION, overview_png
 from rallrec_pipeline.evaluation.report import Scored
 from rallrec_pipeline.evaluation.responses import ReasoningParts
@@ -21,7 +22,6 @@ from rallrec_pipeline.lake.store import Record, publish_links
 from rallrec_pipeline.pipeline.checks.catalog import CHECKS
 from rallrec_pipeline.pipeline.checks.verdict import failure
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
-from rallrec_pipeline.pipeline.markdown import picture, plain
 from rallrec_pipeline.pipeline.report_files import write_study
 from rallrec_pipeline.pipeline.responses import READ, reasoning_parts
 from rallrec_pipeline.pipeline.scored import figures_shown, made_by, scored_by, title_of
@@ -252,16 +252,11 @@ def _responses(run: StageRun, asked: Mapping[str, Row]) -> dict[str, ReasoningPa
 
 def _table(report: Mapping[str, Any]) -> str:
     """The study as a table in Markdown."""
-    lines = [
-        f"{rows_told(report)}; ± over users",
-        "",
-        "| method | AUC | UAUC | log loss | ECE | to the reference | p |",
-        "|---|---:|---:|---:|---:|---:|---:|",
-    ]
+    rows = []
     for method, figures in report["methods"].items():
         found = report["paired"].get(method, {}).get("auc", {})
         errors = (with_error(figures[name], figures[f"{name}_se"], 4) for name in ("auc", "uauc"))
         told = number(found.get("difference"), 4, sign=True), number(found.get("p_holm"), 3)
-        cells = plain(figures["title"]), *errors, *(number(figures[name], 4) for name in ("log_loss", "ece")), *told
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([plain(figures["title"]), *errors, *(number(figures[m], 4) for m in ("log_loss", "ece")), *told])
+    lines = table(["method", "AUC", "UAUC", "log loss", "ECE", "to the reference", "p"], rows, figures=True)
+    return "\n".join([f"{rows_told(report)}; ± over users", "", *lines])

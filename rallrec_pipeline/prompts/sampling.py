@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from rallrec_pipeline.datasets.draws import row_draws
-from rallrec_pipeline.datasets.spec import ProtocolSpec
+from rallrec_pipeline.datasets.protocol_spec import ProtocolSpec
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.settings import PromptSettings, SeedSettings
 

@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from rallrec_pipeline.baselines.classifiers import logistic_regression
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.reasoning.folds import out_of_fold
 from rallrec_pipeline.reasoning.opinions import Floats, Labels, Opinion, log_loss, log_odds
@@ -17,7 +18,6 @@ ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0)
 """Weights of the reasoner that validation may choose among; figure 6 shows 0.1 to 0.5."""
 EPSILONS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """As of figure 7."""
-_RIDGE = 1.0  # prior rows that pull the weights of a stack to zero
 
 
 def consistency(general: Opinion, reasoned: Opinion, alpha: float, epsilon: float) -> Floats:
@@ -31,20 +31,14 @@ def consistency(general: Opinion, reasoned: Opinion, alpha: float, epsilon: floa
     )
 
 
-def choose_consistency(
-    general: Opinion,
-    reasoned: Opinion,
-    labels: Labels,
-    alphas: Sequence[float] = ALPHAS,
-    epsilons: Sequence[float] = EPSILONS,
-) -> tuple[float, float]:
+def choose_consistency(general: Opinion, reasoned: Opinion, labels: Labels) -> tuple[float, float]:
     """alpha and epsilon with the least log loss on these (validation) rows; of equal ones the first.
 
     Raises DataError when there are no rows.
     """
     if labels.size == 0:
         raise DataError("no validation rows to choose alpha and epsilon on: raise prompts.validation_samples")
-    losses = {pair: log_loss(labels, consistency(general, reasoned, *pair)) for pair in product(alphas, epsilons)}
+    losses = {pair: log_loss(labels, consistency(general, reasoned, *pair)) for pair in product(ALPHAS, EPSILONS)}
     return min(losses, key=lambda pair: losses[pair])
 
 
@@ -108,16 +102,13 @@ def stack_features(members: Sequence[Opinion], facts: Floats | None) -> Floats:
 
 def _logistic(features: Floats, targets: Floats, asked: Floats) -> Floats:
     """P (m,) of `asked` (m, k) by a ridge logistic regression of `targets` (n,) on `features` (n, k)."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     if np.unique(targets).size < 2:  # a small fold
         return np.full(asked.shape[0], float(targets.mean()))
     if asked.shape[0] == 0:
         return np.zeros(0)
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=1 / _RIDGE, max_iter=1000))
-    return np.asarray(model.fit(features, targets).predict_proba(asked)[:, 1], dtype=np.float64)
+    model = logistic_regression()
+    model.fit(features, targets)
+    return np.asarray(model.predict_proba(asked)[:, 1], dtype=np.float64)
 
 
 def best_member(members: Sequence[Opinion], labels: Labels) -> int:

@@ -57,7 +57,12 @@ def log_odds(p: Floats) -> Floats:
     return np.asarray(np.log(clipped) - np.log1p(-clipped))
 
 
+def row_losses(labels: Labels, p: Floats) -> Floats:
+    """Log loss of each row in nats, (n,)."""
+    clipped = np.clip(p, _CLIP, 1 - _CLIP)
+    return np.asarray(-np.log(np.where(labels == 1, clipped, 1 - clipped)))
+
+
 def log_loss(labels: Labels, p: Floats) -> float:
     """Mean log loss in nats."""
-    clipped = np.clip(p, _CLIP, 1 - _CLIP)
-    return float(-np.mean(np.log(np.where(labels == 1, clipped, 1 - clipped))))
+    return float(np.mean(row_losses(labels, p)))

@@ -12,12 +12,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rallrec_pipeline.recommendation.because import Retriever
+from rallrec_pipeline.recommendation.because import lines_behind
 from rallrec_pipeline.recommendation.candidates import Candidates
 from rallrec_pipeline.recommendation.increments import item_versions, user_hashes
 from rallrec_pipeline.recommendation.recommender import Best, Recommender, chosen
 from rallrec_pipeline.recommendation.table import as_table
 from rallrec_pipeline.recommendation.today import Codes, Ints, Visits
+from rallrec_pipeline.retrieval.histories import Retriever
 
 
 class Rescoring(Protocol):
@@ -116,7 +117,7 @@ class Batch:
                 with _timed(steps[SHORTLIST], int((found.items >= 0).sum())):
                     p_yes = self.rescoring(visits, found.items)
             best = chosen(found, p_yes, settings.order, settings.n)
-            lines = self.retriever.lines(recommender.ratings, visits, best.items)
+            lines = lines_behind(self.retriever, recommender.ratings, visits, best.items)
         return as_table(ids, hashes, best, lines, recommender.catalogue, self.method, self.model_fingerprint)
 
 

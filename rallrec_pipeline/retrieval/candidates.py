@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rallrec_pipeline.retrieval.rankings import Ranking
-from rallrec_pipeline.retrieval.relevance import NO_ITEM, Retrieved, most_recent
+from rallrec_pipeline.retrieval.relevance import NO_ITEM, Asked, Retrieved, most_recent
 
 if TYPE_CHECKING:
     from rallrec_pipeline.datasets.sequences import UserSequences
@@ -37,24 +37,17 @@ class Lines:
         return self.positions != NO_ITEM
 
 
-def candidate_lines(
-    sequences: UserSequences,
-    user_codes: NDArray[np.int32],
-    history_lengths: NDArray[np.int32],
-    targets: NDArray[np.int32],
-    ranking: Ranking,
-    k: int,
-) -> Lines:
-    """The lines that a reranker of `k` chooses from; `user_codes`, `history_lengths` and `targets` are (n,)."""
-    relevant = ranking(sequences, user_codes, history_lengths, targets, POOL * k)
-    recent = most_recent(history_lengths, POOL * k).positions
+def candidate_lines(sequences: UserSequences, samples: Asked, ranking: Ranking, k: int) -> Lines:
+    """The lines that a reranker of `k` chooses from."""
+    relevant = ranking(sequences, samples, POOL * k)
+    recent = most_recent(samples.history_lengths, POOL * k).positions
     late = np.where(_among(recent, relevant.positions), NO_ITEM, recent)
     positions = np.concatenate([relevant.positions, late], axis=1)
     known = positions != NO_ITEM
-    by_time = np.maximum(history_lengths[:, None] - positions, 1)
+    by_time = np.maximum(samples.history_lengths[:, None] - positions, 1)
     of_relevance = _relevance_features(relevant, late.shape[1])
     features = np.stack([*of_relevance, 1 / by_time, -np.log(by_time)], axis=2)
-    places = sequences.offsets[user_codes][:, None] + positions
+    places = sequences.offsets[samples.user_codes][:, None] + positions
     ratings = np.zeros(positions.shape, np.float32)
     ratings[known] = sequences.ratings[places[known]]
     return Lines(positions, np.where(known[:, :, None], features, 0).astype(np.float32), ratings)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -10,35 +12,47 @@ from rallrec_pipeline.datasets.sequences import UserSequences
 from rallrec_pipeline.lake.lists import consecutive_lists
 from rallrec_pipeline.retrieval.learned import LearnedReranker
 from rallrec_pipeline.retrieval.rankings import Ranking
-from rallrec_pipeline.retrieval.relevance import Retrieved, in_time_order, most_recent
+from rallrec_pipeline.retrieval.relevance import Asked, Retrieved, in_time_order, most_recent
 from rallrec_pipeline.retrieval.rerank import rerank
 from rallrec_pipeline.settings import RetrievalSettings
 
 
-def retrieve_histories(
-    samples: pl.DataFrame,
-    sequences: UserSequences,
-    ranking: Ranking,
-    settings: RetrievalSettings,
-    alpha: float,
-    learned: LearnedReranker | None = None,
-) -> pl.DataFrame:
-    """All four histories of each row of `samples`; `ranking` says what is relevant, and eq. 8 or `learned` reranks."""
+@dataclass(frozen=True)
+class Retriever:
+    """How a history is cut to K lines for a target: `ranking`, then eq. 8 with `alpha`, or what was learned."""
+
+    ranking: Ranking
+    settings: RetrievalSettings
+    alpha: float
+    learned: LearnedReranker | None = None
+
+    def channels(self, sequences: UserSequences, asked: Asked) -> tuple[Retrieved, Retrieved]:
+        """The K most relevant lines and the K most recent ones."""
+        k = self.settings.history_length
+        return self.ranking(sequences, asked, k), most_recent(asked.history_lengths, k)
+
+    def reranked(
+        self, sequences: UserSequences, asked: Asked, channels: tuple[Retrieved, Retrieved] | None = None
+    ) -> NDArray[np.int32]:
+        """Positions (n, K) of the chosen lines, the best first, -1 padded; `channels` where they are known already."""
+        k = self.settings.history_length
+        if self.learned is not None:
+            return self.learned.choose(sequences, asked, self.ranking, k)
+        relevant, recent = channels or self.channels(sequences, asked)
+        return rerank(relevant.positions, recent.positions, self.alpha, self.settings.beta, k)
+
+
+def retrieve_histories(samples: pl.DataFrame, sequences: UserSequences, retriever: Retriever) -> pl.DataFrame:
+    """All four histories of each row of `samples`."""
     users = sequences.user_codes(samples["user_id"])
     lengths = samples["history_length"].to_numpy().astype(np.int32)
-    targets = sequences.item_codes(samples["item_id"])
-    k = settings.history_length
-    relevant = ranking(sequences, users, lengths, targets, k)
-    recent = most_recent(lengths, k)
-    if learned is None:
-        reranked = rerank(relevant.positions, recent.positions, alpha, settings.beta, k)
-    else:
-        reranked = learned.choose(sequences, users, lengths, targets, ranking, k)
+    asked = Asked(users, lengths, sequences.item_codes(samples["item_id"]))
+    relevant, recent = retriever.channels(sequences, asked)
     columns: dict[str, NDArray[np.int32]] = {
         "recent": in_time_order(recent.positions),
         "relevant": relevant.positions,
         "sequential": in_time_order(relevant.positions),
-        "reranked": reranked,
+        "reranked": retriever.reranked(sequences, asked, (relevant, recent)),
     }
     item_ids = pl.Series(sequences.item_ids, dtype=pl.String)
     frame = samples.select("sample_id", "user_id", "item_id", "split", "rating", "label")

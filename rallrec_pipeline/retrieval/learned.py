@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rallrec_pipeline.retrieval.candidates import FEATURES, POOL, Lines, candidate_lines
 from rallrec_pipeline.retrieval.neighbours import MAX_ROWS, Rows
 from rallrec_pipeline.retrieval.rankings import Ranking
-from rallrec_pipeline.retrieval.relevance import NO_ITEM
+from rallrec_pipeline.retrieval.relevance import NO_ITEM, Asked
 
 if TYPE_CHECKING:
     from rallrec_pipeline.datasets.sequences import UserSequences
@@ -33,22 +33,11 @@ class LearnedReranker:
     weights: NDArray[np.float64]
     rows: int
 
-    def choose(
-        self,
-        sequences: UserSequences,
-        user_codes: NDArray[np.int32],
-        history_lengths: NDArray[np.int32],
-        targets: NDArray[np.int32],
-        ranking: Ranking,
-        k: int,
-    ) -> NDArray[np.int32]:
-        """Positions (n, k) of the lines with the highest scores, best first, -1 padded; the other arrays are (n,)."""
+    def choose(self, sequences: UserSequences, samples: Asked, ranking: Ranking, k: int) -> NDArray[np.int32]:
+        """Positions (n, k) of the lines with the highest scores, best first, -1 padded."""
         step = max(1, BLOCK_LINES // (2 * POOL * k))
-        blocks = [slice(start, start + step) for start in range(0, len(targets), step)]
-        chosen = [
-            self.best(candidate_lines(sequences, user_codes[b], history_lengths[b], targets[b], ranking, k), k)
-            for b in blocks
-        ]
+        blocks = [samples[start : start + step] for start in range(0, len(samples), step)]
+        chosen = [self.best(candidate_lines(sequences, block, ranking, k), k) for block in blocks]
         return np.concatenate(chosen) if chosen else np.full((0, k), NO_ITEM, np.int32)
 
     def best(self, lines: Lines, k: int) -> NDArray[np.int32]:
@@ -68,7 +57,7 @@ def learn_reranker(sequences: UserSequences, rows: Rows, ranking: Ranking, k: in
     None where nothing can be learned: one label, ratings that are all alike, or no history.
     """
     rows = rows.thinned(min(MAX_ROWS, FITTED_LINES // (2 * POOL * k)))
-    lines = candidate_lines(sequences, rows.user_codes, rows.history_lengths, rows.targets, ranking, k)
+    lines = candidate_lines(sequences, rows, ranking, k)
     some = lines.known.any(axis=1)
     lines, labels = Lines(lines.positions[some], lines.features[some], lines.ratings[some]), rows.labels[some]
     if len(np.unique(labels)) < 2 or np.ptp(lines.ratings[lines.known]) == 0:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rallrec_pipeline.embeddings.mixture import mix
 from rallrec_pipeline.retrieval.rankings import Ranking
-from rallrec_pipeline.retrieval.relevance import Retrieved, most_recent, most_relevant
+from rallrec_pipeline.retrieval.relevance import Asked, Retrieved, most_recent, most_relevant
 from rallrec_pipeline.retrieval.rerank import rerank
 
 if TYPE_CHECKING:
@@ -30,12 +30,9 @@ MAX_ROWS = 20_000  # rows a search looks at, evenly spaced: the standard error o
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Samples to judge by: arrays of length n (codes int32, `labels` 0 or 1)."""
+class Rows(Asked):
+    """Samples to judge by; `labels` (n,) are 0 or 1."""
 
-    user_codes: NDArray[np.int32]
-    history_lengths: NDArray[np.int32]
-    targets: NDArray[np.int32]
     labels: NDArray[np.int8]
 
     def thinned(self, most: int) -> Rows:
@@ -97,7 +94,7 @@ def search_mixture(
         if max(levels) < 1:  # zero, or a rescaled other combination
             continue
         weights = dict(zip(kinds, levels, strict=True))
-        found = most_relevant(sequences, rows.user_codes, rows.history_lengths, rows.targets, mix(parts, weights), k)
+        found = most_relevant(sequences, rows, mix(parts, weights), k)
         results.append((weights, _relevance_auc(sequences, rows, found)))
     best = max(auc for _, auc in results)
     near = [result for result in results if result[1] >= best - MARGIN]
@@ -114,7 +111,7 @@ def search_alpha(
     `ranking` says what is relevant. At equal AUC the smaller alpha stays.
     """
     rows = rows.thinned(MAX_ROWS)
-    found = ranking(sequences, rows.user_codes, rows.history_lengths, rows.targets, k)
+    found = ranking(sequences, rows, k)
     recent = most_recent(rows.history_lengths, k)
     tried = []
     for alpha in ALPHAS:

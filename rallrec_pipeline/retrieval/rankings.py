@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rallrec_pipeline.embeddings.mixture import mix, unit_rows
-from rallrec_pipeline.retrieval.relevance import NO_ITEM, Retrieved, most_relevant, most_similar
+from rallrec_pipeline.retrieval.relevance import NO_ITEM, Asked, Retrieved, most_relevant, most_similar
 
 if TYPE_CHECKING:
     from rallrec_pipeline.datasets.sequences import UserSequences
@@ -19,8 +19,8 @@ Vectors = NDArray[np.float32]
 Codes = NDArray[np.int32]
 
 
-Ranking = Callable[["UserSequences", Codes, Codes, Codes, int], Retrieved]
-"""Chooses the k history items most relevant to each target: sequences, user codes, history lengths, targets, k."""
+Ranking = Callable[["UserSequences", Asked, int], Retrieved]
+"""Chooses the k history items most relevant to each target."""
 
 
 def ranking_of(retriever: RetrieverSettings, parts: Mapping[str, Vectors]) -> Ranking:
@@ -40,8 +40,8 @@ def ranking_of(retriever: RetrieverSettings, parts: Mapping[str, Vectors]) -> Ra
 def by_vectors(vectors: Vectors) -> Ranking:
     """Mix, then retrieve: by the dot product of one vector (n_items, d) an item (eq. 7)."""
 
-    def rank(sequences: UserSequences, users: Codes, lengths: Codes, targets: Codes, k: int) -> Retrieved:
-        return most_relevant(sequences, users, lengths, targets, vectors, k)
+    def rank(sequences: UserSequences, samples: Asked, k: int) -> Retrieved:
+        return most_relevant(sequences, samples, vectors, k)
 
     return rank
 
@@ -61,8 +61,8 @@ def by_softmax(parts: Sequence[tuple[Vectors, float]]) -> Ranking:
             total += weight * shares / shares.sum(axis=1, keepdims=True)
         return total
 
-    def rank(sequences: UserSequences, users: Codes, lengths: Codes, targets: Codes, k: int) -> Retrieved:
-        return most_similar(sequences, users, lengths, targets, similarity, k)
+    def rank(sequences: UserSequences, samples: Asked, k: int) -> Retrieved:
+        return most_similar(sequences, samples, similarity, k)
 
     return rank
 
@@ -74,8 +74,8 @@ def by_quota(first: Vectors, second: Vectors) -> Ranking:
     """
     kinds = unit_rows(first), unit_rows(second)
 
-    def rank(sequences: UserSequences, users: Codes, lengths: Codes, targets: Codes, k: int) -> Retrieved:
-        leading, rest = (most_relevant(sequences, users, lengths, targets, vectors, k) for vectors in kinds)
+    def rank(sequences: UserSequences, samples: Asked, k: int) -> Retrieved:
+        leading, rest = (most_relevant(sequences, samples, vectors, k) for vectors in kinds)
         return _filled_up(leading, rest, (k + 1) // 2)
 
     return rank

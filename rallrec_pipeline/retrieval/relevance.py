@@ -21,6 +21,24 @@ Similarity = Callable[[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]],
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Whose history each of n samples has, how much of it, and the item that lines are chosen for: (n,) int32 each.
+
+    A history is the first `history_lengths` interactions of its user, so nothing later can be chosen.
+    """
+
+    user_codes: NDArray[np.int32]
+    history_lengths: NDArray[np.int32]
+    targets: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, rows: slice) -> Asked:
+        return Asked(self.user_codes[rows], self.history_lengths[rows], self.targets[rows])
+
+
+@dataclass(frozen=True)
 class Retrieved:
     """Chosen history positions of n samples, best first.
 
@@ -32,14 +50,7 @@ class Retrieved:
     scores: NDArray[np.float32]
 
 
-def most_relevant(
-    sequences: UserSequences,
-    user_codes: NDArray[np.int32],
-    history_lengths: NDArray[np.int32],
-    targets: NDArray[np.int32],
-    vectors: NDArray[np.float32],
-    k: int,
-) -> Retrieved:
+def most_relevant(sequences: UserSequences, samples: Asked, vectors: NDArray[np.float32], k: int) -> Retrieved:
     """Of each sample's own history, the `k` items with the largest dot product with the target.
 
     `vectors` is (n_items, d); for the rest see `most_similar`.
@@ -51,30 +62,18 @@ def most_relevant(
         found: NDArray[np.float32] = vectors[asked] @ vectors[history].T  # (m, d) @ (d, h) -> (m, h)
         return found
 
-    return most_similar(sequences, user_codes, history_lengths, targets, dot_product, k)
+    return most_similar(sequences, samples, dot_product, k)
 
 
-def most_similar(
-    sequences: UserSequences,
-    user_codes: NDArray[np.int32],
-    history_lengths: NDArray[np.int32],
-    targets: NDArray[np.int32],
-    similarity: Similarity,
-    k: int,
-) -> Retrieved:
-    """Of each sample's own history, the `k` items most similar to the target.
-
-    `user_codes`, `history_lengths`, `targets` are (n,). A history is the first `history_length` interactions of its
-    user, so nothing later can be chosen. Among equals the later wins.
-    """
-    n = len(user_codes)
-    positions = np.full((n, k), NO_ITEM, np.int32)
-    scores = np.zeros((n, k), np.float32)
-    for user, rows in _user_blocks(user_codes, history_lengths):
-        lengths = history_lengths[rows]
+def most_similar(sequences: UserSequences, samples: Asked, similarity: Similarity, k: int) -> Retrieved:
+    """Of each sample's own history, the `k` items most similar to the target. Among equals the later wins."""
+    positions = np.full((len(samples), k), NO_ITEM, np.int32)
+    scores = np.zeros((len(samples), k), np.float32)
+    for user, rows in _user_blocks(samples.user_codes, samples.history_lengths):
+        lengths = samples.history_lengths[rows]
         start = sequences.offsets[user]
         history = sequences.items[start : start + lengths.max()]
-        similar = similarity(targets[rows], history, lengths)
+        similar = similarity(samples.targets[rows], history, lengths)
         chosen = _top(similar, lengths, k)
         width = chosen.shape[1]
         found = chosen >= 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -30,7 +29,6 @@ from rallrec_pipeline.text import clean_text
 
 SHOWN, MOST_SHOWN = 10, 1000
 UNAVAILABLE, BROKEN = 503, 500
-log = logging.getLogger(__name__)
 
 
 def make_app(current: Current, work: Work, limits: ServingSettings, lake: Path) -> Starlette:

@@ -17,7 +17,7 @@ from rallrec_pipeline.prompts.build import PromptContext, build_prompts, without
 from rallrec_pipeline.prompts.facts import Facts
 from rallrec_pipeline.prompts.render import shown_title
 from rallrec_pipeline.retrieval.candidates import FEATURES
-from rallrec_pipeline.retrieval.histories import retrieve_histories
+from rallrec_pipeline.retrieval.histories import Retriever, retrieve_histories
 from rallrec_pipeline.retrieval.learned import LearnedReranker
 from rallrec_pipeline.retrieval.rankings import by_vectors, ranking_of
 from rallrec_pipeline.serving.known_facts import KnownFacts
@@ -71,7 +71,8 @@ class ServedRetriever:
             ranking = ranking_of(self.retriever, self._vectors(question, new_vectors))
         else:
             ranking = by_vectors(np.ones((len(question.codes), 1), np.float32))  # relevance plays no part
-        return retrieve_histories(samples, question.sequences, ranking, self.settings, self.alpha, self.learned)
+        one = Retriever(ranking, self.settings, self.alpha, self.learned)
+        return retrieve_histories(samples, question.sequences, one)
 
     def _vectors(self, question: Question, new_vectors: NewVectors) -> dict[str, Vectors]:
         """Those of the question's items, in the order of their numbers."""

@@ -29,8 +29,8 @@ from rallrec_pipeline.settings.methods import (
 from rallrec_pipeline.settings.models import ALL_ROLES, ROLES, ModelSettings, Role
 from rallrec_pipeline.settings.problems import plain_problem
 from rallrec_pipeline.settings.reasoning import MergeSettings, ReasonedSettings, ReasoningSettings
-from rallrec_pipeline.settings.recommending import EXPERT_NAMES, RecommendationSettings, RecommendingExpert
-from rallrec_pipeline.settings.running import AutomationSettings, RaySettings
+from rallrec_pipeline.settings.recommending import RecommendationSettings
+from rallrec_pipeline.settings.running import RaySettings
 from rallrec_pipeline.settings.scoring import ExpertSettings, ScoringSettings
 from rallrec_pipeline.settings.section import Section, essential
 from rallrec_pipeline.settings.seeds import MAX_SEED, SeedSettings
@@ -40,60 +40,8 @@ from rallrec_pipeline.settings.vectors import (
     AlignmentSettings,
     CollaborativeSettings,
     IndexSettings,
-    MixtureSettings,
     RelevanceKind,
     RetrievalSettings,
     TextEmbeddingSettings,
 )
 from rallrec_pipeline.settings.whole import Settings
-
-__all__ = [
-    "ALL_ROLES",
-    "DEFAULT_METHODS",
-    "EXPERT_NAMES",
-    "LONGEST_TITLE",
-    "MAX_SEED",
-    "MIXTURE",
-    "OF_STUDIES",
-    "PROFILES",
-    "ROLES",
-    "TAKEN",
-    "TEMPLATE_GAP",
-    "AdapterSettings",
-    "AlignmentSettings",
-    "AnswerForm",
-    "AutomationSettings",
-    "CollaborativeSettings",
-    "DescriptionSettings",
-    "ExpertSettings",
-    "Fact",
-    "IndexSettings",
-    "MergeSettings",
-    "MethodName",
-    "MethodSettings",
-    "MixtureSettings",
-    "ModelSettings",
-    "PromptForm",
-    "PromptSettings",
-    "RaySettings",
-    "ReasonedSettings",
-    "ReasoningSettings",
-    "RecommendationSettings",
-    "RecommendingExpert",
-    "RelevanceKind",
-    "RetrievalSettings",
-    "RetrieverSettings",
-    "Role",
-    "ScoringSettings",
-    "Section",
-    "SeedSettings",
-    "ServingSettings",
-    "Settings",
-    "TextEmbeddingSettings",
-    "TuningSettings",
-    "essential",
-    "known_variants",
-    "lake_root",
-    "load_settings",
-    "plain_problem",
-]

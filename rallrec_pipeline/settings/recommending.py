@@ -16,7 +16,6 @@ RecommendingExpert = Literal[
     "factorisation", "item_knn", "text_knn", "expert_logistic", "expert_trees", "text_logistic", "text_trees"
 ]
 """Experts that can score any user and item; `settings/methods.py` has all of them."""
-EXPERT_NAMES: tuple[str, ...] = RecommendingExpert.__args__  # type: ignore[attr-defined]
 
 
 class RecommendationSettings(Section):

@@ -6,7 +6,6 @@ import re
 from urllib.parse import urlsplit
 
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^\s'\"<>]+")
-WEB = ("http", "https")
 
 
 def shown_address(address: str) -> str:

@@ -5,26 +5,10 @@ import polars as pl
 import pytest
 
 from rallrec_pipeline.baselines.ctr_fields import MAX_ENTRIES, CtrFields, Vocabulary, ctr_fields
-from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.errors import DataError
+from rallrec_pipeline_tests.baselines.worlds import films
 
-SPEC = DatasetSpec.model_validate(
-    {
-        "name": "films",
-        "title": "Films",
-        "source": {"kind": "folder", "location": "films"},
-        "interactions": {
-            "file": "ratings.csv",
-            "columns": {"user_id": "u", "item_id": "i", "rating": "r", "timestamp": "t"},
-        },
-        "items": {
-            "file": "films.csv",
-            "columns": {"item_id": "i", "title": "t", "genres": {"column": "g", "split": "|"}, "studio": "s"},
-        },
-        "users": {"file": "users.csv", "columns": {"user_id": "u", "age": "a"}},
-        "label": {"scale": [1, 2, 3, 4, 5], "like_above": 3},
-    }
-)
+SPEC = films({"studio": "s"}, {"age": "a"})
 ITEMS = pl.DataFrame(
     {
         "item_id": ["a", "b", "c"],

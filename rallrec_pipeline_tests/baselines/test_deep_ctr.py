@@ -10,27 +10,11 @@ import pytest
 
 from rallrec_pipeline.baselines.ctr_fields import CtrFields, ctr_fields
 from rallrec_pipeline.baselines.deep_ctr import DEEP_CTR, CtrRows, CtrSizes, fit_sizes, predict_deep_ctr
-from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.evaluation.metrics import evaluate
+from rallrec_pipeline_tests.baselines.worlds import films
 
 USERS, ITEMS = 60, 40
-SPEC = DatasetSpec.model_validate(
-    {
-        "name": "films",
-        "title": "Films",
-        "source": {"kind": "folder", "location": "films"},
-        "interactions": {
-            "file": "ratings.csv",
-            "columns": {"user_id": "u", "item_id": "i", "rating": "r", "timestamp": "t"},
-        },
-        "items": {
-            "file": "films.csv",
-            "columns": {"item_id": "i", "title": "t", "genres": {"column": "g", "split": "|"}, "type": "y"},
-        },
-        "users": {"file": "users.csv", "columns": {"user_id": "u", "type": "a"}},
-        "label": {"scale": [1, 2, 3, 4, 5], "like_above": 3},
-    }
-)
+SPEC = films({"type": "y"}, {"type": "a"})
 
 
 @cache

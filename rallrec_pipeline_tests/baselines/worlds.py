@@ -9,10 +9,30 @@ import polars as pl
 
 from rallrec_pipeline.baselines.experts import Evidence
 from rallrec_pipeline.datasets.histories import in_protocol_order, make_samples, training_interactions
-from rallrec_pipeline.datasets.spec import LabelSpec, ProtocolSpec
+from rallrec_pipeline.datasets.protocol_spec import LabelSpec, ProtocolSpec
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline_tests.datasets.worlds import SCHEMA, in_global_order
 
 LIKE_ABOVE = 3.0
+
+
+def films(item_fields: dict[str, str], user_fields: dict[str, str]) -> DatasetSpec:
+    """A dataset of films with genres and these fields besides, from columns of its files."""
+    genres = {"column": "g", "split": "|"}
+    return DatasetSpec.model_validate(
+        {
+            "name": "films",
+            "title": "Films",
+            "source": {"kind": "folder", "location": "films"},
+            "interactions": {
+                "file": "ratings.csv",
+                "columns": {"user_id": "u", "item_id": "i", "rating": "r", "timestamp": "t"},
+            },
+            "items": {"file": "films.csv", "columns": {"item_id": "i", "title": "t", "genres": genres, **item_fields}},
+            "users": {"file": "users.csv", "columns": {"user_id": "u", **user_fields}},
+            "label": {"scale": [1, 2, 3, 4, 5], "like_above": 3},
+        }
+    )
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from rallrec_pipeline.datasets.tables import RawTables
 USERS, ITEMS, EACH, START = 16, 12, 9, 1_600_000_000
 NAMES = ("Amber Harbour", "Brass Lantern", "Copper Field", "Distant Shore", "Eleven Doors", "Fading Bell")
 Files = dict[str, bytes]
+HEADER = ("user_id", "item_id", "rating", "timestamp")
 INTERACTIONS = '{ user_id = "user_id", item_id = "item_id", rating = "rating", timestamp = "timestamp" }'
 
 
@@ -32,6 +33,11 @@ def world() -> list[tuple[str, str, int, int]]:
     pairs = [(f"u{user}", f"i{item}") for user in range(USERS) for item in rng.permutation(ITEMS)[:EACH]]
     order = rng.permutation(len(pairs))
     return [(*pairs[place], int(rng.integers(1, 6)), START + 7201 * n) for n, place in enumerate(order)]
+
+
+RATED = pl.DataFrame(world(), schema=HEADER, orient="row")
+WANTED = RATED.with_columns(pl.col("rating").cast(pl.Float32), pl.col("timestamp").cast(pl.Int64))
+"""The ratings as a file with types holds them, and as the table `interactions` does, but for microseconds."""
 
 
 def titles() -> dict[str, str]:
@@ -47,7 +53,7 @@ def delimited(header: Sequence[str], rows: Sequence[Sequence[object]], mark: str
 
 def ratings_csv(mark: str = ",") -> bytes:
     """The ratings as CSV."""
-    return delimited(("user_id", "item_id", "rating", "timestamp"), world(), mark)
+    return delimited(HEADER, world(), mark)
 
 
 def items_csv(mark: str = ",") -> bytes:

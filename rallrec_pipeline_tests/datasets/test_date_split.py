@@ -15,7 +15,7 @@ from rallrec_pipeline.datasets.catalog import get_dataset, with_protocol
 from rallrec_pipeline.datasets.histories import in_protocol_order, make_samples, training_interactions
 from rallrec_pipeline.datasets.kcore import core_of
 from rallrec_pipeline.datasets.order import second_of
-from rallrec_pipeline.datasets.spec import DatesSpec, LabelSpec, ProtocolSpec
+from rallrec_pipeline.datasets.protocol_spec import DatesSpec, LabelSpec, ProtocolSpec
 from rallrec_pipeline_tests.datasets.worlds import frame
 
 LABEL = LabelSpec(scale=(1, 2, 3, 4, 5), like_above=3)

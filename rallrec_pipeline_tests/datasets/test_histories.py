@@ -16,7 +16,7 @@ from rallrec_pipeline.datasets.histories import (
     strictly_earlier,
     training_interactions,
 )
-from rallrec_pipeline.datasets.spec import LabelSpec, ProtocolSpec
+from rallrec_pipeline.datasets.protocol_spec import LabelSpec, ProtocolSpec
 from rallrec_pipeline.lake.parquet import check_schema
 from rallrec_pipeline.lake.tables import SAMPLES
 from rallrec_pipeline_tests.datasets.worlds import cores, frame, in_global_order

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rallrec_pipeline.datasets.kcore import core_of, k_core, rules_before_core
-from rallrec_pipeline.datasets.spec import CoreSpec, ProtocolSpec
+from rallrec_pipeline.datasets.protocol_spec import CoreSpec, ProtocolSpec
 from rallrec_pipeline_tests.datasets.worlds import frame, in_global_order, ratings
 
 CORE = st.integers(1, 4)

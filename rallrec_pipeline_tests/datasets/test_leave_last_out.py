@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from rallrec_pipeline.baselines.rating_log import RatingLog
 from rallrec_pipeline.datasets.histories import in_protocol_order, make_samples, training_interactions
 from rallrec_pipeline.datasets.order import id_order
-from rallrec_pipeline.datasets.spec import LabelSpec, ProtocolSpec
+from rallrec_pipeline.datasets.protocol_spec import LabelSpec, ProtocolSpec
 from rallrec_pipeline.datasets.statistics import rating_statistics
-from rallrec_pipeline_tests.datasets.worlds import cores, make_spec
+from rallrec_pipeline_tests.datasets.worlds import cores, make_spec, with_ratings
 
 STARS = LabelSpec(scale=(1, 2, 3, 4, 5), like_above=3)
 PAIR = ["user_id", "item_id"]
@@ -51,10 +51,7 @@ def test_nothing_fitted_or_counted_knows_a_held_out_target(core: pl.DataFrame, o
     items = core.select("item_id").unique().sort(*id_order("item_id"))["item_id"].to_list()
     log = RatingLog.of(ordered, samples, items)
     assert log.in_time == core.is_empty() and int(log.fitted.sum()) == training.height
-    marked = ordered.join(
-        held_out.with_columns(pl.lit(float(other), pl.Float32).alias("new")), on=PAIR, how="left", maintain_order="left"
-    )
-    changed = marked.with_columns(pl.coalesce("new", "rating").alias("rating")).drop("new")
+    changed = with_ratings(ordered, held_out, float(other))
     shown = ["item_mean", "item_count", "global_mean"]
     # A user's validation target is in the history of the test target: what the user has rated so far is known.
     not_test = samples["split"] != "test"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rallrec_pipeline.datasets.histories import in_protocol_order, make_samples, training_interactions
 from rallrec_pipeline.datasets.kcore import k_core
-from rallrec_pipeline.datasets.spec import LabelSpec, ProtocolSpec
+from rallrec_pipeline.datasets.protocol_spec import LabelSpec, ProtocolSpec
 from rallrec_pipeline.datasets.statistics import SHRINKAGE, rating_statistics
 from rallrec_pipeline.lake.parquet import check_schema
 from rallrec_pipeline.lake.tables import SAMPLES

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from rallrec_pipeline.datasets.file_spec import FileSpec
 from rallrec_pipeline.datasets.raw_files import fetch_raw_files, source_state, watched_files
-from rallrec_pipeline.datasets.spec import FileSpec
 from rallrec_pipeline.sources.source import SourceFile
 from rallrec_pipeline_tests.datasets.worlds import make_spec
 

@@ -10,7 +10,7 @@ import pytest
 
 from rallrec_pipeline.datasets.raw_lines import SHOWN, RawLine, RawLines, find_lines
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline_tests.datasets.test_readers import FORMATS, files_of, make_spec
+from rallrec_pipeline_tests.datasets.formats import FORMATS, files_of, make_spec
 
 ITEMS = [["a", "First", "x|y"], ["b", "Zweites é", "x|y"], ["bb", "Third", "x|y"]]
 RATINGS = [[f"u{n}", "b" if n % 3 else "a", "4", str(1000 + n)] for n in range(12)]

@@ -19,13 +19,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rallrec_pipeline.datasets.catalog import load_dataset
+from rallrec_pipeline.datasets.file_spec import FileSpec
 from rallrec_pipeline.datasets.raw_files import fetch_raw_files
 from rallrec_pipeline.datasets.readers import raw_folder, read_raw
 from rallrec_pipeline.datasets.redaction import Redaction, redaction_of
-from rallrec_pipeline.datasets.spec import DatasetSpec, FileSpec
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.tombstones import add_tombstone, read_tombstones, tombstone_file
 from rallrec_pipeline_tests.datasets.brought import (
+    HEADER,
+    RATED,
     Files,
     dataset,
     delimited,
@@ -36,9 +39,7 @@ from rallrec_pipeline_tests.datasets.brought import (
     world,
 )
 
-HEADER = ("user_id", "item_id", "rating", "timestamp")
 USER = "u1"  # part of u10 to u15
-FRAME = pl.DataFrame(world(), schema=HEADER, orient="row")
 ROWS = [dict(zip(HEADER, row, strict=True)) for row in world()]
 
 
@@ -57,7 +58,7 @@ def zipped(name: str, content: bytes) -> bytes:
 
 def by_user(ending: str, write: Callable[[pl.DataFrame], bytes]) -> Files:
     """A folder for each user, as Spark writes them."""
-    parts = FRAME.partition_by("user_id", as_dict=True)
+    parts = RATED.partition_by("user_id", as_dict=True)
     return {f"parts/user_id={user}/part-0.{ending}": write(rows.drop("user_id")) for (user,), rows in parts.items()}
 
 
@@ -70,7 +71,7 @@ def pretty(frame: pl.DataFrame) -> bytes:
     return "\n".join(json.dumps(row, indent=2) for row in frame.rows(named=True)).encode()
 
 
-HALVES = FRAME.head(70), FRAME.tail(74)
+HALVES = RATED.head(70), RATED.tail(74)
 QUOTED = "user_id,item_id,rating,timestamp,note\n" + "".join(
     f'"{user}",{item},{rating},{time},"two\nlines, ""{other}"""\n'
     for (user, item, rating, time), other in zip(world(), reversed([row[0] for row in world()]), strict=True)
@@ -89,13 +90,13 @@ SHAPES: dict[str, tuple[Files, str]] = {
     "a JSON list": ({"ratings.json": json.dumps(ROWS).encode()}, "ratings.json"),
     "a pretty JSON list": ({"ratings.json": json.dumps(ROWS, indent=2).encode()}, "ratings.json"),
     "json lines": ({"ratings.jsonl": json_lines(ROWS)}, "ratings.jsonl"),
-    "parquet": ({"ratings.parquet": parquet(FRAME)}, "ratings.parquet"),
-    "packed parquet": ({"ratings.parquet.gz": gzip.compress(parquet(FRAME))}, "ratings.parquet.gz"),
-    "arrow": ({"ratings.arrow": arrow(FRAME)}, "ratings.arrow"),
+    "parquet": ({"ratings.parquet": parquet(RATED)}, "ratings.parquet"),
+    "packed parquet": ({"ratings.parquet.gz": gzip.compress(parquet(RATED))}, "ratings.parquet.gz"),
+    "arrow": ({"ratings.arrow": arrow(RATED)}, "ratings.arrow"),
     "parts": ({f"parts/{n}.csv": delimited(HEADER, half.rows()) for n, half in enumerate(HALVES)}, "parts"),
     "parts of pretty JSON objects": ({f"parts/{n}.json": pretty(half) for n, half in enumerate(HALVES)}, "parts"),
     "pretty JSON objects before JSON lines": (
-        {"parts/a.json": pretty(FRAME.head(2)), "parts/b.json": json_lines(ROWS[2:])},
+        {"parts/a.json": pretty(RATED.head(2)), "parts/b.json": json_lines(ROWS[2:])},
         "parts",
     ),
     "parts of JSON lines": ({f"parts/{n}.json": lines(half) for n, half in enumerate(HALVES)}, "parts"),
@@ -220,7 +221,7 @@ def test_two_users_one_after_the_other(tmp_path: Path) -> None:
     redaction = forget(spec, lake, "u12", "u12")
     assert len(redaction.stones.users) == 2 and redaction.count(spec.files[0]) == 9
     fetch_raw_files(spec, lake)
-    assert set(read_raw(spec, lake).interactions["user_id"]) == set(FRAME["user_id"]) - {USER, "u12"}
+    assert set(read_raw(spec, lake).interactions["user_id"]) == set(RATED["user_id"]) - {USER, "u12"}
 
 
 def test_a_list_that_is_damaged_stops_a_fetch_in_one_line(tmp_path: Path) -> None:

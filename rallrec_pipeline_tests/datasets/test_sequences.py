@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 
 from rallrec_pipeline.datasets.histories import make_samples
+from rallrec_pipeline.datasets.protocol_spec import LabelSpec, ProtocolSpec
 from rallrec_pipeline.datasets.sequences import UserSequences
-from rallrec_pipeline.datasets.spec import LabelSpec, ProtocolSpec
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline_tests.datasets.worlds import cores, frame
 

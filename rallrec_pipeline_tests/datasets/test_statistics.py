@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rallrec_pipeline.datasets.histories import make_samples, training_interactions
-from rallrec_pipeline.datasets.spec import LabelSpec, ProtocolSpec
+from rallrec_pipeline.datasets.protocol_spec import LabelSpec, ProtocolSpec
 from rallrec_pipeline.datasets.statistics import rating_statistics
 from rallrec_pipeline_tests.datasets.worlds import cores, frame, in_global_order
 

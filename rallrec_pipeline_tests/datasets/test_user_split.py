@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from rallrec_pipeline.datasets.histories import in_protocol_order, make_samples, training_interactions
 from rallrec_pipeline.datasets.order import in_user_order
-from rallrec_pipeline.datasets.spec import LabelSpec, ProtocolSpec
+from rallrec_pipeline.datasets.protocol_spec import LabelSpec, ProtocolSpec
 from rallrec_pipeline.datasets.statistics import rating_statistics
-from rallrec_pipeline_tests.datasets.worlds import cores, frame, in_global_order, ratings
+from rallrec_pipeline_tests.datasets.worlds import cores, frame, in_global_order, ratings, with_ratings
 
 STARS = LabelSpec(scale=(1, 2, 3, 4, 5), like_above=3)
 BY_USER = ProtocolSpec(split="user", min_history=1)
@@ -57,10 +57,7 @@ def test_nothing_fitted_or_counted_knows_a_held_out_target(core: pl.DataFrame, o
     held_out = samples.filter(pl.col("split") != "train").select(PAIR)
     training = training_interactions(ordered, samples)
     assert training.equals(ordered.join(held_out, on=PAIR, how="anti", maintain_order="left"))
-    marked = ordered.join(
-        held_out.with_columns(pl.lit(float(other), pl.Float32).alias("new")), on=PAIR, how="left", maintain_order="left"
-    )
-    changed = marked.with_columns(pl.coalesce("new", "rating").alias("rating")).drop("new")
+    changed = with_ratings(ordered, held_out, float(other))
     assert rating_statistics(changed, samples).equals(rating_statistics(ordered, samples))
 
 

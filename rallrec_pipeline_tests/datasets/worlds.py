@@ -65,6 +65,13 @@ def frame(rows: list[tuple[str, str, float, int]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
+def with_ratings(core: pl.DataFrame, rows: pl.DataFrame, rating: float) -> pl.DataFrame:
+    """`core` with another rating of `rows`: users and items."""
+    new, pair = rows.with_columns(pl.lit(rating, pl.Float32).alias("new")), ["user_id", "item_id"]
+    marked = core.join(new, on=pair, how="left", maintain_order="left")
+    return marked.with_columns(pl.coalesce("new", "rating").alias("rating")).drop("new")
+
+
 @st.composite
 def ratings(draw: st.DrawFn, users: int = 6, items: int = 6, most: int = 36) -> pl.DataFrame:
     """Random ratings, at most one for a user and item, many with equal times, in any order."""

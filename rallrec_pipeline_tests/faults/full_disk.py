@@ -24,7 +24,6 @@ from rallrec_pipeline_tests.faults.small_disk import SmallDisk
 from rallrec_pipeline_tests.pipeline.given import in_force_now, make_stages
 from rallrec_pipeline_tests.pipeline.tiny import SMALL
 
-LINE = "no space left"
 MOST_PAGES = 4096
 
 

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import dagster as dg
@@ -21,11 +17,11 @@ from rallrec_pipeline.lake.locks import lake_lock
 from rallrec_pipeline.orchestration.automation import sensor_name
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.pipeline.status.verify import verify_lake
-from rallrec_pipeline_tests.orchestration.services import DATA, wait_for
+from rallrec_pipeline_tests.orchestration.services import DATA, started, wait_for
 from rallrec_pipeline_tests.orchestration.shop import make_instance, make_shop
-from rallrec_pipeline_tests.orchestration.test_daemon import MODULE, switch
+from rallrec_pipeline_tests.orchestration.test_daemon import DAEMON, switch
 from rallrec_pipeline_tests.orchestration.test_executors import full_job
-from rallrec_pipeline_tests.pipeline.tiny import REPOSITORY, make_world
+from rallrec_pipeline_tests.pipeline.tiny import make_world
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -68,27 +64,6 @@ def test_a_step_whose_process_is_killed_fails_its_run_and_the_next_one_heals(
     assert not [path for path in lake.rglob(".*") if is_temporary(path.name)]
 
 
-@contextmanager
-def daemon(log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A daemon, and whatever it has started, until the end of the block."""
-    with log.open("ab") as stream:
-        process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("dagster-daemon")), "run", *MODULE],
-            stdout=stream,
-            stderr=stream,
-            cwd=REPOSITORY,
-            start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )
-    try:
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        print(log.read_text(encoding="utf-8")[-4000:])
-
-
 def test_a_daemon_that_is_killed_is_replaced_and_no_run_is_lost_or_started_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,13 +71,13 @@ def test_a_daemon_that_is_killed_is_replaced_and_no_run_is_lost_or_started_twice
     lake = make_world(tmp_path, monkeypatch, ("shop",), **quick)
     with dg.DagsterInstance.get() as instance:
         sensor = sensor_name("shop")
-        with daemon(tmp_path / "daemon.log") as first, lake_lock(lake, "shop", print):
+        with started(tmp_path / "daemon.log", *DAEMON) as first, lake_lock(lake, "shop", print):
             switch("sensor", "start", sensor)
             wait_for(lambda: [run.status.value for run in instance.get_runs()] == ["STARTED"], "the sensor's run", 300)
             time.sleep(3)
             os.killpg(first.pid, signal.SIGKILL)  # with the code server, and the run that this has started
         (dead,) = instance.get_runs()
-        with daemon(tmp_path / "daemon.log"):
+        with started(tmp_path / "daemon.log", *DAEMON):
             wait_for(
                 lambda: instance.get_runs()[-1].status.value == "FAILURE", "the run that was killed is marked", 300
             )

@@ -33,6 +33,7 @@ from rallrec_pipeline.settings import (
     load_settings,
 )
 
+pytestmark = pytest.mark.usefixtures("built_in_settings_only")
 FACTS: tuple[Fact, ...] = ("item_mean", "expected_rating")
 OTHER = """
 [retrievers.text]
@@ -43,12 +44,6 @@ k = 7
 retriever = "text"
 adapter = "rallrec"
 """
-
-
-@pytest.fixture(autouse=True)
-def built_in_settings_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RALLREC_SETTINGS", "RALLREC_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
 
 
 def with_file(folder: Path, text: str) -> Settings:

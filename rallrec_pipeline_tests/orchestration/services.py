@@ -14,9 +14,9 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import dagster as dg
 import pytest
@@ -31,6 +31,7 @@ HOME, CODE_PORT, WEB_PORT = "/var/lib/rallrec/home", "4266", "3000"
 """As the units say."""
 DATA = ("raw_files", "interactions", "items", "users", "rejected_rows")
 START_S, RUN_S = 180, 300
+T = TypeVar("T")
 LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError {
   ... on RepositoryLocation { name } ... on PythonError { message } } } } } }"""
 LAUNCH = """mutation($where: JobOrPipelineSelector!, $tags: [ExecutionTag!]!) {
@@ -56,6 +57,34 @@ def command_of(service: str) -> list[str]:
     unit.optionxform = str  # type: ignore[method-assign,assignment]
     unit.read_string((DEPLOY / "systemd" / f"rallrec-{service}.service").read_text(encoding="utf-8"))
     return shlex.split(unit["Service"]["ExecStart"])
+
+
+def start(log: Path, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """A program of Dagster in a session of its own, in the repository; what it says is added to `log`."""
+    with log.open("ab") as stream:
+        return subprocess.Popen(
+            [Path(sys.executable).with_name(program), *arguments],
+            stdout=stream,
+            stderr=stream,
+            cwd=REPOSITORY,
+            env={name: value for name, value in os.environ.items() if name != "DAGSTER_MODULE_NAME"},
+            start_new_session=True,
+            # A shell that starts the tests in the background makes them ignore Ctrl-C, and Dagster SIGTERM with it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+
+
+@contextmanager
+def started(log: Path, program: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """As `start`, until the end of the block; then nothing is left of it and of what it has started."""
+    process = start(log, program, *arguments)
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        print(log.read_text(encoding="utf-8")[-8000:])  # pytest shows it when the test has failed
 
 
 class Web:
@@ -95,17 +124,7 @@ class Services(Web):
         """Start one as its unit does."""
         program, *arguments = command_of(service)
         moved = [str(self.ports.get(word, word)).replace(HOME, str(self.home)) for word in arguments]
-        environment = {name: value for name, value in os.environ.items() if name != "DAGSTER_MODULE_NAME"}
-        with (self.home / f"{service}.log").open("ab") as log:
-            self.processes[service] = subprocess.Popen(
-                [Path(sys.executable).with_name(Path(program).name), *moved],
-                stdout=log,
-                stderr=log,
-                env=environment,
-                cwd=REPOSITORY,
-                start_new_session=True,
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-            )
+        self.processes[service] = start(self.home / f"{service}.log", Path(program).name, *moved)
 
     def kill(self, service: str) -> None:
         """`kill -9` for one and all that it has started."""
@@ -170,12 +189,13 @@ def is_over(instance: dg.DagsterInstance, run_id: str) -> bool:
     return status_of(instance, run_id) in ("SUCCESS", "FAILURE", "CANCELED")
 
 
-def wait_for(look: Callable[[], object], what: str, limit_s: float = START_S) -> None:
-    """Wait until `look` finds something."""
+def wait_for(look: Callable[[], T], what: str, limit_s: float = START_S) -> T:
+    """What `look` finds, as soon as that is true."""
     end = time.monotonic() + limit_s
-    while not look():
+    while not (found := look()):
         assert time.monotonic() < end, f"not within {limit_s:.0f} s: {what}"
         time.sleep(0.5)
+    return found
 
 
 def free_port() -> int:

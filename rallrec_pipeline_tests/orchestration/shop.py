@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rallrec_pipeline_tests.pipeline.tiny import DATASET
+from rallrec_pipeline_tests.pipeline.tiny import add_datasets
 
 
 def make_shop(root: Path, *names: str) -> Path:
     """The lake `root`/lake with a dataset of one rating for each of `names`."""
     lake = root / "lake"
-    (lake / "catalog").mkdir(parents=True)
+    add_datasets(lake, *names)
     for name in names:
-        (lake / "catalog" / f"{name}.toml").write_text(DATASET.format(name=name), encoding="utf-8")
         write_ratings(lake, name, "u,i,5,10\n")
     return lake
 

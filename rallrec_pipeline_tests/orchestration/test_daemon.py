@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -20,17 +18,17 @@ from rallrec_pipeline.orchestration.automation import SCHEDULE, sensor_name
 from rallrec_pipeline.orchestration.build import LLM_POOL
 from rallrec_pipeline.pipeline.graph import GRAPH
 from rallrec_pipeline.settings import ROLES
+from rallrec_pipeline_tests.orchestration.services import START_S, started, wait_for
 from rallrec_pipeline_tests.pipeline.tiny import make_world, rallrec, ratings_file, read_until
 
 pytestmark = pytest.mark.process
 
 MODULE = ("-m", "rallrec_pipeline.definitions")
-START_S, RUN_S, POLL_S = 180, 600, 0.5  # limits for a machine that has much else to do
+DAEMON = ("dagster-daemon", "run", *MODULE)
+RUN_S = 600  # for a machine that has much else to do
 GOOD, TORN = "shop", "torn"  # the second has more unusable ratings than its check allows
 EVERYTHING = {stage.name for stage in GRAPH}
 UNCHECKED = {"raw_files", "interactions", "items", "users", "rejected_rows", *ROLES}
-
-T = TypeVar("T")
 
 
 @pytest.fixture
@@ -59,25 +57,10 @@ def killed(lake: Path) -> None:
 @pytest.fixture
 def daemon(lake: Path, killed: None, tmp_path: Path) -> Iterator[None]:
     """The daemon in a session of its own, of which nothing is left at the end."""
-    log = tmp_path / "daemon.log"
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("dagster-daemon")), "run", *MODULE],
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            # A shell that starts the tests in the background makes them ignore Ctrl-C, and Dagster SIGTERM with it.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )
-    try:
+    with started(tmp_path / "daemon.log", *DAEMON) as process:
         yield
         process.terminate()
         assert process.wait(60) is not None
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        print(log.read_text(encoding="utf-8")[-8000:])  # pytest shows it when the test has failed
 
 
 def switch(kind: str, action: str, name: str) -> None:
@@ -85,16 +68,6 @@ def switch(kind: str, action: str, name: str) -> None:
     command = [sys.executable, "-m", "dagster", kind, action, name, *MODULE]
     done = subprocess.run(command, capture_output=True, text=True, timeout=START_S)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def wait_for(look: Callable[[], T], what: str, limit_s: float = RUN_S) -> T:
-    """What `look` finds, as soon as that is true."""
-    end = time.monotonic() + limit_s
-    while time.monotonic() < end:
-        if found := look():
-            return found
-        time.sleep(POLL_S)
-    raise AssertionError(f"not within {limit_s:.0f} s: {what}")
 
 
 def runs_of(instance: dg.DagsterInstance, origin: str, name: str) -> list[dg.DagsterRun]:
@@ -109,7 +82,7 @@ def finished(instance: dg.DagsterInstance, origin: str, name: str, number: int) 
         runs = runs_of(instance, origin, name)
         return runs if len(runs) >= number and runs[-1].is_finished else []
 
-    runs = wait_for(look, f"run {number} of {name}")
+    runs = wait_for(look, f"run {number} of {name}", RUN_S)
     assert len(runs) == number
     return runs[-1]
 
@@ -147,7 +120,7 @@ def test_a_daemon_keeps_datasets_fresh(lake: Path, daemon: None, instance: dg.Da
 
     # The run that was killed: before any other run could recover it, the daemon does.
     (dead,) = instance.get_runs()
-    wait_for(is_freed, "the slot of the killed run is free", START_S)
+    wait_for(is_freed, "the slot of the killed run is free")
     reloaded = instance.get_run_by_id(dead.run_id)
     assert reloaded is not None and reloaded.status == dg.DagsterRunStatus.FAILURE
     (failure,) = instance.all_logs(dead.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
@@ -169,7 +142,7 @@ def test_a_daemon_keeps_datasets_fresh(lake: Path, daemon: None, instance: dg.Da
     for name in (GOOD, TORN):
         os.utime(ratings_file(lake, name))
     for name in (good, torn):
-        looked = wait_for(lambda name=name: skipped_after(instance, name, moment)[1:], f"two looks of {name}", START_S)
+        looked = wait_for(lambda name=name: skipped_after(instance, name, moment)[1:], f"two looks of {name}")
         assert {tick.skip_reason for tick in looked} == {"no content has changed"}
     assert len(instance.get_runs()) == 3
 
@@ -188,9 +161,9 @@ def test_a_daemon_keeps_datasets_fresh(lake: Path, daemon: None, instance: dg.Da
 
     # The schedule starts a run of each dataset that was made before: no work where nothing has changed.
     switch("schedule", "start", SCHEDULE)
-    wait_for(lambda: len(runs_of(instance, "schedule", SCHEDULE)) >= 2, "the schedule has fired", START_S)
+    wait_for(lambda: len(runs_of(instance, "schedule", SCHEDULE)) >= 2, "the schedule has fired")
     switch("schedule", "stop", SCHEDULE)
-    wait_for(lambda: all(run.is_finished for run in instance.get_runs()), "the runs of the schedule")
+    wait_for(lambda: all(run.is_finished for run in instance.get_runs()), "the runs of the schedule", RUN_S)
     by_dataset = {run.tags["dagster/partition"]: run for run in runs_of(instance, "schedule", SCHEDULE)}
     assert set(by_dataset) == {GOOD, TORN}
     again = worked(instance, by_dataset[GOOD])

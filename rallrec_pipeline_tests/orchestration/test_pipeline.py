@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import shutil
 from pathlib import Path
 
 import polars as pl
@@ -72,14 +70,6 @@ def test_a_second_run_does_no_work(first_run: RunSummary, slice_lake: Path) -> N
     assert {file: file.stat().st_mtime_ns for file in slice_lake.rglob("*.parquet")} == before
 
 
-def test_a_lost_file_is_made_again_and_the_same_output_stops_the_cascade(
-    first_run: RunSummary, slice_lake: Path
-) -> None:
-    tables.CORE_ITEMS.file(slice_lake, "slice").resolve().unlink()
-    summary = materialize_dataset("slice")
-    assert [name for name, worked in summary.worked.items() if worked] == ["core_items"]
-
-
 def test_adapters_are_safetensors_with_provenance(first_run: RunSummary, slice_lake: Path) -> None:
     for adapter in ("recent", "rallrec"):
         folder = slice_lake / "checkpoints" / "slice" / adapter
@@ -123,15 +113,6 @@ def test_a_lost_link_is_put_back_without_work(first_run: RunSummary, slice_lake:
     assert not any(materialize_dataset("slice", ["samples"]).worked.values()) and link.readlink() == target
 
 
-def test_an_edited_file_is_made_again(first_run: RunSummary, slice_lake: Path) -> None:
-    file = tables.CORE_INTERACTIONS.file(slice_lake, "slice")
-    good = file.read_bytes()
-    pl.read_parquet(file).head(10).write_parquet(file)
-    summary = materialize_dataset("slice")
-    assert [name for name, worked in summary.worked.items() if worked] == ["core_interactions"]
-    assert pl.read_parquet(file).equals(pl.read_parquet(io.BytesIO(good)))
-
-
 def test_a_failing_check_holds_back_what_is_downstream(first_run: RunSummary, slice_lake: Path) -> None:
     """Without a training split there is nothing to fit on: nothing may be fitted."""
     skewed = slice_lake / "catalog" / "skewed.toml"
@@ -169,16 +150,6 @@ def test_the_fitted_interactions_spare_the_tuning_targets(first_run: RunSummary,
     fitted = read_table(tables.FITTED_INTERACTIONS, slice_lake, "slice")
     tuned = read_table(tables.RETRIEVED_HISTORIES, slice_lake, "slice").filter(pl.col("split") == "train")
     assert tuned.height == 12 and fitted.join(tuned, on=["user_id", "item_id"], how="semi").is_empty()
-
-
-def test_an_upstream_that_was_never_made_is_named(slice_lake: Path, first_run: RunSummary) -> None:
-    empty = slice_lake / "catalog" / "fresh.toml"
-    shutil.copy(slice_lake / "catalog" / "slice.toml", empty)
-    try:
-        summary = materialize_dataset("fresh", ["item_index"])
-        assert summary.error and "was never made" in summary.error and "--select" in summary.error
-    finally:
-        empty.unlink()
 
 
 def test_unknown_names_are_one_line(slice_lake: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.pipeline.graph import GRAPH
-from rallrec_pipeline_tests.browser import CHROMIUM, FLAGS, needs_chromium
+from rallrec_pipeline_tests.browser import needs_chromium, page_of_ui
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -53,16 +53,8 @@ def address(slice_lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture
 def page(address: str) -> Iterator[Page]:
-    """A browser page without the community pop-up."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        opened = browser.new_page(viewport={"width": 1600, "height": 1200}, base_url=address)
-        opened.set_default_timeout(PAGE_MS)
-        opened.add_init_script("localStorage.setItem('communityNux', '\"1\"')")
+    with page_of_ui(address, 1600, 1200, PAGE_MS) as opened:
         yield opened
-        browser.close()
 
 
 def test_the_graph_shows_every_group_and_its_assets(page: Page) -> None:

@@ -10,9 +10,8 @@ import io
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +20,10 @@ import pytest
 
 from rallrec_pipeline.orchestration.automation import SCHEDULE, sensor_name
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
-from rallrec_pipeline_tests.browser import CHROMIUM, FLAGS, needs_chromium
-from rallrec_pipeline_tests.orchestration.services import RUN_S, Web, free_port, wait_for
+from rallrec_pipeline_tests.browser import needs_chromium, page_of_ui
+from rallrec_pipeline_tests.orchestration.services import RUN_S, Web, free_port, started, wait_for
 from rallrec_pipeline_tests.orchestration.test_daemon import worked
-from rallrec_pipeline_tests.pipeline.tiny import REPOSITORY, make_world, ratings_file, replace_once
+from rallrec_pipeline_tests.pipeline.tiny import make_world, ratings_file, replace_once
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -69,27 +68,14 @@ def dagster_dev(root: Path) -> Iterator[Web]:
     """Server, daemon and code location as `make ui` starts them."""
     web = Web(free_port())
     command = ["dagster", "dev", "--host", "127.0.0.1", "--port", str(web.port)]
-    with (root / "dev.log").open("ab") as log:
-        process = subprocess.Popen(
-            [Path(sys.executable).with_name(command[0]), *command[1:]],
-            stdout=log,
-            stderr=log,
-            cwd=REPOSITORY,
-            env={name: value for name, value in os.environ.items() if name != "DAGSTER_MODULE_NAME"},
-            start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )
-    try:
-        wait_for(web.is_up, "the UI knows the code location")
-        yield web
-    finally:
-        process.send_signal(signal.SIGINT)
+    with started(root / "dev.log", *command) as process:
         try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        print((root / "dev.log").read_text(encoding="utf-8")[-4000:])
+            wait_for(web.is_up, "the UI knows the code location")
+            yield web
+        finally:
+            process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -98,22 +84,9 @@ def web(world: Path) -> Iterator[Web]:
         yield found
 
 
-@contextmanager
-def browser_at(web: Web) -> Iterator[Page]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, base_url=f"http://127.0.0.1:{web.port}")
-        page.set_default_timeout(PAGE_MS)
-        page.add_init_script("localStorage.setItem('communityNux', '\"1\"')")
-        yield page
-        browser.close()
-
-
 @pytest.fixture
 def page(web: Web) -> Iterator[Page]:
-    with browser_at(web) as found:
+    with page_of_ui(f"http://127.0.0.1:{web.port}", WIDTH, HEIGHT, PAGE_MS) as found:
         yield found
 
 

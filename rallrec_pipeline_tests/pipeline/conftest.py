@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rallrec_pipeline.lake.locks import lake_lock
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
-from rallrec_pipeline_tests.pipeline.tiny import SMALL, add_odd_items, make_world, use_lake
+from rallrec_pipeline.pipeline.context import StageRun
+from rallrec_pipeline.settings import load_settings
+from rallrec_pipeline_tests.pipeline.given import looking_run, seeing
+from rallrec_pipeline_tests.pipeline.tiny import SMALL, add_odd_items, copied_world, make_world, use_lake
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +43,19 @@ def finished_lake(finished_world: Path) -> Iterator[Path]:
         use_lake(finished_world / "lake", finished_world / "settings.toml", patch)
         patch.delenv("DAGSTER_HOME")
         yield finished_world / "lake"
+
+
+@pytest.fixture
+def copy(finished_lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The finished lake with files of its own, for a test that changes it."""
+    target = tmp_path / "lake"
+    shutil.copytree(finished_lake, target, symlinks=True)
+    monkeypatch.setenv("RALLREC_LAKE", str(target))
+    return target
+
+
+@pytest.fixture
+def finished_run(finished_world: Path, finished_lake: Path, tmp_path: Path) -> StageRun:
+    """A run with all that was made as its inputs, on a copy of the finished lake; stages may be worked in it."""
+    run = seeing(looking_run(copied_world(finished_world, tmp_path), SMALL, load_settings("demo", lake=finished_lake)))
+    return replace(run, inputs=dict(run.inputs))

@@ -19,7 +19,7 @@ from rallrec_pipeline.lake.vectors import vectors_of
 from rallrec_pipeline.language_models.tokens import TokenizedModel
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.pipeline.load import load
-from rallrec_pipeline_tests.browser import CHROMIUM, FLAGS, needs_chromium
+from rallrec_pipeline_tests.browser import chromium, needs_chromium
 from rallrec_pipeline_tests.pipeline.hostile_world import (
     HOSTILE_NAMES,
     IDS,
@@ -168,10 +168,7 @@ def kinds(page: Path) -> set[tuple[str, str]]:
 @pytest.mark.process
 @needs_chromium
 def test_a_browser_runs_none_of_them(runs: tuple[Done, Done]) -> None:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         for file in pages(runs[0]):
             shown, heard = browser.new_page(), list[str]()
             shown.on("dialog", lambda dialog, heard=heard: (heard.append(dialog.message), dialog.dismiss()))
@@ -180,4 +177,3 @@ def test_a_browser_runs_none_of_them(runs: tuple[Done, Done]) -> None:
             shown.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
             assert [what for what in heard if not what.startswith(("file:", "data:"))] == []
             assert shown.evaluate("document.querySelectorAll('iframe, object, embed, [onload], [onerror]').length") == 0
-        browser.close()

@@ -21,7 +21,7 @@ from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.stage import Graph, Plan, plan_stages, run_stage
 from rallrec_pipeline.settings import ROLES, ModelSettings, ReasonedSettings, Settings, load_settings
 from rallrec_pipeline_tests.pipeline.given import looking_run
-from rallrec_pipeline_tests.pipeline.tiny import DATASET, ratings_file, write_ratings
+from rallrec_pipeline_tests.pipeline.tiny import add_datasets, ratings_file, write_ratings
 
 NAME, MUTATIONS = "small", 100
 ASKED = {"lora_adapter", "predictions"}
@@ -143,11 +143,8 @@ def after(stages: set[str]) -> set[str]:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    for name in ("RALLREC_SETTINGS", "RALLREC_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "catalog").mkdir()
-    (tmp_path / "catalog" / f"{NAME}.toml").write_text(DATASET.format(name=NAME), encoding="utf-8")
+def world(tmp_path: Path, built_in_settings_only: None) -> World:
+    add_datasets(tmp_path, NAME)
     write_ratings(tmp_path, NAME)
     made = World(tmp_path, load_settings("demo"))
     assert made.work() == list(STAGES)

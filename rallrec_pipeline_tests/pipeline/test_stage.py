@@ -22,22 +22,16 @@ from rallrec_pipeline.pipeline.stage import Graph, Outcome, Plan, Stage, changes
 from rallrec_pipeline.pipeline.stages.engine import model_version
 from rallrec_pipeline.settings import PROFILES, ModelSettings, Settings, load_settings
 from rallrec_pipeline_tests.pipeline.given import give_model, looking_run
-from rallrec_pipeline_tests.pipeline.tiny import DATASET
+from rallrec_pipeline_tests.pipeline.tiny import add_datasets
 
+pytestmark = pytest.mark.usefixtures("built_in_settings_only")
 X = Given("small", "f", "1")
 RECORD = Record("a", "small", "f", "v", {"x": X, "y": X}, {"k": {"n": 3, "m": None}}, "1", "run", "now", 1.0)
 
 
-@pytest.fixture(autouse=True)
-def built_in_settings_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RALLREC_SETTINGS", "RALLREC_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture
 def lake(tmp_path: Path) -> Path:
-    (tmp_path / "catalog").mkdir()
-    (tmp_path / "catalog" / "small.toml").write_text(DATASET.format(name="small"), encoding="utf-8")
+    add_datasets(tmp_path, "small")
     return tmp_path
 
 

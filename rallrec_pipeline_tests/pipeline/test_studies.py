@@ -12,6 +12,7 @@ from rallrec_pipeline.pipeline.scored import made_by
 from rallrec_pipeline.pipeline.studies import ONE, Study, known_studies, load_study, study_variants
 from rallrec_pipeline.settings import PROFILES, Settings
 
+pytestmark = pytest.mark.usefixtures("built_in_settings_only")
 BUILT_IN = "retrieval_vectors"
 GOOD = """
 title = "Does it help?"
@@ -19,12 +20,6 @@ methods = ["rallrec", "recent"]
 reference = "recent"
 """
 TABLE_1 = 'published = "rallrec_table_1_main"'
-
-
-@pytest.fixture(autouse=True)
-def built_in_settings_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RALLREC_SETTINGS", "RALLREC_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
 
 
 def write(lake: Path, name: str, text: str) -> Path:

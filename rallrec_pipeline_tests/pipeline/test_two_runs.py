@@ -13,7 +13,7 @@ import pytest
 
 from rallrec_pipeline.lake.leftovers import is_temporary
 from rallrec_pipeline.lake.store import all_records, in_force, read_ref
-from rallrec_pipeline_tests.pipeline.tiny import DATASET
+from rallrec_pipeline_tests.pipeline.tiny import add_datasets
 
 pytestmark = pytest.mark.process
 LIMIT_S = 120
@@ -55,9 +55,7 @@ print("worked" if run_stage(run, {{"made": stage}}, "made").worked else "found",
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Path:
-    (tmp_path / "catalog").mkdir()
-    for name in ("one", "two"):
-        (tmp_path / "catalog" / f"{name}.toml").write_text(DATASET.format(name=name), encoding="utf-8")
+    add_datasets(tmp_path, "one", "two")
     return tmp_path
 
 

@@ -108,9 +108,8 @@ def make_world(root: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ..
     `monitoring` replaces times of the run monitoring. Returns the lake.
     """
     lake, home, model = root / "lake", root / "home", root / "model"
-    (lake / "catalog").mkdir(parents=True)
+    add_datasets(lake, *names)
     for name in names:
-        (lake / "catalog" / f"{name}.toml").write_text(DATASET.format(name=name), encoding="utf-8")
         write_ratings(lake, name)
     write_llama(model, NARROW, template=None, begins=False)
     settings = root / "settings.toml"
@@ -124,6 +123,13 @@ def make_world(root: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ..
     use_lake(lake, settings, monkeypatch)
     monkeypatch.setenv("DAGSTER_HOME", str(home))
     return lake
+
+
+def add_datasets(lake: Path, *names: str) -> None:
+    """The catalogue of a new lake: a dataset for each of `names`, whose ratings `write_ratings` makes."""
+    (lake / "catalog").mkdir(parents=True)
+    for name in names:
+        (lake / "catalog" / f"{name}.toml").write_text(DATASET.format(name=name), encoding="utf-8")
 
 
 def use_lake(lake: Path, settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import polars as pl
 
 from rallrec_pipeline.baselines.opinions import factorisation_opinions
 from rallrec_pipeline.datasets.histories import make_samples
-from rallrec_pipeline.datasets.spec import LabelSpec, ProtocolSpec
+from rallrec_pipeline.datasets.protocol_spec import LabelSpec, ProtocolSpec
 from rallrec_pipeline.recommendation.asked import expected_of_today
 from rallrec_pipeline_tests.baselines.worlds import LIKE_ABOVE, world
 from rallrec_pipeline_tests.recommendation.worlds import recommender

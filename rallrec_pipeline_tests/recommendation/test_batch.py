@@ -12,10 +12,10 @@ import polars as pl
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.parquet import check_schema
 from rallrec_pipeline.recommendation.batch import Batch, Recommended
-from rallrec_pipeline.recommendation.because import Retriever
 from rallrec_pipeline.recommendation.recommender import Recommender
 from rallrec_pipeline.recommendation.table import BEFORE_ITEM, for_user, write_lines
 from rallrec_pipeline.recommendation.today import Codes, Ratings, Visits
+from rallrec_pipeline.retrieval.histories import Retriever
 from rallrec_pipeline.retrieval.rankings import by_vectors
 from rallrec_pipeline.settings import RetrievalSettings
 from rallrec_pipeline_tests.baselines.worlds import world

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from rallrec_pipeline.datasets.sequences import UserSequences
-from rallrec_pipeline.retrieval.histories import retrieve_histories
+from rallrec_pipeline.retrieval.histories import Retriever, retrieve_histories
 from rallrec_pipeline.retrieval.rankings import by_vectors
 from rallrec_pipeline.settings import RetrievalSettings
 
@@ -35,7 +35,8 @@ def test_histories_are_the_users_own_and_earlier() -> None:
     vectors = rng.normal(size=(12, 5)).astype(np.float32)
     position = pl.int_range(pl.len(), dtype=pl.Int32).over("user_id").alias("history_length")
     samples = core.with_columns(position, split=pl.lit("test"), label=pl.lit(1, pl.Int8)).with_row_index("sample_id")
-    made = retrieve_histories(samples, sequences, by_vectors(vectors), RetrievalSettings(history_length=3), alpha=ALPHA)
+    retriever = Retriever(by_vectors(vectors), RetrievalSettings(history_length=3), ALPHA)
+    made = retrieve_histories(samples, sequences, retriever)
     for sample, row in zip(samples.iter_rows(named=True), made.iter_rows(named=True), strict=True):
         earlier = core.filter(pl.col("user_id") == sample["user_id"]).head(sample["history_length"])
         history, ratings = earlier["item_id"].to_list(), dict(earlier.select("item_id", "rating").iter_rows())

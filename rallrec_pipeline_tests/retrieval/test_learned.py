@@ -21,9 +21,7 @@ EQUAL = LearnedReranker(np.ones(len(FEATURES)), 1)
 
 
 def lines_of(world: World, k: int) -> Lines:
-    return candidate_lines(
-        world.sequences, world.user_codes, world.history_lengths, world.targets, by_vectors(world.vectors), k
-    )
+    return candidate_lines(world.sequences, world.asked, by_vectors(world.vectors), k)
 
 
 def planted(n: int, seed: int, telling: str) -> tuple[UserSequences, Rows, np.ndarray]:
@@ -102,8 +100,8 @@ def test_it_learns_which_feature_tells_and_ranks_unseen_users_by_it(telling: str
     timely, similar = weights["recency"] + weights["age"], weights["similarity"] + weights["relevance"]
     assert similar > 3 * timely if telling == "similarity" else timely > 3 * similar
     others, unseen, _ = planted(200, 1, telling)
-    chosen = learned.choose(others, unseen.user_codes, unseen.history_lengths, unseen.targets, by_vectors(vectors), 2)
-    plain = EQUAL.choose(others, unseen.user_codes, unseen.history_lengths, unseen.targets, by_vectors(vectors), 2)
+    chosen = learned.choose(others, unseen, by_vectors(vectors), 2)
+    plain = EQUAL.choose(others, unseen, by_vectors(vectors), 2)
     assert neighbour_auc(others, unseen, chosen) > 0.98 >= neighbour_auc(others, unseen, plain) - 0.02
 
 
@@ -120,18 +118,16 @@ def test_one_input_gives_one_fit_whatever_the_global_random_state() -> None:
 
 def test_histories_are_chosen_in_blocks_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     sequences, rows, vectors = planted(50, 4, "similarity")
-    codes = (rows.user_codes, rows.history_lengths, rows.targets)
-    whole = EQUAL.choose(sequences, *codes, by_vectors(vectors), 3)
+    whole = EQUAL.choose(sequences, rows, by_vectors(vectors), 3)
     monkeypatch.setattr("rallrec_pipeline.retrieval.learned.BLOCK_LINES", 7 * 2 * POOL * 3)
-    assert (EQUAL.choose(sequences, *codes, by_vectors(vectors), 3) == whole).all()
-    none = np.zeros(0, np.int32)
-    assert EQUAL.choose(sequences, none, none, none, by_vectors(vectors), 3).shape == (0, 3)
+    assert (EQUAL.choose(sequences, rows, by_vectors(vectors), 3) == whole).all()
+    assert EQUAL.choose(sequences, rows[:0], by_vectors(vectors), 3).shape == (0, 3)
 
 
 def test_other_rankings_give_candidates_too() -> None:
     world = make_world(5, longest=20, n_items=30)
     for ranking in (by_softmax([(world.vectors, 1.0)]), by_quota(world.vectors, -world.vectors)):
-        lines = candidate_lines(world.sequences, world.user_codes, world.history_lengths, world.targets, ranking, 2)
+        lines = candidate_lines(world.sequences, world.asked, ranking, 2)
         for row, length in enumerate(world.history_lengths):
             found = lines.positions[row][lines.known[row]].tolist()
             assert len(found) == len(set(found)) and set(found) <= set(range(length))

@@ -72,7 +72,7 @@ def test_score_by_hand() -> None:
 @settings(max_examples=40, deadline=None)
 def test_score_stays_within_the_chosen_ratings(seed: int, k: int) -> None:
     world = make_world(seed)
-    found = most_relevant(world.sequences, world.user_codes, world.history_lengths, world.targets, world.vectors, k)
+    found = most_relevant(world.sequences, world.asked, world.vectors, k)
     result = neighbour_score(world.sequences, world.user_codes, found.positions)
     for user, positions, value in zip(world.user_codes, found.positions, result, strict=True):
         ratings = world.sequences.ratings[world.sequences.offsets[user] + positions[positions >= 0]]
@@ -81,7 +81,7 @@ def test_score_stays_within_the_chosen_ratings(seed: int, k: int) -> None:
 
 def test_auc_is_one_where_neighbours_decide_and_half_without_two_labels() -> None:
     sequences, rows, vectors = planted()
-    found = most_relevant(sequences, rows.user_codes, rows.history_lengths, rows.targets, vectors, 5)
+    found = most_relevant(sequences, rows, vectors, 5)
     assert neighbour_auc(sequences, rows, found.positions) == 1
     ones = Rows(rows.user_codes, rows.history_lengths, rows.targets, np.ones_like(rows.labels))
     assert neighbour_auc(sequences, ones, found.positions) == 0.5

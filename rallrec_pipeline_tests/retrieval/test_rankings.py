@@ -14,10 +14,6 @@ from rallrec_pipeline_tests.retrieval.worlds import World, make_world
 seeds, lengths = st.integers(0, 10_000), st.integers(1, 8)
 
 
-def arguments(world: World) -> tuple[object, ...]:
-    return world.sequences, world.user_codes, world.history_lengths, world.targets
-
-
 def other_vectors(world: World) -> np.ndarray:
     return np.random.default_rng(1).standard_normal(world.vectors.shape).astype(np.float32)
 
@@ -27,7 +23,7 @@ def other_vectors(world: World) -> np.ndarray:
 def test_mixed_shares_rank_as_a_loop_over_every_history_does(seed: int, k: int) -> None:
     world = make_world(seed)
     parts = [(other_vectors(world), 1.0), (world.vectors, 0.5)]
-    found = by_softmax(parts)(*arguments(world), k)
+    found = by_softmax(parts)(world.sequences, world.asked, k)
     for row in range(len(world.targets)):
         history, total = world.history(row), np.zeros(len(world.history(row)))
         for vectors, weight in parts:
@@ -42,9 +38,9 @@ def test_mixed_shares_rank_as_a_loop_over_every_history_does(seed: int, k: int) 
 def test_a_share_is_of_the_users_own_history_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     world = make_world(5, n=100)
     ranking = by_softmax([(other_vectors(world), 1.0), (world.vectors, 1.0)])
-    together = ranking(*arguments(world), 4)
+    together = ranking(world.sequences, world.asked, 4)
     monkeypatch.setattr(relevance, "BLOCK_SCORES", 1)  # each sample alone
-    alone = ranking(*arguments(world), 4)
+    alone = ranking(world.sequences, world.asked, 4)
     assert (together.positions == alone.positions).all()
     np.testing.assert_allclose(together.scores, alone.scores, rtol=1e-5)
 
@@ -53,7 +49,7 @@ def test_a_share_is_of_the_users_own_history_alone(monkeypatch: pytest.MonkeyPat
 @settings(max_examples=60, deadline=None)
 def test_half_of_the_history_comes_by_each_kind_and_no_item_twice(seed: int, k: int) -> None:
     world, second = make_world(seed), other_vectors(make_world(seed))
-    found = by_quota(world.vectors, second)(*arguments(world), k)
+    found = by_quota(world.vectors, second)(world.sequences, world.asked, k)
     first, rest = unit_rows(world.vectors), unit_rows(second)
     for row in range(len(world.targets)):
         history, target, quota = world.history(row), world.targets[row], (k + 1) // 2
@@ -68,5 +64,5 @@ def test_half_of_the_history_comes_by_each_kind_and_no_item_twice(seed: int, k: 
 
 def test_by_vectors_is_the_dot_product() -> None:
     world = make_world(2)
-    found = by_vectors(world.vectors)(*arguments(world), 3)
-    assert (found.positions == most_relevant(*arguments(world), world.vectors, 3).positions).all()  # type: ignore[arg-type]
+    found = by_vectors(world.vectors)(world.sequences, world.asked, 3)
+    assert (found.positions == most_relevant(world.sequences, world.asked, world.vectors, 3).positions).all()

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,7 +21,7 @@ def brute_force(world: World, row: int, k: int) -> tuple[list[int], list[float]]
 @settings(max_examples=60, deadline=None)
 def test_equals_a_loop_over_every_history_item(seed: int, k: int) -> None:
     world = make_world(seed)
-    found = most_relevant(world.sequences, world.user_codes, world.history_lengths, world.targets, world.vectors, k)
+    found = most_relevant(world.sequences, world.asked, world.vectors, k)
     assert found.positions.dtype == np.int32
     assert found.scores.dtype == np.float32
     assert (found.positions < world.history_lengths[:, None]).all()
@@ -29,7 +31,7 @@ def test_equals_a_loop_over_every_history_item(seed: int, k: int) -> None:
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     world = make_world(3, n=200)
-    arguments = (world.sequences, world.user_codes, world.history_lengths, world.targets, world.vectors, 4)
+    arguments = (world.sequences, world.asked, world.vectors, 4)
     whole = most_relevant(*arguments)
     monkeypatch.setattr(relevance, "BLOCK_SCORES", 10)
     cut = most_relevant(*arguments)
@@ -44,8 +46,8 @@ def test_minus_zero_ties_with_zero() -> None:
 
 def test_no_history_is_all_padding() -> None:
     world = make_world(0)
-    none = np.zeros_like(world.history_lengths)
-    found = most_relevant(world.sequences, world.user_codes, none, world.targets, world.vectors, 3)
+    none = replace(world.asked, history_lengths=np.zeros_like(world.history_lengths))
+    found = most_relevant(world.sequences, none, world.vectors, 3)
     assert (found.positions == -1).all()
     assert not found.scores.any()
 

@@ -34,9 +34,7 @@ def test_beta_zero_ranks_by_channel_and_alpha_one_ignores_time() -> None:
 @settings(max_examples=40, deadline=None)
 def test_no_repeats_no_gaps_and_nothing_outside_the_channels(seed: int, k: int, alpha: float) -> None:
     world = make_world(seed)
-    relevant = most_relevant(
-        world.sequences, world.user_codes, world.history_lengths, world.targets, world.vectors, k
-    ).positions
+    relevant = most_relevant(world.sequences, world.asked, world.vectors, k).positions
     recent = most_recent(world.history_lengths, k).positions
     chosen = rerank(relevant, recent, alpha, 1.0, k)
     assert chosen.dtype == np.int32

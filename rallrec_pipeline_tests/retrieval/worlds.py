@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rallrec_pipeline.datasets.sequences import UserSequences
+from rallrec_pipeline.retrieval.relevance import Asked
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,11 @@ class World:
     history_lengths: NDArray[np.int32]
     targets: NDArray[np.int32]
     vectors: NDArray[np.float32]
+
+    @property
+    def asked(self) -> Asked:
+        """What the samples ask for."""
+        return Asked(self.user_codes, self.history_lengths, self.targets)
 
     def history(self, row: int) -> NDArray[np.int32]:
         """Item codes of the history of sample `row`, oldest first."""

@@ -22,7 +22,7 @@ from rallrec_pipeline.datasets.statistics import rating_statistics
 from rallrec_pipeline.inference.methods import Method
 from rallrec_pipeline.prompts.build import build_prompts, prompt_context
 from rallrec_pipeline.prompts.facts import make_facts
-from rallrec_pipeline.retrieval.histories import retrieve_histories
+from rallrec_pipeline.retrieval.histories import Retriever, retrieve_histories
 from rallrec_pipeline.retrieval.rankings import by_vectors
 from rallrec_pipeline.serving.catalogue import ByUser, Catalogue
 from rallrec_pipeline.serving.known_facts import KnownFacts
@@ -63,7 +63,7 @@ class Ratings:
     def prompts(self, rows: pl.DataFrame, facts: tuple[Fact, ...], foretold: pl.DataFrame | None) -> list[str]:
         """As the stages make them."""
         sequences = UserSequences.from_interactions(self.core, self.item_ids)
-        histories = retrieve_histories(rows, sequences, by_vectors(self.vectors), SIZES, ALPHA)
+        histories = retrieve_histories(rows, sequences, Retriever(by_vectors(self.vectors), SIZES, ALPHA))
         training = training_interactions(self.core, self.samples)
         made = make_facts(facts, rating_statistics(self.core, self.samples), histories, training, foretold)
         context = prompt_context(self.spec, self.items, self.users, made)

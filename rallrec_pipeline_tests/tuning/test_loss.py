@@ -15,7 +15,7 @@ from rallrec_pipeline.tuning import short_attention
 from rallrec_pipeline.tuning.loss import accumulate_gradient
 from rallrec_pipeline.tuning.packed_attention import packed_attention
 from rallrec_pipeline.tuning.short_attention import Layout, layout_of
-from rallrec_pipeline_tests.tuning.tiny import TRIE, tiny_engine, tiny_examples
+from rallrec_pipeline_tests.tuning.tiny import TRIE, gradients, losses_by_hand, tiny_engine, tiny_examples
 
 EXAMPLES = tiny_examples(13)
 WHOLE = 10_000
@@ -32,22 +32,19 @@ def tiny() -> TransformersEngine:
 def gradient(engine: TransformersEngine, budget: int, pack: bool) -> tuple[float, dict[str, torch.Tensor]]:
     engine.model.zero_grad()
     loss = accumulate_gradient(engine, EXAMPLES, TRIE, budget, pack).loss
-    return loss, {n: p.grad.clone() for n, p in engine.model.named_parameters() if p.grad is not None}
+    return loss, gradients(engine)
 
 
 def plain_gradient(engine: TransformersEngine) -> tuple[float, dict[str, torch.Tensor]]:
     """The same by hand: one example at a time through the model as it is, with its whole head."""
     engine.model.zero_grad()
-    losses, weights = [], 0.0
+    losses, weights = list[torch.Tensor](), 0.0
     for example in EXAMPLES:
-        logits = engine.model(input_ids=torch.tensor([example.tokens])).logits[0]
-        for target in example.targets:
-            children = list(TRIE.choices[target.choice].children)
-            losses.append(-target.weight * torch.log_softmax(logits[target.position, children], 0)[target.child])
-            weights += target.weight
+        _, own, weight = losses_by_hand(engine, example)
+        losses, weights = losses + own, weights + weight
     loss = torch.stack(losses).sum() / weights
     loss.backward()
-    return loss.item(), {n: p.grad.clone() for n, p in engine.model.named_parameters() if p.grad is not None}
+    return loss.item(), gradients(engine)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from rallrec_pipeline.tuning.examples import Example, Target
 from rallrec_pipeline.tuning.loss import Accumulated, accumulate_gradient
 from rallrec_pipeline.tuning.pairs import PairLoss, user_pairs
 from rallrec_pipeline.tuning.train import _drawn_order, tune
-from rallrec_pipeline_tests.tuning.tiny import TRIE, tiny_engine, tiny_examples
+from rallrec_pipeline_tests.tuning.tiny import TRIE, gradients, losses_by_hand, tiny_engine, tiny_examples
 
 LIKED = (False, True, True)  # of the answers of TRIE, of which the last two begin alike
 WHOLE = 10_000
@@ -42,19 +42,16 @@ def gradient(
 ) -> tuple[Accumulated, Gradients]:
     engine.model.zero_grad()
     done = accumulate_gradient(engine, EXAMPLES, TRIE, budget, pack, pair_loss)
-    return done, {n: p.grad.clone() for n, p in engine.model.named_parameters() if p.grad is not None}
+    return done, gradients(engine)
 
 
 def by_hand(engine: TransformersEngine) -> tuple[float, Gradients]:
     """One example at a time through the model as it is, and all pairs of one user in a double loop."""
     engine.model.zero_grad()
-    losses, weights, rows = [], 0.0, []
+    losses, weights, rows = list[torch.Tensor](), 0.0, []
     for example in EXAMPLES:
-        logits = engine.model(input_ids=torch.tensor([example.tokens])).logits[0]
-        for target in example.targets:
-            children = list(TRIE.choices[target.choice].children)
-            losses.append(-target.weight * torch.log_softmax(logits[target.position, children], 0)[target.child])
-            weights += target.weight
+        logits, own, weight = losses_by_hand(engine, example)
+        losses, weights = losses + own, weights + weight
         other, liked = logits[example.answer_at, [3, 4]]  # tokens of the root
         rows.append((example, liked - other))
     pairs = [
@@ -65,7 +62,7 @@ def by_hand(engine: TransformersEngine) -> tuple[float, Gradients]:
     ]
     loss = torch.stack(losses).sum() / weights + 0.7 * torch.stack(pairs).mean()
     loss.backward()
-    return loss.item(), {n: p.grad.clone() for n, p in engine.model.named_parameters() if p.grad is not None}
+    return loss.item(), gradients(engine)
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,20 @@ def tiny_engine(settings: TuningSettings) -> TransformersEngine:
     return engine
 
 
+def losses_by_hand(engine: TransformersEngine, example: Example) -> tuple[torch.Tensor, list[torch.Tensor], float]:
+    """Logits of an example alone through the model as it is, losses of its targets, and the sum of their weights."""
+    logits, losses = engine.model(input_ids=torch.tensor([example.tokens])).logits[0], []
+    for target in example.targets:
+        children = list(TRIE.choices[target.choice].children)
+        losses.append(-target.weight * torch.log_softmax(logits[target.position, children], 0)[target.child])
+    return logits, losses, sum(target.weight for target in example.targets)
+
+
+def gradients(engine: TransformersEngine) -> dict[str, torch.Tensor]:
+    """A copy of each gradient that there is, by the parameter's name."""
+    return {n: p.grad.clone() for n, p in engine.model.named_parameters() if p.grad is not None}
+
+
 def tiny_examples(n: int) -> list[Example]:
     """Examples of 17 to 40 tokens, supervised within the prefix, in the middle and at the end."""
     rng = np.random.default_rng(0)

@@ -20,8 +20,9 @@ from rallrec_pipeline.datasets.checking.sheets import (
     telling,
 )
 from rallrec_pipeline.datasets.fields import id_field, text_field
+from rallrec_pipeline.datasets.file_spec import ColumnSpec
 from rallrec_pipeline.datasets.rows import open_rows
-from rallrec_pipeline.datasets.spec import ColumnSpec, DatasetSpec
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.datasets.tables import judge_ids
 
 MOSTLY_LOST = 0.5  # share of a field's values that its rules turn into nothing

@@ -12,10 +12,11 @@ import polars as pl
 from rallrec_pipeline.datasets.checking.findings import Findings, listed, shown
 from rallrec_pipeline.datasets.endings import BINARY
 from rallrec_pipeline.datasets.fields import text_field, time_field
+from rallrec_pipeline.datasets.file_spec import ColumnSpec, TableFile
 from rallrec_pipeline.datasets.guessing.layout import AS_JSON, layout_of
 from rallrec_pipeline.datasets.readers import mapped_columns
 from rallrec_pipeline.datasets.rows import column_names
-from rallrec_pipeline.datasets.spec import ColumnSpec, DatasetSpec, TableFile
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.text import clean_text
 
 ALLOWED_RULES = {"rating": {"values"}, "timestamp": {"unit", "time_format"}}

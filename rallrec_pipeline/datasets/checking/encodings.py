@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rallrec_pipeline.datasets.checking.findings import Findings, share_of
 from rallrec_pipeline.datasets.endings import BINARY, Format
+from rallrec_pipeline.datasets.file_spec import TableFile
 from rallrec_pipeline.datasets.frames import NAMES
 from rallrec_pipeline.datasets.guessing.layout import PEEK, binary_format, encoding_of
-from rallrec_pipeline.datasets.spec import TableFile
 from rallrec_pipeline.datasets.unpacking import open_plain
 from rallrec_pipeline.sources.source import data_files
 

@@ -11,7 +11,8 @@ from rallrec_pipeline.datasets.checking.findings import Findings, share_of
 from rallrec_pipeline.datasets.checking.times import check_ties
 from rallrec_pipeline.datasets.histories import LIKED_BOUNDS, evaluated, in_protocol_order, make_samples
 from rallrec_pipeline.datasets.kcore import core_of
-from rallrec_pipeline.datasets.spec import DatasetSpec, ProtocolSpec
+from rallrec_pipeline.datasets.protocol_spec import ProtocolSpec
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.datasets.tables import IDS
 
 SPLITS = ("train", "valid", "test")
@@ -50,7 +51,7 @@ def check_protocol(
         found.problem(f"protocol {name}: {above}: {_rule_hint(spec, core)}")
     else:
         _check_splits(spec, name, samples, found)
-    _tell_saturated(spec, name, core, samples, found)
+    _tell_saturated(spec, name, samples, found)
     equal_times = check_ties(spec, name, core, samples, found)
     if equal_times is not None:
         figures["equal_times"] = round(equal_times, 4)
@@ -68,7 +69,7 @@ def _rule_hint(spec: DatasetSpec, core: pl.DataFrame) -> str:
     return f"change like_above, now {spec.label.like_above:g}; the ratings are {held}"
 
 
-def _tell_saturated(spec: DatasetSpec, name: str, core: pl.DataFrame, samples: pl.DataFrame, found: Findings) -> None:
+def _tell_saturated(spec: DatasetSpec, name: str, samples: pl.DataFrame, found: Findings) -> None:
     """Users who have touched every item: there is none left to draw as disliked for their targets."""
     if not spec.label.negatives:
         return

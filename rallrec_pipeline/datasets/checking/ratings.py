@@ -96,7 +96,7 @@ def check_ratings(spec: DatasetSpec, place: Path, items: pl.DataFrame | None, fo
         check_early_times(sheet, read.typed, read.rows, found)
         tell_merged(sheet, rows, found)
         check_ids(sheet, read.typed, rows, ("user_id", "item_id"), found)
-        _tell_left_out(spec, sheet, found)
+        _tell_left_out(sheet, found)
         if grave:
             _tell_refused(spec, sheet, refused, read.total, found)
         if sheet.missing:
@@ -206,7 +206,7 @@ def _are_items(lists: pl.Series, texts: pl.Series, items: pl.DataFrame | None) -
     return not texts.is_in(known).any() and bool(lists.explode().is_in(known).mean() == 1)
 
 
-def _tell_left_out(spec: DatasetSpec, sheet: Sheet, found: Findings) -> None:
+def _tell_left_out(sheet: Sheet, found: Findings) -> None:
     """Rows that `where` leaves out are counted."""
     if sheet.table.where and (count := rows_left_out(sheet.path, sheet.table)):
         found.figures["refused"][f"{sheet.kind}: not chosen by where"] = count
@@ -238,8 +238,9 @@ def _tell_unknown(
     keep = spec.unknown_items == "keep"
     share = share_of(unknown.height, typed.height, "ratings")
     listed = f"{spec.items.file} does not list, as {examples_of(unknown['item_id'])}"
+    wanted = any("title" in protocol.require for protocol in spec.protocols.values())
     mend = (
-        f"they stay without a title{', and protocols that require one leave them out' if _requires_title(spec) else ''}"
+        f"they stay without a title{', and protocols that require one leave them out' if wanted else ''}"
         if keep
         else 'mend the ids, or set unknown_items = "keep" at the top of the TOML file'
     )
@@ -254,7 +255,3 @@ def _tell_repeats(spec: DatasetSpec, sheet: Sheet, judged: pl.DataFrame, found: 
     if repeats.height:
         share = share_of(repeats.height, judged.height, "ratings")
         found.warning(f"{sheet.at(repeats['line'][0])}: {share} {REPEATS[spec.repeats]}")
-
-
-def _requires_title(spec: DatasetSpec) -> bool:
-    return any("title" in protocol.require for protocol in spec.protocols.values())

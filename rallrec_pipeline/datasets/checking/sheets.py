@@ -14,11 +14,12 @@ from rallrec_pipeline.datasets.checking.columns import broken_rules, columns_of,
 from rallrec_pipeline.datasets.checking.encodings import is_of_its_format
 from rallrec_pipeline.datasets.checking.findings import Findings, share_of, shown
 from rallrec_pipeline.datasets.endings import BINARY
+from rallrec_pipeline.datasets.file_spec import ColumnSpec, TableFile
 from rallrec_pipeline.datasets.guessing.layout import AS_JSON
 from rallrec_pipeline.datasets.lines import decoded
 from rallrec_pipeline.datasets.readers import raw_folder
 from rallrec_pipeline.datasets.rows import unclear_columns
-from rallrec_pipeline.datasets.spec import ColumnSpec, DatasetSpec, TableFile
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.datasets.unpacking import open_plain
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.sources.source import data_files

@@ -10,8 +10,9 @@ import polars as pl
 from rallrec_pipeline.datasets.checking.examples import examples_of, raw_rows
 from rallrec_pipeline.datasets.checking.findings import Findings, share_of, shown
 from rallrec_pipeline.datasets.checking.sheets import Sheet
+from rallrec_pipeline.datasets.file_spec import ColumnSpec
 from rallrec_pipeline.datasets.guessing.times import EARLIEST_S, UNITS, TimeForm, plausible, time_forms
-from rallrec_pipeline.datasets.spec import ColumnSpec, DatasetSpec
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.datasets.tables import LATEST_S
 from rallrec_pipeline.datasets.ties import equal_time_share, tied_borders
 

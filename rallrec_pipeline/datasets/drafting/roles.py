@@ -40,7 +40,6 @@ VOCABULARY = {
     }.items()
 }  # fmt: skip
 NUMBER = r"^-?\d+([.,]\d+)?$"
-TRUTH = ("true", "false", "yes", "no", "y", "n")
 SHARED = 0.6  # share of the ids of the ratings that another file's column must list
 
 

@@ -9,10 +9,10 @@ import polars as pl
 
 from rallrec_pipeline.datasets.documents import MOST as DOCUMENT
 from rallrec_pipeline.datasets.endings import format_of
+from rallrec_pipeline.datasets.file_spec import ColumnSpec, TableFile
 from rallrec_pipeline.datasets.guessing.layout import Layout, layout_of, settings_of
 from rallrec_pipeline.datasets.lines import HEAD
 from rallrec_pipeline.datasets.rows import column_names, open_rows
-from rallrec_pipeline.datasets.spec import ColumnSpec, TableFile
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.sources.source import data_files
 

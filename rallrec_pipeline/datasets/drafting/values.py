@@ -18,7 +18,6 @@ TRUE, FALSE = ("true", "yes", "y"), ("false", "no", "n")
 BOUGHT = ("purchase", "purchased", "buy", "bought", "order", "transaction", "checkout", "play", "watch", "read")
 ARTICLE = r", (The|A|An|Les|La|Le|Il|Das|Der|Die|Det|El)( \(|$)"
 LIST = r"^\[?\d+([,;|\s]+\d+){2,}\]?$"
-TAKEN = ("line", "text", "reason", "item_id", "user_id", "title")
 YEAR = r"\((\d{4})[^)]*\)\s*$"
 WORDS = {
     "movie": "movies", "film": "films", "book": "books", "product": "products", "game": "games", "song": "songs",

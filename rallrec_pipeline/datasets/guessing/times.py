@@ -12,7 +12,7 @@ from itertools import permutations
 import polars as pl
 
 from rallrec_pipeline.datasets.fields import time_field
-from rallrec_pipeline.datasets.spec import ColumnSpec
+from rallrec_pipeline.datasets.file_spec import ColumnSpec
 from rallrec_pipeline.datasets.tables import LATEST_S
 
 EARLIEST_S = 315_532_800  # 1980: no ratings are older, so smaller numbers are in another unit

@@ -10,13 +10,7 @@ record names it.
 what each run left behind. The paths of the contract in the lake itself are links to the variant that ran last.
 """
 
-from __future__ import annotations
-
-from rallrec_pipeline.lake.store.links import (
-    link_tree,
-    publish_links,
-    withdraw_links,
-)
+from rallrec_pipeline.lake.store.links import link_tree, publish_links, withdraw_links
 from rallrec_pipeline.lake.store.records import (
     ROWS,
     Given,
@@ -44,32 +38,3 @@ from rallrec_pipeline.lake.store.refs import (
     stored_refs,
     variant_refs,
 )
-
-__all__ = [
-    "IN_FORCE",
-    "ROWS",
-    "Given",
-    "Record",
-    "Ref",
-    "all_records",
-    "finish_result",
-    "has_lost_record",
-    "in_force",
-    "link_tree",
-    "lost_refs",
-    "past_refs",
-    "publish_links",
-    "put_in_force",
-    "read_record",
-    "read_ref",
-    "record_of",
-    "recorded_datasets",
-    "ref_file",
-    "result_folder",
-    "stored_refs",
-    "unfinished_result",
-    "variant_refs",
-    "whole",
-    "with_inputs",
-    "withdraw_links",
-]

@@ -173,7 +173,7 @@ def whole(lake: Path, record: Record, verify: bool = False) -> Record | None:
     if not record.is_there(lake) or not record.is_whole(lake) or (verify and record.damaged(lake)):
         return None
     try:
-        moved = {name: _moved(lake / name, state) for name, state in record.files.items()}
+        moved = {name: (s[0], (lake / name).stat().st_mtime_ns, s[2]) for name, s in record.files.items()}
     except OSError:  # another run is replacing them
         return None
     if moved == record.files:
@@ -205,10 +205,6 @@ def with_inputs(lake: Path, record: Record) -> dict[str, Record]:
             found[stage] = made
             waiting.append(made)
     return found
-
-
-def _moved(path: Path, state: FileState) -> FileState:
-    return state[0], path.stat().st_mtime_ns, state[2]
 
 
 def _same(path: Path, size: int, changed: int, total: str) -> bool:

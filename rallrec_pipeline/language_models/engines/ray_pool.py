@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rallrec_pipeline.errors import ClusterError, ModelError, RallrecError
+from rallrec_pipeline.errors import ClusterError, ModelError, RallrecError, first_line
 from rallrec_pipeline.language_models.engines.ray_files import NodeFolder, SentFiles, find_on_node, send_files
 from rallrec_pipeline.language_models.protocols import Engine, Usage
 from rallrec_pipeline.language_models.sizing.capacity import GIB
@@ -198,7 +198,7 @@ class EnginePool:
                 self._failure = _cause(error)
                 self._forget(actor, self._failure)
             except self._ray.exceptions.RayError as error:
-                self._failure = ClusterError(f"Ray actors do not start: {_first_line(error)}")
+                self._failure = ClusterError(f"Ray actors do not start: {first_line(error)}")
                 self._failed_starts += 1
                 self._forget(actor, error)
                 if self._failed_starts < MAX_FAILED_STARTS:
@@ -243,7 +243,7 @@ class EnginePool:
                 self._start()
 
     def _forget(self, actor: Any, error: Exception) -> None:
-        _say(f"lost a Ray actor, {len(self._alive)} of {self.size} are left ({_first_line(error)})")
+        _say(f"lost a Ray actor, {len(self._alive)} of {self.size} are left ({first_line(error)})")
         self._ray.kill(actor)
 
     def _idle_actors(self) -> list[Any]:
@@ -259,12 +259,7 @@ def _cause(error: Any) -> Exception:
     cause = error.cause
     if isinstance(cause, RallrecError):
         return cause
-    return ModelError(f"a Ray actor failed: {type(cause).__name__}: {_first_line(cause)}")
-
-
-def _first_line(error: object) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return ModelError(f"a Ray actor failed: {type(cause).__name__}: {first_line(cause)}")
 
 
 def _say(message: str) -> None:

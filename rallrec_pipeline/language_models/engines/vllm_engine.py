@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rallrec_pipeline.errors import ModelError
+from rallrec_pipeline.errors import ModelError, first_line
 from rallrec_pipeline.lake.files import read_json
 from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.language_models.answers import AnswerTrie, Choice
@@ -157,7 +157,7 @@ class VllmEngine(TokenizedModel):
             return list(getattr(llm, method)(prompts, **options))
         except Exception as error:
             self.close()  # what is left of the requests must not mix with the next ones
-            raise ModelError(f"vLLM failed on {self.folder.name}: {_reason(error)}") from error
+            raise ModelError(f"vLLM failed on {self.folder.name}: {first_line(error)}") from error
 
     def _started(self, runner: Runner) -> Any:
         if self._running is None or self._runner != runner:
@@ -166,7 +166,7 @@ class VllmEngine(TokenizedModel):
             try:
                 self._running = start_vllm(self.folder, self.settings, options | self._adapting())
             except Exception as error:
-                raise ModelError(f"vLLM cannot load the model in {self.folder}: {_reason(error)}") from error
+                raise ModelError(f"vLLM cannot load the model in {self.folder}: {first_line(error)}") from error
             self._runner = runner
         return self._running.llm
 
@@ -274,8 +274,3 @@ def _end_tokens(folder: Path, config: Any) -> Any:
 def _all_done(progress: Progress | None, total: int) -> None:
     if progress is not None:
         progress(total, total)
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -60,7 +60,9 @@ def machine_kind() -> Literal["cuda", "cpu"]:
 def threads() -> int:
     """Threads that torch will use on the processor."""
     stated = os.environ.get("OMP_NUM_THREADS", "")
-    return int(stated) if stated.isdigit() and int(stated) > 0 else len(os.sched_getaffinity(0)) if _is_linux() else 1
+    if stated.isdigit() and int(stated) > 0:
+        return int(stated)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1  # Linux has it
 
 
 def find_hardware(used: int = 1) -> Hardware:
@@ -133,7 +135,3 @@ def _gpu_names() -> Iterator[str]:
     for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
         found = re.search(r"^Model:\s*(.+)$", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
         yield found.group(1).strip() if found else "NVIDIA GPU"
-
-
-def _is_linux() -> bool:
-    return hasattr(os, "sched_getaffinity")

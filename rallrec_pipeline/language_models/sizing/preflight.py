@@ -10,7 +10,7 @@ import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rallrec_pipeline.errors import ConfigError, ModelError
+from rallrec_pipeline.errors import ConfigError, ModelError, first_line
 from rallrec_pipeline.language_models.engines.choice import EngineChoice, choose_engine, vllm_build
 from rallrec_pipeline.language_models.engines.vllm_process import LORA_RANKS
 from rallrec_pipeline.language_models.sizing.architecture import Architecture, architecture_of, read_config
@@ -150,7 +150,7 @@ def _vllm_problems(named: Sequence[str]) -> Iterator[str]:
 
         known = set(ModelRegistry.get_supported_archs())
     except Exception as error:  # a broken installation fails in many ways
-        yield f"vLLM cannot be imported ({_first_line(error)}): set model.engine to transformers"
+        yield f"vLLM cannot be imported ({first_line(error)}): set model.engine to transformers"
         return
     if missing := [name for name in named if name not in known]:
         yield f"vLLM does not know {', '.join(missing)}: set model.engine to transformers"
@@ -160,7 +160,7 @@ def _adapter_problems(config: Mapping[str, Any], tuning: TuningSettings, choice:
     try:
         linear = linear_modules(config)
     except Exception as error:  # transformers checks a configuration with many types of error
-        yield f"transformers cannot build the model of config.json: {_first_line(error)}"
+        yield f"transformers cannot build the model of config.json: {first_line(error)}"
         return
     own = {name.rpartition(".")[2] for name in linear}
     for name in tuning.modules:
@@ -189,7 +189,7 @@ def _tokenizer(files: ModelFiles, sizes: Architecture | None, found: ModelCheck)
     try:
         return TokenizedModel(load_tokenizer(files.folder), sizes.context if sizes else 1 << 30, None)
     except Exception as error:  # the tokenizers of transformers fail in many ways
-        found.problems.append(f"the tokenizer cannot be read: {_first_line(error)}")
+        found.problems.append(f"the tokenizer cannot be read: {first_line(error)}")
         return None
 
 
@@ -233,8 +233,3 @@ def _parallel_problems(
         yield f"model.tensor_parallel {parts} does not go with the {sizes.key_heads} key-value heads: choose a divisor"
     if sizes.intermediate % parts:
         yield f"model.tensor_parallel {parts} does not divide the inner width {sizes.intermediate}: choose another"
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

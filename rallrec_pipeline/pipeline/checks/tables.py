@@ -10,7 +10,7 @@ import polars as pl
 
 from rallrec_pipeline.datasets.histories import LIKED_BOUNDS, evaluated
 from rallrec_pipeline.datasets.order import exact_times
-from rallrec_pipeline.datasets.spec import DatesSpec, Statistic
+from rallrec_pipeline.datasets.protocol_spec import DatesSpec, Statistic
 from rallrec_pipeline.datasets.tables import RATINGS, REPEATED, bad_ratings, refused_ratings
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.checks.verdict import EXAMPLES, Verdict, row_told

@@ -82,8 +82,8 @@ def begun_with(before: Certificate | None, now: Certificate) -> Certificate:
     if before is None:
         return now
     again, held = {file.file for file in now.raw_files}, {one.address for one in now.results}
-    variants = {**before.to_be_made_anew, **now.to_be_made_anew}
-    anew = {name: _joined(before.to_be_made_anew, now.to_be_made_anew, name) for name in variants}
+    first, then = before.to_be_made_anew, now.to_be_made_anew
+    anew = {name: list(dict.fromkeys([*first.get(name, []), *then.get(name, [])])) for name in {**first, **then}}
     return replace(
         now,
         raw_files=[*(file for file in before.raw_files if file.file not in again), *now.raw_files],
@@ -95,10 +95,6 @@ def begun_with(before: Certificate | None, now: Certificate) -> Certificate:
         temporary_files=max(before.temporary_files, now.temporary_files),
         to_be_made_anew=anew,
     )
-
-
-def _joined(before: Mapping[str, list[str]], now: Mapping[str, list[str]], name: str) -> list[str]:
-    return list(dict.fromkeys([*before.get(name, []), *now.get(name, [])]))
 
 
 def _most(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:

@@ -6,11 +6,12 @@ from dataclasses import asdict
 
 import polars as pl
 
+from rallrec_pipeline.datasets.file_spec import TableFile
 from rallrec_pipeline.datasets.histories import training_interactions
 from rallrec_pipeline.datasets.kcore import core_in_words
 from rallrec_pipeline.datasets.raw_lines import find_lines
 from rallrec_pipeline.datasets.readers import raw_folder
-from rallrec_pipeline.datasets.spec import DatasetSpec, TableFile
+from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import file_sha256

@@ -12,10 +12,11 @@ from rallrec_pipeline.evaluation.alignment_page import render_alignment_page
 from rallrec_pipeline.evaluation.alignment_plots import maps_plots, measures_plots
 from rallrec_pipeline.evaluation.alignment_report import AlignmentInputs, Report, build_alignment_report
 from rallrec_pipeline.evaluation.maps import categories, category_field, draw_maps, projections
+from rallrec_pipeline.evaluation.markdown import picture
 from rallrec_pipeline.evaluation.nearest import PARTS
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
-from rallrec_pipeline.pipeline.markdown import picture
+from rallrec_pipeline.pipeline.origin import provenance_of
 from rallrec_pipeline.pipeline.report_files import write_report
 from rallrec_pipeline.pipeline.stages.embeddings import read_vectors
 
@@ -28,7 +29,7 @@ def alignment_report(run: StageRun) -> Made:
     category = categories(inputs.items, category_field(run.spec))
     text, collaborative = inputs.parts["text"], inputs.parts["collaborative"]
     maps = {name: draw_maps(text, collaborative, inputs.fit, by, seed) for name, by in projections().items()}
-    report = build_alignment_report(inputs, run.spec, category, maps, seed, _provenance(run))
+    report = build_alignment_report(inputs, run.spec, category, maps, seed, provenance_of(run, "alignment"))
     plots = measures_plots(report)
     json_file, html_file = alignment_report_files(run.out, run.dataset)
     pages = {html_file: render_alignment_page(report, plots, maps_plots(maps, category))}
@@ -65,15 +66,6 @@ def _inputs(run: StageRun) -> AlignmentInputs:
         measurable=len(rows),
         fit=fit,
     )
-
-
-def _provenance(run: StageRun) -> dict[str, Any]:
-    stages = {
-        name: {"data_version": record.data_version, "fingerprint": record.fingerprint, "run_id": record.run_id}
-        for name, record in sorted(run.inputs.items())
-    }
-    alignment = run.settings.alignment.model_dump(mode="json")
-    return {"run_id": run.run_id, "alignment": alignment, "stages": stages}
 
 
 def _shown(report: Report) -> dict[str, Any]:

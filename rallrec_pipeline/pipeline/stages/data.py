@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import polars as pl
 
+from rallrec_pipeline.datasets.file_spec import TableFile
 from rallrec_pipeline.datasets.histories import in_protocol_order, make_samples
 from rallrec_pipeline.datasets.kcore import core_of
 from rallrec_pipeline.datasets.order import id_order
 from rallrec_pipeline.datasets.raw_files import fetch_raw_files
 from rallrec_pipeline.datasets.readers import raw_file, read_interactions, read_items, read_raw, read_users
 from rallrec_pipeline.datasets.rows import rows_left_out
-from rallrec_pipeline.datasets.spec import TableFile
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, StageRun

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from rallrec_pipeline.evaluation.calibration import Platt, fit_platt
+from rallrec_pipeline.evaluation.markdown import plain
 from rallrec_pipeline.inference.methods import ReasonedMethod, methods, reasoned_methods
 from rallrec_pipeline.inference.score import ScoreStore, liking_probability
 from rallrec_pipeline.lake import tables
@@ -20,7 +21,6 @@ from rallrec_pipeline.lake.provenance import content_version
 from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.language_models.tokens import opens_thought
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
-from rallrec_pipeline.pipeline.markdown import plain
 from rallrec_pipeline.pipeline.stages.engine import OneEngine, model_version
 from rallrec_pipeline.prompts.render import answer_texts
 from rallrec_pipeline.reasoning.answers import MARKS, read_response

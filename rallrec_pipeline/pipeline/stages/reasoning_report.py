@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from rallrec_pipeline.evaluation.markdown import picture
 from rallrec_pipeline.evaluation.metrics import area_under_roc
 from rallrec_pipeline.evaluation.overview import CAPTION, overview_png
 from rallrec_pipeline.evaluation.row_facts import row_facts
@@ -14,7 +15,6 @@ from rallrec_pipeline.evaluation.study import StudyContext, build_study
 from rallrec_pipeline.inference.methods import merges, reasoned_methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
-from rallrec_pipeline.pipeline.markdown import picture
 from rallrec_pipeline.pipeline.report_files import write_study
 from rallrec_pipeline.pipeline.responses import reasoning_parts
 from rallrec_pipeline.pipeline.scored import WITHOUT_LLM, figures_shown, made_by, scored_by

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rallrec_pipeline.baselines.experts import EXPERTS
+from rallrec_pipeline.evaluation.markdown import picture
 from rallrec_pipeline.evaluation.top_n import Ranked, build_top_n
 from rallrec_pipeline.evaluation.top_n_page import CAPTION, render_top_n_page, summary, top_n_csv, top_n_png
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
-from rallrec_pipeline.pipeline.markdown import picture
+from rallrec_pipeline.pipeline.origin import provenance_of
 from rallrec_pipeline.pipeline.report_files import write_report
 from rallrec_pipeline.pipeline.stages.recommendations import read_recommender
 from rallrec_pipeline.pipeline.step_costs import step_costs
@@ -149,10 +150,6 @@ def _ranked(task: _Task, title: str, first: Rank) -> Ranked:
 
 def _about(run: StageRun, task: _Task) -> dict[str, Any]:
     counts = task.recommender.fit.counts()
-    stages = {
-        name: {"data_version": record.data_version, "fingerprint": record.fingerprint, "run_id": record.run_id}
-        for name, record in sorted(run.inputs.items())
-    }
     return {
         "dataset": run.dataset,
         "dataset_title": run.spec.title,
@@ -167,11 +164,7 @@ def _about(run: StageRun, task: _Task) -> dict[str, Any]:
         "cold_items": int((counts[task.test.item] < COLD_ITEM).sum()),
         "in_force": run.settings.recommendations.scored_by,
         "cost": step_costs(run.inputs, run.settings),
-        "provenance": {
-            "run_id": run.run_id,
-            "recommendations": run.settings.recommendations.model_dump(mode="json"),
-            "stages": stages,
-        },
+        "provenance": provenance_of(run, "recommendations"),
     }
 
 

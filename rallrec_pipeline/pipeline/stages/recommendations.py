@@ -14,6 +14,7 @@ from rallrec_pipeline.datasets.draws import id_draws
 from rallrec_pipeline.datasets.histories import in_protocol_order
 from rallrec_pipeline.datasets.kcore import core_of
 from rallrec_pipeline.errors import StaleArtefactError
+from rallrec_pipeline.evaluation.markdown import code, table
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.increments import compare_rows
 from rallrec_pipeline.lake.marks import SCORE_KEYS
@@ -21,7 +22,6 @@ from rallrec_pipeline.lake.parquet import read_table, write_table
 from rallrec_pipeline.lake.provenance import hash_column, now, stable_hash
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.decisive import recommending
-from rallrec_pipeline.pipeline.markdown import code, table
 from rallrec_pipeline.pipeline.stages.embeddings import read_vectors
 from rallrec_pipeline.pipeline.stages.engine import OneEngine
 from rallrec_pipeline.pipeline.stages.new_items import catalogue_items

@@ -10,17 +10,17 @@ from rallrec_pipeline.evaluation.csv_tables import methods_csv, slices_csv
 from rallrec_pipeline.evaluation.dataset_page import render_dataset_page
 from rallrec_pipeline.evaluation.dataset_plots import dataset_plots
 from rallrec_pipeline.evaluation.html import render_html
+from rallrec_pipeline.evaluation.markdown import picture, plain, table
 from rallrec_pipeline.evaluation.overview import CAPTION, overview_png
 from rallrec_pipeline.evaluation.plots import report_plots
 from rallrec_pipeline.evaluation.report import ReportContext, build_report
 from rallrec_pipeline.evaluation.row_facts import row_facts
-from rallrec_pipeline.evaluation.wording import number, ranked, rows_told, with_error
+from rallrec_pipeline.evaluation.wording import measure_title, number, ranked, rows_told, with_error
 from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.provenance import now
 from rallrec_pipeline.language_models.dtypes import dtype_told
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
-from rallrec_pipeline.pipeline.markdown import picture, plain
 from rallrec_pipeline.pipeline.origin import code_origin
 from rallrec_pipeline.pipeline.report_files import write_report
 from rallrec_pipeline.pipeline.scored import WITHOUT_LLM, figures_shown, scored_by_llm, scored_without_llm
@@ -101,11 +101,9 @@ def _profile(run: StageRun) -> Profile:
 
 
 def _funnel(profile: Profile) -> str:
-    lines = ["| step | rows in | dropped | added | rows out |", "|---|---:|---:|---:|---:|"]
-    for step in profile["funnel"]:
-        figures = " | ".join(f"{step[key]:,}" for key in ("rows_in", "dropped", "added", "rows_out"))
-        lines.append(f"| {plain(step['step'])} | {figures} |")
-    return "\n".join(lines)
+    keys = ("rows_in", "dropped", "added", "rows_out")
+    rows = ([plain(step["step"]), *(f"{step[key]:,}" for key in keys)] for step in profile["funnel"])
+    return "\n".join(table(["step", *(key.replace("_", " ") for key in keys)], rows, figures=True))
 
 
 def _context(run: StageRun) -> ReportContext:
@@ -168,9 +166,10 @@ def _retrieval(run: StageRun) -> dict[str, Any]:
 
 
 def _summary(report: dict[str, Any]) -> str:
-    lines = [f"{rows_told(report)}; ± over users", "", "| method | AUC | UAUC | log loss | ECE | accuracy |"]
-    lines.append("|---|---:|---:|---:|---:|---:|")
-    for name, f in ranked(report):
-        errors = " | ".join(with_error(f[measure], f[f"{measure}_se"], 4) for measure in ("auc", "uauc"))
-        lines.append(f"| {name} | {errors} | {' | '.join(number(f[m], 4) for m in ('log_loss', 'ece', 'accuracy'))} |")
-    return "\n".join(lines)
+    sure, others = ("auc", "uauc"), ("log_loss", "ece", "accuracy")
+    rows = (
+        [name, *(with_error(f[m], f[f"{m}_se"], 4) for m in sure), *(number(f[m], 4) for m in others)]
+        for name, f in ranked(report)
+    )
+    lines = table(["method", *map(measure_title, (*sure, *others))], rows, figures=True)
+    return "\n".join([f"{rows_told(report)}; ± over users", "", *lines])

@@ -25,10 +25,9 @@ from rallrec_pipeline.pipeline.stages.retrieval import todays_retriever
 from rallrec_pipeline.prompts.build import build_prompts, prompt_context, without_titles
 from rallrec_pipeline.prompts.facts import Facts, make_facts
 from rallrec_pipeline.recommendation.asked import expected_of_today, samples_of_today, statistics_of_today
-from rallrec_pipeline.recommendation.because import Retriever
 from rallrec_pipeline.recommendation.recommender import Recommender
 from rallrec_pipeline.recommendation.today import Codes, Visits
-from rallrec_pipeline.retrieval.histories import retrieve_histories
+from rallrec_pipeline.retrieval.histories import Retriever, retrieve_histories
 
 
 @dataclass(frozen=True)
@@ -84,9 +83,9 @@ class LlmRescoring:
 
     def prompts(self, samples: pl.DataFrame) -> pl.DataFrame:
         """The prompts of `samples_of_today`, as `evaluation_prompts` has those of test rows."""
-        method, one = self.method, self.retriever
+        method = self.method
         sequences = self.recommender.ratings.sequences
-        histories = retrieve_histories(samples, sequences, one.ranking, one.settings, one.alpha, one.learned)
+        histories = retrieve_histories(samples, sequences, self.retriever)
         context = prompt_context(
             self.run.spec,
             catalogue_items(self.run, self.recommender.catalogue.item_ids),

@@ -12,22 +12,19 @@ from numpy.typing import NDArray
 
 from rallrec_pipeline.datasets.histories import strictly_earlier
 from rallrec_pipeline.datasets.sequences import UserSequences
+from rallrec_pipeline.evaluation.markdown import code
 from rallrec_pipeline.inference.methods import retrievers
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
-from rallrec_pipeline.pipeline.markdown import code
 from rallrec_pipeline.pipeline.stages.embeddings import read_sequences, read_vectors, rows_of_split
 from rallrec_pipeline.prompts.sampling import choose_samples
-from rallrec_pipeline.recommendation.because import Retriever
-from rallrec_pipeline.retrieval.histories import retrieve_histories
+from rallrec_pipeline.retrieval.histories import Retriever, retrieve_histories
 from rallrec_pipeline.retrieval.index import nearest_items, write_index
 from rallrec_pipeline.retrieval.index_update import refresh_index
 from rallrec_pipeline.retrieval.inverted_lists import has_lists
 from rallrec_pipeline.retrieval.learned import LearnedReranker, learn_reranker
 from rallrec_pipeline.retrieval.neighbours import MAX_ROWS, Rows, neighbour_auc, search_alpha
 from rallrec_pipeline.retrieval.rankings import Ranking, by_vectors, ranking_of
-from rallrec_pipeline.retrieval.relevance import most_recent
-from rallrec_pipeline.retrieval.rerank import rerank
 from rallrec_pipeline.settings import RetrievalSettings, RetrieverSettings
 
 EXAMPLES, NEIGHBOURS = 3, 5
@@ -82,7 +79,7 @@ def retrieved_histories(run: StageRun) -> Made:
         if settings.reranker == "learned":
             learned, told[name] = _learned(run, sequences, rows, ranking, settings, alphas[name])
         asked = strictly_earlier(chosen, core) if retriever.strictly_earlier else chosen
-        found = retrieve_histories(asked, sequences, ranking, settings, alphas[name], learned)
+        found = retrieve_histories(asked, sequences, Retriever(ranking, settings, alphas[name], learned))
         frames.append(found.with_columns(pl.lit(name).alias("retriever")))
     return run.write(
         pl.concat(frames),
@@ -158,11 +155,9 @@ def _learned(
         run.log(f"nothing can be learned for the reranker: {why}")
         return None, {"why_not": why}
     rows = validation.thinned(MAX_ROWS)
-    codes = (rows.user_codes, rows.history_lengths, rows.targets)
-    relevant, recent = ranking(sequences, *codes, k), most_recent(rows.history_lengths, k)
     chosen = {
-        "fixed": rerank(relevant.positions, recent.positions, alpha, settings.beta, k),
-        "learned": learned.choose(sequences, *codes, ranking, k),
+        "fixed": Retriever(ranking, settings, alpha).reranked(sequences, rows),
+        "learned": learned.choose(sequences, rows, ranking, k),
     }
     aucs = {f"validation_auc_{name}": neighbour_auc(sequences, rows, found) for name, found in chosen.items()}
     return learned, {"weights": learned.weights_by_feature(), "fitted_rows": learned.rows, **aucs}

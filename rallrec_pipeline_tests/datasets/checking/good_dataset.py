@@ -97,11 +97,6 @@ def check(path: Path) -> CheckReport:
     return found
 
 
-def told(messages: list[str], *words: str) -> bool:
-    """Whether one message has all of `words`."""
-    return any(all(word in message for word in words) for message in messages)
-
-
 def nth(n: int) -> pl.Expr:
     return pl.int_range(pl.len()) % n == 0
 

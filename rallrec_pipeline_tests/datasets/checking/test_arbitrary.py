@@ -8,7 +8,8 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rallrec_pipeline_tests.datasets.checking.good_dataset import TABLES, check, make, told
+from rallrec_pipeline_tests.datasets.brought import told
+from rallrec_pipeline_tests.datasets.checking.good_dataset import TABLES, check, make
 
 TEXT = st.text(st.sampled_from('ui0129,";:\t\n\r\\{}[]é\x00 '), max_size=80).map(str.encode)
 STARTS = {

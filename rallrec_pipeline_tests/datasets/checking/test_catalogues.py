@@ -7,7 +7,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rallrec_pipeline_tests.datasets.checking.good_dataset import changed, check, good_frames, make, some, told
+from rallrec_pipeline_tests.datasets.brought import told
+from rallrec_pipeline_tests.datasets.checking.good_dataset import changed, check, good_frames, make, some
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])

@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from rallrec_pipeline.cli import app
-from rallrec_pipeline_tests.datasets.checking.good_dataset import changed, make, told
+from rallrec_pipeline_tests.datasets.brought import told
+from rallrec_pipeline_tests.datasets.checking.good_dataset import changed, make
 
 
 def test_the_command_says_what_is_ready_and_where_to_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ import pytest
 from rallrec_pipeline.datasets.catalog import load_dataset
 from rallrec_pipeline.datasets.checking.report import check_dataset
 from rallrec_pipeline.datasets.raw_files import fetch_raw_files
-from rallrec_pipeline_tests.datasets.checking.good_dataset import TABLES, changed, check, make, told
+from rallrec_pipeline_tests.datasets.brought import told
+from rallrec_pipeline_tests.datasets.checking.good_dataset import TABLES, changed, check, make
 
 
 def test_a_file_that_is_missing_is_one_problem_and_the_others_are_checked(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rallrec_pipeline_tests.datasets.checking.good_dataset import check, good_frames, make, nth, told
+from rallrec_pipeline_tests.datasets.brought import told
+from rallrec_pipeline_tests.datasets.checking.good_dataset import check, good_frames, make, nth
 
 
 @pytest.mark.parametrize(

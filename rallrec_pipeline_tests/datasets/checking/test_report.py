@@ -9,7 +9,8 @@ import pytest
 
 from rallrec_pipeline.datasets.catalog import BUILT_IN
 from rallrec_pipeline.datasets.checking.report import check_dataset
-from rallrec_pipeline_tests.datasets.checking.good_dataset import check, good_frames, make, nth, some, told
+from rallrec_pipeline_tests.datasets.brought import told
+from rallrec_pipeline_tests.datasets.checking.good_dataset import check, good_frames, make, nth, some
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])

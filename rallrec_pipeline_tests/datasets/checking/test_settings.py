@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rallrec_pipeline_tests.datasets.checking.good_dataset import changed, check, make, told
+from rallrec_pipeline_tests.datasets.brought import told
+from rallrec_pipeline_tests.datasets.checking.good_dataset import changed, check, make
 
 
 def test_every_problem_of_the_settings_is_a_line_of_its_own(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rallrec_pipeline_tests.datasets.checking.good_dataset import START, check, good_frames, make, told
+from rallrec_pipeline_tests.datasets.brought import told
+from rallrec_pipeline_tests.datasets.checking.good_dataset import START, check, good_frames, make
 
 
 @pytest.mark.parametrize(

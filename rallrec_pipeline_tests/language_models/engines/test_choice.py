@@ -63,9 +63,7 @@ def test_this_machine_has_an_engine() -> None:
     assert found.version == version("transformers")
 
 
-def test_8bit_weights_are_for_tuning_alone_where_vllm_infers(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RALLREC_SETTINGS", "RALLREC_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
+def test_8bit_weights_are_for_tuning_alone_where_vllm_infers(built_in_settings_only: None) -> None:
     paper = load_settings("paper").model
     assert paper.engine == "vllm" and paper.load_in_8bit and not paper.infers_in_8bit
     assert ModelSettings(load_in_8bit=True).infers_in_8bit

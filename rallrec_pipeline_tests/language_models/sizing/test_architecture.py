@@ -30,9 +30,8 @@ def test_the_small_llms_sizes_are_those_of_its_weights(model_path: Path) -> None
     assert found.parameters == stored
 
 
-def test_the_papers_models_have_their_published_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_papers_models_have_their_published_sizes(built_in_settings_only: None) -> None:
     assert LLAMA_8B.parameters == 8_030_261_248
-    monkeypatch.delenv("RALLREC_SETTINGS", raising=False)
     assert KNOWN[load_settings("paper").model.source] == KNOWN["deepseek-ai/DeepSeek-R1-Distill-Llama-8B"] == LLAMA_8B
 
 

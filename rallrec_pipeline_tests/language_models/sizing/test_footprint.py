@@ -85,8 +85,7 @@ def test_a_real_process_takes_about_what_is_estimated(use: Use, model_path: Path
     assert took / WITHIN < estimated < took * WITHIN, f"{took / GB:.2f} GB taken, {estimated / GB:.2f} GB estimated"
 
 
-def test_the_arithmetic_of_the_papers_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RALLREC_SETTINGS", raising=False)
+def test_the_arithmetic_of_the_papers_model(built_in_settings_only: None) -> None:
     paper = load_settings("paper")
     assert weight_bytes(LLAMA_8B, paper.model, eight_bit=False) == 2 * LLAMA_8B.parameters
     assert weight_bytes(LLAMA_8B, paper.model) / GB == pytest.approx(9.08, abs=0.01)

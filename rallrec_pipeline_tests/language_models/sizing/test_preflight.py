@@ -20,6 +20,7 @@ from rallrec_pipeline.language_models.sizing.preflight import check_model, linea
 from rallrec_pipeline.settings import Settings, load_settings
 from rallrec_pipeline_tests.language_models.small_llama import DEEPSEEK_R1_DISTILL, LLAMA_3_1, edit_config, write_llama
 
+pytestmark = pytest.mark.usefixtures("built_in_settings_only")
 CARD = Hardware("cuda", "a card", 1, 80 << 30, 80 << 30)
 YES_NO, SCALE = ("Yes", "No"), ("1", "2", "3", "4", "5")
 PROMPT = LongPrompt("evaluation prompts", "score", "retrieval.history_length", text="a film " * 100, added=4)
@@ -35,12 +36,6 @@ def paper(**model: Any) -> Settings:
     settings = load_settings("paper")
     changed = settings.model.model_copy(update={"engine": "transformers", **model})
     return settings.model_copy(update={"model": changed})
-
-
-@pytest.fixture(autouse=True)
-def built_in_settings_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RALLREC_SETTINGS", "RALLREC_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
 
 
 def check(

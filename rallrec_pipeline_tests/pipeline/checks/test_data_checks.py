@@ -32,10 +32,8 @@ Make = Callable[[str], StageRun]
 
 
 @pytest.fixture
-def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+def make(tmp_path: Path, built_in_settings_only: None) -> Make:
     """A run of the dataset `small` under other rules; 8 users with 3 to 10 ratings of 10 items, at their own pace."""
-    for name in ("RALLREC_SETTINGS", "RALLREC_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
     (tmp_path / "catalog").mkdir()
     text = DATASET.format(name=NAME)
     assert RULES in text

@@ -25,10 +25,8 @@ SPLITS = {1: "train", 2: "train", 3: "valid", 4: "test"}
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageRun:
+def run(tmp_path: Path, built_in_settings_only: None) -> StageRun:
     """A lake with three items and a sample of each by one user, and one more for training."""
-    for name in ("RALLREC_SETTINGS", "RALLREC_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
     made = looking_run(tmp_path, DATASET, load_settings("demo"))
     put(made, tables.CORE_ITEMS, item_id=ITEMS, title=ITEMS)
     put_samples(made, {1: 10, 2: 20, 3: 30, 4: 40})

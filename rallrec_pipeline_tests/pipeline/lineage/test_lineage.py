@@ -47,15 +47,6 @@ def lake(finished_lake: Path) -> Path:
     return finished_lake
 
 
-@pytest.fixture
-def copy(finished_lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same lake with files of its own, for a test that changes it."""
-    target = tmp_path / "lake"
-    shutil.copytree(finished_lake, target, symlinks=True)
-    monkeypatch.setenv("RALLREC_LAKE", str(target))
-    return target
-
-
 def edit(lake: Path, file: str, old: str, new: str) -> None:
     replace_once(ratings_file(lake, NAME).with_name(file), old, new)
 

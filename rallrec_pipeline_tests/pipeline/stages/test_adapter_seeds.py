@@ -12,8 +12,8 @@ from rallrec_pipeline.pipeline.stage import decisive_settings
 from rallrec_pipeline.pipeline.stages.model import checkpoint_folder, tuning_key, tuning_rows
 from rallrec_pipeline.settings import AdapterSettings, MethodSettings, load_settings
 from rallrec_pipeline.tuning.lora import PROVENANCE
-from rallrec_pipeline_tests.pipeline.given import looking_run, seeing, work
-from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world
+from rallrec_pipeline_tests.pipeline.given import looking_run, work
+from rallrec_pipeline_tests.pipeline.tiny import SMALL
 
 
 def seeded(run: StageRun, seed: int | None) -> StageRun:
@@ -24,14 +24,13 @@ def seeded(run: StageRun, seed: int | None) -> StageRun:
     return replace(run, settings=settings.model_copy(update={"adapters": adapters, "methods": methods}))
 
 
-def test_an_adapter_of_another_seed_is_another_one(finished_world: Path, finished_lake: Path, tmp_path: Path) -> None:
-    lake = copied_world(finished_world, tmp_path)
-    run = seeing(looking_run(lake, SMALL, load_settings("demo", lake=finished_lake)))
+def test_an_adapter_of_another_seed_is_another_one(finished_run: StageRun) -> None:
+    run = finished_run
     rows = tuning_rows(run, "rallrec")
     keys = [tuning_key(seeded(run, seed), "other", rows) for seed in (None, run.seeds.tuning, 7, 8)]
     assert keys[0] == keys[1] and len(set(keys)) == 3
     made, record = work(seeded(run, 7), "lora_adapter")
-    folders = [checkpoint_folder(record.folder(lake), SMALL, name) for name in ("rallrec", "other")]
+    folders = [checkpoint_folder(record.folder(run.lake), SMALL, name) for name in ("rallrec", "other")]
     weights = [(folder / "adapter_model.safetensors").read_bytes() for folder in folders]
     assert weights[0] != weights[1] and read_sealed(folders[1] / PROVENANCE)["seed"] == 7
     assert made.metadata["other"]["key"] == keys[2]

@@ -20,18 +20,15 @@ from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.settings import AlignmentSettings, load_settings
 from rallrec_pipeline_tests.evaluation.alignment_examples import WEIGHTS, vectors
 from rallrec_pipeline_tests.pipeline.given import give, looking_run, work
-from rallrec_pipeline_tests.pipeline.tiny import DATASET
+from rallrec_pipeline_tests.pipeline.tiny import add_datasets
 
 NAME, ITEMS, USERS = "small", 30, 8
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageRun:
+def run(tmp_path: Path, built_in_settings_only: None) -> StageRun:
     """A catalogue of which the last item has no training rating, so nothing was learned of it."""
-    for name in ("RALLREC_SETTINGS", "RALLREC_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "catalog").mkdir()
-    (tmp_path / "catalog" / f"{NAME}.toml").write_text(DATASET.format(name=NAME), encoding="utf-8")
+    add_datasets(tmp_path, NAME)
     quick = AlignmentSettings(hidden=8, epochs=5)
     made = looking_run(tmp_path, NAME, load_settings("demo").model_copy(update={"alignment": quick}))
     ids = [f"i{number}" for number in range(ITEMS)]

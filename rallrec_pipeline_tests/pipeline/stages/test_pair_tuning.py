@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import polars as pl
 
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.stages.model import tuning_key, tuning_rows
-from rallrec_pipeline.settings import load_settings
-from rallrec_pipeline_tests.pipeline.given import looking_run, seeing, work
-from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world
+from rallrec_pipeline_tests.pipeline.given import work
 
 
 def weighted(run: StageRun, weight: float) -> StageRun:
@@ -20,12 +17,8 @@ def weighted(run: StageRun, weight: float) -> StageRun:
     return replace(run, settings=run.settings.model_copy(update={"tuning": tuning}))
 
 
-def test_pairs_are_learned_from_and_make_another_adapter(
-    finished_world: Path, finished_lake: Path, tmp_path: Path
-) -> None:
-    lake = copied_world(finished_world, tmp_path)
-    run = seeing(looking_run(lake, SMALL, load_settings("demo", lake=finished_lake)))
-    run = replace(run, inputs=dict(run.inputs))
+def test_pairs_are_learned_from_and_make_another_adapter(finished_run: StageRun) -> None:
+    run = finished_run
     rows = tuning_rows(run, "rallrec")
     before = run.given("lora_adapter").metadata["rallrec"]
     assert tuning_key(weighted(run, 0.0), "rallrec", rows) == before["key"] and before["pairs"] == 0
@@ -38,12 +31,9 @@ def test_pairs_are_learned_from_and_make_another_adapter(
     assert again.metadata["llm"]["rows"] == 0, "it is found again"
 
 
-def test_whose_rows_they_are_counts_only_where_pairs_do(
-    finished_world: Path, finished_lake: Path, tmp_path: Path
-) -> None:
-    run = seeing(looking_run(copied_world(finished_world, tmp_path), SMALL, load_settings("demo", lake=finished_lake)))
-    rows = tuning_rows(run, "rallrec")
+def test_whose_rows_they_are_counts_only_where_pairs_do(finished_run: StageRun) -> None:
+    rows = tuning_rows(finished_run, "rallrec")
     others = rows.with_columns(user_id=pl.lit("somebody"))
     for weight, same in ((0.0, True), (0.5, False)):
-        one, other = (tuning_key(weighted(run, weight), "rallrec", frame) for frame in (rows, others))
+        one, other = (tuning_key(weighted(finished_run, weight), "rallrec", frame) for frame in (rows, others))
         assert (one == other) is same

@@ -47,15 +47,6 @@ LATEST = ("raw_files", "interactions", "items", "users")
 NEW_ITEMS = ("new_item_descriptions", "new_item_embeddings")
 
 
-@pytest.fixture
-def copy(finished_lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The finished lake with files of its own, for a test that changes it."""
-    target = tmp_path / "lake"
-    shutil.copytree(finished_lake, target, symlinks=True)
-    monkeypatch.setenv("RALLREC_LAKE", str(target))
-    return target
-
-
 def made_in(lake: Path) -> pl.DataFrame:
     return read_table(tables.RECOMMENDATIONS, lake, SMALL)
 

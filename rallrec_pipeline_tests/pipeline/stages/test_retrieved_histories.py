@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -15,19 +14,15 @@ from rallrec_pipeline.pipeline.context import Made, StageRun
 from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.retrieval.candidates import FEATURES
 from rallrec_pipeline.settings import MIXTURE, RetrievalSettings, Settings, load_settings
-from rallrec_pipeline_tests.pipeline.given import give, looking_run, seeing, work
-from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world
+from rallrec_pipeline_tests.pipeline.given import give, work
 
 STAGE = "retrieved_histories"
 
 
 @pytest.fixture
-def run(finished_world: Path, finished_lake: Path, tmp_path: Path) -> StageRun:
+def run(finished_run: StageRun) -> StageRun:
     """A run with a reranker to learn, whose inputs are those of the finished world."""
-    settings = load_settings("demo", lake=finished_lake)
-    lake = copied_world(finished_world, tmp_path)
-    seen = seeing(looking_run(lake, SMALL, settings))
-    return replace(seen, settings=learned(settings), inputs=dict(seen.inputs))
+    return replace(finished_run, settings=learned(finished_run.settings))
 
 
 def learned(settings: Settings, **others: Any) -> Settings:

@@ -161,10 +161,8 @@ def test_a_model_that_is_not_here_yet_is_estimated_by_its_published_sizes(
 
 
 def test_a_dataset_of_which_nothing_was_made_is_bounded_by_the_settings_and_its_own_figures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, built_in_settings_only: None
 ) -> None:
-    for name in ("RALLREC_SETTINGS", "RALLREC_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
     settings = load_settings("demo")
     found = assets(Speeds(tmp_path / "lake", settings), "movielens-100k")
     assert found["item_descriptions"].cost.at_most.rows == found["title_embeddings"].cost.at_most.rows == 1349
@@ -177,9 +175,7 @@ def test_a_dataset_of_which_nothing_was_made_is_bounded_by_the_settings_and_its_
     assert not (tmp_path / "lake").exists()
 
 
-def test_a_retriever_that_shows_more_makes_longer_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RALLREC_SETTINGS", "RALLREC_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
+def test_a_retriever_that_shows_more_makes_longer_prompts(tmp_path: Path, built_in_settings_only: None) -> None:
     settings = load_settings("demo")
     own = settings.model_copy(update={"retrievers": {"mixture": RetrieverSettings(k=50)}})
     few, many = (list(long_prompts(tmp_path, each, None)) for each in (settings, own))

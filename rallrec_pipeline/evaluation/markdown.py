@@ -1,4 +1,4 @@
-"""Text from data within Markdown that the UI shows: it must not become markup, a new line or a new cell."""
+"""Text from data within Markdown that the UI or a page shows: it must not become markup, a new line or a new cell."""
 
 from __future__ import annotations
 
@@ -32,7 +32,13 @@ def picture(caption: str, png: bytes) -> str:
     return f"![{plain(caption)}](data:image/png;base64,{b64encode(png).decode()})"
 
 
-def table(header: Sequence[str], rows: Iterable[Iterable[str]]) -> list[str]:
-    """Lines of a table; its cells are Markdown already."""
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows]
+def cell(text: str) -> str:
+    """Text without other marks within one cell."""
+    return text.replace("|", "\\|")
+
+
+def table(header: Sequence[str], rows: Iterable[Iterable[str]], figures: bool = False) -> list[str]:
+    """Lines of a table, its cells Markdown already; with `figures` all columns but the first stand at the right."""
+    ruler = "|---|" + ("---:|" if figures else "---|") * (len(header) - 1)
+    head, *body = (f"| {' | '.join(row)} |" for row in (header, *rows))
+    return [head, ruler, *body]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rallrec_pipeline.pipeline.markdown import code, plain, short, table
+from rallrec_pipeline.evaluation.markdown import code, plain, short, table
 
 HOSTILE = "a|b `c` <img src=x onerror=alert(1)> [d](http://e)\n# f \\| *g*"
 
