@@ -68,11 +68,16 @@ def engines(
     console.print("the engines agree")
 
 
-def check(file: Annotated[Path, typer.Argument(metavar="FILE.toml", help="A dataset's TOML file.")]) -> None:
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE.toml", help="A dataset's TOML file, or the name of a dataset.")],
+) -> None:
     """Tell the problems of a dataset's TOML file, all at once, and once it has none those of the real files."""
+    from rallrec_pipeline.datasets.catalog import dataset_file
     from rallrec_pipeline.datasets.checking.report import check_dataset
 
     lake, settings = lake_root(), load_settings()
+    if not file.suffix and not file.exists():
+        file = dataset_file(str(file), lake)
     _tell_check(file, lake, check_dataset(file, lake, settings.seeds.data), settings.protocol)
 
 

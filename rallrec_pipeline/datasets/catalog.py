@@ -69,10 +69,15 @@ def parse_dataset(path: Path) -> DatasetSpec | list[str]:
 
 def get_dataset(name: str, lake: Path, protocol: str | None = None) -> DatasetSpec:
     """The dataset called `name` under `protocol`. Raises ConfigError that lists the known ones."""
+    spec = load_dataset(dataset_file(name, lake))
+    return spec if protocol is None else with_protocol(spec, protocol)
+
+
+def dataset_file(name: str, lake: Path) -> Path:
+    """The TOML file of the dataset called `name`, the user's first. Raises ConfigError that lists the known ones."""
     for path in (lake / "catalog" / f"{name}.toml", BUILT_IN / f"{name}.toml"):
         if NAME.fullmatch(name) and path.exists():
-            spec = load_dataset(path)
-            return spec if protocol is None else with_protocol(spec, protocol)
+            return path
     if _is_there(lake / "catalog", name):
         raise ConfigError(f"{lake / 'catalog' / name}.toml is there, but {NAME_RULE}: rename the file")
     known = load_catalog(lake, on_fault=lambda _: None)

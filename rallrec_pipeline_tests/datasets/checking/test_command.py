@@ -27,6 +27,9 @@ def test_the_command_says_what_is_ready_and_where_to_put_it(tmp_path: Path, monk
     (lake / "catalog").mkdir(parents=True)
     listed = CliRunner().invoke(app, ["check", str(path.rename(lake / "catalog" / "mine.toml"))])
     assert listed.exit_code == 0 and "ready: run `rallrec run mine`" in listed.output
+    assert CliRunner().invoke(app, ["check", "mine"]).output == listed.output
+    unknown = CliRunner().invoke(app, ["check", "mien"])
+    assert unknown.exit_code == 1 and "unknown dataset 'mien': known are" in str(unknown.exception or unknown.output)
 
 
 def test_the_command_fails_on_problems_and_reads_no_markup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
