@@ -159,9 +159,8 @@ def put_result(run: StageRun, plan: Plan) -> Outcome:
     else:
         run.log(f"{name}: up to date")
     shared = {n: given.fingerprint for n, given in plan.inputs.items() if given.dataset == SHARED != plan.dataset}
-    for path in lost_refs(run.lake, plan.dataset):
-        if path.stem in (run.settings.profile, f".{IN_FORCE}"):
-            run.log(f"{name}: {path} is damaged, it is made anew")
+    for path in lost_refs(run.lake, plan.dataset, f".{IN_FORCE}", run.settings.profile):
+        run.log(f"{name}: {path} is damaged, it is made anew")
     put_in_force(run.lake, record, run.settings.profile, run.run_id, shared, run.publish)
     return Outcome(record, worked=plan.result is None)
 
