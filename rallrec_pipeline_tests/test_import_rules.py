@@ -6,10 +6,9 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-
-import pytest
 
 import rallrec_pipeline
 
@@ -85,21 +84,16 @@ def test_every_part_has_a_rank() -> None:
     assert parts <= set(RANK), f"give these a rank: {sorted(parts - set(RANK))}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_imports_point_down(path: Path) -> None:
-    part = _part(path)
-    own = {_part_of(name) for name in _imports(_tree(path).body, everywhere=True) if name.startswith(f"{NAME}.")}
-    upward = {other for other in own - {part} if RANK[other] >= RANK.get(part, -1)}
-    assert not upward, f"{part} must not import {sorted(upward)}"
+def test_imports_point_down() -> None:
+    upward = {_dotted(path): sorted(found) for path in MODULES if (found := _upward(path))}
+    assert not upward, f"these must not import what stands beside them: {upward}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_only_the_skin_knows_dagster(path: Path) -> None:
-    roots = {name.split(".")[0] for name in _imports(_tree(path).body, everywhere=True)}
-    knows = any(root.startswith("dagster") for root in roots)
-    # In the skin every file but the package's own door does: what knows nothing of Dagster belongs to the floor.
-    is_skin = _part(path) == "orchestration" and path.name != "__init__.py"
-    assert knows == is_skin
+def test_only_the_skin_knows_dagster() -> None:
+    """In the skin every file but the package's own door does: what knows nothing of Dagster belongs to the floor."""
+    knows = {_dotted(path) for path in MODULES if any(name.startswith("dagster") for name in _everywhere(path))}
+    skin = {_dotted(path) for path in MODULES if _part(path) == "orchestration" and path.name != "__init__.py"}
+    assert skin and knows == skin
 
 
 def test_no_module_imports_itself_over_others() -> None:
@@ -123,14 +117,10 @@ def find_circle(graph: dict[str, set[str]]) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_heavy_packages_load_late(path: Path) -> None:
+def test_heavy_packages_load_late() -> None:
     """At module level only TORCH_MODULES import heavy packages, and only they import one another."""
-    if _dotted(path) in TORCH_MODULES:
-        return
-    at_load = set(_imports(_tree(path).body, everywhere=False))
-    late = {name for name in at_load if name.split(".")[0] in HEAVY or name.removeprefix(f"{NAME}.") in TORCH_MODULES}
-    assert not late, f"import {sorted(late)} within a function or under TYPE_CHECKING"
+    early = {_dotted(path): sorted(found) for path in MODULES if (found := _loaded_early(path))}
+    assert not early, f"import these within a function or under TYPE_CHECKING: {early}"
 
 
 def test_the_torch_modules_exist() -> None:
@@ -177,11 +167,32 @@ class A:
     assert {"torch", "transformers"} <= set(_imports(body, everywhere=True))
 
 
+def _upward(path: Path) -> set[str]:
+    """Parts of its own rank or a higher one that a module imports."""
+    part, own = _part(path), {_part_of(name) for name in _everywhere(path) if name.startswith(f"{NAME}.")}
+    return {other for other in own - {part} if RANK[other] >= RANK.get(part, -1)}
+
+
+def _loaded_early(path: Path) -> set[str]:
+    """Heavy packages, and modules that load them, that a module imports when it is loaded, though it must not."""
+    if _dotted(path) in TORCH_MODULES:
+        return set()
+    at_load = set(_imports(_tree(path).body, everywhere=False))
+    return {name for name in at_load if name.split(".")[0] in HEAVY or name.removeprefix(f"{NAME}.") in TORCH_MODULES}
+
+
 def _own(path: Path) -> set[str]:
     """Names below this package that a module imports: modules, doors of packages, and what these hold."""
-    return {name.removeprefix(f"{NAME}.") for name in _imports(_tree(path).body, everywhere=True)}
+    return {name.removeprefix(f"{NAME}.") for name in _everywhere(path)}
 
 
+@cache
+def _everywhere(path: Path) -> frozenset[str]:
+    """Names that a module imports anywhere."""
+    return frozenset(_imports(_tree(path).body, everywhere=True))
+
+
+@cache
 def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 

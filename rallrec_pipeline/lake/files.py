@@ -22,22 +22,23 @@ FULL_DISK = ("No space left on device", "Disk quota exceeded", "StorageFull")
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
     """A temporary path beside `path`; on success it is fsynced and renamed to `path`.
 
-    Within such a path nothing is fsynced by itself: all of it is before it gets its name.
+    Within such a path nothing is fsynced by itself: all of it is before it gets its name. Nor is what need not be
+    `durable`: after a power cut it may be lost or empty.
     Works for a file, a folder and a link. On any error, Ctrl-C included, nothing is left behind.
     Raises DataError when the disk is full or the place is not writable.
     """
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
-    within = any(UNFINISHED.fullmatch(part) for part in path.parent.parts)
+    synced = durable and not any(UNFINISHED.fullmatch(part) for part in path.parent.parts)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        if not within and not temporary.is_symlink():  # what a link leads to is on disk already
+        if synced and not temporary.is_symlink():  # what a link leads to is on disk already
             _sync([*(path for path in temporary.rglob("*") if not path.is_symlink()), temporary])
         _replace(temporary, path)
-        if not within:
+        if synced:
             _sync([path.parent])
     except Exception as error:
         if is_full_disk(error):
@@ -58,14 +59,14 @@ def is_full_disk(error: Exception) -> bool:
     return any(words in str(error) for words in FULL_DISK)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, durable: bool = True) -> None:
     """Write `value` as indented JSON, atomically."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", durable)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, durable: bool = True) -> None:
     """Write `text` as UTF-8, atomically."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -42,7 +42,7 @@ def lake_lock(lake: Path, name: str, log: Callable[[str], None]) -> Iterator[Non
     except OSError as error:
         raise DataError(f"cannot write {file} ({error.strerror}): make the folder writable and run again") from error
     try:
-        write_holder(file)
+        write_holder(file, durable=False)  # a power cut frees the lock: then nobody asks who held it
         yield
     finally:
         lock.release()
@@ -74,14 +74,14 @@ def taken(file: Path) -> Iterator[bool | None]:
         lock.release()
 
 
-def write_holder(file: Path) -> None:
+def write_holder(file: Path, durable: bool = True) -> None:
     """Write beside the lock `file`, as `.json`, that this process holds it. Raises DataError.
 
     Whoever held it before and was writing there is gone: what that left goes.
     """
     for half in file.parent.glob(f".{file.stem}.json.*.tmp"):
         half.unlink(missing_ok=True)
-    write_json(_record(file), {"pid": os.getpid(), "host": socket.gethostname()})
+    write_json(_record(file), {"pid": os.getpid(), "host": socket.gethostname()}, durable)
 
 
 def holder_of(file: Path) -> str:

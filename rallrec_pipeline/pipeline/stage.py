@@ -23,6 +23,7 @@ from rallrec_pipeline.lake.store import (
     IN_FORCE,
     Given,
     Record,
+    Ref,
     finish_result,
     has_lost_record,
     lost_refs,
@@ -159,9 +160,8 @@ def put_result(run: StageRun, plan: Plan) -> Outcome:
     else:
         run.log(f"{name}: up to date")
     shared = {n: given.fingerprint for n, given in plan.inputs.items() if given.dataset == SHARED != plan.dataset}
-    for path in lost_refs(run.lake, plan.dataset):
-        if path.stem in (run.settings.profile, f".{IN_FORCE}"):
-            run.log(f"{name}: {path} is damaged, it is made anew")
+    for path in lost_refs(run.lake, plan.dataset, f".{IN_FORCE}", run.settings.profile):
+        run.log(f"{name}: {path} is damaged, it is made anew")
     put_in_force(run.lake, record, run.settings.profile, run.run_id, shared, run.publish)
     return Outcome(record, worked=plan.result is None)
 
@@ -184,10 +184,12 @@ def plan_stages(
     The bytes of the result of the stage `verified` are looked at, or of all (`ALL`).
     """
     wanted = upstream(graph, graph if names is None else names)
+    had = {dataset: read_ref(run.lake, dataset, run.settings.profile) for dataset in (run.dataset, SHARED)}
     plans: dict[str, Plan] = {}
-    for name in graph:
+    for name, stage in graph.items():
         if name in wanted:
-            plans[name] = _plan(run, graph[name], plans, verified in (name, ALL))
+            ref = had[run.dataset if stage.partitioned else SHARED]
+            plans[name] = _plan(run, stage, plans, ref, verified in (name, ALL))
     return plans
 
 
@@ -200,24 +202,29 @@ def upstream(graph: Graph, names: Sequence[str] | Graph) -> set[str]:
     return found
 
 
-def _plan(run: StageRun, stage: Stage, plans: Mapping[str, Plan], verify: bool) -> Plan:
+def _plan(run: StageRun, stage: Stage, plans: Mapping[str, Plan], had: Ref | None, verify: bool) -> Plan:
     inputs = {name: record for name in stage.inputs if (record := plans[name].record) is not None}
-    return plan_with(run, stage, inputs, [name for name in stage.inputs if not plans[name].is_fresh], verify)
+    return plan_with(run, stage, inputs, [name for name in stage.inputs if not plans[name].is_fresh], had, verify)
 
 
 def plan_with(
-    run: StageRun, stage: Stage, inputs: Mapping[str, Record], waits_for: list[str], verify: bool = False
+    run: StageRun,
+    stage: Stage,
+    inputs: Mapping[str, Record],
+    waits_for: list[str],
+    had: Ref | None,
+    verify: bool = False,
 ) -> Plan:
-    """The plan of a stage on these inputs; `verify` has the bytes of its result looked at."""
+    """The plan of a stage on these inputs, where the variant has `had`; `verify` has its result's bytes looked at."""
     dataset = run.dataset if stage.partitioned else SHARED
     settings = decisive_settings(stage, run)
     versions = {name: record.data_version for name, record in inputs.items()}
     fingerprint = fingerprint_of(stage.name, stage.code_version, versions, settings)
-    ref = read_ref(run.lake, dataset, run.settings.profile)
-    before = record_of(run.lake, dataset, ref, stage.name)
+    before = record_of(run.lake, dataset, had, stage.name)
+    in_ref = had.results.get(stage.name) if had is not None else None
     stored = None
     if len(inputs) == len(stage.inputs):
-        stored = read_record(run.lake, dataset, stage.name, fingerprint)
+        stored = before if in_ref == fingerprint else read_record(run.lake, dataset, stage.name, fingerprint)
     result = whole(run.lake, stored, verify) if stored is not None else None
     known = stored or before
     damaged = known.damaged(run.lake) if verify and result is None and known is not None else []
@@ -230,7 +237,7 @@ def plan_with(
     elif before is not None:
         reasons = changes(before, versions, settings, stage.code_version)
     else:
-        reasons = ["its result was removed" if ref is not None and stage.name in ref.results else "never made"]
+        reasons = ["never made" if in_ref is None else "its result was removed"]
     return Plan(stage, dataset, fingerprint, inputs, settings, result, before, reasons, waits_for, damaged)
 
 

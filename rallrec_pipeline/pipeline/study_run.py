@@ -18,7 +18,7 @@ from rallrec_pipeline.evaluation.study import StudyContext, build_study
 from rallrec_pipeline.evaluation.study_parts import StudyParts
 from rallrec_pipeline.evaluation.wording import number, rows_told, with_error
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.store import Record, publish_links
+from rallrec_pipeline.lake.store import Record, publish_links, read_ref
 from rallrec_pipeline.pipeline.checks.catalog import CHECKS
 from rallrec_pipeline.pipeline.checks.verdict import failure
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
@@ -127,7 +127,8 @@ def run_study(run: StageRun, graph: Graph, name: str, profile: str | None, overr
     called = replace(
         run, settings=first.model_copy(update={"profile": f"{OF_STUDIES}{run.settings.profile}-{name}"}), publish=False
     )
-    outcome = put_result(called, plan_with(called, stage, given | facts, [], verify=True))
+    had = read_ref(called.lake, called.dataset, called.settings.profile)
+    outcome = put_result(called, plan_with(called, stage, given | facts, [], had, verify=True))
     publish_links(run.lake, outcome.record)
     return outcome
 

@@ -28,7 +28,7 @@ from rallrec_pipeline.pipeline.forgetting.forget import forget_user
 from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline_tests.lake.stored import stored_rows
 from rallrec_pipeline_tests.pipeline.given import in_force_now
-from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world, replace_once, use_lake
+from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world, keep, replace_once, restore, use_lake
 
 USER, OTHER = "u1", "u12"  # an id that is part of others
 WITHOUT = {"raw_files", "items", "users", "rejected_rows"}
@@ -61,20 +61,31 @@ def rows_left(lake: Path, user: str, moments: set[int], prompts: set[str]) -> li
     return found
 
 
-@pytest.fixture
-def lake(finished_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the finished lake, and an instance of its own that has seen a run of it."""
-    copy = copied_world(finished_world, tmp_path)
-    shutil.copytree(finished_world / "lake" / "files", tmp_path / "source", symlinks=True)
-    replace_once(copy / "catalog" / f"{SMALL}.toml", (finished_world / "lake" / "files").as_posix(), "../../source")
-    shutil.rmtree(copy / "files")
-    use_lake(copy, finished_world / "settings.toml", monkeypatch)
-    home = tmp_path / "home"
+@pytest.fixture(scope="module")
+def seen(finished_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a copy of the finished lake, its source, and an instance of its own that has seen a run of it."""
+    root = tmp_path_factory.mktemp("forget") / "seen"
+    lake, home = copied_world(finished_world, root), root / "home"
+    shutil.copytree(finished_world / "lake" / "files", root / "source", symlinks=True)
+    replace_once(lake / "catalog" / f"{SMALL}.toml", (finished_world / "lake" / "files").as_posix(), "../../source")
+    shutil.rmtree(lake / "files")
     home.mkdir()
     (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n", encoding="utf-8")
-    monkeypatch.setenv("DAGSTER_HOME", str(home))
-    assert materialize_dataset(SMALL).error is None
-    return copy
+    with pytest.MonkeyPatch.context() as patch:
+        use_lake(lake, finished_world / "settings.toml", patch)
+        patch.setenv("DAGSTER_HOME", str(home))
+        assert materialize_dataset(SMALL).error is None
+    keep(root)
+    return root
+
+
+@pytest.fixture
+def lake(seen: Path, finished_world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The lake as that run has left it."""
+    restore(seen)
+    use_lake(seen / "lake", finished_world / "settings.toml", monkeypatch)
+    monkeypatch.setenv("DAGSTER_HOME", str(seen / "home"))
+    return seen / "lake"
 
 
 def test_a_user_is_forgotten_and_the_next_run_is_without(lake: Path) -> None:
@@ -234,7 +245,7 @@ def test_one_that_is_killed_goes_on(lake: Path, tmp_path: Path) -> None:
     twin = tmp_path / "twin"
     shutil.copytree(lake, twin, symlinks=True)
     (twin / "catalog" / f"{SMALL}.toml").write_text(
-        (lake / "catalog" / f"{SMALL}.toml").read_text().replace("../../source", str(tmp_path / "source"))
+        (lake / "catalog" / f"{SMALL}.toml").read_text().replace("../../source", str(lake.parent / "source"))
     )
     ends = []
     for changes in (0, 2, 4, 7, 15, 40, 10_000):

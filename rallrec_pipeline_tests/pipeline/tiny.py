@@ -162,6 +162,17 @@ def copied_world(world: Path, folder: Path) -> Path:
     return lake
 
 
+def keep(root: Path) -> None:
+    """Lay a copy of a folder aside, for `restore`."""
+    shutil.copytree(root, root.with_name(f"{root.name}.kept"), symlinks=True)
+
+
+def restore(root: Path) -> None:
+    """Make a folder again what it was when it was kept, at the same place: results remember where their source lies."""
+    shutil.rmtree(root)
+    shutil.copytree(root.with_name(f"{root.name}.kept"), root, symlinks=True)
+
+
 def ratings_file(lake: Path, name: str) -> Path:
     """The raw ratings of a dataset."""
     return lake / "files" / name / "ratings.csv"

@@ -21,7 +21,8 @@ def publish_links(lake: Path, record: Record, before: Record | None = None) -> N
         wanted = os.path.relpath(target, link.parent)
         if link.is_symlink() and os.readlink(link) == wanted:
             continue
-        with atomic_path(link) as temporary:
+        # The refs are what counts and are written to the disk: a link that a power cut takes, the next run makes again.
+        with atomic_path(link, durable=False) as temporary:
             temporary.symlink_to(wanted)
 
 

@@ -53,10 +53,13 @@ def stored_refs(lake: Path, dataset: str) -> Iterator[tuple[Path, Ref]]:
             yield path, ref
 
 
-def lost_refs(lake: Path, dataset: str) -> list[Path]:
-    """Files of refs, those of the history too, that cannot be read."""
+def lost_refs(lake: Path, dataset: str, *names: str) -> list[Path]:
+    """Files of refs that cannot be read: those of `names`, by default of all and of the history."""
     folder = _refs(lake, dataset)
-    files = [*sorted(folder.glob("*.json")), *_numbered(folder / "history")]
+    if names:
+        files = [path for name in names if (path := folder / f"{name}.json").exists()]
+    else:
+        files = [*sorted(folder.glob("*.json")), *_numbered(folder / "history")]
     return [path for path in files if _read_ref(path) is None]
 
 

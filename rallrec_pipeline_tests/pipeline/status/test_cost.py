@@ -27,18 +27,28 @@ from rallrec_pipeline.pipeline.status.table import catching_up
 from rallrec_pipeline.settings import ROLES, RetrieverSettings, Settings, load_settings
 from rallrec_pipeline_tests.lake.test_locks import hold
 from rallrec_pipeline_tests.pipeline.given import in_force_now, make_stages
-from rallrec_pipeline_tests.pipeline.tiny import make_world
+from rallrec_pipeline_tests.pipeline.tiny import keep, make_world, restore, use_lake
 
 ITEMS = 10
 World = tuple[Path, Settings]
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data and a tiny LLM, but nothing that the LLM has made."""
+    root = tmp_path_factory.mktemp("cost") / "made"
+    with pytest.MonkeyPatch.context() as patch:
+        lake = make_world(root, patch, ("slice",))
+        run(lake, load_settings(), *(stage.name for stage in GRAPH if stage.group in ("raw", "data")), *ROLES)
+    keep(root)
+    return root
+
+
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Data and a tiny LLM, but nothing that the LLM has made."""
-    lake, settings = make_world(tmp_path, monkeypatch, ("slice",)), load_settings()
-    run(lake, settings, *(stage.name for stage in GRAPH if stage.group in ("raw", "data")), *ROLES)
-    return lake, settings
+def world(made: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    restore(made)
+    use_lake(made / "lake", made / "settings.toml", monkeypatch)
+    return made / "lake", load_settings()
 
 
 def run(lake: Path, settings: Settings, *names: str) -> None:
