@@ -26,20 +26,6 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[1]
 
-MEMORY, ROOM = "/dev/shm", 4 * 2**30
-"""A file system in memory, where fsync waits for no disk, and the bytes that must be free there."""
-
-
-def _is_roomy(folder: str) -> bool:
-    """Whether `folder` is there, may be written, runs programs and has room for what tests write."""
-    if sys.platform != "linux" or not os.access(folder, os.W_OK):
-        return False
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize >= ROOM and not found.f_flag & os.ST_NOEXEC
-
-
-if "TMPDIR" not in os.environ and _is_roomy(MEMORY):  # also for the workers and for processes that tests start
-    os.environ["TMPDIR"], tempfile.tempdir = MEMORY, None
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; set before torch is imported
     os.environ["OMP_NUM_THREADS"] = "1"
 # Runs of tests belong neither into the user's instance nor into one whose pool all workers would wait for. The command
