@@ -10,6 +10,7 @@ from rallrec_pipeline.datasets.redaction import redaction_of
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.lake.files import file_states
 from rallrec_pipeline.sources.collect import collect
+from rallrec_pipeline.sources.record import lost_files
 from rallrec_pipeline.sources.source import Downloads, data_files, silent
 
 
@@ -24,12 +25,13 @@ def fetch_raw_files(
 
     Of a table in parts each part is a file. Rows of forgotten users are taken out, also of files put there by hand.
     """
-    redaction = redaction_of(spec, lake)
+    redaction, folder = redaction_of(spec, lake), raw_folder(lake, spec.name)
     if redaction is not None:
+        lost = lost_files(spec.origin, folder)
         for file in spec.files:
-            if file.name not in damaged:
+            if file.name not in damaged and (file.name not in lost or redaction.is_good(file)):
                 redaction.clean(file)
-    return _parts(collect(spec.origin, raw_folder(lake, spec.name), lake, downloads, damaged, say, redaction))
+    return _parts(collect(spec.origin, folder, lake, downloads, damaged, say, redaction))
 
 
 def source_state(spec: DatasetSpec) -> list[list[object]]:
