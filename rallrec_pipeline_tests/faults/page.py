@@ -1,13 +1,11 @@
-"""Write what the harness has tried into docs/operate.md: python -m rallrec_pipeline_tests.faults.page RESULTS.json"""
+"""Write what all runs of the harness have tried into docs/operate.md: python -m rallrec_pipeline_tests.faults.page"""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from rallrec_pipeline_tests.faults.kept import totals
 from rallrec_pipeline_tests.pipeline.tiny import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "operate.md"
@@ -27,6 +25,10 @@ def with_table(page: str, faults: Sequence[dict[str, Any]]) -> str:
     return f"{before}{BEGIN}\n{table(faults)}\n{END}{rest.split(END)[1]}"
 
 
+def write_page() -> None:
+    """Bring docs/operate.md up to docs/faults.json."""
+    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), totals()), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    found = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), found["faults"]), encoding="utf-8")
+    write_page()

@@ -1,0 +1,70 @@
+"""What all runs of the harness have tried and lost: `docs/faults.json`, to which each run adds its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rallrec_pipeline.lake.files import read_json, write_json
+from rallrec_pipeline.language_models.sizing.hardware import machine_name
+from rallrec_pipeline.pipeline.origin import code_commit
+from rallrec_pipeline_tests.pipeline.tiny import REPOSITORY
+
+KEPT = REPOSITORY / "docs" / "faults.json"
+LOSSES = ("rows_lost", "unnamed", "half_visible", "temporary", "not_healed")
+
+
+@dataclass
+class Tried:
+    """How often a fault was tried, and what was lost."""
+
+    fault: str
+    promise: str
+    times: int = 0
+    rows_lost: int = 0
+    """Finished rows of the LLM that were gone or made a second time."""
+    unnamed: int = 0
+    """Damaged files that nobody named."""
+    half_visible: int = 0
+    """Results or rows that were not what was written, though they had a name."""
+    temporary: int = 0
+    """Temporary files that were left after the next run."""
+    not_healed: int = 0
+    """Rounds after which the next run did not end as an undisturbed one."""
+
+    @property
+    def losses(self) -> int:
+        """All of them."""
+        return sum(getattr(self, name) for name in LOSSES)
+
+
+def add(found: Sequence[Tried], seconds: float, path: Path = KEPT) -> None:
+    """Add the figures of a run to those of all runs before it; what was not tried is left out."""
+    runs = read_json(path)["runs"] if path.exists() else []
+    own = {
+        "day": datetime.now(UTC).date().isoformat(),
+        "commit": code_commit(),
+        "processor": machine_name(),
+        "seconds": round(seconds),
+        "faults": [asdict(one) for one in found if one.times],
+    }
+    write_json(path, {"runs": [*runs, own]})
+
+
+def totals(path: Path = KEPT) -> list[dict[str, Any]]:
+    """Of each fault what all runs together have tried and lost, in the order in which they came; its latest promise."""
+    found: dict[str, dict[str, Any]] = {}
+    for run in read_json(path)["runs"]:
+        for one in run["faults"]:
+            before = found.get(one["fault"], {"times": 0, "losses": 0})
+            found[one["fault"]] = {
+                "fault": one["fault"],
+                "promise": one["promise"],
+                "times": before["times"] + one["times"],
+                "losses": before["losses"] + sum(one[name] for name in LOSSES),
+                "last": run["day"],
+            }
+    return list(found.values())
