@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from rallrec_pipeline.datasets.readers import raw_folder
-from rallrec_pipeline.datasets.redaction import redaction_of
+from rallrec_pipeline.datasets.redaction import STATE, redaction_of
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.lake.files import file_states
 from rallrec_pipeline.sources.collect import collect
-from rallrec_pipeline.sources.record import lost_files
+from rallrec_pipeline.sources.record import RECORD, lost_files
 from rallrec_pipeline.sources.source import Downloads, data_files, silent
 
 
@@ -37,6 +37,11 @@ def fetch_raw_files(
 def source_state(spec: DatasetSpec) -> list[list[object]]:
     """Size and time of each local file, so that an edited one is noticed; empty for sources elsewhere."""
     return file_states(spec.origin.local_files)
+
+
+def kept_records(lake: Path, dataset: str) -> list[Path]:
+    """What lies beside the raw files and tells of them."""
+    return [raw_folder(lake, dataset) / name for name in (RECORD, STATE)]
 
 
 def watched_files(spec: DatasetSpec, lake: Path) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rallrec_pipeline.datasets.raw_files import source_state
+from rallrec_pipeline.datasets.raw_files import kept_records, source_state
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.descriptions import RENDERER_VERSION
 from rallrec_pipeline.embeddings.text import ENCODER_VERSION
@@ -99,6 +99,7 @@ GRAPH: tuple[Stage, ...] = (
         data.raw_files,
         lambda s, d: {"source": d.source, "state": source_state(d)},
         code_version="2",
+        beside=lambda run: kept_records(run.lake, run.dataset),
     ),
     Stage(
         "interactions",

@@ -118,11 +118,10 @@ def _keep_edited(folder: Path, file: SourceFile, is_edited: bool, say: Callable[
     places = (path.with_name(f"{path.name}{f'.{n}' if n > 1 else ''}{EDITED}") for n in count(1))
     kept = next(place for place in places if not place.exists())
     path.replace(kept)
-    other = "not as published (SHA-256)" if file.sha256 is not None else "another than its source"
-    say(
-        f"warning: {path} is {other} and is fetched again; what was there is kept as {kept.name}. "
-        "To work on edited files, describe them as a dataset of your own"
-    )
+    other, instead = "another than its source", "To have it so, edit the source"
+    if file.sha256 is not None:
+        other, instead = "not as published (SHA-256)", "To work on edited files, describe them as a dataset of your own"
+    say(f"warning: {path} is {other} and is fetched again; what was there is kept as {kept.name}. {instead}")
 
 
 def _by_hand(source: Source, folder: Path) -> str:
