@@ -1,4 +1,8 @@
-"""What all runs of the harness have tried and lost: `docs/faults.json`, to which each run adds its figures."""
+"""What all runs of the harness have tried and lost: `docs/faults.json`, to which each run adds its figures.
+
+Whoever mends what a run has lost writes by hand into the run's entry what that was, as `mended`: the loss stays, and is
+told as one of before.
+"""
 
 from __future__ import annotations
 
@@ -55,16 +59,24 @@ def add(found: Sequence[Tried], seconds: float, path: Path = KEPT) -> None:
 
 
 def totals(path: Path = KEPT) -> list[dict[str, Any]]:
-    """Of each fault what all runs together have tried and lost, in the order in which they came; its latest promise."""
+    """Of each fault what all runs together have tried and lost, in the order in which they came; its latest promise.
+
+    `mended` of the `losses` were seen before what they showed was mended.
+    """
     found: dict[str, dict[str, Any]] = {}
     for run in read_json(path)["runs"]:
         for one in run["faults"]:
-            before = found.get(one["fault"], {"times": 0, "losses": 0})
-            found[one["fault"]] = {
-                "fault": one["fault"],
-                "promise": one["promise"],
-                "times": before["times"] + one["times"],
-                "losses": before["losses"] + sum(one[name] for name in LOSSES),
-                "last": run["day"],
-            }
+            known = found.setdefault(one["fault"], {"fault": one["fault"], "times": 0, "losses": 0, "mended": 0})
+            lost = sum(one[name] for name in LOSSES)
+            known["promise"] = one["promise"]
+            known["times"] += one["times"]
+            known["losses"] += lost
+            known["mended"] += lost if "mended" in run else 0
     return list(found.values())
+
+
+def mended(path: Path = KEPT) -> list[str]:
+    """What runs have shown that was mended since, in words."""
+    return [
+        f"{run['day']}, commit {run['commit']}: {run['mended']}" for run in read_json(path)["runs"] if "mended" in run
+    ]

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from rallrec_pipeline.lake.files import read_json
+from rallrec_pipeline.lake.files import read_json, write_json
 from rallrec_pipeline_tests.faults.forks import apart, killed_after, killed_at_change
 from rallrec_pipeline_tests.faults.harness import HARMED
-from rallrec_pipeline_tests.faults.kept import LOSSES, Tried, add, totals
+from rallrec_pipeline_tests.faults.kept import LOSSES, Tried, add, mended, totals
 from rallrec_pipeline_tests.faults.page import PAGE, table, with_table
 
 KILLS = os.environ.get("RALLREC_FAULT_KILLS") or "60"
@@ -46,13 +46,16 @@ def test_each_run_adds_its_figures_and_the_table_is_of_all(tmp_path: Path) -> No
         ("a", "p", 3, 0),
         ("b", "better", 2_001, 3),
     ]
-    assert "| b | better | 2,001 | 3 |" in table(totals(path))
+    assert "| b | better | 2,001 | 3 | 0 |" in table(totals(path)) and not mended(path)
+    write_json(path, {"runs": [first | {"mended": "b was weak"}, second]})
+    assert "| b | better | 2,001 | 3 | 1 |" in table(totals(path))
+    assert mended(path) == [f"{first['day']}, commit {first['commit']}: b was weak"]
     assert all(hasattr(Tried("", ""), name) for name in LOSSES)
 
 
 def test_the_page_has_the_table_of_the_figures() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    assert with_table(page, totals()) == page, "python -m rallrec_pipeline_tests.faults.page"
+    assert with_table(page, totals(), mended()) == page, "python -m rallrec_pipeline_tests.faults.page"
 
 
 @pytest.mark.parametrize("fault", HARMED)
