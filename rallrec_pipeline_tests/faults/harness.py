@@ -17,8 +17,9 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -90,6 +91,10 @@ class Limits:
         return self.times - done if time.monotonic() < self.end else 0
 
 
+Round = Mapping[str, Tried]
+"""What one round has tried, by fault."""
+
+
 def main(
     kills: int = 1000,
     damages: int = 2000,
@@ -98,10 +103,10 @@ def main(
     world: Annotated[Path | None, typer.Option(help="A finished tiny world; by default it is made.")] = None,
     out: Annotated[Path, typer.Option("--json")] = FIGURES,
 ) -> None:
-    """Try, until all was tried or the time is over, and add what was found."""
+    """Try, until all was tried or the time is over, and add what was found; after Ctrl-C that of whole rounds."""
     import_all()
     code_commit()  # kept: the code may be edited while this goes on
-    chance, start = random.Random(seed), time.monotonic()
+    chance, start, found = random.Random(seed), time.monotonic(), dict[str, Tried]()
     with TemporaryDirectory(prefix="rallrec-faults-") as scratch:
         if world is None:
             world = Path(scratch) / "world"
@@ -110,51 +115,61 @@ def main(
         for name in ("RALLREC_PROFILE", "DAGSTER_HOME"):
             os.environ.pop(name, None)
         place, half = Path(scratch) / "copy", 30 * minutes
-        found = try_damages(world, place, Limits(damages, start + half), chance)
-        found += try_kills(world, place, Limits(kills, start + 2 * half), chance)
-        add(found, time.monotonic() - start, out)
+        rounds = chain(
+            damage_rounds(world, place, Limits(damages, start + half), chance),
+            kill_rounds(world, place, Limits(kills, start + 2 * half), chance),
+        )
+        try:
+            for tried in rounds:
+                for fault, one in tried.items():
+                    found[fault] = found.get(fault, Tried(fault, one.promise)) + one
+                together = sum(found.values(), Tried("", ""))
+                tell(f"{together.times} tried, {together.losses} losses")
+        finally:
+            add(list(found.values()), time.monotonic() - start, out)
     if out == FIGURES:
         write_page()
-    for one in found:
+    for one in found.values():
         tell(f"{one.times} times, {one.losses} losses: {one.fault}")
 
 
-def try_kills(world: Path, scratch: Path, limits: Limits, chance: random.Random) -> list[Tried]:
+def kill_rounds(world: Path, scratch: Path, limits: Limits, chance: random.Random) -> Iterator[Round]:
     """Kill runs, as long as there is time."""
-    tried = {fault: Tried(fault, KILL_PROMISE) for fault in (KILLED, CHANGED)}
     done, lasts_s = 0, 0.0
     while count := min(KILLS_A_ROUND, limits.left(done)):
+        tried = {fault: Tried(fault, KILL_PROMISE) for fault in (KILLED, CHANGED)}
         lake = _copied(world, scratch)
         before = apart(_versions, lake)
         _forget(lake, chance)
         if not lasts_s:  # the first round tells how long such a run takes
             lasts_s = seconds_of(lambda lake=lake: _stages(lake))
             _forget(lake, chance)
-        finished = apart(_origins, lake)
+        finished, last = apart(_origins, lake), tried[KILLED]
         for _ in range(count):
+            if not limits.left(done):
+                break
             fault = CHANGED if chance.random() < CHANGE_SHARE else KILLED
             while not _kill(lake, fault, lasts_s, chance):
                 _forget(lake, chance)
                 finished = apart(_origins, lake)
-            tried[fault].times += 1
+            last = tried[fault]
+            last.times += 1
+            done += 1
             earlier, finished = finished, apart(_origins, lake)
             damages = apart(_named, lake)
-            tried[fault].rows_lost += len(_rows(earlier) - _rows(finished))
-            tried[fault].half_visible += 1 if damages is None else len(damages)
-        last = tried[fault]
+            last.rows_lost += len(_rows(earlier) - _rows(finished))
+            last.half_visible += 1 if damages is None else len(damages)
         last.not_healed += not apart(_heals, lake, before)
         last.rows_lost += len(_rows(finished) - _rows(apart(_origins, lake)))
         last.temporary += _temporary(lake)
-        done += count
-        tell(f"{done} kills, {sum(one.losses for one in tried.values())} losses")
-    return list(tried.values())
+        yield tried
 
 
-def try_damages(world: Path, scratch: Path, limits: Limits, chance: random.Random) -> list[Tried]:
+def damage_rounds(world: Path, scratch: Path, limits: Limits, chance: random.Random) -> Iterator[Round]:
     """Damage files: one at a time, and all of a round at once before the run that mends them."""
-    tried = {fault: Tried(fault, GONE_PROMISE if fault == GONE else HARM_PROMISE) for fault in HARMED}
     done = 0
     while count := min(chance.randint(FEWEST, MOST), limits.left(done)):
+        tried = {fault: Tried(fault, GONE_PROMISE if fault == GONE else HARM_PROMISE) for fault in HARMED}
         lake = _copied(world, scratch)
         apart(_make, ["raw_files"])  # its source is at another path now
         before, files = apart(_versions, lake), _files(lake)
@@ -169,8 +184,7 @@ def try_damages(world: Path, scratch: Path, limits: Limits, chance: random.Rando
         last.not_healed += not apart(_heals, lake, before)
         last.temporary += _temporary(lake)
         done += count
-        tell(f"{done} damages, {sum(one.losses for one in tried.values())} losses")
-    return list(tried.values())
+        yield tried
 
 
 def _kill(lake: Path, fault: str, lasts_s: float, chance: random.Random) -> bool:

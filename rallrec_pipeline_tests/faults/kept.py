@@ -7,7 +7,7 @@ told as one of before.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,10 @@ class Tried:
     """Temporary files that were left after the next run."""
     not_healed: int = 0
     """Rounds after which the next run did not end as an undisturbed one."""
+
+    def __add__(self, other: Tried) -> Tried:
+        """Both together."""
+        return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in ("times", *LOSSES)})
 
     @property
     def losses(self) -> int:
