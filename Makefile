@@ -2,6 +2,8 @@
 PYTHON  ?= python3
 PORT    ?= 3000
 DATASET ?= movielens-100k
+KILLS   ?= 100
+DAMAGES ?= 200
 
 VENV := .venv
 BIN  := $(VENV)/bin
@@ -16,7 +18,7 @@ unexport DAGSTER_MODULE_NAME
 # Without bytecode every worker of the tests and every process that they start would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test test-fast test-slow screenshots lint format audit ui bench vllm clean help
+.PHONY: run test test-fast test-slow faults screenshots lint format audit ui bench vllm clean help
 .DEFAULT_GOAL := help
 
 run: $(BASE)  ## materialize every stage of DATASET (default movielens-100k) and print the report
@@ -28,6 +30,9 @@ test: $(DEV)  ## run all tests but the slow ones
 
 test-slow: $(DEV)  ## run the tests that take minutes each: many kills, soak, fuzzing, stories of the UI
 	$(BIN)/python -m pytest -m slow
+
+faults: $(DEV)  ## kill so many runs and damage so many files (KILLS=100 DAMAGES=200); docs/faults.json adds it up
+	$(BIN)/python -m rallrec_pipeline_tests.faults.harness --kills $(KILLS) --damages $(DAMAGES)
 
 screenshots: $(DEV)  ## make the pictures of docs/images/ anew, in headless Chromium
 	RALLREC_SCREENSHOTS=$(CURDIR)/docs/images $(BIN)/python -m pytest -m slow rallrec_pipeline_tests/orchestration/test_ui_stories.py

@@ -29,7 +29,6 @@ from rows import print_row
 from rallrec_pipeline.baselines.folded import FoldedExpert, FoldIn
 from rallrec_pipeline.baselines.rating_log import RatingLog
 from rallrec_pipeline.inference.methods import methods
-from rallrec_pipeline.lake.tombstones import read_tombstones
 from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.prompts.render import answer_texts
@@ -126,8 +125,7 @@ def requests(
         "recent": ServedMethod("bench", catalogue, llm_method(engine, data, log, settings, k)),
     }
     users = data.core["user_id"].unique(maintain_order=True).to_list()
-    forgotten = read_tombstones(lake_root(), data.spec.name)
-    snapshot = Snapshot(data.spec.name, "bench", "", recommended(users, data), served, data.spec, forgotten)
+    snapshot = Snapshot(data.spec.name, "bench", "", recommended(users, data), served, data.spec)
     asked = unseen(catalogue, user, ASKED).model_dump(exclude_none=True)
     with_expert, with_llm = ({**asked, "method": name} for name in served)
     with running(snapshot) as ask:

@@ -19,8 +19,12 @@ def is_begun(text: str) -> bool:
     return BEGINS.match(text) is not None
 
 
-def records_of(text: str) -> list[str]:
-    """The entries of a document, each as it is written; none where there is no such document.
+Placed = list[tuple[int, str]]
+"""Values as they are written, each after the place where it begins."""
+
+
+def records_of(text: str) -> Placed:
+    """The entries of a document; none where there is no such document.
 
     Those of its longest list that begins with an object; else what follows one another after an object.
     """
@@ -36,10 +40,10 @@ def records_of(text: str) -> list[str]:
 
 def objects_in_a_row(text: str) -> list[str]:
     """The values that follow one another in a text, each as it is written, as far as they can be read."""
-    return _values(text, 0)[0]
+    return [value for _, value in _values(text, 0)[0]]
 
 
-def _lists(text: str) -> Iterator[list[str]]:
+def _lists(text: str) -> Iterator[Placed]:
     """The lists within a document that begin with an object; those within their entries are no lists of their own."""
     place = 0
     while (begun := LIST.search(text, place)) is not None:
@@ -47,15 +51,15 @@ def _lists(text: str) -> Iterator[list[str]]:
         yield found
 
 
-def _values(text: str, place: int) -> tuple[list[str], int]:
+def _values(text: str, place: int) -> tuple[Placed, int]:
     """The values from `place` on, one after the other, and where they end."""
-    found: list[str] = []
+    found: Placed = []
     while (place := _next(text, place)) < len(text) and text[place] != "]":
         try:
             _, end = _decoder.raw_decode(text, place)
         except (ValueError, RecursionError):
             break
-        found.append(text[place:end])
+        found.append((place, text[place:end]))
         place = end
     return found, place
 

@@ -25,19 +25,19 @@ SLICE = 10_000  # rows that are Python objects at once
 
 
 JSON = "\x1fjson"  # column of the object as JSON that Polars can read; null where the line is no object
+BEGINS_AT = "\x1fat"  # column of the line of the file in which an object begins
 
 
 @contextmanager
 def open_objects(lines: pl.LazyFrame, scratch: Path) -> Iterator[pl.LazyFrame]:
-    """`lines` (`line`, `text`) that are not empty, with the column JSON.
+    """`lines` (`line`, `text`) that are not empty, with the columns JSON and BEGINS_AT.
 
     Where they are one document, its objects are the lines, counted from 1. Lines that Polars does not read are read by
     Python, once, into a file below `scratch`: NaN, and literals of Python.
     """
     lines = lines.filter(pl.col("text") != "")
-    if found := records_of_document(lines):
-        objects = {"line": range(1, len(found) + 1), "text": found}
-        lines = pl.LazyFrame(objects, schema={"line": pl.Int64, "text": pl.String})
+    found = records_of_document(lines)
+    lines = lines.with_columns(pl.col("line").alias(BEGINS_AT)) if found.is_empty() else found.lazy()
     is_object = pl.col("text").str.json_path_match("$").str.starts_with("{").fill_null(False)
     good, others = lines.filter(is_object).with_columns(pl.col("text").alias(JSON)), lines.filter(~is_object)
     if others.head(1).collect().is_empty():
@@ -49,15 +49,26 @@ def open_objects(lines: pl.LazyFrame, scratch: Path) -> Iterator[pl.LazyFrame]:
         yield pl.concat([good, pl.scan_parquet(Path(folder) / "others.parquet", glob=False)])
 
 
-def records_of_document(lines: pl.LazyFrame) -> list[str]:
-    """The objects of `lines` (`line`, `text`) as they are written, if these are one document; else none."""
+def records_of_document(lines: pl.LazyFrame) -> pl.DataFrame:
+    """The objects of `lines` (`line`, `text`) as they are written, if these are one document; else none.
+
+    `line` counts them from 1, BEGINS_AT is the line in which each begins.
+    """
     lines = lines.filter(pl.col("text") != "")
     start = lines.head(2).collect()["text"]
+    none = pl.DataFrame(schema={"line": pl.Int64, "text": pl.String, BEGINS_AT: pl.Int64})
     if start.is_empty() or not is_begun("\n".join(start)) or (start.len() > 1 and object_of(start[0]) is not None):
-        return []
+        return none
     if int(lines.select(pl.col("text").str.len_chars().sum()).collect().item()) > MOST:
-        return []
-    return records_of("\n".join(lines.collect().sort("line")["text"]))
+        return none
+    whole = lines.collect().sort("line")
+    found = records_of("\n".join(whole["text"]))
+    if not found:
+        return none
+    ends = (whole["text"].str.len_chars().cast(pl.Int64) + 1).cum_sum()
+    begins = whole["line"].gather(ends.search_sorted(pl.Series([place for place, _ in found]), side="right"))
+    objects = {"line": range(1, len(found) + 1), "text": [text for _, text in found], BEGINS_AT: begins}
+    return pl.DataFrame(objects, schema=none.schema)
 
 
 def _mended(texts: pl.Series) -> pl.Series:
@@ -67,7 +78,7 @@ def _mended(texts: pl.Series) -> pl.Series:
 
 
 def split_objects(objects: pl.LazyFrame, columns: Mapping[str, str]) -> tuple[pl.LazyFrame, pl.DataFrame]:
-    """(rows with `line`, `text` and `columns` as text; refused rows with `line`, `reason`, `text`).
+    """(rows with `line`, `text`, BEGINS_AT and `columns` as text; refused rows with `line`, `reason`, `text`).
 
     `objects` are those of `open_objects`.
     `columns` maps the name that a column gets to its name in the objects, which may be `text` or `line` too; `a.b` is
@@ -77,7 +88,7 @@ def split_objects(objects: pl.LazyFrame, columns: Mapping[str, str]) -> tuple[pl
     is_object = pl.col(JSON).is_not_null()
     refused = objects.filter(~is_object).select("line", pl.lit(NO_OBJECT).alias("reason"), "text").collect()
     values = [_value(column).alias(name) for name, column in columns.items()]
-    return objects.filter(is_object).select("line", "text", *values), refused
+    return objects.filter(is_object).select("line", "text", BEGINS_AT, *values), refused
 
 
 def keys_of(objects: pl.LazyFrame, rows: int = 1000) -> list[str]:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from rallrec_pipeline.datasets.readers import raw_folder
-from rallrec_pipeline.datasets.redaction import redaction_of
+from rallrec_pipeline.datasets.redaction import STATE, redaction_of
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.lake.files import file_states
 from rallrec_pipeline.sources.collect import collect
+from rallrec_pipeline.sources.record import RECORD, lost_files
 from rallrec_pipeline.sources.source import Downloads, data_files, silent
 
 
@@ -24,17 +25,23 @@ def fetch_raw_files(
 
     Of a table in parts each part is a file. Rows of forgotten users are taken out, also of files put there by hand.
     """
-    redaction = redaction_of(spec, lake)
+    redaction, folder = redaction_of(spec, lake), raw_folder(lake, spec.name)
     if redaction is not None:
+        lost = lost_files(spec.origin, folder)
         for file in spec.files:
-            if file.name not in damaged:
+            if file.name not in damaged and (file.name not in lost or redaction.is_good(file)):
                 redaction.clean(file)
-    return _parts(collect(spec.origin, raw_folder(lake, spec.name), lake, downloads, damaged, say, redaction))
+    return _parts(collect(spec.origin, folder, lake, downloads, damaged, say, redaction))
 
 
 def source_state(spec: DatasetSpec) -> list[list[object]]:
     """Size and time of each local file, so that an edited one is noticed; empty for sources elsewhere."""
     return file_states(spec.origin.local_files)
+
+
+def kept_records(lake: Path, dataset: str) -> list[Path]:
+    """What lies beside the raw files and tells of them."""
+    return [raw_folder(lake, dataset) / name for name in (RECORD, STATE)]
 
 
 def watched_files(spec: DatasetSpec, lake: Path) -> list[Path]:

@@ -49,6 +49,8 @@ def stage_parts(
         end = 0
         for part, held in _by_part(path, table, records).items():
             start, end = end + 1, end + len(held)
+            if path.is_dir() and _is_theirs(part.relative_to(path), user_column, stones):
+                continue
             kept = [record for number, record in enumerate(held, start) if number not in dropped]
             _write_lines(part, _new(part, path, staged), kept, table.encoding)
         return
@@ -157,7 +159,7 @@ def _document(path: Path, table: TableFile) -> list[str]:
     if table.format != "json_lines":
         return []
     with open_text(path, table.encoding, path.parent) as text:
-        return records_of_document(text.lines)
+        return records_of_document(text.lines)["text"].to_list()
 
 
 def _by_part(path: Path, table: TableFile, records: list[str]) -> dict[Path, list[str]]:
@@ -168,8 +170,7 @@ def _by_part(path: Path, table: TableFile, records: list[str]) -> dict[Path, lis
             texts[part] = "\n".join(text.lines.collect().sort("line")["text"])
     filled = [part for part, content in texts.items() if content.strip()]
     found = {part: objects_in_a_row(texts[part]) for part in filled} if len(filled) > 1 else {filled[0]: records}
-    is_hive = path.is_dir() and any("=" in name for part in filled for name in part.relative_to(path).parent.parts)
-    if is_hive or [record for own in found.values() for record in own] != records:
+    if [record for own in found.values() for record in own] != records:
         raise DataError(f"{path}: nobody can say which part holds which record: write each as JSON lines, then go on")
     return found
 

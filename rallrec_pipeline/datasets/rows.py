@@ -16,7 +16,7 @@ from rallrec_pipeline.datasets.documents import MOST as DOCUMENT
 from rallrec_pipeline.datasets.endings import BINARY
 from rallrec_pipeline.datasets.file_spec import ColumnSpec, TableFile
 from rallrec_pipeline.datasets.frames import IDS, WRITTEN, names_of, open_frame, reached, schema_of, text_columns
-from rallrec_pipeline.datasets.json_lines import keys_of, open_objects, split_objects
+from rallrec_pipeline.datasets.json_lines import BEGINS_AT, keys_of, open_objects, split_objects
 from rallrec_pipeline.datasets.lines import HEAD, Text, first_line, open_lines, open_text
 from rallrec_pipeline.datasets.tables import REFUSED
 from rallrec_pipeline.errors import DataError
@@ -113,10 +113,10 @@ def _opened(path: Path, table: TableFile, columns: Mapping[str, ColumnSpec], mos
             with open_objects(text.lines, path.parent) as objects:
                 _need(path, *_lacking(_present_keys(objects, own), own))
                 rows, refused = split_objects(objects, {name: column.column for name, column in own.items()})
-                yield _with_parts(rows, parts, text.starts), refused
+                yield _with_parts(rows, parts, text.starts, BEGINS_AT).drop(BEGINS_AT), refused
         else:
             rows, refused = _delimited_rows(text, path, table, own)
-            yield _with_parts(rows, parts, text.starts), refused
+            yield _with_parts(rows, parts, text.starts, "line"), refused
 
 
 def _has_header(table: TableFile) -> bool:
@@ -135,11 +135,14 @@ def _hive(path: Path) -> dict[str, list[str]]:
     return {name: [found.get(name, "") for found in pairs] for name in names}
 
 
-def _with_parts(rows: pl.LazyFrame, columns: Mapping[str, list[str]], starts: list[int]) -> pl.LazyFrame:
-    """`rows` with the columns that tell of the part in which a row stands; each begins at one of the lines `starts`."""
+def _with_parts(rows: pl.LazyFrame, columns: Mapping[str, list[str]], starts: list[int], at: str) -> pl.LazyFrame:
+    """`rows` with the columns that tell of the part in which a row stands; each begins at one of the lines `starts`.
+
+    A row begins in the line that the column `at` gives.
+    """
     if not columns:
         return rows
-    part = pl.lit(pl.Series(starts, dtype=pl.Int64)).search_sorted(pl.col("line"), side="right") - 1
+    part = pl.lit(pl.Series(starts, dtype=pl.Int64)).search_sorted(pl.col(at), side="right") - 1
     return rows.with_columns(pl.lit(pl.Series(values)).gather(part).alias(name) for name, values in columns.items())
 
 

@@ -45,6 +45,17 @@ def read_sealed(path: Path, sealed_since: int | None = None) -> dict[str, Any]:
     return found
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a document is what was written, as far as anybody can tell: it may not be there, or not be readable."""
+    try:
+        read_sealed(path)
+    except DamagedError:
+        return False
+    except DataError:
+        return True
+    return True
+
+
 def _may_lack(found: Mapping[str, Any], sealed_since: int | None) -> bool:
     made = found.get("format", 1)
     return sealed_since is None or (isinstance(made, int) and made < sealed_since)

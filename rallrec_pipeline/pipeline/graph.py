@@ -5,7 +5,7 @@ Stages of one kind have a page of their own: `model_graph.py`, `recommendation_g
 
 from __future__ import annotations
 
-from rallrec_pipeline.datasets.raw_files import source_state
+from rallrec_pipeline.datasets.raw_files import kept_records, source_state
 from rallrec_pipeline.embeddings.text import ENCODER_VERSION
 from rallrec_pipeline.evaluation.maps import projections
 from rallrec_pipeline.inference.methods import adapters, retrievers
@@ -48,6 +48,7 @@ GRAPH: tuple[Stage, ...] = (
         data.raw_files,
         lambda s, d: {"source": d.source, "state": source_state(d)},
         code_version="2",
+        beside=lambda run: kept_records(run.lake, run.dataset),
     ),
     Stage(
         "interactions",

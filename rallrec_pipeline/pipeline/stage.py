@@ -18,6 +18,7 @@ from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.errors import DamagedError, StaleArtefactError
 from rallrec_pipeline.lake.locks import LLM, lake_lock
 from rallrec_pipeline.lake.provenance import now, stable_hash
+from rallrec_pipeline.lake.sealed import is_whole
 from rallrec_pipeline.lake.sound import advice
 from rallrec_pipeline.lake.store import (
     IN_FORCE,
@@ -66,6 +67,8 @@ class Stage:
     partitioned: bool = True
     role: Role | None = None
     """The role of the model that it works with."""
+    beside: Callable[[StageRun], Sequence[Path]] = lambda run: ()
+    """Sealed documents that it keeps outside its result; a damaged one is written anew with the result."""
 
 
 Graph = Mapping[str, Stage]
@@ -225,15 +228,16 @@ def plan_with(
     stored = None
     if len(inputs) == len(stage.inputs):
         stored = before if in_ref == fingerprint else read_record(run.lake, dataset, stage.name, fingerprint)
-    result = whole(run.lake, stored, verify) if stored is not None else None
+    is_noted = not verify or all(is_whole(path) for path in stage.beside(run))
+    result = whole(run.lake, stored, verify) if stored is not None and is_noted else None
     known = stored or before
     damaged = known.damaged(run.lake) if verify and result is None and known is not None else []
     if result is not None:
         reasons = []
+    elif not is_noted or has_lost_record(run.lake, dataset, stage.name, fingerprint):
+        reasons = ["its record was damaged"]
     elif stored is not None:
         reasons = ["its files were damaged" if damaged else "its files were edited"]
-    elif has_lost_record(run.lake, dataset, stage.name, fingerprint):
-        reasons = ["its record was damaged"]
     elif before is not None:
         reasons = changes(before, versions, settings, stage.code_version)
     else:

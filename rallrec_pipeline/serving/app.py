@@ -19,6 +19,7 @@ import rallrec_pipeline
 from rallrec_pipeline.errors import RallrecError, RequestError
 from rallrec_pipeline.finite import finite
 from rallrec_pipeline.serving.current import Current
+from rallrec_pipeline.serving.forgotten import Forgotten
 from rallrec_pipeline.serving.openapi import document
 from rallrec_pipeline.serving.questions import question_of
 from rallrec_pipeline.serving.requests import BAD, TOO_LARGE, ScoreRequest, read_request
@@ -32,7 +33,10 @@ UNAVAILABLE, BROKEN = 503, 500
 
 
 def make_app(current: Current, work: Work, limits: ServingSettings, lake: Path) -> Starlette:
-    """The application; while it runs it watches for new results. No caller learns where `lake` lies."""
+    """The application; while it runs it watches for new results. No caller learns where `lake` lies.
+
+    Raises DataError when nobody knows which users were forgotten.
+    """
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -45,7 +49,7 @@ def make_app(current: Current, work: Work, limits: ServingSettings, lake: Path) 
         status = error.status if isinstance(error, RequestError) else UNAVAILABLE
         return _fault(status, without_lake(str(error), lake))
 
-    server = _Server(current, work, limits)
+    server = _Server(current, Forgotten(lake, current.snapshot.dataset), work, limits)
     return Starlette(
         routes=[
             Route("/users/{user_id:path}/recommendations", server.recommendations),
@@ -60,13 +64,13 @@ def make_app(current: Current, work: Work, limits: ServingSettings, lake: Path) 
 
 
 class _Server:
-    def __init__(self, current: Current, work: Work, limits: ServingSettings) -> None:
-        self.current, self.work, self.limits = current, work, limits
+    def __init__(self, current: Current, forgotten: Forgotten, work: Work, limits: ServingSettings) -> None:
+        self.current, self.forgotten, self.work, self.limits = current, forgotten, work, limits
 
     async def recommendations(self, request: Request) -> Response:
         snapshot, user_id = self.current.snapshot, request.path_params["user_id"]
         most = _count(request.query_params.get("n"))
-        snapshot.require_not_forgotten(user_id)
+        self.forgotten.require_not(user_id)
         found = snapshot.recommended(request.query_params.get("fingerprint"))
         rows = found.of(user_id, most)
         return _json(_head(snapshot) | {"fingerprint": found.fingerprint, "user_id": user_id, "recommendations": rows})
@@ -74,9 +78,10 @@ class _Server:
     async def score(self, request: Request) -> Response:
         asked = read_request(await self._body(request), self.limits)
         snapshot = self.current.snapshot
-        snapshot.require_not_forgotten(asked.user_id)
+        self.forgotten.require_not(asked.user_id)
         name, method = snapshot.method(asked.method, asked.fingerprint)
         answer = await self.work.run(lambda: _answer(method, asked), method.answerer.uses_llm)
+        self.forgotten.require_not(asked.user_id)  # who was forgotten meanwhile is not answered either
         return _json(_head(snapshot) | {"method": name, "fingerprint": method.fingerprint, "targets": answer})
 
     async def healthz(self, request: Request) -> Response:

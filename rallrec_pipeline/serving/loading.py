@@ -15,7 +15,7 @@ from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import file_states
 from rallrec_pipeline.lake.provenance import now
 from rallrec_pipeline.lake.store import Record, Ref, read_ref, record_of, ref_file, with_inputs
-from rallrec_pipeline.lake.tombstones import read_tombstones, tombstone_file
+from rallrec_pipeline.lake.tombstones import tombstone_file
 from rallrec_pipeline.language_models.protocols import Engine
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.graph import EVERY_STAGE
@@ -85,7 +85,6 @@ class Loader:
             recommended,
             served,
             run.spec,
-            read_tombstones(self.lake, self.dataset),
             versions,
         )
         return snapshot, gone

@@ -13,7 +13,6 @@ from typing import TypeVar
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.errors import RallrecError, RequestError
-from rallrec_pipeline.lake.tombstones import Tombstones
 from rallrec_pipeline.prompts.render import shown_title
 from rallrec_pipeline.serving.catalogue import ByUser, Catalogue
 from rallrec_pipeline.serving.methods import Answerer
@@ -59,7 +58,6 @@ class Snapshot:
     recommendations: Recommendations | RallrecError
     methods: Mapping[str, ServedMethod | RallrecError]
     spec: DatasetSpec
-    forgotten: Tombstones
     versions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Fingerprints of all results that each part was made from, by stage."""
 
@@ -68,11 +66,6 @@ class Snapshot:
         """Whether nothing can be answered."""
         parts = (self.recommendations, *self.methods.values())
         return all(isinstance(part, RallrecError) for part in parts)
-
-    def require_not_forgotten(self, user_id: str | None) -> None:
-        """Raises RequestError for a user who was forgotten, of whom a part may still know."""
-        if user_id is not None and self.forgotten.among([user_id]):
-            raise RequestError(UNKNOWN, f"unknown user {clean_text(user_id, 60)!r}")
 
     def recommended(self, fingerprint: str | None) -> Recommendations:
         """Raises RequestError where there are none, or where they are not those that are asked for."""

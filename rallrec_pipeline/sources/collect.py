@@ -17,7 +17,14 @@ from rallrec_pipeline.lake.checksums import digest
 from rallrec_pipeline.lake.files import atomic_path
 from rallrec_pipeline.sources.archives import disk_error
 from rallrec_pipeline.sources.fetch import fetch
-from rallrec_pipeline.sources.record import has_changed, record_path, source_files, write_record
+from rallrec_pipeline.sources.record import (
+    edited_files,
+    has_changed,
+    lost_files,
+    record_path,
+    source_files,
+    write_record,
+)
 from rallrec_pipeline.sources.source import Downloads, Source, SourceFile, data_files, silent
 
 EDITED = ".edited"
@@ -45,20 +52,28 @@ def collect(
 ) -> list[Path]:
     """The files of `source` in `folder` of the lake, fetched where they are not there yet.
 
-    They are fetched again where the source is another, where some are `damaged`, or where a local folder or zip has
-    other content than when it was last looked at; nothing else is downloaded a second time. Files that were put there
-    by hand are taken as they are where the source is elsewhere. One that is no longer what its pinned checksum says is
-    kept under another name when the published one takes its place, and `say` is told. Raises DataError that says which
-    files to put where when the source cannot be reached or a checksum differs.
+    They are fetched again where the source is another, where some are `damaged`, gone or have become empty, or where a
+    local folder or zip has other content than when it was last looked at, or than its copy; nothing else is downloaded
+    a second time. Files that were put there by hand are taken as they are where the source is elsewhere or gone. One
+    that is no longer what its pinned checksum says, or the copy of a local source, is kept under another name when the
+    published one takes its place, and `say` is told. Raises DataError that says which files to put where when the
+    source cannot be reached or a checksum differs.
     """
     paths = [folder / file.name for file in source.files]
     try:
-        are_good = all(file.name not in damaged and _is_good(folder, file, rewriter) for file in source.files)
+        lost = set(damaged) | (lost_files(source, folder) if rewriter is None else set())
+        are_good = all(file.name not in lost and _is_good(folder, file, rewriter) for file in source.files)
         if are_good and all(file.sha256 for file in source.files):
             return paths  # whatever the source holds now, they are what is asked for
         now = source_files(source, folder)  # before the copy: what changes meanwhile is seen the next time
-        if not are_good or has_changed(source, folder, now):
-            _fetch_into(source, folder, lake, downloads, damaged, say, rewriter)
+        edited = edited_files(source, folder) - lost if rewriter is None else set()
+        is_there = bool(now) and len(now) == len(source.local_files)
+        if not are_good or has_changed(source, folder, now) or (edited and is_there):
+            _fetch_into(source, folder, lake, downloads, lost, edited, say, rewriter)
+        else:
+            for name in sorted(edited):
+                told = "is another than was fetched and is taken as it is: delete it to fetch it"
+                say(f"warning: {folder / name} {told}")
         write_record(source, folder, now)
     except OSError as error:
         raise disk_error(error, folder) from error
@@ -70,7 +85,8 @@ def _fetch_into(
     folder: Path,
     lake: Path,
     downloads: Downloads,
-    damaged: Collection[str],
+    lost: Collection[str],
+    edited: Collection[str],
     say: Callable[[str], None],
     rewriter: Rewriter | None,
 ) -> None:
@@ -83,27 +99,29 @@ def _fetch_into(
         for path, file in zip(found, source.files, strict=True):
             if rewriter is not None:
                 rewriter.redact(file, path)
+            if file.name not in lost and not (rewriter and rewriter.is_good(file)):
+                _keep_edited(folder, file, file.name in edited, say)
             if (folder / file.name).is_dir() != path.is_dir():  # a file cannot be renamed over a folder
                 shutil.rmtree(folder / file.name, ignore_errors=True)
                 (folder / file.name).unlink(missing_ok=True)
-            if file.name not in damaged and not (rewriter and rewriter.is_good(file)):
-                _keep_edited(folder, file, say)
             with atomic_path(folder / file.name) as temporary:
                 shutil.move(path, temporary)
 
 
-def _keep_edited(folder: Path, file: SourceFile, say: Callable[[str], None]) -> None:
-    """Put a pinned file that somebody has changed beside the published one that is about to take its place."""
+def _keep_edited(folder: Path, file: SourceFile, is_edited: bool, say: Callable[[str], None]) -> None:
+    """Put a file or folder that somebody has changed beside the published one that is about to take its place."""
     path = folder / file.name
-    if file.sha256 is None or not path.is_file() or digest(path) == file.sha256:
+    if file.sha256 is not None:
+        is_edited = path.is_file() and digest(path) != file.sha256
+    if not is_edited:
         return
     places = (path.with_name(f"{path.name}{f'.{n}' if n > 1 else ''}{EDITED}") for n in count(1))
     kept = next(place for place in places if not place.exists())
     path.replace(kept)
-    say(
-        f"warning: {path} is not as published (SHA-256) and is fetched again; what was there is kept as {kept.name}. "
-        "To work on edited files, describe them as a dataset of your own"
-    )
+    other, instead = "another than its source", "To have it so, edit the source"
+    if file.sha256 is not None:
+        other, instead = "not as published (SHA-256)", "To work on edited files, describe them as a dataset of your own"
+    say(f"warning: {path} is {other} and is fetched again; what was there is kept as {kept.name}. {instead}")
 
 
 def _by_hand(source: Source, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""What fetched files were taken from, so that they are taken anew only when that has changed.
+"""What fetched files were taken from and what they were, so that they are taken anew only when either has changed.
 
 The record lies beside the files as `.source.json`, a name that no raw file can have. Without one nobody knows where
 the files are from: a local source that is there is taken, files of a source elsewhere stay as they are.
@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.lake.checksums import FileState, is_damaged, state_of
 from rallrec_pipeline.lake.sealed import read_sealed, write_sealed
-from rallrec_pipeline.sources.source import Source, is_pattern, parts_of
+from rallrec_pipeline.sources.source import Source, SourceFile, data_files, is_pattern, parts_of
 from rallrec_pipeline.sources.state import State, contents, file_state
 
 RECORD = ".source.json"
@@ -50,13 +51,44 @@ def has_changed(source: Source, folder: Path, now: State) -> bool:
     )
 
 
+def lost_files(source: Source, folder: Path) -> set[str]:
+    """Names of files of which a part is gone, empty or damaged since the record in `folder` was written.
+
+    A file that somebody edited is none of them.
+    """
+    return {file.name for file in source.files if any(_is_lost(*found) for found in _copies(folder, file))}
+
+
+def edited_files(source: Source, folder: Path) -> set[str]:
+    """Names of files that hold something else than when the record in `folder` was written."""
+    return {file.name for file in source.files if any(_is_another(*found) for found in _copies(folder, file))}
+
+
 def write_record(source: Source, folder: Path, now: State) -> None:
-    """Write down that the files in `folder` are as good as the source with the local files `now`."""
+    """Write down that the files in `folder`, as they are, are as good as the source with the local files `now`."""
     known = _read(folder)
     kept = {path: state for path, state in known.get("files", {}).items() if not (now and _is_part(source, path))}
-    record = {"source": _decisive(source), "files": kept | dict(now)}
+    places = [folder / file.name for file in source.files]
+    parts = [part for place in places for part in (data_files(place) if place.is_dir() else [place])]
+    copies = {part.relative_to(folder).as_posix(): state_of(part) for part in parts}
+    record = {"source": _decisive(source), "files": kept | dict(now), "copies": copies}
     if (now or not source.local_files) and record != known:
         write_sealed(record_path(folder), record)
+
+
+def _copies(folder: Path, file: SourceFile) -> list[tuple[Path, FileState]]:
+    """Path and state of each part of a file as the record has it."""
+    known = _read(folder).get("copies", {})
+    inside = f"{file.name}/"
+    return [(folder / name, state) for name, state in known.items() if name == file.name or name.startswith(inside)]
+
+
+def _is_lost(path: Path, state: FileState) -> bool:
+    return not path.is_file() or (path.stat().st_size == 0 < state[0]) or is_damaged(path, state)
+
+
+def _is_another(path: Path, state: FileState) -> bool:
+    return not path.is_file() or state_of(path)[2] != state[2]
 
 
 def _is_part(source: Source, path: str) -> bool:
@@ -78,10 +110,17 @@ def _decisive(source: Source) -> dict[str, Any]:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    """The record, its `files` a State; empty where there is none, or none that can be read."""
+    """The record, its `files` and `copies` a State; empty where there is none, or none that can be read.
+
+    One of an older version has no `copies`.
+    """
     try:
         record = read_sealed(record_path(folder))
-        files = {path: (int(size), int(time), str(digest)) for path, (size, time, digest) in record["files"].items()}
-        return {"source": record["source"], "files": files}
+        states = {"files": _state(record["files"]), "copies": _state(record.get("copies", {}))}
+        return {"source": record["source"], **states}
     except (DataError, ValueError, TypeError, KeyError, AttributeError):
         return {}
+
+
+def _state(found: Any) -> dict[str, FileState]:
+    return {path: (int(size), int(time), str(digest)) for path, (size, time, digest) in found.items()}

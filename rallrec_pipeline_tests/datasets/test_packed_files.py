@@ -5,10 +5,13 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import json
 import lzma
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from rallrec_pipeline.datasets.catalog import load_dataset
@@ -17,12 +20,14 @@ from rallrec_pipeline.datasets.raw_lines import find_lines
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline_tests.datasets.brought import (
     HEADER,
+    INTERACTIONS,
     RATED,
     WANTED,
     check,
     dataset,
     delimited,
     items_csv,
+    json_lines,
     parquet,
     ratings_csv,
     tables,
@@ -115,6 +120,40 @@ def test_a_pattern_and_folders_named_by_a_value_are_one_table(tmp_path: Path, re
     assert tables(path).interactions.drop("microsecond").equals(WANTED[half:])
     whole = dataset(tmp_path, {}, interactions='file = "log"\nformat = "csv"')
     assert tables(whole).interactions.drop("microsecond").equals(WANTED)
+
+
+def in_lines(frame: pl.DataFrame) -> bytes:
+    """Objects, one a line."""
+    return json_lines(frame.rows(named=True))
+
+
+def over_lines(frame: pl.DataFrame) -> bytes:
+    """Objects in a row, each over several lines, with blank ones between."""
+    return "\n\n".join(json.dumps(row, indent=2) for row in frame.rows(named=True)).encode()
+
+
+@pytest.mark.parametrize("write", [in_lines, over_lines])
+def test_hive_folders_of_json_are_columns_however_an_object_is_written(
+    tmp_path: Path, write: Callable[[pl.DataFrame], bytes]
+) -> None:
+    by_folder = RATED.partition_by("user_id", "rating", as_dict=True)
+    parts = {
+        f"hive/user_id={user}/stars={rating}/a.json": write(rows.drop("user_id", "rating"))
+        for (user, rating), rows in by_folder.items()
+    }
+    columns = INTERACTIONS.replace('rating = "rating"', 'rating = "stars"')
+    path = dataset(tmp_path, parts, 'file = "hive"\nformat = "json_lines"', columns)
+    assert check(path).problems == []
+    assert tables(path).interactions.drop("microsecond").sort(HEADER).equals(WANTED.sort(HEADER))
+
+
+def test_a_pretty_list_in_a_hive_folder_is_of_that_folder(tmp_path: Path) -> None:
+    rows = [{**row, "tags": ["ä", {"user_id": "u9"}]} for row in RATED.drop("user_id").rows(named=True)]
+    text = "\n" + json.dumps({"count": len(rows), "rows": rows}, indent=4, ensure_ascii=False) + "\n"
+    parts = {"hive/user_id=u0/a.json": b"\n\n", "hive/user_id=u1/a.json": text.encode()}
+    path = dataset(tmp_path, parts, 'file = "hive"\nformat = "json_lines"')
+    found = tables(path).interactions
+    assert set(found["user_id"]) == {"u1"} and found.height == RATED["item_id"].n_unique()
 
 
 def test_hive_folders_of_parquet_are_columns(tmp_path: Path) -> None:

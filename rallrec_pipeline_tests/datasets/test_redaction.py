@@ -108,6 +108,7 @@ SHAPES: dict[str, tuple[Files, str]] = {
     "a folder for each user": (by_user("parquet", parquet), "parts"),
     "a folder with CSV for each user": (by_user("csv", lambda rows: rows.write_csv().encode()), "parts"),
     "a folder with JSON lines for each user": (by_user("json", lines), "parts"),
+    "a folder with pretty JSON for each user": (by_user("json", pretty), "parts"),
 }
 
 

@@ -1,13 +1,11 @@
-"""Write what the harness has tried into docs/operate.md: python -m rallrec_pipeline_tests.faults.page RESULTS.json"""
+"""Write what all runs of the harness have tried into docs/operate.md: python -m rallrec_pipeline_tests.faults.page"""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from rallrec_pipeline_tests.faults.kept import mended, totals
 from rallrec_pipeline_tests.pipeline.tiny import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "operate.md"
@@ -16,17 +14,24 @@ BEGIN, END = "<!-- of the harness: begin -->", "<!-- of the harness: end -->"
 
 def table(faults: Sequence[dict[str, Any]]) -> str:
     """Fault, promise, times tried and losses, in Markdown."""
-    lines = ["| fault | promise | times tried | losses |", "|---|---|---:|---:|"]
-    lines += [f"| {one['fault']} | {one['promise']} | {one['times']:,} | {one['losses']:,} |" for one in faults]
+    lines = ["| fault | promise | times tried | losses | of these mended since |", "|---|---|---:|---:|---:|"]
+    for one in faults:
+        figures = " | ".join(f"{one[name]:,}" for name in ("times", "losses", "mended"))
+        lines.append(f"| {one['fault']} | {one['promise']} | {figures} |")
     return "\n".join(lines)
 
 
-def with_table(page: str, faults: Sequence[dict[str, Any]]) -> str:
-    """The page with the table between its marks."""
+def with_table(page: str, faults: Sequence[dict[str, Any]], notes: Sequence[str] = ()) -> str:
+    """The page with the table between its marks, and below it what was mended."""
     before, rest = page.split(BEGIN)
-    return f"{before}{BEGIN}\n{table(faults)}\n{END}{rest.split(END)[1]}"
+    shown = "\n\n".join([table(faults), *notes])
+    return f"{before}{BEGIN}\n{shown}\n{END}{rest.split(END)[1]}"
+
+
+def write_page() -> None:
+    """Bring docs/operate.md up to docs/faults.json."""
+    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), totals(), mended()), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    found = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), found["faults"]), encoding="utf-8")
+    write_page()

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from rallrec_pipeline.lake.locks import lake_lock
-from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.settings import load_settings
+from rallrec_pipeline_tests.pipeline.finished import make_finished
 from rallrec_pipeline_tests.pipeline.given import looking_run, seeing
-from rallrec_pipeline_tests.pipeline.tiny import SMALL, add_odd_items, copied_world, make_world, use_lake
+from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world, use_lake
 
 
 @pytest.fixture(scope="session")
@@ -25,13 +25,10 @@ def finished_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
     root = shared / "finished"
-    with lake_lock(shared, "finished", print), pytest.MonkeyPatch.context() as patch:  # of several workers one makes it
+    with lake_lock(shared, "finished", print):  # of several workers one makes it
         if not (root / "whole").exists():
             shutil.rmtree(root, ignore_errors=True)
-            add_odd_items(make_world(root, patch, (SMALL,)))
-            patch.delenv("DAGSTER_HOME")
-            summary = materialize_dataset(SMALL)
-            assert summary.error is None and summary.checks and all(summary.worked.values())
+            make_finished(root)
             (root / "whole").touch()
     return root
 

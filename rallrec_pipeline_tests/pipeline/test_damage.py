@@ -133,6 +133,17 @@ def test_damaged_records_and_refs_are_made_anew_without_the_llm(lake: Path, chan
     assert not verify(lake).damages and versions(lake) == before
 
 
+def test_a_damaged_record_beside_the_raw_files_is_written_anew(lake: Path, chance: random.Random) -> None:
+    before, record = versions(lake), lake / "raw" / SMALL / ".source.json"
+    content = record.read_bytes()
+    flip(record, chance)
+    assert names(record, lake, verify(lake))
+    done = run()
+    assert {name for name, worked in done.worked.items() if worked} == {"raw_files"}
+    assert not verify(lake).damages and versions(lake) == before and record.read_bytes() != content
+    assert not any(run().worked.values())
+
+
 def test_a_damaged_result_counts_as_missing_and_what_is_made_anew_is_the_same(
     lake: Path, chance: random.Random, capfd: pytest.CaptureFixture[str]
 ) -> None:

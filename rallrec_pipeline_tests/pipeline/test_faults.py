@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from rallrec_pipeline.errors import RallrecError
 from rallrec_pipeline.lake import memo
 from rallrec_pipeline.lake.leftovers import is_temporary
 from rallrec_pipeline.lake.memo import DESCRIPTIONS, Memo
-from rallrec_pipeline.lake.store import in_force, past_refs
+from rallrec_pipeline.lake.store import all_records, in_force, past_refs
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.pipeline.context import SHARED
 from rallrec_pipeline.pipeline.graph import STAGES
@@ -30,9 +31,10 @@ from rallrec_pipeline.pipeline.load import load
 from rallrec_pipeline.pipeline.readiness import model_record
 from rallrec_pipeline.pipeline.status.verify import verify_lake
 from rallrec_pipeline.settings import ROLES, load_settings
+from rallrec_pipeline_tests.lake.flips import flip
 from rallrec_pipeline_tests.pipeline.given import in_force_now, make_stages
 from rallrec_pipeline_tests.pipeline.given import store as store_result
-from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world, make_world, use_lake
+from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world, make_world, replace_once, use_lake
 
 LOOKING = (["status", SMALL], ["lineage", SMALL, "i3"], ["report", SMALL], ["status", SMALL, "--verify"])
 NOBODY = 65534
@@ -81,6 +83,52 @@ def test_what_is_cut_short_lost_or_overwritten_is_made_anew(lake: Path) -> None:
     assert not verify_lake(lake, SMALL, "demo").damages
     assert {name: in_force_now(lake, SMALL, name).data_version for name in before} == before
     assert not look() and not any(materialize_dataset(SMALL).worked.values())
+
+
+@pytest.mark.parametrize("record", ["manifest.json", ".source.json", "neither"])
+@pytest.mark.parametrize("harm", ["cut", "empty", "overwritten", "a bit", "lost"])
+def test_a_raw_file_is_fetched_again_also_where_a_record_of_it_is_damaged_too(
+    lake: Path, harm: str, record: str
+) -> None:
+    def versions() -> dict[str, str]:
+        return {name: in_force_now(lake, SMALL, name).data_version for name in DATA if "report" not in name}
+
+    assert materialize_dataset(SMALL, DATA).error is None  # its source is named by another path now
+    before, file, chance = versions(), lake / "raw" / SMALL / "ratings.csv", random.Random(3)
+    manifest = in_force_now(lake, SMALL, "raw_files").manifest(lake)
+    harms = {
+        "cut": lambda: file.write_bytes(file.read_bytes()[:700]),
+        "empty": lambda: file.write_bytes(b""),
+        "overwritten": lambda: file.write_bytes(b"\xff\x00 garbage \n" * 40),
+        "a bit": lambda: flip(file, chance),
+        "lost": file.unlink,
+    }
+    harms[harm]()
+    if record == "manifest.json":
+        flip(manifest, chance)
+    elif record == ".source.json":
+        flip(file.with_name(record), chance)
+    summary = materialize_dataset(SMALL, DATA)
+    assert summary.error is None and summary.worked["raw_files"] and versions() == before
+    assert not verify_lake(lake, SMALL, "demo").damages
+    kept = [path.name for path in file.parent.glob("*.edited")]
+    assert kept == (["ratings.csv.edited"] if harm in ("cut", "overwritten") and record != ".source.json" else [])
+
+
+def test_raw_files_of_today_are_not_held_against_what_was_made_of_earlier_ones(
+    lake: Path, finished_world: Path, tmp_path: Path
+) -> None:
+    place = finished_world / "lake" / "files" / SMALL
+    source = shutil.copytree(place, tmp_path / "source")
+    replace_once(lake / "catalog" / f"{SMALL}.toml", f"{place.parent.as_posix()}/{SMALL}", source.as_posix())
+    assert materialize_dataset(SMALL, ["raw_files"]).error is None
+    with (source / "ratings.csv").open("a", encoding="utf-8") as file:
+        file.write("u3,i77,2,900\n")
+    assert materialize_dataset(SMALL, ["raw_files"]).error is None
+    assert len(all_records(lake, SMALL, "raw_files")) == 3, "of the path before, and of both contents"
+    assert not verify_lake(lake, SMALL, "demo").damages
+    flip(lake / "raw" / SMALL / "ratings.csv", random.Random(3))
+    assert [damage.file for damage in verify_lake(lake, SMALL, "demo").damages] == [f"raw/{SMALL}/ratings.csv"]
 
 
 @pytest.mark.process

@@ -14,6 +14,7 @@ from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.files import read_json
 from rallrec_pipeline.sources.collect import collect
 from rallrec_pipeline.sources.source import Kind, Source, SourceFile, silent
+from rallrec_pipeline_tests.lake.flips import rewrite
 from rallrec_pipeline_tests.sources.test_fetch import CONTENTS, SUMS, collected, contents_of, left, zipped
 
 CHANGED = CONTENTS | {"s.item": b"other items\n"}
@@ -89,14 +90,105 @@ def test_a_source_that_has_changed_is_fetched_again(source: Source, lake: Path, 
 
 
 def test_an_unchanged_or_touched_source_is_not(source: Source, lake: Path, raw: Path, put: Put) -> None:
+    def copies() -> list[int]:
+        return [path.stat().st_ino for path in collected(source, lake)]
+
+    put(CONTENTS)
+    before = copies()
+    assert copies() == before
+    put(CONTENTS)
+    assert copies() == before, "only its time is another"
+    for name in CONTENTS:
+        os.utime(raw / name)
+    assert copies() == before, "the copies were only touched"
+    put(CHANGED)
+    assert not set(copies()) & set(before) and contents_of(collected(source, lake)) == CHANGED
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:7])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def turn_over(path: Path) -> None:
+    """As a tired disk does it: size and time stay."""
+    rewrite(path, path.read_bytes()[::-1])
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(b"something else, and longer than it was\n" * 100)
+
+
+@pytest.mark.parametrize("harm", [cut, empty, turn_over, overwrite, Path.unlink])
+def test_a_copy_that_is_not_what_was_fetched_is_fetched_again(
+    source: Source, lake: Path, raw: Path, put: Put, harm: Callable[[Path], None], place: Path
+) -> None:
+    """Nobody else has to know what it was: the record of `raw_files` may be lost, too."""
     put(CONTENTS)
     collected(source, lake)
-    by_hand(raw)
-    assert fetched(source, lake) == BY_HAND
-    put(CONTENTS)
-    assert fetched(source, lake) == BY_HAND, "only its time is another"
-    put(CHANGED)
-    assert fetched(source, lake) == CHANGED
+    harm(raw / "s.item")
+    harmed = contents_of([raw / "s.item"]) if harm in (cut, overwrite) else {}
+    said: list[str] = []
+    assert contents_of(collect(source, raw, lake, silent, say=said.append)) == CONTENTS
+    kept = {path.name.removesuffix(".edited"): path.read_bytes() for path in raw.glob("*.edited")}
+    assert kept == harmed, "what may be somebody's work is kept"
+    assert [line.startswith(f"warning: {raw / 's.item'} is another than its source") for line in said] == [True] * len(
+        harmed
+    )
+    place.rename(place.with_name("away"))
+    harm(raw / "s.item")
+    if harm in (cut, overwrite):
+        assert fetched(source, lake) == CONTENTS | contents_of([raw / "s.item"]), "then nobody can tell it from an edit"
+    else:
+        with pytest.raises(DataError, match=r"correct source\.location"):
+            collected(source, lake)
+
+
+@pytest.mark.parametrize("harm", [cut, empty, turn_over, overwrite, Path.unlink])
+def test_an_empty_or_damaged_file_of_a_source_elsewhere_is_fetched_again_and_an_edited_one_is_told(
+    lake: Path, raw: Path, harm: Callable[[Path], None]
+) -> None:
+    address = source_of("url", "http://127.0.0.1:1/a.zip")
+    by_hand(raw, CONTENTS)
+    collected(address, lake)
+    harm(raw / "s.item")
+    said: list[str] = []
+    if harm in (cut, overwrite):
+        wanted = CONTENTS | contents_of([raw / "s.item"])
+        assert contents_of(collect(address, raw, lake, silent, say=said.append)) == wanted
+        assert "is another than was fetched and is taken as it is: delete it to fetch it" in said[0]
+        collect(address, raw, lake, silent, say=said.append)
+        assert len(said) == 1, "now it is known"
+    else:
+        with pytest.raises(DataError, match="cannot download"):
+            collected(address, lake)
+
+
+def test_of_a_table_in_parts_a_part_that_is_lost_or_changed_is_fetched_again(lake: Path, tmp_path: Path) -> None:
+    parts = {"a.csv": b"1\n", "b.csv": b"2\n", "c.csv": b""}
+    for name, content in parts.items():
+        place = tmp_path / "exports" / "ratings" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+    source, raw = Source("folder", str(tmp_path / "exports"), (SourceFile("ratings"),)), lake / "raw" / "small"
+
+    def found() -> dict[str, bytes]:
+        (folder,) = collected(source, lake)
+        return contents_of(left(folder))
+
+    assert found() == parts
+    inode = (raw / "ratings").stat().st_ino
+    assert found() == parts and (raw / "ratings").stat().st_ino == inode, "an empty part may have been empty before"
+    (raw / "ratings" / "a.csv").unlink()
+    assert found() == parts
+    empty(raw / "ratings" / "b.csv")
+    assert found() == parts and not list(raw.glob("*.edited"))
+    (raw / "ratings" / "b.csv").write_bytes(b"by hand\n")
+    assert found() == parts
+    assert (raw / "ratings.edited" / "b.csv").read_bytes() == b"by hand\n"
 
 
 def test_an_edited_file_with_a_pinned_checksum_is_kept_and_told_when_the_published_one_comes_back(

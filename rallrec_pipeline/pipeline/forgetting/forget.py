@@ -142,7 +142,7 @@ def _carried_out(work: _Work, everyone: Tombstones, planned: Certificate) -> Cer
     try:
         raw = _redacted(Redaction(work.redaction.spec, work.redaction.folder, stones), planned)
         for path in _edited(work):
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         gone = {held.address for held in planned.results}
         for address in gone:
             _remove_result(lake, address)

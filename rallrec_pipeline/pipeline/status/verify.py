@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rallrec_pipeline.datasets.redaction import STATE
+from rallrec_pipeline.datasets.raw_files import kept_records
 from rallrec_pipeline.errors import DamagedError, DataError
 from rallrec_pipeline.lake.checksums import digest
 from rallrec_pipeline.lake.memo import KINDS, Memo
@@ -66,8 +66,8 @@ def verify_lake(lake: Path, dataset: str | None, profile: str) -> Verified:
         _results(lake, name, profile, verified, seen)
         _refs(lake, name, verified)
         _adapters(lake, name, verified)
-        _document(lake, lake / "raw" / name / RECORD, "", advice(name, "raw_files"), verified)
-        _document(lake, lake / "raw" / name / STATE, "", advice(name, "raw_files"), verified)
+        for path in kept_records(lake, name):
+            _document(lake, path, "", advice(name, "raw_files"), verified)
         _document(lake, tombstone_file(lake, name), "", "restore it, or delete it and forget its users again", verified)
         for path in sorted((lake / "reports" / name).glob("forgotten_*.json")):
             _document(lake, path, "", "restore it from a backup: it cannot be made anew", verified)
@@ -100,7 +100,8 @@ def _results(lake: Path, dataset: str, profile: str, verified: Verified, seen: s
             verified.damages.append(Damage(_name(lake, manifest), "is damaged", asset, mend))
             continue
         for name, what in _wrong(lake, record, verified, seen):
-            verified.damages.append(Damage(name, what, asset, mend))
+            if variants or name.startswith("results/"):  # what is fetched is that of a later result by now
+                verified.damages.append(Damage(name, what, asset, mend))
 
 
 def _named(lake: Path, dataset: str) -> dict[tuple[str, str], list[str]]:

@@ -1,0 +1,111 @@
+"""Work in processes that are forked from this one, which has only imported what they need, and their ends by SIGKILL.
+
+Threads do not survive a fork, so this process itself computes nothing. A start with all imports would take longer than
+most runs of a tiny lake.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+HEAVY = ("faiss", "matplotlib.pyplot", "peft", "sklearn.ensemble", "torch", "transformers")
+CHANGES = frozenset(
+    f"{module}.{name}"
+    for module, names in {
+        "os": ("rename", "remove", "rmdir", "mkdir", "link", "symlink", "truncate", "utime"),
+        "shutil": ("copyfile", "copytree", "move", "rmtree"),
+        "sqlite3": ("connect",),
+    }.items()
+    for name in names
+)
+"""Audit events before a file is changed; beside them `open` for writing."""
+WRITES = os.O_WRONLY | os.O_RDWR
+
+
+def import_all() -> None:
+    """Import what runs import when they need it."""
+    for module in HEAVY:
+        importlib.import_module(module)
+
+
+def apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What `function` returns in a process of its own, through JSON; None where it fails, which is said."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(reader)
+            with os.fdopen(writer, "w", encoding="utf-8") as pipe:
+                json.dump(function(*arguments), pipe)
+            os._exit(0)
+        except BaseException as error:
+            tell(f"{type(error).__name__}: {error}")
+            os._exit(1)
+    os.close(writer)
+    with os.fdopen(reader, encoding="utf-8") as pipe:
+        text = pipe.read()
+    os.waitpid(child, 0)
+    return json.loads(text) if text else None
+
+
+def killed_after(run: Callable[[], object], seconds: float) -> bool:
+    """Whether a process that does `run` was alive when it was killed after that time."""
+    child = _started(run, lambda: None)
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def killed_at_change(run: Callable[[], object], number: int) -> bool:
+    """Whether a process that does `run` killed itself before that change of a file; it may have made fewer."""
+    child = _started(run, lambda: _count_down(number))
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def seconds_of(run: Callable[[], object]) -> float:
+    """How long a process takes that does `run`."""
+    start = time.monotonic()
+    os.waitpid(_started(run, lambda: None), 0)
+    return time.monotonic() - start
+
+
+def _started(run: Callable[[], object], before: Callable[[], None]) -> int:
+    """The id of a process that says nothing."""
+    child = os.fork()
+    if child == 0:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        try:
+            before()
+            run()
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    return child
+
+
+def _count_down(number: int) -> None:
+    """End this process before its `number`th change of a file (from 1)."""
+    left = number
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal left
+        if event in CHANGES or (event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITES):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+
+
+def tell(line: str) -> None:
+    """Say how far it is, or what was found."""
+    print(line, file=sys.stderr, flush=True)
