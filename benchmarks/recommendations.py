@@ -24,6 +24,7 @@ from rallrec_pipeline.recommendation.batch import Batch
 from rallrec_pipeline.recommendation.because import Retriever
 from rallrec_pipeline.recommendation.fit import ExpertFit, fit_expert
 from rallrec_pipeline.recommendation.recommender import Catalogue, Recommender
+from rallrec_pipeline.recommendation.table import Maker
 from rallrec_pipeline.recommendation.today import Ratings
 from rallrec_pipeline.retrieval.index import build_index
 from rallrec_pipeline.retrieval.rankings import by_vectors
@@ -118,12 +119,19 @@ def recommend(
     fit: ExpertFit, ratings: Ratings, vectors: dict[str, np.ndarray], settings: RecommendationSettings
 ) -> pl.DataFrame:
     """The table of all users."""
+    batch = batch_of(fit, ratings, vectors, settings)
+    return batch.run(ratings.visits, None, lambda done, total: None).table
+
+
+def batch_of(
+    fit: ExpertFit, ratings: Ratings, vectors: dict[str, np.ndarray], settings: RecommendationSettings
+) -> Batch:
+    """All that users are recommended by."""
     catalogue = Catalogue(fit.item_ids, vectors["mixture"], vectors["text"], vectors["collaborative"], fit.counts() > 0)
     index, trees = build_index(vectors["mixture"]), ExpertSettings().trees
     one = Recommender(catalogue, fit, fit.factorisation, ratings, index, settings, LIKE_ABOVE, trees, SEED)
     retriever = Retriever(by_vectors(vectors["mixture"]), RetrievalSettings(history_length=5), alpha=0.5)
-    batch = Batch(one, retriever, settings.scored_by, "", "", [""] * len(fit.item_ids))
-    return batch.run(ratings.visits, None, lambda done, total: None).table
+    return Batch(one, retriever, Maker(settings.expert, ""), "", [""] * len(fit.item_ids))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ STEPS = {
     CANDIDATES: "candidates, by the expert",
     SHORTLIST: "the shortlist, by the LLM",
 }
+WHOLE = "all steps together, by candidates"
+TO_COME = "the shortlist to come, by the LLM (an estimate)"
 
 
 def step_costs(inputs: Mapping[str, Record], settings: Settings) -> dict[str, dict[str, Any]]:
@@ -31,6 +33,9 @@ def step_costs(inputs: Mapping[str, Record], settings: Settings) -> dict[str, di
         for name, title in STEPS.items()
         if told.get(name, {}).get("predictions")
     }
+    if SHORTLIST in found:
+        seconds = sum(one["seconds"] for one in found.values())
+        found["cascade"] = {"title": WHOLE, **told_cost(Cost(seconds, found[CANDIDATES]["predictions"]))}
     if scored is None:
         return found
     for method in methods(settings):
@@ -38,3 +43,10 @@ def step_costs(inputs: Mapping[str, Record], settings: Settings) -> dict[str, di
             cost = Cost(scored.metadata["seconds"][method.name], counted["prompts"])
             found[f"llm_{method.name}"] = {"title": f"the LLM on test rows: {method.title}", **told_cost(cost)}
     return found
+
+
+def step_to_come(rows: int | None, tokens: int | None, seconds: float | None) -> dict[str, dict[str, Any]]:
+    """The same of a shortlist that is still to be asked about, from its estimate; nothing where there is none."""
+    if not rows or seconds is None:
+        return {}
+    return {"shortlist_to_come": {"title": TO_COME, **told_cost(Cost(seconds, rows, tokens, rows))}}

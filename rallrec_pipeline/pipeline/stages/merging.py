@@ -20,13 +20,12 @@ from rallrec_pipeline.lake.provenance import content_version
 from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.pipeline.context import Made, StageRun
 from rallrec_pipeline.pipeline.scored import made_by, scored_by
-from rallrec_pipeline.reasoning.cascade import KnownBefore, Order, choose_cascade, orders, rows_asked
+from rallrec_pipeline.reasoning.cascade import KnownBefore, Order, choose_cascade, orders, row_losses, rows_asked
 from rallrec_pipeline.reasoning.merge import best_member, choose_consistency, consistency, plain_mean, stack
 from rallrec_pipeline.reasoning.opinions import Floats, Labels, Opinion, over_runs
 from rallrec_pipeline.settings import MergeSettings, Role
 
 _KEYS = ("sample_id", "split", "label")
-ROW_LOSS_CLIP = 1e-6
 
 
 @dataclass
@@ -135,7 +134,7 @@ def _cascade(merge: MergeSettings, members: list[Opinion], rows: Rows) -> tuple[
     """The expert's P(yes), and the dear model's where the order says so; the threshold is that of validation rows."""
     expert, dear, valid = members[0].p_yes, members[1].p_yes, rows.valid
     dear = np.where(np.isfinite(members[1].variance), dear, expert)  # where it was not asked the expert answers
-    gain = _row_losses(rows.labels, expert) - _row_losses(rows.labels, dear)
+    gain = row_losses(rows.labels, expert) - row_losses(rows.labels, dear)
     candidates = orders(KnownBefore(expert, rows.item_ratings, rows.history, rows.users), valid, gain)
     tokens = rows.tokens_of(merge.members[1])
     if merge.budget and not tokens:
@@ -238,11 +237,6 @@ def _aligned(predicted: pl.DataFrame, wanted: pl.DataFrame, name: str) -> pl.Dat
             "or take another member"
         )
     return found
-
-
-def _row_losses(labels: Labels, p: Floats) -> Floats:
-    clipped = np.clip(p, ROW_LOSS_CLIP, 1 - ROW_LOSS_CLIP)
-    return np.asarray(-np.log(np.where(labels == 1, clipped, 1 - clipped)))
 
 
 def _write(name: str, p_yes: Floats, rows: Rows, run: StageRun) -> Path:

@@ -28,7 +28,7 @@ from rallrec_pipeline.pipeline.status.planned import planned_rows
 from rallrec_pipeline.pipeline.status.speeds import Speeds
 from rallrec_pipeline.pipeline.status.stage_memory import llm_memory, table_memory
 from rallrec_pipeline.pipeline.status.verify import Verified
-from rallrec_pipeline.pipeline.step_costs import step_costs
+from rallrec_pipeline.pipeline.step_costs import step_costs, step_to_come
 from rallrec_pipeline.settings import Settings
 
 State = Literal["fresh", "stale", "missing"]
@@ -101,7 +101,13 @@ def dataset_status(
     plans = {name: plan for name, plan in plans.items() if name in STAGES or plan.record is not None}
     run = everything(run, plans)
     assets = [_asset_status(plan, run, speeds) for plan in plans.values()]
-    return DatasetStatus(dataset, assets, held, steps=step_costs(run.inputs, settings))
+    return DatasetStatus(dataset, assets, held, steps=step_costs(run.inputs, settings) | _to_come(assets))
+
+
+def _to_come(assets: Sequence[AssetStatus]) -> dict[str, dict[str, Any]]:
+    """What a million predictions of the LLM for users will take, where they are not made yet."""
+    late = next((one.cost.at_most for one in assets if one.asset == "recommendations" and one.state != "fresh"), None)
+    return step_to_come(late.rows, late.tokens, late.seconds) if late is not None else {}
 
 
 def status_as_json(found: Sequence[DatasetStatus], speeds: Speeds, verified: Verified | None = None) -> str:
