@@ -87,7 +87,7 @@ def recommendations(run: StageRun) -> Made:
     users = {name.replace("rows_", "users_"): count for name, count in increment.items()}
     cost = {"llm": asdict(engines.usage), "engine": engines.used}
     if asked is not None and held_out is not None:
-        made.steps[SHORTLIST].seconds += asked.earlier_seconds
+        made.steps[SHORTLIST].seconds = asked.told["seconds"]
         cost["held_out"] = held_out.told
     return Made(files, _told(run, made) | users | cost, rows)
 

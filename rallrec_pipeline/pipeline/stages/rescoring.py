@@ -57,8 +57,8 @@ class LlmRescoring:
     """How the expert's P(yes) and that of the method become one; None: that of the method counts alone."""
     keys: list[pl.DataFrame] = field(default_factory=list)
     """`user_id` and `key` of the prompts that were asked until now."""
-    costs: list[tuple[int, float, float]] = field(default_factory=list)
-    """Of each call: prompts, their seconds, whichever run has scored them, and those of prompts scored now."""
+    costs: list[tuple[int, float]] = field(default_factory=list)
+    """Of each call: prompts, and the seconds that the LLM took for them, whichever run has scored them."""
 
     @classmethod
     def of(
@@ -102,7 +102,7 @@ class LlmRescoring:
                 self.run.progress(f"recommending by {self.method.name}"),
             )
             self.keys.append(prompts.select("user_id", scored.rows["input_hash"].alias("key")))
-            self.costs.append((prompts.height, scored.seconds, scored.seconds_now))
+            self.costs.append((prompts.height, scored.seconds))
             asked = prompts["sample_id"].to_numpy()
             answers = self.scaling.apply(scored.table["p_yes"].to_numpy())
             found[asked] = answers if self.merged is None else self.merged(p_yes.ravel()[asked], answers)
@@ -113,14 +113,10 @@ class LlmRescoring:
         return replace(self, recommender=recommender, keys=[], costs=[])
 
     @property
-    def earlier_seconds(self) -> float:
-        """What earlier runs spent on the prompts that were asked."""
-        return sum(every - now for _, every, now in self.costs)
-
-    @property
     def told(self) -> dict[str, float]:
-        """Prompts that were asked, and the seconds that the LLM took for them, now or earlier."""
-        return {"prompts": sum(one[0] for one in self.costs), "seconds": round(sum(one[1] for one in self.costs), 3)}
+        """Prompts that were asked, and the seconds that the LLM took for them, now or earlier; loading is no part."""
+        prompts, seconds = (sum(column) for column in zip((0, 0.0), *self.costs, strict=True))
+        return {"prompts": prompts, "seconds": round(seconds, 3)}
 
     def _affordable(self, prompts: pl.DataFrame, each: int, store: ScoreStore) -> pl.DataFrame:
         """The prompts that the budget allows, those of a user in the order of the shortlist; the log says what is read.
