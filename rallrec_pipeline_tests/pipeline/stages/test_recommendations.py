@@ -218,6 +218,9 @@ def test_the_border_is_asked_and_each_row_says_who_answered_it(copy: Path) -> No
     assert record_in(copy, "recommender_fit").data_version in makers["model_fingerprint"]
     ranks = found.filter(pl.col("method") == "zero_shot")["rank"]
     assert set(ranks) == {3}  # of the places 3 and 4
+    user = found.filter(pl.col("method") == "zero_shot")["user_id"][0]
+    rows = recommended_to(copy, SMALL, user, settings, 3).rows
+    assert rows["method"].to_list()[:3] == ["factorisation", "factorisation", "zero_shot"]
     lines = (copy / "tables" / "recommendations" / f"{SMALL}.jsonl").read_text(encoding="utf-8").splitlines()
     assert {item["method"] for item in json.loads(lines[0])["items"]} == {"zero_shot", "factorisation"}
 
@@ -227,7 +230,7 @@ def test_a_budget_of_tokens_is_kept_and_told_before_the_run(copy: Path) -> None:
     whole, all_of_them = record_in(copy).metadata["steps"]["shortlist"], made_in(copy)
     free = pending_rows("recommendations", predicting(copy, with_method(load_settings())), [])
     assert free and free.length
-    most = round(2.5 * free.length)
+    most = round(free.length * 1.3)  # a whole prompt, and the end of one that begins alike
     bound = with_method(load_settings(), tokens_per_user=most)
     pending = pending_rows("recommendations", predicting(copy, bound), [])
     assert pending and 0 < pending.tokens <= most / 10 < free.tokens
