@@ -376,6 +376,15 @@ def test_status_tells_what_a_million_predictions_take(finished_lake: Path) -> No
     assert all(asset.state == "fresh" for asset in found.assets)
 
 
+def test_status_tells_before_a_run_what_a_million_predictions_of_the_cascade_will_take(finished_lake: Path) -> None:
+    settings = with_method(load_settings()).model_copy(update={"profile": "another"})
+    found = dataset_status(finished_lake, SMALL, settings)
+    assert {"catalogue", "candidates", "shortlist_to_come"} <= set(found.steps) and "shortlist" not in found.steps
+    to_come = found.steps["shortlist_to_come"]
+    assert to_come["seconds_per_million"] > 0 and to_come["tokens_per_million"] > 0
+    assert "the shortlist to come, by the LLM (an estimate)" in steps_told(found)
+
+
 def broken(frame: pl.DataFrame, how: str) -> pl.DataFrame:
     first = pl.int_range(pl.len()) == 0
     changes = {
