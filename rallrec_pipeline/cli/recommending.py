@@ -29,11 +29,13 @@ def recommend(
     if json:
         typer.echo(escaped_json(documents.dumps(as_json(found), indent=2, ensure_ascii=False)))
         return
-    table = Table("rank", "item", "title", "P(yes)", "because of")
+    by = ("by",) if found.rows["method"].n_unique() > 1 else ()
+    table = Table("rank", "item", "title", "P(yes)", *by, "because of")
     for row in found.rows.iter_rows(named=True):
         why = ", ".join(clean_text(found.titles.get(item, item), 40) for item in row["because"])
         title = clean_text(found.titles.get(row["item_id"], ""), 60)
-        table.add_row(str(row["rank"]), Text(clean_text(row["item_id"])), Text(title), f"{row['p_yes']:.3f}", Text(why))
+        first = (str(row["rank"]), Text(clean_text(row["item_id"])), Text(title), f"{row['p_yes']:.3f}")
+        table.add_row(*first, *([row["method"]] if by else []), Text(why))
     console.print(table)
     for note in found.notes:
         say(note)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ ByUser = Mapping[str, Floats]
 CHOOSING = "ndcg_at_10"
 """By its mean over validation users the best method is chosen."""
 COMPARED = ("recall_at_10", "ndcg_at_10")
+PAIRED = tuple(f"{measure}_at_{k}" for measure in ("recall", "ndcg") for k in (5, 10, 20))
 SAMPLING = "the full catalogue: every item that the user had not rated by then competes, and no negatives are sampled"
 
 
@@ -40,8 +41,17 @@ class Ranked:
     pairs: int
 
 
-def build_top_n(ranked: Mapping[str, Ranked], about: Mapping[str, Any], resamples: int, seed: int) -> dict[str, Any]:
-    """The report, JSON-able; `about` is what else it tells. The method with the best validation NDCG@10 is chosen."""
+def build_top_n(
+    ranked: Mapping[str, Ranked],
+    about: Mapping[str, Any],
+    resamples: int,
+    seed: int,
+    pairs: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """The report, JSON-able; `about` is what else it tells. The method with the best validation NDCG@10 is chosen.
+
+    `pairs` names methods, and to each the one that it is held against besides the chosen one.
+    """
     chosen = max(ranked, key=lambda name: _mean(ranked[name].valid[CHOOSING], worst=True))
     slices = ("test", "cold_users", "cold_items")
     drawn = {
@@ -65,7 +75,8 @@ def build_top_n(ranked: Mapping[str, Ranked], about: Mapping[str, Any], resample
         "chosen": chosen,
         "chosen_by": f"mean {CHOOSING} over validation users",
         "methods": methods,
-        "against_chosen": _differences(ranked, drawn["test"], chosen),
+        "against_chosen": _against_chosen(ranked, drawn["test"], chosen),
+        "pairs": _pairs(ranked, drawn["test"], pairs or {}),
     }
     return dict(finite(report))
 
@@ -101,23 +112,47 @@ def _resampled(ranked: Mapping[str, ByUser], resamples: int, seed: int) -> dict[
     return {m: dict(zip(names, np.concatenate(part).T, strict=True)) for m, part in parts.items()}
 
 
-def _differences(
+def _against_chosen(
     ranked: Mapping[str, Ranked], drawn: Mapping[str, Mapping[str, Floats]], chosen: str
 ) -> dict[str, dict[str, Any]]:
-    """The chosen method minus each other, on the same test users; Holm's correction is over the others."""
+    """The chosen method minus each other; Holm's correction is over the others."""
     others = [name for name in ranked if name != chosen]
     found: dict[str, dict[str, Any]] = {name: {} for name in others}
     for measure in COMPARED:
-        told = {
-            name: difference(
-                drawn[chosen][measure],
-                drawn[name][measure],
-                _mean(ranked[chosen].test[measure]) - _mean(ranked[name].test[measure]),
-            )
-            for name in others
-        }
-        corrected = holm([one.p_value for one in told.values()])
-        for (name, one), p in zip(told.items(), corrected, strict=True):
-            figures = {"difference": one.difference, "se": one.se, "ci": [one.low, one.high], "p_value": one.p_value}
-            found[name][measure] = figures | {"p_holm": p, "significant": bool(p < ALPHA)}
+        told = _differences(ranked, drawn, [(chosen, other) for other in others], measure)
+        for name, one in zip(others, told, strict=True):
+            found[name][measure] = one
     return found
+
+
+def _pairs(
+    ranked: Mapping[str, Ranked], drawn: Mapping[str, Mapping[str, Floats]], pairs: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """Each method minus what it is held against, by every measure of `PAIRED`; Holm's correction is over methods."""
+    found: dict[str, dict[str, Any]] = {name: {"other": other} for name, other in pairs.items()}
+    for measure in PAIRED:
+        for name, one in zip(pairs, _differences(ranked, drawn, list(pairs.items()), measure), strict=True):
+            found[name][measure] = one
+    return found
+
+
+def _differences(
+    ranked: Mapping[str, Ranked],
+    drawn: Mapping[str, Mapping[str, Floats]],
+    pairs: Sequence[tuple[str, str]],
+    measure: str,
+) -> list[dict[str, Any]]:
+    """The first minus the second of each pair, on the same test users; the pairs are one family of tests."""
+    told = [
+        difference(
+            drawn[first][measure],
+            drawn[second][measure],
+            _mean(ranked[first].test[measure]) - _mean(ranked[second].test[measure]),
+        )
+        for first, second in pairs
+    ]
+    return [
+        {"difference": one.difference, "se": one.se, "ci": [one.low, one.high], "p_value": one.p_value}
+        | {"p_holm": p, "significant": bool(p < ALPHA)}
+        for one, p in zip(told, holm([one.p_value for one in told]), strict=True)
+    ]

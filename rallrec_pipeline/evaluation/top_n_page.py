@@ -61,6 +61,11 @@ def lead(report: Report) -> Iterator[str]:
     beaten = [other for other, found in report["against_chosen"].items() if _better(found)]
     total = len(report["against_chosen"])
     yield f"By NDCG@10 it is told apart from {len(beaten)} of {total} others at 5%, after Holm's correction."
+    for asked, found in report["pairs"].items():
+        told = found["ndcg_at_10"]
+        change = f"{number(told['difference'], sign=True)} ± {number(told['se'])}"
+        apart = "" if told["significant"] else ", which is not told apart from none"
+        yield f"{report['methods'][asked]['title']}: asking the LLM changes NDCG@10 by {change}{apart}."
     yield f"Who competes: {report['candidates']}."
 
 

@@ -119,6 +119,15 @@ def reasoned_methods(settings: Settings) -> list[ReasonedMethod]:
     return [_reasoned(name, settings) for name in chosen if name in settings.reasoned]
 
 
+def rescoring_method(settings: Settings) -> tuple[str | None, MergeSettings | None]:
+    """The method of the LLM that is asked about shortlists, and how its answers are merged with the expert's."""
+    name = settings.recommendations.method
+    merge = settings.merges.get(name) if name else None
+    if merge is None:
+        return name, None
+    return next(member for member in merge.members if member in settings.methods), merge
+
+
 def merges(settings: Settings) -> dict[str, MergeSettings]:
     """What is merged, members before those that take them: all, or with `only_methods` those that are needed."""
     chosen = _withneeds_of(settings.only_methods or settings.merges, settings)

@@ -283,6 +283,13 @@ RECOMMENDATIONS = _table(
         "input_hash": TEXT,
     },
 )
+RESCORED_CANDIDATES = _table(
+    "rescored_candidates",
+    "one candidate that the method in force was asked about for a user of the report",
+    ("user_id", "history_length", "item_id"),
+    {"user_id": TEXT, "history_length": pl.Int32, "item_id": TEXT, "p_yes": pl.Float64},
+    made_by="recommendations",
+)
 
 
 COLUMNS: dict[str, str] = {

@@ -7,12 +7,13 @@ from typing import Any
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.descriptions import RENDERER_VERSION, template_of
-from rallrec_pipeline.inference.methods import methods
+from rallrec_pipeline.inference.methods import methods, rescoring_method
 from rallrec_pipeline.inference.score import SCORING_VERSION
 from rallrec_pipeline.pipeline.stage import ALWAYS
 from rallrec_pipeline.settings import ROLES, Role, Settings, essential
 
 RECOMMENDING_VERSION = "2"  # raise it when the computing changes its output by more than rounding
+HELD_OUT_VERSION = "1"  # the same of what the LLM is asked about users of the report
 METHODS = ("prompts", "methods", "adapters", "retrievers", "only_methods", "reasoned", "merges")
 ENGINE = ("model", *ROLES, "ray", "tuning", "descriptions", "retrieval", *METHODS)
 """What an engine is chosen by, and whether it fits this machine: its longest prompts are those of a method."""
@@ -54,6 +55,13 @@ def asked(settings: Settings) -> dict[str, Any]:
 
 
 def recommending(settings: Settings, spec: DatasetSpec) -> dict[str, Any]:
+    """What decides what the stage `recommendations` makes."""
+    held_out = {"users": settings.recommendations.report_users, "version": HELD_OUT_VERSION}
+    asks = settings.recommendations.method is not None
+    return recommending_users(settings, spec) | ({"held_out": held_out} if asks else {})
+
+
+def recommending_users(settings: Settings, spec: DatasetSpec) -> dict[str, Any]:
     """What decides what users are recommended."""
     return {
         "recommendations": settings.recommendations.model_copy(update={"report_users": 0}),
@@ -70,9 +78,11 @@ def recommending(settings: Settings, spec: DatasetSpec) -> dict[str, Any]:
 
 def _rescored(settings: Settings, spec: DatasetSpec) -> dict[str, Any]:
     """What decides how a method of the LLM scores the shortlist of a user."""
-    way = {"asked": asked(settings).get(str(settings.recommendations.method)), "scoring": SCORING_VERSION}
+    name, merge = rescoring_method(settings)
+    way = {"asked": asked(settings).get(str(name)), "scoring": SCORING_VERSION}
+    merged = {"merge": merge.model_copy(update={"title": ""})} if merge else {}
     calibrated = {"calibration": settings.scoring.calibration}
-    return numerics(settings, "predictor") | wording(settings, spec) | way | calibrated
+    return numerics(settings, "predictor") | wording(settings, spec) | way | merged | calibrated
 
 
 def reported(settings: Settings) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from rallrec_pipeline.evaluation.costs import Cost, told_cost
@@ -16,6 +17,8 @@ STEPS = {
     CANDIDATES: "candidates, by the expert",
     SHORTLIST: "the shortlist, by the LLM",
 }
+WHOLE = "all steps together, by candidates"
+TO_COME = "the shortlist to come, by the LLM (an estimate)"
 
 
 def step_costs(inputs: Mapping[str, Record], settings: Settings) -> dict[str, dict[str, Any]]:
@@ -25,12 +28,7 @@ def step_costs(inputs: Mapping[str, Record], settings: Settings) -> dict[str, di
     cost on test rows.
     """
     made, scored = inputs.get("recommendations"), inputs.get("predictions")
-    told = made.metadata.get("steps", {}) if made is not None else {}
-    found = {
-        name: {"title": title, **told_cost(Cost(told[name]["seconds"], told[name]["predictions"]))}
-        for name, title in STEPS.items()
-        if told.get(name, {}).get("predictions")
-    }
+    found = _of_recommendations(made.metadata) if made is not None else {}
     if scored is None:
         return found
     for method in methods(settings):
@@ -38,3 +36,29 @@ def step_costs(inputs: Mapping[str, Record], settings: Settings) -> dict[str, di
             cost = Cost(scored.metadata["seconds"][method.name], counted["prompts"])
             found[f"llm_{method.name}"] = {"title": f"the LLM on test rows: {method.title}", **told_cost(cost)}
     return found
+
+
+def _of_recommendations(told: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The steps that users have gone through, and all of them together where the LLM was asked."""
+    steps, usage = told.get("steps", {}), told.get("llm") or {}
+    costs = {
+        name: Cost(steps[name]["seconds"], steps[name]["predictions"])
+        for name in STEPS
+        if steps.get(name, {}).get("predictions")
+    }
+    if SHORTLIST in costs:
+        if usage.get("rows"):  # what the LLM has read now, a beginning that prompts share counted once
+            costs[SHORTLIST] = replace(costs[SHORTLIST], prompt_tokens=usage["prompt_tokens"], token_rows=usage["rows"])
+        worked = told.get("users_computed", 0) / max(1, told.get("users", 1))  # all others kept what they had
+        shares = {CATALOGUE: worked, CANDIDATES: 1.0, SHORTLIST: 1.0}
+        seconds = sum(steps[name]["seconds"] * share for name, share in shares.items())
+        costs["cascade"] = Cost(seconds, steps[CANDIDATES]["predictions"])
+    titles = STEPS | {"cascade": WHOLE}
+    return {name: {"title": titles[name], **told_cost(cost)} for name, cost in costs.items()}
+
+
+def step_to_come(rows: int | None, tokens: int | None, seconds: float | None) -> dict[str, dict[str, Any]]:
+    """The same of a shortlist that is still to be asked about, from its estimate; nothing where there is none."""
+    if not rows or seconds is None:
+        return {}
+    return {"shortlist_to_come": {"title": TO_COME, **told_cost(Cost(seconds, rows, tokens, rows))}}

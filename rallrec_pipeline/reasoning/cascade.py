@@ -6,7 +6,7 @@ the dear model is asked: the expert's answer, and how much was seen of item and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.reasoning.folds import out_of_fold
-from rallrec_pipeline.reasoning.opinions import Floats, Labels, log_loss, log_odds
+from rallrec_pipeline.reasoning.opinions import Floats, Labels, log_loss, log_odds, row_losses
 
 SHARES: Floats = np.linspace(0, 1, 21)
 """Shares of the rows asked, of which one is chosen."""
@@ -23,6 +23,8 @@ KNEE = 0.9
 LEAST_ROWS = 20
 """Validation rows that a gain is fitted on, at least."""
 _RIDGE = 10.0
+DOUBT, COLD = "doubt", "cold items"
+"""Orders by what is known before; a third one is fitted."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,37 @@ def orders(known: KnownBefore, valid: NDArray[np.bool_], gain: Floats) -> list[O
     come from folds that leave them out, so that an order by a chance gain does not look good.
     """
     features = known.features
-    found = [Order("doubt", features[:, 0]), Order("cold items", features[:, 2] + 1e-3 * features[:, 0])]
+    found = [Order(DOUBT, _doubt(features)), Order(COLD, _cold(features))]
     if valid.sum() >= LEAST_ROWS and np.unique(known.users[valid]).size > 1:
         found.append(Order("fitted gain", _fitted_gain(features, valid, gain, known.users)))
     return found
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Which rows to come are asked: those whose value by `order` is at `least` that of an asked validation row."""
+
+    order: str
+    share: float
+    least: float
+    value: Callable[[Floats], Floats]
+
+    @classmethod
+    def of(cls, known: KnownBefore, expert: Floats, dear: Floats, labels: Labels) -> Asking:
+        """As `choose_cascade` chooses on these validation rows, each (n,)."""
+        every, gain = np.ones(expert.size, dtype=bool), row_losses(labels, expert) - row_losses(labels, dear)
+        candidates = orders(known, every, gain)
+        chosen = choose_cascade(candidates, expert, dear, labels)
+        values = next(order.values for order in candidates if order.name == chosen.order)
+        first = asked_first(values, chosen.share)
+        least = float(values[first].min()) if first.any() else float("inf")
+        by_features: dict[str, Callable[[Floats], Floats]] = {DOUBT: _doubt, COLD: _cold}
+        value = by_features.get(chosen.order) or _fit_ridge(known.features, gain)
+        return cls(chosen.order, chosen.share, least, value)
+
+    def asks(self, rows: KnownBefore) -> NDArray[np.bool_]:
+        """Of each row whether the dear model is asked, (n,)."""
+        return np.asarray(self.value(rows.features) >= self.least)
 
 
 def asked_first(order: Floats, share: float) -> NDArray[np.bool_]:
@@ -123,6 +152,14 @@ def rows_asked(order: Floats, valid: NDArray[np.bool_], share: float) -> NDArray
     return asked
 
 
+def _doubt(features: Floats) -> Floats:
+    return features[:, 0]
+
+
+def _cold(features: Floats) -> Floats:
+    return np.asarray(features[:, 2] + 1e-3 * features[:, 0])
+
+
 def _losses(order: Floats, expert: Floats, dear: Floats, labels: Labels) -> Floats:
     return np.array([log_loss(labels, np.where(asked_first(order, share), dear, expert)) for share in SHARES])
 
@@ -135,9 +172,13 @@ def _fitted_gain(features: Floats, valid: NDArray[np.bool_], gain: Floats, users
 
 
 def _ridge(features: Floats, targets: Floats, asked: Floats) -> Floats:
+    return _fit_ridge(features, targets)(asked)
+
+
+def _fit_ridge(features: Floats, targets: Floats) -> Callable[[Floats], Floats]:
     from sklearn.linear_model import Ridge
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    model = make_pipeline(StandardScaler(), Ridge(_RIDGE))
-    return np.asarray(model.fit(features, targets).predict(asked), dtype=np.float64)
+    model = make_pipeline(StandardScaler(), Ridge(_RIDGE)).fit(features, targets)
+    return lambda asked: np.asarray(model.predict(asked), dtype=np.float64)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from rallrec_pipeline.reasoning.folds import out_of_fold
 from rallrec_pipeline.reasoning.opinions import Floats, Labels, Opinion, log_loss, log_odds
 
 Rows = NDArray[np.bool_]
+Merged = Callable[[Floats, Floats], Floats]
+"""P(yes) (n,) of what two members say of n rows."""
 ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0)
 """Weights of the reasoner that validation may choose among; figure 6 shows 0.1 to 0.5."""
 EPSILONS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -100,15 +103,42 @@ def stack_features(members: Sequence[Opinion], facts: Floats | None) -> Floats:
     return np.column_stack([*odds, *told, *bent, facts])
 
 
+def merge_of_two(kind: Literal["mean", "logistic"], members: tuple[Floats, Floats], labels: Labels) -> Merged:
+    """How what two members say of any row becomes one P(yes): by `mean` or a `logistic` stack.
+
+    The stack is fitted on what both say of validation rows, each (n,), and their `labels`. Raises DataError where these
+    are of one class.
+    """
+    if kind == "mean":
+        return lambda first, second: (first + second) / 2
+    if np.unique(labels).size < 2:
+        raise DataError("validation rows of one class cannot fit a stack: raise prompts.validation_samples")
+    fit = _fit_logistic(_odds(*members), labels.astype(np.float64))
+    return lambda first, second: fit(_odds(first, second))
+
+
+def _odds(first: Floats, second: Floats) -> Floats:
+    return np.column_stack([log_odds(first), log_odds(second)])
+
+
 def _logistic(features: Floats, targets: Floats, asked: Floats) -> Floats:
     """P (m,) of `asked` (m, k) by a ridge logistic regression of `targets` (n,) on `features` (n, k)."""
+    return _fit_logistic(features, targets)(asked)
+
+
+def _fit_logistic(features: Floats, targets: Floats) -> Callable[[Floats], Floats]:
+    """The same for any rows to come."""
     if np.unique(targets).size < 2:  # a small fold
-        return np.full(asked.shape[0], float(targets.mean()))
-    if asked.shape[0] == 0:
-        return np.zeros(0)
+        return lambda asked: np.full(asked.shape[0], float(targets.mean()))
     model = logistic_regression()
     model.fit(features, targets)
-    return np.asarray(model.predict_proba(asked)[:, 1], dtype=np.float64)
+
+    def p_yes(asked: Floats) -> Floats:
+        if asked.shape[0] == 0:
+            return np.zeros(0)
+        return np.asarray(model.predict_proba(asked)[:, 1], dtype=np.float64)
+
+    return p_yes
 
 
 def best_member(members: Sequence[Opinion], labels: Labels) -> int:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -14,19 +13,12 @@ from numpy.typing import NDArray
 
 from rallrec_pipeline.recommendation.because import lines_behind
 from rallrec_pipeline.recommendation.candidates import Candidates
+from rallrec_pipeline.recommendation.cascade import Rescoring, rescored
 from rallrec_pipeline.recommendation.increments import item_versions, user_hashes
 from rallrec_pipeline.recommendation.recommender import Best, Recommender, chosen
-from rallrec_pipeline.recommendation.table import as_table
-from rallrec_pipeline.recommendation.today import Codes, Ints, Visits
+from rallrec_pipeline.recommendation.table import Maker, as_table
+from rallrec_pipeline.recommendation.today import Ints, Visits
 from rallrec_pipeline.retrieval.histories import Retriever
-
-
-class Rescoring(Protocol):
-    """A dearer method that is asked about a shortlist."""
-
-    def __call__(self, visits: Visits, items: Codes) -> NDArray[np.float64]:
-        """P(yes) (n, s) of `items` (n, s); what is said of padding (-1) is not looked at."""
-
 
 CATALOGUE, CANDIDATES, SHORTLIST = "catalogue", "candidates", "shortlist"
 """Steps of the cascade: all items by the sources, the candidates by the expert, the shortlist by the dearer method."""
@@ -56,17 +48,17 @@ class Batch:
     """How users are recommended items: by whom, what stands behind an item, and under which name.
 
     `common` is the hash of all that all users depend on; `texts` (m,) what else is known of each item, `profiles`
-    what `rescoring` is told of users.
+    what `rescoring` is told of users. `expert` gives P(yes) of what is not asked, `dearer` that of what is.
     """
 
     recommender: Recommender
     retriever: Retriever
-    method: str
-    model_fingerprint: str
+    expert: Maker
     common: str
     texts: list[str]
     profiles: Mapping[str, str] = field(default_factory=dict)
     rescoring: Rescoring | None = None
+    dearer: Maker | None = None
 
     def run(self, visits: Visits, previous: pl.DataFrame | None, progress: Callable[[int, int], None]) -> Recommended:
         """The recommendations of `visits`; rows of `previous` that hold are taken from there."""
@@ -107,30 +99,29 @@ class Batch:
         """The rows of a block of users."""
         settings, recommender = self.recommender.settings, self.recommender
         if found is None or not len(visits):
-            best = Best(np.zeros((0, 0), np.int32), np.zeros((0, 0)), np.zeros((0, 0), np.uint8))
+            best = Best.nothing(0)
             lines = np.zeros((0, 0, 0), np.int32)
         else:
             with _timed(steps[CANDIDATES], int((found.items >= 0).sum())):
                 p_yes = recommender.expert(visits, found.items)
-            if self.rescoring is not None:
-                found, _ = shortlist(found, p_yes, settings.order, settings.shortlist)
-                with _timed(steps[SHORTLIST], int((found.items >= 0).sum())):
-                    p_yes = self.rescoring(visits, found.items)
-            best = chosen(found, p_yes, settings.order, settings.n)
+            if self.rescoring is None:
+                best = chosen(found, p_yes, settings.order, settings.n)
+            else:
+                best = rescored(found, p_yes, visits, settings, _counting(self.rescoring, steps), settings.n)
             lines = lines_behind(self.retriever, recommender.ratings, visits, best.items)
-        return as_table(ids, hashes, best, lines, recommender.catalogue, self.method, self.model_fingerprint)
+        return as_table(ids, hashes, best, lines, recommender.catalogue, self.expert, self.dearer)
 
 
-def shortlist(
-    found: Candidates, p_yes: NDArray[np.float64], order: str, count: int
-) -> tuple[Candidates, NDArray[np.float64]]:
-    """The `count` best of the candidates by the expert, and what it says of them."""
-    best = chosen(found, p_yes, order, min(count, found.items.shape[1]))
-    place = np.zeros(best.items.shape, np.float32)
-    for column in range(best.items.shape[1]):
-        same = found.items == best.items[:, [column]]
-        place[:, column] = np.where(same, found.place, 0).max(axis=1, initial=0)
-    return Candidates(best.items, best.proposed, place), best.p_yes
+def _counting(rescoring: Rescoring, steps: Mapping[str, Step]) -> Rescoring:
+    """`rescoring`, whose answers and seconds are counted."""
+
+    def call(visits: Visits, items: NDArray[np.int32], p_yes: NDArray[np.float64]) -> NDArray[np.float64]:
+        with _timed(steps[SHORTLIST], 0):
+            found = rescoring(visits, items, p_yes)
+        steps[SHORTLIST].predictions += int((np.isfinite(found) & (items >= 0)).sum())
+        return found
+
+    return call
 
 
 @contextmanager

@@ -39,11 +39,33 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class Best:
-    """Items (n, N) of n visits, the best first, -1 padded; their P(yes), and the bits of their sources."""
+    """Items (n, N) of n visits, the best first, -1 padded; their P(yes), the bits and the score of their sources.
+
+    `asked` says of which P(yes) is that of a dearer method.
+    """
 
     items: Codes
     p_yes: NDArray[np.float64]
     proposed: NDArray[np.uint8]
+    place: Floats
+    asked: Flags
+
+    @classmethod
+    def nothing(cls, count: int) -> Best:
+        """That of no visit."""
+        return cls(
+            np.zeros((0, count), np.int32),
+            np.zeros((0, count)),
+            np.zeros((0, count), np.uint8),
+            np.zeros((0, count), np.float32),
+            np.zeros((0, count), np.bool_),
+        )
+
+    def part(self, columns: NDArray[np.int64]) -> Best:
+        """The items in `columns`, (s,) of all rows or (n, s) of each row its own."""
+        if columns.ndim == 1:
+            return Best(*(values[:, columns] for values in vars(self).values()))
+        return Best(*(np.take_along_axis(values, columns, axis=1) for values in vars(self).values()))
 
 
 @dataclass(frozen=True)
@@ -101,8 +123,7 @@ class Recommender:
         """The `count` best of each visit, all visits together."""
         parts = [self.best_of(visits[block], count) for block in visits.blocks(len(self.catalogue.item_ids))]
         if not parts:
-            nothing = np.zeros((0, count))
-            return Best(nothing.astype(np.int32), nothing, nothing.astype(np.uint8))
+            return Best.nothing(count)
         return Best(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
 
     def best_of(self, visits: Visits, count: int) -> Best:
@@ -111,17 +132,23 @@ class Recommender:
         return chosen(found, self.expert(visits, found.items), self.settings.order, count)
 
 
+def worth(p_yes: NDArray[np.float64], place: NDArray[np.float64], order: str) -> NDArray[np.float64]:
+    """What items are ranked by: P(yes), the score of the source, or both multiplied."""
+    worths = {"p_yes": p_yes, "source": place, "both": p_yes * place}
+    return worths[order]
+
+
 def chosen(found: Candidates, p_yes: NDArray[np.float64], order: str, count: int) -> Best:
     """The `count` candidates that are highest by P(yes) (n, c), by the score of the source, or by both multiplied."""
-    place = found.place.astype(np.float64)
-    worths = {"p_yes": p_yes, "source": place, "both": p_yes * place}
-    worth = np.where(found.items == NO_ITEM, -np.inf, worths[order])
-    first = np.lexsort((found.items, -worth))[:, :count]
-    items, p, bits = (np.take_along_axis(part, first, axis=1) for part in (found.items, p_yes, found.proposed))
-    missing = count - first.shape[1]
-    padded = ((0, 0), (0, max(0, missing)))
+    worths = np.where(found.items == NO_ITEM, -np.inf, worth(p_yes, found.place.astype(np.float64), order))
+    first = np.lexsort((found.items, -worths))[:, :count]
+    items, p = np.take_along_axis(found.items, first, axis=1), np.take_along_axis(p_yes, first, axis=1)
+    bits, place = (np.take_along_axis(part, first, axis=1) for part in (found.proposed, found.place))
+    padded = ((0, 0), (0, max(0, count - first.shape[1])))
     return Best(
         np.pad(items, padded, constant_values=NO_ITEM),
         np.pad(np.where(items == NO_ITEM, 0.0, p), padded),
         np.pad(bits, padded),
+        np.pad(place, padded),
+        np.zeros((len(items), first.shape[1] + padded[1][1]), np.bool_),
     )

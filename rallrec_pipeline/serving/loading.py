@@ -26,6 +26,7 @@ from rallrec_pipeline.pipeline.stages.engine import load_engine
 from rallrec_pipeline.pipeline.stages.model import checkpoint
 from rallrec_pipeline.serving.catalogue import ByUser, Catalogue
 from rallrec_pipeline.serving.known_facts import KnownFacts
+from rallrec_pipeline.serving.merging import NOT_ONLINE, merged_method, served_member
 from rallrec_pipeline.serving.methods import EXPERT, Answerer, ExpertMethod, LlmMethod
 from rallrec_pipeline.serving.new_items import NewItems
 from rallrec_pipeline.serving.prompting import Prompter, ServedRetriever
@@ -120,7 +121,10 @@ class Loader:
         require_same_settings(run)
         answerer: Answerer
         engine: Engine | None = None
-        if record.stage == "predictions":
+        if name in run.settings.merges:
+            llm, engine = _llm_method(served_member(name, run.settings), record, run)
+            answerer = merged_method(name, record, run, _expert(run), llm)
+        elif record.stage == "predictions":
             answerer, engine = _llm_method(name, record, run)
         else:
             answerer = _expert(run)
@@ -156,10 +160,17 @@ def _made_by(name: str, settings: Settings) -> str:
         return "predictions"
     if name == EXPERT:
         return "expert_predictions"
-    raise ConfigError(f"serving.methods: {name!r} cannot be served: take methods of the LLM, or {EXPERT!r}")
+    if name in settings.merges:
+        served_member(name, settings)
+        return "predictions"
+    if name in settings.reasoned:
+        raise ConfigError(f"serving.methods: {name!r} cannot be served: {NOT_ONLINE}")
+    raise ConfigError(
+        f"serving.methods: {name!r} cannot be served: take methods of the LLM, {EXPERT!r}, or merges of the two"
+    )
 
 
-def _llm_method(name: str, record: Record, run: StageRun) -> tuple[Answerer, Engine]:
+def _llm_method(name: str, record: Record, run: StageRun) -> tuple[LlmMethod, Engine]:
     method = next((one for one in methods(run.settings) if one.name == name), None)
     if method is None:
         raise StaleArtefactError(f"{name} is not scored in this variant: `only_methods` leaves it out")

@@ -1,9 +1,9 @@
-"""What answers `POST /score`: a method of the LLM, or the expert."""
+"""What answers `POST /score`: a method of the LLM, the expert, or both."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +18,8 @@ from rallrec_pipeline.inference.score import in_chat, liking_probability
 from rallrec_pipeline.language_models.protocols import AnswerScorer
 from rallrec_pipeline.prompts.build import HISTORY_COLUMN
 from rallrec_pipeline.prompts.render import answer_texts
+from rallrec_pipeline.reasoning.cascade import Asking, KnownBefore
+from rallrec_pipeline.reasoning.merge import Merged
 from rallrec_pipeline.serving.prompting import Prompter
 from rallrec_pipeline.serving.questions import Question
 from rallrec_pipeline.serving.requests import UNFIT
@@ -86,3 +88,54 @@ class ExpertMethod:
         if explain:
             raise RequestError(UNFIT, f"explain: {EXPERT} reads no prompt: ask a method of the LLM")
         return Answer(self.expert.p_yes(question.codes, question.history, question.ratings, question.targets))
+
+
+@dataclass(frozen=True)
+class MergedMethod:
+    """Both the expert and a method of the LLM are asked, and what they say is made one P(yes)."""
+
+    expert: ExpertMethod
+    llm: LlmMethod
+    merged: Merged
+    uses_llm: bool = field(default=True, init=False)
+
+    def answer(self, question: Question, explain: int) -> Answer:
+        """Raises RequestError when lines are to be explained."""
+        _explain_nothing(explain, self.llm)
+        by_expert, by_llm = (member.answer(question, 0).p_yes for member in (self.expert, self.llm))
+        return Answer(self.merged(by_expert, by_llm))
+
+
+@dataclass(frozen=True)
+class CascadeMethod:
+    """The expert answers, and a method of the LLM the targets where that paid on validation rows.
+
+    `item_ratings` (m,) are the training ratings of the core's items.
+    """
+
+    expert: ExpertMethod
+    llm: LlmMethod
+    asking: Asking
+    item_ratings: NDArray[np.int64]
+    uses_llm: bool = field(default=True, init=False)
+
+    def answer(self, question: Question, explain: int) -> Answer:
+        """Raises RequestError when lines are to be explained."""
+        _explain_nothing(explain, self.llm)
+        p_yes = self.expert.answer(question, 0).p_yes.copy()
+        asked = self.asks(question, p_yes)
+        if asked.any():
+            p_yes[asked] = self.llm.answer(replace(question, targets=question.targets[asked]), 0).p_yes
+        return Answer(p_yes)
+
+    def asks(self, question: Question, by_expert: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Of which targets (n,) the LLM is asked, whatever else the request asks for."""
+        codes, alike = question.codes[question.targets], np.zeros(len(question.targets), np.int64)
+        ratings = np.where(codes >= 0, self.item_ratings[codes], 0)
+        return self.asking.asks(KnownBefore(by_expert, ratings, alike + len(question.history), alike))
+
+
+def _explain_nothing(explain: int, llm: LlmMethod) -> None:
+    if explain:
+        name = llm.prompter.method.name
+        raise RequestError(UNFIT, f"explain: not all of this answer is read off a prompt: ask the method {name!r}")

@@ -39,9 +39,22 @@ class RecommendationSettings(Section):
         "factorisation", description="What scores the candidates, or chooses the shortlist for the LLM."
     )
     method: MethodName | None = Field(
-        None, description="A method of the LLM that scores the shortlist; None leaves that to the expert."
+        None,
+        description="A method of the LLM that scores the shortlist, or a merge (`mean`, `logistic`) of one with "
+        "`expert`; None leaves that to the expert.",
     )
-    shortlist: int = Field(20, gt=0, description="Items of a user that a method of the LLM is asked about.")
+    shortlist: int = Field(20, gt=0, description="Items of a user that a method of the LLM is asked about, at most.")
+    asked: Literal["best", "border"] = Field(
+        "best",
+        description="The shortlist: the best by the expert, or those nearest to the border between the first `n` and "
+        "all others, whose place among the first is in doubt. What is not asked keeps its place.",
+    )
+    tokens_per_user: int = Field(
+        0,
+        ge=0,
+        description="Tokens of the shortlist of one user that the LLM may read, at most, a beginning that prompts "
+        "share counted once: what does not fit is not asked; 0: no bound.",
+    )
     order: Literal["p_yes", "source", "both"] = Field(
         "both",
         description="Ranked by P(yes); by the score of `source`, from 0 for a user's lowest candidate to 1 for the "
@@ -57,8 +70,10 @@ class RecommendationSettings(Section):
             raise ValueError(f"index_share, expert_share and popularity_share add up to {total:g}: at most 1, above 0")
         if self.n > self.candidates:
             raise ValueError(f"n is {self.n}, and there are {self.candidates} candidates: n must not be larger")
-        if self.method is not None and self.n > self.shortlist:
-            raise ValueError(f"n is {self.n}, and the shortlist {self.shortlist}: n must not be larger")
+        if self.method is not None and self.asked == "best" and self.n > self.shortlist:
+            raise ValueError(
+                f"n is {self.n}, and the shortlist {self.shortlist}: n must not be larger, or set asked = 'border'"
+            )
         return self
 
     @property

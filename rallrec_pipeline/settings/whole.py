@@ -130,7 +130,8 @@ class Settings(Section):
             for member in (*merge.members, *merge.runs):
                 _require(f"merges.{name}: members and runs", member, known)
         require_no_circle(self.merges)
-        _require("recommendations: method", self.recommendations.method, self.methods)
+        _require("recommendations: method", self.recommendations.method, {**self.methods, **self.merges})
+        _require_of_two(self.recommendations, self.merges, self.methods)
         for name in self.only_methods:
             _require("only_methods", name, known)
         for name in self.serving.methods:
@@ -150,6 +151,22 @@ class Settings(Section):
     @classmethod
     def _one_seed_is_four(cls, values: Any) -> Any:
         return with_four_seeds(values) if isinstance(values, Mapping) else values
+
+
+def _require_of_two(
+    chosen: RecommendationSettings, merges: Mapping[str, MergeSettings], methods: Mapping[str, MethodSettings]
+) -> None:
+    """Raises ValueError when users are recommended by a merge of anything but the expert and a method of the LLM."""
+    merge = merges.get(chosen.method or "")
+    if merge is None:
+        return
+    others = [member for member in merge.members if member != chosen.expert]
+    is_plain = merge.kind in ("mean", "logistic") and not merge.uncertainty
+    if not is_plain or len(merge.members) != 2 or len(others) != 1 or others[0] not in methods:
+        raise ValueError(
+            f"recommendations: the merge {chosen.method!r} cannot rank candidates: take a 'mean', or a 'logistic' "
+            f"without uncertainty, of {chosen.expert!r} and a method of the LLM; the shortlist itself is the cascade"
+        )
 
 
 def _require(where: str, name: str | None, known: Mapping[str, object]) -> None:

@@ -72,6 +72,25 @@ def test_validation_chooses_and_test_is_told_with_paired_differences() -> None:
     json.dumps(found, allow_nan=False)
 
 
+def test_what_asking_changes_is_told_by_every_measure_on_the_same_users_and_a_loss_stays() -> None:
+    methods = {"expert": ranked("expert", 0.4), "worse": ranked("worse", 0.3), "same": ranked("same", 0.4)}
+    line = {"asked": 5, "valid_ndcg_at_10": 0.1, "test_ndcg_at_10": 0.2, "test_recall_at_10": None}
+    pairs = {"worse": "expert", "same": "expert"}
+    found = build_top_n(methods, ABOUT | {"by_shortlist": [line]}, resamples=200, seed=0, pairs=pairs)
+    worse, same = found["pairs"]["worse"], found["pairs"]["same"]
+    assert worse["other"] == "expert" and set(worse) - {"other"} == {
+        f"{measure}_at_{k}" for measure in ("ndcg", "recall") for k in DEPTHS
+    }
+    assert all(worse[f"ndcg_at_{k}"]["difference"] == pytest.approx(-0.1, abs=0.02) for k in DEPTHS)
+    assert worse["ndcg_at_10"]["significant"] and not same["ndcg_at_10"]["significant"]
+    told = list(lead(found))
+    assert any("worse: asking the LLM changes NDCG@10 by −0.1" in one for one in told)
+    assert any("same: " in one and "not told apart from none" in one for one in told)
+    page = render_top_n_page(found)
+    assert "What asking the LLM changes" in page and "By the candidates of a user" in page
+    json.dumps(found, allow_nan=False)
+
+
 def test_users_without_a_figure_are_left_out_of_its_mean() -> None:
     told = report()["methods"]["item_knn"]["cold_items"]["recall_at_5"]
     assert told["value"] == 0.5 and told["users"] == 3

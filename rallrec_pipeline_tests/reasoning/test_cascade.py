@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.reasoning.cascade import SHARES, KnownBefore, asked_first, choose_cascade, orders, rows_asked
+from rallrec_pipeline.reasoning.cascade import (
+    SHARES,
+    Asking,
+    KnownBefore,
+    asked_first,
+    choose_cascade,
+    orders,
+    rows_asked,
+)
 from rallrec_pipeline.reasoning.opinions import log_loss
 
 
@@ -84,3 +92,23 @@ def test_shares_ask_so_many_rows() -> None:
     assert asked_first(order, 0.5).tolist() == [False, True, True, False]
     assert not asked_first(order, 0).any() and asked_first(order, 1).all()
     assert SHARES[0] == 0 and SHARES[-1] == 1
+
+
+def test_rows_to_come_are_asked_as_the_rows_of_a_test_split_are() -> None:
+    labels, known, dear, valid = made()
+    asking = Asking.of(known.at(valid), known.expert[valid], dear[valid], labels[valid])
+    candidates = orders(known, valid, losses(labels, known.expert) - losses(labels, dear))
+    on_valid = [type(order)(order.name, order.values[valid]) for order in candidates]
+    chosen = choose_cascade(on_valid, known.expert[valid], dear[valid], labels[valid])
+    assert (asking.order, asking.share) == (chosen.order, chosen.share)
+    order = next(one for one in candidates if one.name == chosen.order)
+    batch, online = rows_asked(order.values, valid, chosen.share)[~valid], asking.asks(known.at(~valid))
+    assert 0 < batch.sum() <= online.sum() and online[batch].all()  # the batch also bounds the share of its rows
+    part = asking.asks(known.at(~valid & (np.arange(labels.size) % 3 == 0)))
+    assert part.tolist() == online[np.flatnonzero(~valid) % 3 == 0].tolist()  # whatever else is asked for
+
+
+def test_a_dear_model_that_knows_nothing_is_not_asked_about_rows_to_come() -> None:
+    labels, known, dear, valid = made()
+    noise = np.full_like(dear, 0.5)
+    assert not Asking.of(known.at(valid), dear[valid], noise[valid], labels[valid]).asks(known).any()

@@ -13,7 +13,7 @@ from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.parquet import check_schema
 from rallrec_pipeline.recommendation.batch import Batch, Recommended
 from rallrec_pipeline.recommendation.recommender import Recommender
-from rallrec_pipeline.recommendation.table import BEFORE_ITEM, for_user, write_lines
+from rallrec_pipeline.recommendation.table import BEFORE_ITEM, Maker, for_user, write_lines
 from rallrec_pipeline.recommendation.today import Codes, Ratings, Visits
 from rallrec_pipeline.retrieval.histories import Retriever
 from rallrec_pipeline.retrieval.rankings import by_vectors
@@ -26,7 +26,7 @@ from rallrec_pipeline_tests.recommendation.worlds import SMALL, changed, rated, 
 def batch(one: Recommender, **others: object) -> Batch:
     retriever = Retriever(by_vectors(one.catalogue.mixture), RetrievalSettings(history_length=3), alpha=0.5)
     texts = [""] * len(one.catalogue.item_ids)
-    return replace(Batch(one, retriever, "factorisation", "fit", "common", texts), **others)  # type: ignore[arg-type]
+    return replace(Batch(one, retriever, Maker("factorisation", "fit"), "common", texts), **others)  # type: ignore[arg-type]
 
 
 def run(made: Batch, previous: pl.DataFrame | None = None) -> Recommended:
@@ -103,7 +103,7 @@ def test_a_dearer_method_is_asked_about_the_shortlist_and_nothing_else() -> None
     made = world()
     asked: list[Codes] = []
 
-    def rescoring(visits: Visits, items: Codes) -> np.ndarray:
+    def rescoring(visits: Visits, items: Codes, p_yes: np.ndarray) -> np.ndarray:
         asked.append(items)
         return np.where(items % 2 == 0, 0.9, 0.1) + items / 1000
 

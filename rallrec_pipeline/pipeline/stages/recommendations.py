@@ -21,17 +21,18 @@ from rallrec_pipeline.lake.marks import SCORE_KEYS
 from rallrec_pipeline.lake.parquet import read_table, write_table
 from rallrec_pipeline.lake.provenance import hash_column, now, stable_hash
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
-from rallrec_pipeline.pipeline.decisive import recommending
+from rallrec_pipeline.pipeline.decisive import recommending_users
 from rallrec_pipeline.pipeline.stages.embeddings import read_vectors
 from rallrec_pipeline.pipeline.stages.engine import OneEngine
+from rallrec_pipeline.pipeline.stages.held_out import ask_held_out
 from rallrec_pipeline.pipeline.stages.new_items import catalogue_items
 from rallrec_pipeline.pipeline.stages.rescoring import LlmRescoring, profiles_of, score_keys
 from rallrec_pipeline.pipeline.stages.retrieval import index_file, todays_retriever
-from rallrec_pipeline.recommendation.batch import Batch, Recommended
+from rallrec_pipeline.recommendation.batch import SHORTLIST, Batch, Recommended
 from rallrec_pipeline.recommendation.cold import with_cold_items
 from rallrec_pipeline.recommendation.fit import fit_expert, read_fit, write_fit
 from rallrec_pipeline.recommendation.recommender import Catalogue, Recommender
-from rallrec_pipeline.recommendation.table import write_lines
+from rallrec_pipeline.recommendation.table import Maker, write_lines
 from rallrec_pipeline.recommendation.today import Ratings, Visits
 from rallrec_pipeline.retrieval.index import read_index
 from rallrec_pipeline.settings import MIXTURE, essential
@@ -66,16 +67,28 @@ def recommendations(run: StageRun) -> Made:
     """The next items of each user; users of whom nothing has changed keep theirs."""
     recommender = read_recommender(run)
     visits = wanted_visits(recommender.ratings, run)
+    files = list[Path]()
     with OneEngine(run, "score") as engines:
-        asked = LlmRescoring.of(run, recommender, engines) if run.settings.recommendations.method is not None else None
+        asked = held_out = None
+        if run.settings.recommendations.method is not None:
+            core = read_recommender(run, of_core=True)
+            asked = LlmRescoring.of(run, recommender, engines, core)
+            held_out = asked.on(core)
         made = _batch(run, recommender, asked).run(visits, _previous(run), run.progress("recommendations"))
+        if held_out is not None:
+            answers = ask_held_out(run, held_out)
+            files.append(write_table(answers, tables.RESCORED_CANDIDATES, run.out, run.dataset))
     file = tables.RECOMMENDATIONS.file(run.out, run.dataset)
-    files = [write_table(made.table, tables.RECOMMENDATIONS, run.out, run.dataset)]
+    files.append(write_table(made.table, tables.RECOMMENDATIONS, run.out, run.dataset))
     files.append(write_lines(made.table, file.with_suffix(".jsonl")))
     rows = _with_origin(made.rows.join(score_keys(asked), on="user_id", how="left", maintain_order="left"), run)
+    rows = _with_more_keys(rows, score_keys(held_out))
     increment = compare_rows(rows, run.previous_rows(), made.computed, "user_id").as_metadata()
     users = {name.replace("rows_", "users_"): count for name, count in increment.items()}
     cost = {"llm": asdict(engines.usage), "engine": engines.used}
+    if asked is not None and held_out is not None:
+        made.steps[SHORTLIST].seconds = asked.told["seconds"]
+        cost["held_out"] = held_out.told
     return Made(files, _told(run, made) | users | cost, rows)
 
 
@@ -155,7 +168,7 @@ def wanted_visits(ratings: Ratings, run: StageRun) -> Visits:
 def _batch(run: StageRun, recommender: Recommender, asked: LlmRescoring | None) -> Batch:
     settings, fit = run.settings.recommendations, run.given("recommender_fit")
     mixture = recommender.catalogue.mixture
-    decisive = recommending(run.settings, run.spec) | {"recommendations": settings.model_copy(update=_OF_NO_ROW)}
+    decisive = recommending_users(run.settings, run.spec) | {"recommendations": settings.model_copy(update=_OF_NO_ROW)}
     retriever = asked.retriever if asked else todays_retriever(run, MIXTURE, mixture)
     fingerprint = asked.fingerprint if asked else fit.data_version
     learned = retriever.learned.weights_by_feature() if retriever.learned else None
@@ -165,7 +178,8 @@ def _batch(run: StageRun, recommender: Recommender, asked: LlmRescoring | None) 
     )
     texts = hash_column(catalogue_items(run, recommender.catalogue.item_ids).iter_rows())
     profiles = profiles_of(run) if asked else {}
-    return Batch(recommender, retriever, settings.scored_by, fingerprint, common, texts, profiles, asked)
+    expert, dearer = Maker(settings.expert, fit.data_version), Maker(settings.scored_by, fingerprint)
+    return Batch(recommender, retriever, expert, common, texts, profiles, asked, dearer if asked else None)
 
 
 def _with_origin(rows: pl.DataFrame, run: StageRun) -> pl.DataFrame:
@@ -175,6 +189,14 @@ def _with_origin(rows: pl.DataFrame, run: StageRun) -> pl.DataFrame:
     if before is not None:
         before = before.select(*key, *(name for name in origin if name in before.columns))
     return fresh if before is None else fresh.update(before, on=key)
+
+
+def _with_more_keys(rows: pl.DataFrame, more: pl.DataFrame) -> pl.DataFrame:
+    """`rows` whose score keys have those of `more`, by user, too: rows of the memo that a report stands on."""
+    joined = rows.join(more.rename({SCORE_KEYS: "more"}), on="user_id", how="left", maintain_order="left")
+    both = pl.concat_list(pl.col(name).fill_null([]) for name in (SCORE_KEYS, "more")).list.unique(maintain_order=True)
+    known = pl.any_horizontal(pl.col(SCORE_KEYS, "more").is_not_null())
+    return joined.with_columns(pl.when(known).then(both).alias(SCORE_KEYS)).drop("more")
 
 
 def _previous(run: StageRun) -> pl.DataFrame | None:
@@ -196,6 +218,7 @@ def _told(run: StageRun, made: Recommended) -> dict[str, Any]:
         "without_any": int((covered == 0).sum()),
         "empty_histories": int((lengths == 0).sum()),
         "method": run.settings.recommendations.scored_by,
+        "answered_by": dict(sorted(made.table["method"].value_counts().iter_rows())),
         "steps": {name: {"predictions": one.predictions, "seconds": one.seconds} for name, one in made.steps.items()},
         "items_recommended": made.table["item_id"].n_unique(),
         "examples": Markdown(_examples(run, made.table)),

@@ -9,7 +9,7 @@ import polars as pl
 
 from rallrec_pipeline.descriptions import description_keys, description_prompt
 from rallrec_pipeline.embeddings.text import text_keys
-from rallrec_pipeline.inference.methods import Method, adapters, methods
+from rallrec_pipeline.inference.methods import Method, adapters, methods, rescoring_method
 from rallrec_pipeline.inference.score import score_keys
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.increments import Increment, compare_rows
@@ -179,18 +179,37 @@ def _new_item_embeddings(run: StageRun, stale: frozenset[str]) -> Pending:
 
 
 def _recommendations(run: StageRun, stale: frozenset[str]) -> Pending:
-    """The whole shortlist of each user, at most: which prompts are known already is only seen while they are made."""
+    """The whole shortlist of each user and of the report's users, at most.
+
+    Which prompts are known already is only seen while they are made.
+    """
     settings = run.settings.recommendations
-    if settings.method is None:
+    name, _ = rescoring_method(run.settings)
+    if name is None:
         return Pending(0, 0)
     users = len(every_user(run))
-    rows = min(users, settings.users or users) * settings.shortlist
-    method = next((one for one in methods(run.settings) if one.name == settings.method), None)
+    samples = run.read(tables.SAMPLES)
+    rows = (min(users, settings.users or users) + asked_users(samples, settings.report_users)) * settings.shortlist
+    method = next((one for one in methods(run.settings) if one.name == name), None)
     if method is None:
         return Pending(rows, rows)
-    texts = scored_rows(run, method)["prompt"].to_list()
-    length = mean_length(run, texts, method.answer_form == "yes_no")
-    return Pending(rows, rows, tokens=length.own, length=length.whole)
+    texts, chat = scored_rows(run, method)["prompt"].to_list(), method.answer_form == "yes_no"
+    length = mean_length(run, texts, chat)
+    own = length.own
+    if method.prompt_form == "recent":  # the history is read once for a shortlist, and of each candidate its own end
+        lines = 2 if chat else 1
+        end = mean_length(run, ["\n".join(text.rsplit("\n", lines)[1:]) for text in texts], chat).whole
+        own = end + max(0.0, own - end) / settings.shortlist
+    if settings.tokens_per_user:
+        own = min(own, settings.tokens_per_user / settings.shortlist)
+    return Pending(rows, rows, tokens=own, length=length.whole)
+
+
+def asked_users(samples: pl.DataFrame, most: int) -> int:
+    """Users of the validation and the test split who liked something: the report asks the LLM about them too."""
+    liked = samples.filter(pl.col("split").is_in(["valid", "test"]), pl.col("label") == 1)
+    counts = liked.group_by("split").agg(pl.col("user_id").n_unique())["user_id"].to_list()
+    return sum(min(count, most or count) for count in counts)
 
 
 _COUNTS: Mapping[str, Callable[[StageRun, frozenset[str]], Pending]] = {

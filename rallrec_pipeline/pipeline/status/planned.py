@@ -8,7 +8,7 @@ import polars as pl
 
 from rallrec_pipeline.descriptions import template_of
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.inference.methods import adapters, methods, shown_items, tuning_asked
+from rallrec_pipeline.inference.methods import adapters, methods, rescoring_method, shown_items, tuning_asked
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.stages.recommendations import every_user
@@ -67,14 +67,18 @@ def _predictions(run: StageRun) -> Pending | None:
 
 def _recommendations(run: StageRun) -> Pending | None:
     settings = run.settings.recommendations
-    if settings.method is None:
+    name, _ = rescoring_method(run.settings)
+    if name is None:
         return Pending(0, 0)
-    drawn = [bound for bound in (_users(run), settings.users) if bound]
+    known = _users(run)
+    drawn = [bound for bound in (known, settings.users) if bound]
     if not drawn:
         return None
-    rows = min(drawn) * settings.shortlist
-    length = _prompt_tokens(run, [run.settings.methods[settings.method].retriever])
-    return Pending(rows, rows, tokens=length, length=length)
+    reported = [bound for bound in (known, settings.report_users) if bound]  # of each of two splits, at most
+    rows = (min(drawn) + 2 * min(reported, default=0)) * settings.shortlist
+    length = _prompt_tokens(run, [run.settings.methods[name].retriever])
+    bound = settings.tokens_per_user / settings.shortlist if settings.tokens_per_user else length
+    return Pending(rows, rows, tokens=min(length, bound), length=length)
 
 
 def _new_items(run: StageRun, stage: str) -> Pending:

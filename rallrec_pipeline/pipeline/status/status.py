@@ -17,7 +17,7 @@ from rallrec_pipeline.errors import RallrecError, StaleArtefactError
 from rallrec_pipeline.finite import finite
 from rallrec_pipeline.lake.increments import Increment
 from rallrec_pipeline.lake.locks import LLM, lock_holder
-from rallrec_pipeline.lake.store import recorded_datasets
+from rallrec_pipeline.lake.store import all_records, recorded_datasets
 from rallrec_pipeline.pipeline.adoption import OLD, adopt_dataset
 from rallrec_pipeline.pipeline.context import SHARED, StageRun
 from rallrec_pipeline.pipeline.graph import EVERY_STAGE, STAGES
@@ -28,7 +28,8 @@ from rallrec_pipeline.pipeline.status.planned import planned_rows
 from rallrec_pipeline.pipeline.status.speeds import Speeds
 from rallrec_pipeline.pipeline.status.stage_memory import llm_memory, table_memory
 from rallrec_pipeline.pipeline.status.verify import Verified
-from rallrec_pipeline.pipeline.step_costs import step_costs
+from rallrec_pipeline.pipeline.step_costs import step_costs, step_to_come
+from rallrec_pipeline.recommendation.batch import CANDIDATES, CATALOGUE
 from rallrec_pipeline.settings import Settings
 
 State = Literal["fresh", "stale", "missing"]
@@ -101,7 +102,23 @@ def dataset_status(
     plans = {name: plan for name, plan in plans.items() if name in STAGES or plan.record is not None}
     run = everything(run, plans)
     assets = [_asset_status(plan, run, speeds) for plan in plans.values()]
-    return DatasetStatus(dataset, assets, held, steps=step_costs(run.inputs, settings))
+    return DatasetStatus(dataset, assets, held, steps=_steps(run) | _to_come(assets))
+
+
+def _steps(run: StageRun) -> dict[str, dict[str, Any]]:
+    """What each step took; of a variant that has recommended nothing yet, the expert's steps as another had them."""
+    found = step_costs(run.inputs, run.settings)
+    if "recommendations" in run.inputs:
+        return found
+    newest = all_records(run.lake, run.dataset, "recommendations")[:1]
+    others = [step_costs({"recommendations": one}, run.settings) for one in newest]
+    return {name: one[name] for one in others for name in (CATALOGUE, CANDIDATES) if name in one} | found
+
+
+def _to_come(assets: Sequence[AssetStatus]) -> dict[str, dict[str, Any]]:
+    """What a million predictions of the LLM for users will take, where they are not made yet."""
+    late = next((one.cost.at_most for one in assets if one.asset == "recommendations" and one.state != "fresh"), None)
+    return step_to_come(late.rows, late.tokens, late.seconds) if late is not None else {}
 
 
 def status_as_json(found: Sequence[DatasetStatus], speeds: Speeds, verified: Verified | None = None) -> str:

@@ -39,7 +39,7 @@ def print_status(status: DatasetStatus, settings: Settings, console: Console) ->
 
 
 def steps_told(status: DatasetStatus) -> str:
-    """What each step of the cascade took by its last run."""
+    """What each step of the cascade took by its last run, and what one to come will take."""
     return "; ".join(f"{one['title']} {duration(one['seconds_per_million'])}" for one in status.steps.values())
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from rallrec_pipeline.cli import app
@@ -33,13 +34,13 @@ from rallrec_pipeline.pipeline.stages.engine import OneEngine
 from rallrec_pipeline.pipeline.stages.prompts import prompts_of
 from rallrec_pipeline.pipeline.stages.recommendations import read_recommender
 from rallrec_pipeline.pipeline.stages.rescoring import LlmRescoring
-from rallrec_pipeline.pipeline.status.pending import pending_rows
+from rallrec_pipeline.pipeline.status.pending import asked_users, pending_rows
 from rallrec_pipeline.pipeline.status.planned import planned_rows
 from rallrec_pipeline.pipeline.status.speeds import Speeds
 from rallrec_pipeline.pipeline.status.status import dataset_status, status_as_json
 from rallrec_pipeline.pipeline.status.table import steps_told
 from rallrec_pipeline.recommendation.table import BEFORE_ITEM, WITH_ITEM, for_user
-from rallrec_pipeline.settings import Settings, load_settings
+from rallrec_pipeline.settings import MergeSettings, Settings, load_settings
 from rallrec_pipeline_tests.pipeline.given import in_force_now, looking_run, make_stages, seeing
 from rallrec_pipeline_tests.pipeline.tiny import SMALL, ratings_file, replace_once
 
@@ -178,10 +179,10 @@ def test_a_method_of_the_llm_scores_the_shortlist_once(copy: Path) -> None:
     record, found = record_in(copy), made_in(copy)
     steps = record.metadata["steps"]
     assert set(found["method"]) == {"zero_shot"} and steps["shortlist"]["predictions"] == found.height
-    assert 0 < record.metadata["llm"]["rows"] <= found.height
+    assert 0 < record.metadata["llm"]["rows"] <= found.height + record.metadata["held_out"]["prompts"]
     run = predicting(copy, settings)
     pending = pending_rows("recommendations", run, [])
-    assert pending and pending.rows == 20 * 10 and pending.tokens > 0
+    assert pending and pending.rows == (20 + asked_users(run.read(tables.SAMPLES), 0)) * 10 and pending.tokens > 0
     keys = row_keys(copy, [record])
     assert Memo(copy, SCORES).find(keys).height >= record.metadata["llm"]["rows"]
     shutil.rmtree(copy / "results" / SMALL / "recommendations")
@@ -195,6 +196,117 @@ def test_a_method_of_the_llm_scores_the_shortlist_once(copy: Path) -> None:
     shorter = settings.model_copy(update={"prompts": settings.prompts.model_copy(update={"title_characters": 8})})
     make_stages(copy, SMALL, shorter, "recommendations")
     assert record_in(copy).metadata["users_computed"] == 20
+
+
+def test_the_border_is_asked_and_each_row_says_who_answered_it(copy: Path) -> None:
+    settings = with_method(load_settings(), asked="border", shortlist=2, n=3)
+    make_stages(copy, SMALL, settings, "recommendations")
+    found, record = made_in(copy), record_in(copy)
+    assert set(found["method"]) == {"zero_shot", "factorisation"}
+    assert record.metadata["answered_by"] == dict(found["method"].value_counts().iter_rows())
+    makers = found.select("method", "model_fingerprint").unique()
+    assert makers.height == 2
+    assert record_in(copy, "recommender_fit").data_version in makers["model_fingerprint"]
+    ranks = found.filter(pl.col("method") == "zero_shot")["rank"]
+    assert set(ranks) == {3}  # of the places 3 and 4
+    user = found.filter(pl.col("method") == "zero_shot")["user_id"][0]
+    rows = recommended_to(copy, SMALL, user, settings, 3).rows
+    assert rows["method"].to_list()[:3] == ["factorisation", "factorisation", "zero_shot"]
+    lines = (copy / "tables" / "recommendations" / f"{SMALL}.jsonl").read_text(encoding="utf-8").splitlines()
+    assert {item["method"] for item in json.loads(lines[0])["items"]} == {"zero_shot", "factorisation"}
+
+
+def test_a_budget_of_tokens_is_kept_and_told_before_the_run(copy: Path) -> None:
+    make_stages(copy, SMALL, with_method(load_settings()), "recommendations")
+    whole, all_of_them = record_in(copy).metadata["steps"]["shortlist"], made_in(copy)
+    free = pending_rows("recommendations", predicting(copy, with_method(load_settings())), [])
+    assert free and free.length
+    most = round(free.length * 1.3)  # a whole prompt, and the end of one that begins alike
+    bound = with_method(load_settings(), tokens_per_user=most)
+    pending = pending_rows("recommendations", predicting(copy, bound), [])
+    assert pending and 0 < pending.tokens <= most / 10 < free.tokens
+    make_stages(copy, SMALL, bound, "recommendations")
+    some, found = record_in(copy).metadata["steps"]["shortlist"], made_in(copy)
+    assert 0 < some["predictions"] < whole["predictions"]
+    assert record_in(copy).metadata["llm"]["rows"] == 0  # all of these were answered before
+    assert some["seconds"] > 0 and found.filter(pl.col("method") == "factorisation").height
+    assert sorted(found["user_id"]) == sorted(all_of_them["user_id"])  # everyone has as many items as before
+
+
+def test_a_run_that_was_broken_off_goes_on_with_what_is_not_finished(copy: Path) -> None:
+    settings = with_method(load_settings())
+    settings = settings.model_copy(update={"scoring": settings.scoring.model_copy(update={"flush_every": 8})})
+    run = predicting(copy, settings)
+    one = read_recommender(run)
+    visits = one.ratings.visits
+    items = one.best(visits, 4).items
+
+    def stop(done: int, total: int) -> None:
+        if done >= 20:
+            raise KeyboardInterrupt
+
+    memo, half = Memo(copy, SCORES), 0
+    before = memo.damage()[0]
+    for progress, again in ((stop, False), (lambda done, total: None, True)):
+        with OneEngine(replace(run, progress=lambda _, call=progress: call), "score") as engines:
+            asked = LlmRescoring.of(engines.run, one, engines)
+            if again:
+                assert np.isfinite(asked(visits, items, np.zeros(items.shape))[items >= 0]).all()
+                assert memo.damage()[0] - before == half + engines.usage.rows
+            else:
+                with pytest.raises(KeyboardInterrupt):
+                    asked(visits, items, np.zeros(items.shape))
+                half = memo.damage()[0] - before
+                assert half >= 16
+
+
+@pytest.mark.parametrize("kind", ["mean", "logistic"])
+def test_the_llm_and_the_expert_are_merged_in_the_shortlist(copy: Path, kind: str) -> None:
+    merge = MergeSettings(kind=kind, members=("factorisation", "zero_shot"))  # type: ignore[arg-type]
+    settings = with_method(load_settings(), order="p_yes")
+    make_stages(copy, SMALL, settings, "recommendations")
+    alone, asked = made_in(copy), Memo(copy, SCORES)
+    rows = asked.damage()[0]
+    settings = settings.model_copy(update={"merges": {**settings.merges, "both": merge}})
+    make_stages(copy, SMALL, with_method(settings, method="both", order="p_yes"), "recommendations")
+    found = made_in(copy)
+    assert set(found["method"]) == {"both"} and asked.damage()[0] == rows  # the same prompts
+    assert set(found["model_fingerprint"]).isdisjoint(alone["model_fingerprint"])
+    both = found.join(alone, on=["user_id", "item_id"], suffix="_alone")
+    assert both.height == found.height and not np.allclose(both["p_yes"], both["p_yes_alone"])
+
+
+def test_the_report_holds_the_cascade_against_the_expert_on_the_same_users(copy: Path) -> None:
+    settings = with_method(load_settings())
+    make_stages(copy, SMALL, settings, "recommendations", "recommendation_report")
+    folder = copy / "reports" / SMALL
+    report = json.loads((folder / "recommendation_report.json").read_text(encoding="utf-8"))
+    assert set(report["pairs"]) == {"cascade_by_p_yes", "cascade_by_both"} <= set(report["methods"])
+    for told in report["pairs"].values():
+        assert told["other"] == "candidates_by_both"
+        assert {f"{m}_at_{k}" for m in ("ndcg", "recall") for k in (5, 10, 20)} <= set(told)
+    users = {name: one["test"]["ndcg_at_10"]["users"] for name, one in report["methods"].items()}
+    assert len(set(users.values())) == 1
+    assert [line["asked"] for line in report["by_shortlist"]] == [0, 5, 10]
+    base, full = report["by_shortlist"][0], report["by_shortlist"][-1]
+    assert base["test_ndcg_at_10"] == pytest.approx(
+        report["methods"]["candidates_by_both"]["test"]["ndcg_at_10"]["value"]
+    )
+    assert full["test_ndcg_at_10"] == pytest.approx(report["methods"]["cascade_by_both"]["test"]["ndcg_at_10"]["value"])
+    assert {"shortlist", "cascade"} <= set(report["cost"])
+    page = (folder / "recommendation_report.html").read_text(encoding="utf-8")
+    assert "What asking the LLM changes" in page
+    answers = read_table(tables.RESCORED_CANDIDATES, copy, SMALL)
+    assert answers.height == record_in(copy).metadata["held_out"]["prompts"] > 0
+    kept = Memo(copy, SCORES).known(row_keys(copy, [record_in(copy)]))
+    assert len(kept) >= answers["p_yes"].n_unique()  # a prune keeps what the report stands on
+
+
+def test_a_merge_that_needs_the_reasoner_or_is_a_cascade_cannot_rank() -> None:
+    settings = load_settings()
+    chosen = settings.recommendations.model_dump() | {"method": "merged_mean"}
+    with pytest.raises(ValidationError, match="cannot rank candidates"):
+        Settings.model_validate(settings.model_dump() | {"recommendations": chosen})
 
 
 @pytest.mark.parametrize(
@@ -228,8 +340,10 @@ def test_status_counts_users_of_either_table(finished_lake: Path, monkeypatch: p
     run, read = predicting(finished_lake, with_method(load_settings())), StageRun.read
     some = pl.DataFrame({"user_id": ["u3", "silent"]})
     monkeypatch.setattr(StageRun, "read", lambda self, asked: some if asked is tables.USERS else read(self, asked))
-    for found in (pending_rows("recommendations", run, []), planned_rows("recommendations", run)):
-        assert found and found.rows == found.at_most == 21 * 10
+    asked = asked_users(run.read(tables.SAMPLES), 0)
+    pending, planned = pending_rows("recommendations", run, []), planned_rows("recommendations", run)
+    assert 0 < asked <= 40 and pending and pending.rows == pending.at_most == (21 + asked) * 10
+    assert planned and planned.rows == planned.at_most == (21 + 2 * 21) * 10
 
 
 def test_users_are_drawn_where_there_is_a_bound(copy: Path) -> None:
@@ -251,6 +365,15 @@ def test_status_tells_what_a_million_predictions_take(finished_lake: Path) -> No
     document = json.loads(status_as_json([found], Speeds(finished_lake, load_settings())))
     assert document["datasets"][SMALL]["steps"]["candidates"]["seconds_per_million"] > 0
     assert all(asset.state == "fresh" for asset in found.assets)
+
+
+def test_status_tells_before_a_run_what_a_million_predictions_of_the_cascade_will_take(finished_lake: Path) -> None:
+    settings = with_method(load_settings()).model_copy(update={"profile": "another"})
+    found = dataset_status(finished_lake, SMALL, settings)
+    assert {"catalogue", "candidates", "shortlist_to_come"} <= set(found.steps) and "shortlist" not in found.steps
+    to_come = found.steps["shortlist_to_come"]
+    assert to_come["seconds_per_million"] > 0 and to_come["tokens_per_million"] > 0
+    assert "the shortlist to come, by the LLM (an estimate)" in steps_told(found)
 
 
 def broken(frame: pl.DataFrame, how: str) -> pl.DataFrame:
