@@ -187,6 +187,8 @@ def test_copies_of_edited_files_go_and_files_of_any_kind_are_searched(
     folder = lake / "raw" / SMALL
     for name in ("ratings.csv.edited", "ratings.csv.2.edited"):
         (folder / name).write_text("u1,i3,4\n", encoding="utf-8")
+    (folder / "parts.edited").mkdir()  # of a table in parts
+    (folder / "parts.edited" / "a.csv").write_text("u1,i3,4\n", encoding="utf-8")
     (lake / "notes.old").write_bytes(gzip.compress(b"written for u1"))
     done = rallrec("forget", SMALL, USER)
     assert done.exit_code == 1 and "notes.old: text, 1 times" in done.stdout, "that was put there by somebody else"
@@ -200,7 +202,7 @@ def test_copies_of_edited_files_go_and_files_of_any_kind_are_searched(
         (file,) = (lake / "reports" / SMALL).glob("forgotten_*.json")
         certificate = json.loads(file.read_text(encoding="utf-8"))
         assert any("database" in place for place in certificate["not_reached"]) is not searched
-        assert certificate["edited"] == ["ratings.csv.2.edited", "ratings.csv.edited"]
+        assert certificate["edited"] == ["parts.edited", "ratings.csv.2.edited", "ratings.csv.edited"]
 
 
 def test_what_was_made_without_the_user_stays(lake: Path) -> None:
