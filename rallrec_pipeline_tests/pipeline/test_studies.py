@@ -163,7 +163,7 @@ def test_what_was_added_to_studies_later_changes_no_address() -> None:
         told = load_study(name, Path("nowhere")).told()
         assert ("beside" in told) is name.startswith("split_")
         assert not any("measure" in figure for figure in told["figures"].values())
-    given = load_study("tables", Path("nowhere"))
+    given = load_study("figures", Path("nowhere"))
     figures = {key: one.model_copy(update={"measure": "uauc"}) for key, one in given.figures.items()}
     told = given.model_copy(update={"figures": figures}).told()
     assert {figure["measure"] for figure in told["figures"].values()} == {"uauc"}
