@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -37,10 +36,11 @@ from rallrec_pipeline.prompts.facts import make_facts
 from rallrec_pipeline.prompts.render import answer_texts
 from rallrec_pipeline.recommendation.asked import expected_of_today, samples_of_today, statistics_of_today
 from rallrec_pipeline.recommendation.batch import CANDIDATES, CATALOGUE, SHORTLIST, Batch
+from rallrec_pipeline.recommendation.cascade import Rescoring
 from rallrec_pipeline.recommendation.fit import fit_expert
 from rallrec_pipeline.recommendation.recommender import Recommender
 from rallrec_pipeline.recommendation.today import Codes, Ratings, Visits
-from rallrec_pipeline.retrieval.histories import retrieve_histories
+from rallrec_pipeline.retrieval.histories import Retriever, retrieve_histories
 from rallrec_pipeline.retrieval.rankings import by_vectors
 from rallrec_pipeline.settings import (
     ExpertSettings,
@@ -116,13 +116,11 @@ def cascade(
 
 def _rescoring(
     engine: TransformersEngine, method: Method, batch: Batch, data: MovieLens, settings: Settings
-) -> Callable[[Visits, Codes, NDArray[np.float64]], NDArray[np.float64]]:
+) -> Rescoring:
     """P(yes) of shortlists by `method`, its prompts made and sorted as the stage does."""
     one: Recommender = batch.recommender
-    ranking, sizes = (
-        by_vectors(one.catalogue.mixture),
-        RetrievalSettings(history_length=settings.retrieval.history_length),
-    )
+    sizes = RetrievalSettings(history_length=settings.retrieval.history_length)
+    retriever = Retriever(by_vectors(one.catalogue.mixture), sizes, alpha=0.5)
     answers, known = answer_texts(method.answer_form, data.spec), training_interactions(data.core, data.samples)
     rated = data.core.select("user_id", "item_id", pl.len().over("user_id").alias("history_length"))
     expected = expected_of_today(
@@ -131,7 +129,7 @@ def _rescoring(
 
     def ask(visits: Visits, items: Codes, p_yes: NDArray[np.float64]) -> NDArray[np.float64]:
         samples = samples_of_today(one, visits, items)
-        histories = retrieve_histories(samples, one.ratings.sequences, ranking, sizes, alpha=0.5)
+        histories = retrieve_histories(samples, one.ratings.sequences, retriever)
         foretold = expected_of_today(one, samples, expected)
         facts = make_facts(method.facts, statistics_of_today(one, samples), samples, known, foretold)
         context = prompt_context(data.spec, data.items, data.users, facts)

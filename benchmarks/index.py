@@ -14,10 +14,12 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 from rows import print_row
@@ -56,7 +58,7 @@ def flat(path: Path, names: list[str], vectors: Vectors, changed: Vectors, rows:
 
     def update() -> None:
         index = load_index(path)
-        index.remove_ids(rows)
+        index.remove_ids(faiss.IDSelectorBatch(rows))
         index.add(changed[rows])
         write_index(index, order, path)
 
@@ -87,7 +89,7 @@ def approximate(path: Path, names: list[str], vectors: Vectors, changed: Vectors
     queries = sampled_rows(len(changed), SEED)
     exact = build_index(changed)
     for name, index in {"updated": updated, "built": load_index(path), "exact": exact}.items():
-        found, taken = recall(index, changed, queries), timed(lambda i=index: search(i, changed[queries], 10))
+        found, taken = recall(index, changed, queries), timed(partial(search, index, changed[queries], 10))
         milliseconds = 1000 * taken / len(queries)
         print(f"{name}: recall@10 {found:.3f}, {milliseconds:.2f} ms a query", file=sys.stderr)
 

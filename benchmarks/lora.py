@@ -149,7 +149,7 @@ def peer(steps: int, batch: int, dtype: str) -> dict[str, Any]:
         trainer = Trainer(
             model=get_peft_model(model, config),
             args=arguments,
-            train_dataset=rows,  # type: ignore[arg-type]
+            train_dataset=rows,
             data_collator=collate,
             callbacks=[Clock()],
         )

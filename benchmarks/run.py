@@ -51,10 +51,11 @@ def main(chosen: list[str]) -> int:
         if status or not found:
             failed.append(name)
     replaced = set(chosen or scripts) - set(failed)
-    results = {"machine": machine(), "rows": joined(read_results(), rows, replaced, set(scripts))}
+    every = joined(read_results(), rows, replaced, set(scripts))
+    results = {"machine": machine(), "rows": every}
     RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     PAGE.write_text(as_page(results), encoding="utf-8")
-    print(table(newest(results["rows"])))
+    print(table(newest(every)))
     if failed:
         print(f"failed or without a row: {', '.join(failed)}", file=sys.stderr)
     return int(bool(failed))

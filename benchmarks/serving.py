@@ -19,6 +19,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -138,7 +140,7 @@ def requests(
         for name, call, times, limit in rows:
             for number in range(5):
                 call(number)
-            taken = [1000 * seconds(lambda call=call, number=number: call(number)) for number in range(times)]
+            taken = [1000 * seconds(partial(call, number)) for number in range(times)]
             notes = {"median_ms": float(np.median(taken)), "history_lines": len(catalogue.ratings.rows(user))}
             p95 = float(np.percentile(taken, 95))
             print_row(name + ", p95", "ms", p95, limit, "limit", 1.0, faster_is_less=True, notes=notes)
@@ -163,7 +165,7 @@ class running:
         self.server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", access_log=False))
         self.thread = threading.Thread(target=self.server.run)
 
-    def __enter__(self) -> Callable[[str, dict | None], None]:
+    def __enter__(self) -> Callable[[str, dict[str, Any] | None], None]:
         import http.client
 
         self.thread.start()
@@ -172,7 +174,7 @@ class running:
         port = self.server.servers[0].sockets[0].getsockname()[1]
         connection = http.client.HTTPConnection("127.0.0.1", port)
 
-        def ask(path: str, body: dict | None) -> None:
+        def ask(path: str, body: dict[str, Any] | None) -> None:
             connection.request("POST" if body else "GET", path, json.dumps(body) if body else None)
             answer = connection.getresponse()
             told = answer.read()

@@ -76,7 +76,7 @@ def check(
     from rallrec_pipeline.datasets.checking.report import check_dataset
 
     lake, settings = lake_root(), load_settings()
-    if not file.suffix and not file.exists():
+    if file.suffix != ".toml" and not file.is_file():
         file = dataset_file(str(file), lake)
     _tell_check(file, lake, check_dataset(file, lake, settings.seeds.data), settings.protocol)
 

@@ -28,6 +28,8 @@ def test_the_command_says_what_is_ready_and_where_to_put_it(tmp_path: Path, monk
     listed = CliRunner().invoke(app, ["check", str(path.rename(lake / "catalog" / "mine.toml"))])
     assert listed.exit_code == 0 and "ready: run `rallrec run mine`" in listed.output
     assert CliRunner().invoke(app, ["check", "mine"]).output == listed.output
+    (lake / "catalog" / "mine.toml").rename(lake / "catalog" / "mine.v2.toml")
+    assert "ready: run `rallrec run mine.v2`" in CliRunner().invoke(app, ["check", "mine.v2"]).output
     unknown = CliRunner().invoke(app, ["check", "mien"])
     assert unknown.exit_code == 1 and "unknown dataset 'mien': known are" in str(unknown.exception or unknown.output)
 
