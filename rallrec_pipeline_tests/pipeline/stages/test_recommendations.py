@@ -302,6 +302,23 @@ def test_the_report_holds_the_cascade_against_the_expert_on_the_same_users(copy:
     assert len(kept) >= answers["p_yes"].n_unique()  # a prune keeps what the report stands on
 
 
+def test_answers_about_users_of_the_report_who_are_not_drawn_are_kept(copy: Path) -> None:
+    settings = with_method(load_settings(), users=2)
+    make_stages(copy, SMALL, settings, "recommendations")
+    record, answers = record_in(copy), read_table(tables.RESCORED_CANDIDATES, copy, SMALL)
+    others = set(answers["user_id"]) - set(made_in(copy)["user_id"])
+    assert others and record.metadata["users"] == record.metadata["users_computed"] == 2
+    with pytest.raises(ConfigError, match="was not drawn"):
+        recommended_to(copy, SMALL, min(others), settings, 10)
+    Memo(copy, SCORES).keep_only(row_keys(copy, [record]).to_list())  # as a prune does
+    shutil.rmtree(copy / "results" / SMALL / "recommendations")
+    make_stages(copy, SMALL, settings, "recommendations")
+    assert record_in(copy).metadata["llm"]["rows"] == 0
+    make_stages(copy, SMALL, with_method(load_settings(), users=3), "recommendations")
+    told = record_in(copy).metadata
+    assert (told["users_new"], told["users_reused"], told["users_stale"], told["users_orphaned"]) == (1, 2, 0, 0)
+
+
 def test_a_merge_that_needs_the_reasoner_or_is_a_cascade_cannot_rank() -> None:
     settings = load_settings()
     chosen = settings.recommendations.model_dump() | {"method": "merged_mean"}
