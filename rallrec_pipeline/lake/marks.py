@@ -70,7 +70,7 @@ def mark(lake: Path, datasets: Sequence[str], keeps: Callable[[int, Ref], bool],
 def row_keys(lake: Path, records: Iterable[Record]) -> pl.Series:
     """Distinct keys of the finished rows that `records` are made of."""
     rows = [found for record in records if (found := record.rows(lake)) is not None]
-    parts = [frame[KEY].cast(pl.String).unique().alias("key") for frame in rows if KEY in frame.columns]
+    parts = [frame[KEY].cast(pl.String).drop_nulls().unique().alias("key") for frame in rows if KEY in frame.columns]
     parts += [frame[SCORE_KEYS].explode().drop_nulls().alias("key") for frame in rows if SCORE_KEYS in frame.columns]
     return pl.concat([pl.Series("key", [], pl.String), *parts]).unique()
 

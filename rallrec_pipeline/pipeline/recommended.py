@@ -16,6 +16,7 @@ from rallrec_pipeline.lake.store import Record
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.stage import Plan, everything, looking, plan_stages
+from rallrec_pipeline.pipeline.stages.recommendations import of_recommended
 from rallrec_pipeline.recommendation.table import for_user
 from rallrec_pipeline.settings import Settings
 from rallrec_pipeline.text import clean_text
@@ -86,6 +87,7 @@ def _history_length(run: StageRun, record: Record, user_id: str) -> int:
         raise StaleArtefactError(
             f"who was recommended what in {run.dataset!r} cannot be read: run `{_command(run.dataset, run.settings)}`"
         )
+    rows = of_recommended(rows)
     own = rows.filter(pl.col("user_id") == user_id)
     if own.height:
         return int(own["history_length"][0])

@@ -10,10 +10,10 @@ from typing import Any
 from rallrec_pipeline.baselines.folded import FoldedExpert
 from rallrec_pipeline.baselines.rating_log import RatingLog
 from rallrec_pipeline.errors import ConfigError, RallrecError, StaleArtefactError
-from rallrec_pipeline.inference.methods import methods
+from rallrec_pipeline.inference.methods import Method, methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import file_states
-from rallrec_pipeline.lake.provenance import now
+from rallrec_pipeline.lake.provenance import now, stable_hash
 from rallrec_pipeline.lake.store import Record, Ref, read_ref, record_of, ref_file, with_inputs
 from rallrec_pipeline.lake.tombstones import tombstone_file
 from rallrec_pipeline.language_models.protocols import Engine
@@ -26,12 +26,12 @@ from rallrec_pipeline.pipeline.stages.engine import load_engine
 from rallrec_pipeline.pipeline.stages.model import checkpoint
 from rallrec_pipeline.serving.catalogue import ByUser, Catalogue
 from rallrec_pipeline.serving.known_facts import KnownFacts
-from rallrec_pipeline.serving.merging import NOT_ONLINE, merged_method, served_member
+from rallrec_pipeline.serving.merging import NOT_ONLINE, fitted_merge, served_member
 from rallrec_pipeline.serving.methods import EXPERT, Answerer, ExpertMethod, LlmMethod
 from rallrec_pipeline.serving.new_items import NewItems
 from rallrec_pipeline.serving.prompting import Prompter, ServedRetriever
 from rallrec_pipeline.serving.snapshot import Recommendations, ServedMethod, Snapshot, without_lake
-from rallrec_pipeline.settings import Settings, load_settings
+from rallrec_pipeline.settings import Settings, essential, load_settings
 
 RECOMMENDED = "recommendations"
 SETTLED = ("raw", "data", "models", "reports")
@@ -97,7 +97,7 @@ class Loader:
             if record is None:
                 command = f"rallrec run {self.dataset} --select {stage}"
                 raise StaleArtefactError(f"{stage} of {self.dataset!r} was never made: run `{command}` first")
-            if before is None or before.part.fingerprint != record.fingerprint:
+            if before is None or before.part.fingerprint != part_fingerprint(name, record, run):
                 self._loaded[name] = self._load(name, record, run)
         except Exception as error:  # memory that runs out, or a record of an older version: other parts are served
             found = StaleArtefactError(without_lake(one_line(error), self.lake))
@@ -119,16 +119,19 @@ class Loader:
             rows = ByUser(run.read(tables.RECOMMENDATIONS))
             return Loaded(Recommendations(record.fingerprint, rows, titles), versions)
         require_same_settings(run)
+        catalogue, fingerprint = self._catalogue_of(run), part_fingerprint(name, record, run)
         answerer: Answerer
         engine: Engine | None = None
         if name in run.settings.merges:
-            llm, engine = _llm_method(served_member(name, run.settings), record, run)
-            answerer = merged_method(name, record, run, _expert(run), llm)
+            method = _scored(served_member(name, run.settings), run)
+            merged = fitted_merge(name, record, run, _expert(run))  # may fail: before there is an engine to close
+            llm, engine = _llm_method(method, record, run)
+            answerer = merged(llm)
         elif record.stage == "predictions":
-            answerer, engine = _llm_method(name, record, run)
+            answerer, engine = _llm_method(_scored(name, run), record, run)
         else:
             answerer = _expert(run)
-        return Loaded(ServedMethod(record.fingerprint, self._catalogue_of(run), answerer), versions, engine)
+        return Loaded(ServedMethod(fingerprint, catalogue, answerer), versions, engine)
 
     def _catalogue_of(self, run: StageRun) -> Catalogue:
         """Methods that know the same items, users and ratings share one."""
@@ -137,6 +140,14 @@ class Loader:
         if self._catalogue is None or self._catalogue[0] != key:
             self._catalogue = (key, Catalogue.read(run))
         return self._catalogue[1]
+
+
+def part_fingerprint(name: str, record: Record, run: StageRun) -> str:
+    """What pins an answer of a part: its record, and of a merge also all that it is fitted with when it is loaded."""
+    merge = run.settings.merges.get(name)
+    if merge is None:
+        return record.fingerprint
+    return stable_hash(record.fingerprint, essential(merge), essential(run.settings.experts), run.seeds.fits)
 
 
 def require_same_settings(run: StageRun) -> None:
@@ -170,10 +181,14 @@ def _made_by(name: str, settings: Settings) -> str:
     )
 
 
-def _llm_method(name: str, record: Record, run: StageRun) -> tuple[LlmMethod, Engine]:
+def _scored(name: str, run: StageRun) -> Method:
     method = next((one for one in methods(run.settings) if one.name == name), None)
     if method is None:
         raise StaleArtefactError(f"{name} is not scored in this variant: `only_methods` leaves it out")
+    return method
+
+
+def _llm_method(method: Method, record: Record, run: StageRun) -> tuple[LlmMethod, Engine]:
     facts = KnownFacts.read(run, method.facts) if method.facts else None
     retriever, longest = ServedRetriever.read(run, method), run.settings.prompts.title_characters
     prompter = Prompter(method, run.spec, retriever, facts, NewItems(run), longest)

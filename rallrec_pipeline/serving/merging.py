@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -40,12 +42,15 @@ def served_member(name: str, settings: Settings) -> str:
     return others[0]
 
 
-def merged_method(
-    name: str, record: Record, run: StageRun, expert: ExpertMethod, llm: LlmMethod
-) -> MergedMethod | CascadeMethod:
-    """The merge `name`, fitted on what both members say of the validation rows in `record`, that of `predictions`."""
-    merge = run.settings.merges[name]
-    rows = read_table(tables.predictions_table(llm.prompter.method.name), record.folder(run.lake), run.dataset)
+def fitted_merge(
+    name: str, record: Record, run: StageRun, expert: ExpertMethod
+) -> Callable[[LlmMethod], MergedMethod | CascadeMethod]:
+    """The merge `name`, fitted on what both members say of the validation rows in `record`, that of `predictions`.
+
+    It is given the method of the LLM, which nothing here needs, when that is loaded.
+    """
+    merge, member = run.settings.merges[name], served_member(name, run.settings)
+    rows = read_table(tables.predictions_table(member), record.folder(run.lake), run.dataset)
     core, samples = run.read(tables.CORE_INTERACTIONS), run.read(tables.SAMPLES)
     valid = rows.filter(pl.col("split") == "valid").select("sample_id", "p_yes")
     known = samples.join(valid, on="sample_id", how="inner").sort("sample_id")
@@ -60,10 +65,12 @@ def merged_method(
             known["history_length"].to_numpy().astype(np.int64),
             log.sequences.user_codes(known["user_id"]).astype(np.int64),
         )
-        return CascadeMethod(expert, llm, Asking.of(before, by_expert, by_llm, labels), ratings)
+        asking = Asking.of(before, by_expert, by_llm, labels)
+        return lambda llm: CascadeMethod(expert, llm, asking, ratings)
     assert merge.kind in ("mean", "logistic"), "served_member takes no other"
     in_order = (by_expert, by_llm)  # what is stacked are log-odds: their order does not matter
-    return MergedMethod(expert, llm, merge_of_two(merge.kind, in_order, labels))
+    merged = merge_of_two(merge.kind, in_order, labels)
+    return lambda llm: MergedMethod(expert, llm, merged)
 
 
 def _by_expert(expert: ExpertMethod, log: RatingLog, known: pl.DataFrame) -> NDArray[np.float64]:

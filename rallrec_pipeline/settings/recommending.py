@@ -53,7 +53,7 @@ class RecommendationSettings(Section):
         0,
         ge=0,
         description="Tokens of the shortlist of one user that the LLM may read, at most, a beginning that prompts "
-        "share counted once: what does not fit is not asked; 0: no bound.",
+        "share counted once and the chat template too: what does not fit is not asked; 0: no bound.",
     )
     order: Literal["p_yes", "source", "both"] = Field(
         "both",
@@ -70,6 +70,11 @@ class RecommendationSettings(Section):
             raise ValueError(f"index_share, expert_share and popularity_share add up to {total:g}: at most 1, above 0")
         if self.n > self.candidates:
             raise ValueError(f"n is {self.n}, and there are {self.candidates} candidates: n must not be larger")
+        if self.method is not None and self.order == "source":
+            raise ValueError(
+                f"order = 'source' looks at no P(yes), so method = {self.method!r} would be asked for nothing: "
+                "take order 'both' or 'p_yes', or no method"
+            )
         if self.method is not None and self.asked == "best" and self.n > self.shortlist:
             raise ValueError(
                 f"n is {self.n}, and the shortlist {self.shortlist}: n must not be larger, or set asked = 'border'"

@@ -81,8 +81,14 @@ def test_sources_have_names(bits: int, names: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"index_share": 0.9}, {"n": 300}, {"method": "rallrec", "n": 30}, {"index_share": float("nan")}],
+    [
+        {"index_share": 0.9},
+        {"n": 300},
+        {"method": "rallrec", "n": 30},
+        {"method": "rallrec", "order": "source"},
+        {"index_share": float("nan")},
+    ],
 )
 def test_settings_that_cannot_be_meant_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"share|must not be larger|finite"):
+    with pytest.raises(ValueError, match=r"share|must not be larger|would be asked for nothing|finite"):
         RecommendationSettings(**wrong)

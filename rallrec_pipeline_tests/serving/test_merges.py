@@ -8,13 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
-from rallrec_pipeline.errors import ConfigError
+from rallrec_pipeline.errors import ConfigError, StaleArtefactError
+from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake.parquet import read_table, write_table
+from rallrec_pipeline.language_models.protocols import Engine
+from rallrec_pipeline.pipeline.stages.engine import load_engine
+from rallrec_pipeline.serving import loading
 from rallrec_pipeline.serving.loading import Loader
 from rallrec_pipeline.serving.merging import served_member
 from rallrec_pipeline.serving.methods import CascadeMethod, MergedMethod
+from rallrec_pipeline.serving.snapshot import ServedMethod
 from rallrec_pipeline.settings import MergeSettings, Settings, load_settings
+from rallrec_pipeline_tests.pipeline.given import in_force_now
 from rallrec_pipeline_tests.pipeline.tiny import SMALL
 from rallrec_pipeline_tests.serving.served import Served, serving
 
@@ -88,9 +96,42 @@ def test_lines_of_a_merge_are_not_explained(merging: Served, method: str) -> Non
     assert "ask the method 'zero_shot'" in fault
 
 
-def test_what_stands_on_the_predictions_has_their_fingerprint(merging: Served) -> None:
+def test_a_merge_has_a_fingerprint_of_its_own_and_is_fitted_anew_under_other_settings(
+    merging: Served, finished_world: Path, own_lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     parts = merging.get("/version")["parts"]
-    assert parts["stacked"]["fingerprint"] == parts["zero_shot"]["fingerprint"]
+    names = ("zero_shot", "mean_of_two", "stacked", "doubtful")
+    assert len({parts[name]["fingerprint"] for name in names}) == len(names)
+    settings = tmp_path / "merges.toml"
+    text = (finished_world / "settings.toml").read_text() + MERGES
+    monkeypatch.setenv("RALLREC_SETTINGS", str(settings))
+    loader, found = Loader(own_lake, SMALL, None, print), []
+    for kind in ("mean", "mean", "logistic"):
+        settings.write_text(text.replace('kind = "mean"', f'kind = "{kind}"'))
+        found.append(loader.load()[0].methods["mean_of_two"])
+    first, again, other = found
+    assert isinstance(first, ServedMethod) and isinstance(other, ServedMethod)
+    assert first is again and first.fingerprint == parts["mean_of_two"]["fingerprint"] != other.fingerprint
+    assert isinstance(first.answerer, MergedMethod) and isinstance(other.answerer, MergedMethod)
+    both = np.array([0.1]), np.array([0.7])
+    assert first.answerer.merged(*both) == pytest.approx(0.4) != other.answerer.merged(*both)
+
+
+@pytest.mark.parametrize("method", ["stacked", "doubtful"])
+def test_a_merge_that_cannot_be_fitted_loads_no_engine(
+    finished_world: Path, own_lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    settings = tmp_path / "merges.toml"
+    served = MERGES.partition("[serving]")[0] + f'[serving]\nmethods = ["{method}"]\n'
+    settings.write_text((finished_world / "settings.toml").read_text() + served)
+    monkeypatch.setenv("RALLREC_SETTINGS", str(settings))
+    table, folder = tables.predictions_table("zero_shot"), in_force_now(own_lake, SMALL, "predictions").folder(own_lake)
+    write_table(read_table(table, folder, SMALL).filter(pl.col("split") == "test"), table, folder, SMALL)
+    loaded = list[Engine]()
+    monkeypatch.setattr(loading, "load_engine", lambda *given: loaded.append(load_engine(*given)) or loaded[-1])
+    found = Loader(own_lake, SMALL, None, print).load()[0].methods[method]
+    assert isinstance(found, StaleArtefactError) and "raise prompts.validation_samples" in str(found)
+    assert not loaded
 
 
 def with_merge(**chosen: Any) -> Settings:

@@ -82,14 +82,20 @@ def recommendations(run: StageRun) -> Made:
     files.append(write_table(made.table, tables.RECOMMENDATIONS, run.out, run.dataset))
     files.append(write_lines(made.table, file.with_suffix(".jsonl")))
     rows = _with_origin(made.rows.join(score_keys(asked), on="user_id", how="left", maintain_order="left"), run)
-    rows = _with_more_keys(rows, score_keys(held_out))
-    increment = compare_rows(rows, run.previous_rows(), made.computed, "user_id").as_metadata()
+    before = run.previous_rows()
+    before = before if before is None else of_recommended(before)
+    increment = compare_rows(rows, before, made.computed, "user_id").as_metadata()
     users = {name.replace("rows_", "users_"): count for name, count in increment.items()}
     cost = {"llm": asdict(engines.usage), "engine": engines.used}
     if asked is not None and held_out is not None:
         made.steps[SHORTLIST].seconds = asked.told["seconds"]
         cost["held_out"] = held_out.told
-    return Made(files, _told(run, made) | users | cost, rows)
+    return Made(files, _told(run, made) | users | cost, _with_more_keys(rows, score_keys(held_out)))
+
+
+def of_recommended(rows: pl.DataFrame) -> pl.DataFrame:
+    """The provenance of users who are recommended items, without those whom only the report asks about."""
+    return rows.filter(pl.col("input_hash").is_not_null())
 
 
 def fit_file(root: Path, dataset: str) -> Path:
@@ -192,8 +198,12 @@ def _with_origin(rows: pl.DataFrame, run: StageRun) -> pl.DataFrame:
 
 
 def _with_more_keys(rows: pl.DataFrame, more: pl.DataFrame) -> pl.DataFrame:
-    """`rows` whose score keys have those of `more`, by user, too: rows of the memo that a report stands on."""
-    joined = rows.join(more.rename({SCORE_KEYS: "more"}), on="user_id", how="left", maintain_order="left")
+    """`rows` whose score keys have those of `more`, by user, too: rows of the memo that a report stands on.
+
+    A user of `more` alone was not drawn, and gets a row of nothing else (`of_recommended`).
+    """
+    more = more.rename({SCORE_KEYS: "more"})
+    joined = rows.join(more, on="user_id", how="full", coalesce=True, maintain_order="left_right")
     both = pl.concat_list(pl.col(name).fill_null([]) for name in (SCORE_KEYS, "more")).list.unique(maintain_order=True)
     known = pl.any_horizontal(pl.col(SCORE_KEYS, "more").is_not_null())
     return joined.with_columns(pl.when(known).then(both).alias(SCORE_KEYS)).drop("more")

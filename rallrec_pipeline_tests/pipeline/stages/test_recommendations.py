@@ -15,17 +15,19 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from rallrec_pipeline.cli import app
-from rallrec_pipeline.errors import ConfigError, StaleArtefactError
+from rallrec_pipeline.errors import ConfigError, ModelError, StaleArtefactError
 from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.marks import row_keys
 from rallrec_pipeline.lake.memo import SCORES, Memo
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.store import Record
+from rallrec_pipeline.language_models.tokens import TokenizedModel
 from rallrec_pipeline.pipeline.checks.recommendations import (
     every_user_is_covered,
     nothing_seen_is_recommended,
     recommendations_are_whole,
+    rescored_candidates_are_whole,
 )
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.lineage.chain import trace
@@ -39,6 +41,7 @@ from rallrec_pipeline.pipeline.status.planned import planned_rows
 from rallrec_pipeline.pipeline.status.speeds import Speeds
 from rallrec_pipeline.pipeline.status.status import dataset_status, status_as_json
 from rallrec_pipeline.pipeline.status.table import steps_told
+from rallrec_pipeline.recommendation.asked import samples_of_today
 from rallrec_pipeline.recommendation.table import BEFORE_ITEM, WITH_ITEM, for_user
 from rallrec_pipeline.settings import MergeSettings, Settings, load_settings
 from rallrec_pipeline_tests.pipeline.given import in_force_now, looking_run, make_stages, seeing
@@ -233,6 +236,38 @@ def test_a_budget_of_tokens_is_kept_and_told_before_the_run(copy: Path) -> None:
     assert sorted(found["user_id"]) == sorted(all_of_them["user_id"])  # everyone has as many items as before
 
 
+def test_a_budget_counts_what_the_llm_reads_and_only_a_budget_needs_a_tokenizer(copy: Path) -> None:
+    lines = list[str]()
+    with OneEngine(predicting(copy, with_method(load_settings())), "score") as engines:
+        one = read_recommender(engines.run)
+        visits = one.ratings.visits[:1]
+        items = one.best(visits, 3).items
+
+        def asked(most: int, **model: Any) -> np.ndarray:
+            settings = engines.run.in_role("predictor").settings
+            settings = with_method(settings, tokens_per_user=most)
+            settings = settings.model_copy(update={"model": settings.model.model_copy(update=model)})
+            run = replace(engines.run, settings=settings, log=lines.append)
+            return np.isfinite(LlmRescoring.of(run, one, engines)(visits, items, np.zeros(items.shape)))
+
+        assert asked(0).all() and asked(0, name="gone").all()
+        with pytest.raises(ModelError, match="no model in") as caught:
+            asked(1, name="gone")
+        assert "\n" not in str(caught.value)
+        method = LlmRescoring.of(engines.run, one, engines)
+        first = method.prompts(samples_of_today(one, visits, items)).sort("sample_id")["prompt"][0]
+        engine = engines.base()
+        assert isinstance(engine, TokenizedModel) and method.method.answer_form == "yes_no"
+        tokens = len(engine.prompt_tokens(first, chat=True))
+        assert tokens > len(engine.tokenize(first))
+        assert asked(tokens)[0].tolist()[:2] == [True, False] and not [line for line in lines if "warning" in line]
+        assert not asked(tokens - 1).any()
+        assert [line for line in lines if "warning" in line] == [
+            f"warning: recommendations.tokens_per_user = {tokens - 1} is less than the first prompt of every user, of "
+            f"up to {tokens} tokens: zero_shot is asked nothing"
+        ]
+
+
 def test_a_run_that_was_broken_off_goes_on_with_what_is_not_finished(copy: Path) -> None:
     settings = with_method(load_settings())
     settings = settings.model_copy(update={"scoring": settings.scoring.model_copy(update={"flush_every": 8})})
@@ -302,6 +337,23 @@ def test_the_report_holds_the_cascade_against_the_expert_on_the_same_users(copy:
     assert len(kept) >= answers["p_yes"].n_unique()  # a prune keeps what the report stands on
 
 
+def test_answers_about_users_of_the_report_who_are_not_drawn_are_kept(copy: Path) -> None:
+    settings = with_method(load_settings(), users=2)
+    make_stages(copy, SMALL, settings, "recommendations")
+    record, answers = record_in(copy), read_table(tables.RESCORED_CANDIDATES, copy, SMALL)
+    others = set(answers["user_id"]) - set(made_in(copy)["user_id"])
+    assert others and record.metadata["users"] == record.metadata["users_computed"] == 2
+    with pytest.raises(ConfigError, match="was not drawn"):
+        recommended_to(copy, SMALL, min(others), settings, 10)
+    Memo(copy, SCORES).keep_only(row_keys(copy, [record]).to_list())  # as a prune does
+    shutil.rmtree(copy / "results" / SMALL / "recommendations")
+    make_stages(copy, SMALL, settings, "recommendations")
+    assert record_in(copy).metadata["llm"]["rows"] == 0
+    make_stages(copy, SMALL, with_method(load_settings(), users=3), "recommendations")
+    told = record_in(copy).metadata
+    assert (told["users_new"], told["users_reused"], told["users_stale"], told["users_orphaned"]) == (1, 2, 0, 0)
+
+
 def test_a_merge_that_needs_the_reasoner_or_is_a_cascade_cannot_rank() -> None:
     settings = load_settings()
     chosen = settings.recommendations.model_dump() | {"method": "merged_mean"}
@@ -346,6 +398,15 @@ def test_status_counts_users_of_either_table(finished_lake: Path, monkeypatch: p
     assert planned and planned.rows == planned.at_most == (21 + 2 * 21) * 10
 
 
+@pytest.mark.parametrize(("users", "report_users", "rows"), [(5, 3, 110), (5, 0, None), (0, 3, None)])
+def test_where_users_are_unknown_only_bounds_of_both_kinds_give_a_figure(
+    finished_lake: Path, users: int, report_users: int, rows: int | None
+) -> None:
+    settings = with_method(load_settings(), users=users, report_users=report_users)
+    planned = planned_rows("recommendations", looking_run(finished_lake, SMALL, settings))
+    assert (planned and planned.at_most) == rows
+
+
 def test_users_are_drawn_where_there_is_a_bound(copy: Path) -> None:
     settings = load_settings()
     few = settings.recommendations.model_copy(update={"users": 5})
@@ -376,6 +437,11 @@ def test_status_tells_before_a_run_what_a_million_predictions_of_the_cascade_wil
     assert "the shortlist to come, by the LLM (an estimate)" in steps_told(found)
 
 
+def test_status_shows_no_steps_of_another_expert(finished_lake: Path) -> None:
+    settings = with_method(load_settings(), expert="item_knn").model_copy(update={"profile": "another"})
+    assert not {"catalogue", "candidates"} & set(dataset_status(finished_lake, SMALL, settings).steps)
+
+
 def broken(frame: pl.DataFrame, how: str) -> pl.DataFrame:
     first = pl.int_range(pl.len()) == 0
     changes = {
@@ -402,6 +468,35 @@ def test_checks_find_what_is_wrong(finished_lake: Path, monkeypatch: pytest.Monk
         StageRun, "read", lambda self, asked: table if asked is tables.RECOMMENDATIONS else read(self, asked)
     )
     assert not check(run).passed
+
+
+def test_the_check_finds_what_is_wrong_with_the_candidates_of_the_report(
+    finished_lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert rescored_candidates_are_whole(predicting(finished_lake, load_settings())).figures == {"rows": 0}
+    run, read = predicting(finished_lake, with_method(load_settings(), shortlist=2)), StageRun.read
+    moments = run.read(tables.SAMPLES).filter(pl.col("split") == "test").head(2)
+    whole = (
+        moments.select("user_id", pl.col("history_length").cast(pl.Int32))
+        .unique()
+        .join(pl.DataFrame({"item_id": ["i1", "i2"], "p_yes": [0.0, 1.0]}), how="cross")
+    )
+    first = pl.int_range(pl.len()) == 0
+    faults = {
+        "outside_0_1": whole.with_columns(pl.when(first).then(float("nan")).otherwise("p_yes").alias("p_yes")),
+        "twice": whole.filter(pl.col("item_id") == "i1").select(pl.all().repeat_by(2).explode()),
+        "too_long": pl.concat([whole, whole.head(1).with_columns(pl.lit("i3").alias("item_id"))]),
+        "no_moment": whole.with_columns(pl.lit(99, pl.Int32).alias("history_length")).head(1),
+    }
+    shown = [whole]
+    monkeypatch.setattr(
+        StageRun, "read", lambda self, asked: shown[-1] if asked is tables.RESCORED_CANDIDATES else read(self, asked)
+    )
+    assert rescored_candidates_are_whole(run).passed
+    for fault, table in faults.items():
+        shown.append(table)
+        verdict = rescored_candidates_are_whole(run)
+        assert not verdict.passed and [name for name in faults if verdict.figures[name]] == [fault]
 
 
 def test_the_report_ranks_the_whole_catalogue_and_tells_the_cost(finished_lake: Path) -> None:
