@@ -9,6 +9,8 @@ from rallrec_pipeline.datasets.readers import raw_folder
 from rallrec_pipeline.datasets.redaction import STATE, redaction_of
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.lake.files import file_states
+from rallrec_pipeline.lake.sealed import is_whole
+from rallrec_pipeline.sources.archives import disk_error
 from rallrec_pipeline.sources.collect import collect
 from rallrec_pipeline.sources.record import RECORD, lost_files
 from rallrec_pipeline.sources.source import Downloads, data_files, silent
@@ -26,6 +28,7 @@ def fetch_raw_files(
     Of a table in parts each part is a file. Rows of forgotten users are taken out, also of files put there by hand.
     """
     redaction, folder = redaction_of(spec, lake), raw_folder(lake, spec.name)
+    _remove_damaged_records(lake, spec.name)
     if redaction is not None:
         lost = lost_files(spec.origin, folder)
         for file in spec.files:
@@ -42,6 +45,16 @@ def source_state(spec: DatasetSpec) -> list[list[object]]:
 def kept_records(lake: Path, dataset: str) -> list[Path]:
     """What lies beside the raw files and tells of them."""
     return [raw_folder(lake, dataset) / name for name in (RECORD, STATE)]
+
+
+def _remove_damaged_records(lake: Path, dataset: str) -> None:
+    """A damaged record says no more than none, and not every fetch writes it anew; one that is gone is no damage."""
+    for path in kept_records(lake, dataset):
+        try:
+            if not is_whole(path):
+                path.unlink()
+        except OSError as error:
+            raise disk_error(error, path) from error
 
 
 def watched_files(spec: DatasetSpec, lake: Path) -> list[Path]:

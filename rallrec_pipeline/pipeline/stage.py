@@ -68,7 +68,7 @@ class Stage:
     role: Role | None = None
     """The role of the model that it works with."""
     beside: Callable[[StageRun], Sequence[Path]] = lambda run: ()
-    """Sealed documents that it keeps outside its result; a damaged one is written anew with the result."""
+    """Sealed documents that it keeps outside its result; where one is damaged it works, and leaves it whole or gone."""
 
 
 Graph = Mapping[str, Stage]

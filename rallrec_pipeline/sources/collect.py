@@ -66,10 +66,10 @@ def collect(
         if are_good and all(file.sha256 for file in source.files):
             return paths  # whatever the source holds now, they are what is asked for
         now = source_files(source, folder)  # before the copy: what changes meanwhile is seen the next time
-        edited = edited_files(source, folder) - lost if rewriter is None else set()
+        edited = edited_files(source, folder) - set(damaged) if rewriter is None else set()
         is_there = bool(now) and len(now) == len(source.local_files)
         if not are_good or has_changed(source, folder, now) or (edited and is_there):
-            _fetch_into(source, folder, lake, downloads, lost, edited, say, rewriter)
+            _fetch_into(source, folder, lake, downloads, lost - edited, edited, say, rewriter)
         else:
             for name in sorted(edited):
                 told = "is another than was fetched and is taken as it is: delete it to fetch it"

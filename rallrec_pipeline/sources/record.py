@@ -60,8 +60,11 @@ def lost_files(source: Source, folder: Path) -> set[str]:
 
 
 def edited_files(source: Source, folder: Path) -> set[str]:
-    """Names of files that hold something else than when the record in `folder` was written."""
-    return {file.name for file in source.files if any(_is_another(*found) for found in _copies(folder, file))}
+    """Names of files that somebody edited, or a part of one, since the record in `folder` was written.
+
+    Of a table in parts, other parts may be lost at the same time.
+    """
+    return {file.name for file in source.files if any(_is_edited(*found) for found in _copies(folder, file))}
 
 
 def write_record(source: Source, folder: Path, now: State) -> None:
@@ -87,8 +90,8 @@ def _is_lost(path: Path, state: FileState) -> bool:
     return not path.is_file() or (path.stat().st_size == 0 < state[0]) or is_damaged(path, state)
 
 
-def _is_another(path: Path, state: FileState) -> bool:
-    return not path.is_file() or state_of(path)[2] != state[2]
+def _is_edited(path: Path, state: FileState) -> bool:
+    return not _is_lost(path, state) and state_of(path)[2] != state[2]
 
 
 def _is_part(source: Source, path: str) -> bool:

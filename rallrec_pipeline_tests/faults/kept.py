@@ -1,7 +1,7 @@
 """What all runs of the harness have tried and lost: `docs/faults.json`, to which each run adds its figures.
 
-Whoever mends what a run has lost writes by hand into the run's entry what that was, as `mended`: the loss stays, and is
-told as one of before.
+Whoever mends what a run has lost writes by hand into the entry of the fault in that run what that was, as `mended`: the
+loss stays, and is told as one of before.
 """
 
 from __future__ import annotations
@@ -75,12 +75,15 @@ def totals(path: Path = KEPT) -> list[dict[str, Any]]:
             known["promise"] = one["promise"]
             known["times"] += one["times"]
             known["losses"] += lost
-            known["mended"] += lost if "mended" in run else 0
+            known["mended"] += lost if "mended" in one else 0
     return list(found.values())
 
 
 def mended(path: Path = KEPT) -> list[str]:
     """What runs have shown that was mended since, in words."""
     return [
-        f"{run['day']}, commit {run['commit']}: {run['mended']}" for run in read_json(path)["runs"] if "mended" in run
+        f"{run['day']}, commit {run['commit']}: {one['mended']}"
+        for run in read_json(path)["runs"]
+        for one in run["faults"]
+        if "mended" in one
     ]

@@ -47,8 +47,11 @@ def test_each_run_adds_its_figures_and_the_table_is_of_all(tmp_path: Path) -> No
         ("b", "better", 2_001, 3),
     ]
     assert "| b | better | 2,001 | 3 | 0 |" in table(totals(path)) and not mended(path)
-    write_json(path, {"runs": [first | {"mended": "b was weak"}, second]})
+    first["faults"][1]["mended"] = "b was weak"
+    first["faults"][0]["rows_lost"] = 4
+    write_json(path, {"runs": [first, second]})
     assert "| b | better | 2,001 | 3 | 1 |" in table(totals(path))
+    assert "| a | p | 3 | 4 | 0 |" in table(totals(path)), "another fault of that run is not mended"
     assert mended(path) == [f"{first['day']}, commit {first['commit']}: b was weak"]
     both = Tried("a", "p", 3, *range(1, 6)) + Tried("a", "p", 4, *range(10, 15))
     assert both == Tried("a", "p", 7, 11, 13, 15, 17, 19) and both.losses == 75

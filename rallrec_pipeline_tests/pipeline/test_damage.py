@@ -14,18 +14,28 @@ from typer.testing import CliRunner
 from rallrec_pipeline.cli import app
 from rallrec_pipeline.errors import DamagedError, RallrecError
 from rallrec_pipeline.lake import memo
+from rallrec_pipeline.lake.files import file_sha256
 from rallrec_pipeline.lake.memo import KINDS, TRACES
+from rallrec_pipeline.lake.sealed import write_sealed
 from rallrec_pipeline.lake.store import all_records, lost_refs
 from rallrec_pipeline.orchestration.jobs import RunSummary, materialize_dataset
 from rallrec_pipeline.pipeline.context import SHARED
 from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.load import load
 from rallrec_pipeline.pipeline.status.verify import Verified, verify_lake
-from rallrec_pipeline.settings import ROLES
+from rallrec_pipeline.settings import ROLES, load_settings
 from rallrec_pipeline_tests.lake.flips import flip, rewrite
 from rallrec_pipeline_tests.lake.stored import stored_rows
-from rallrec_pipeline_tests.pipeline.given import in_force_now
-from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world, use_lake
+from rallrec_pipeline_tests.pipeline.given import in_force_now, make_stages
+from rallrec_pipeline_tests.pipeline.tiny import (
+    SMALL,
+    add_datasets,
+    copied_world,
+    ratings_file,
+    replace_once,
+    use_lake,
+    write_ratings,
+)
 
 MADE = ("raw", "models", "results", "refs", "cache")
 COMMANDS = (["status", SMALL], ["lineage", SMALL, "i3"], ["report", SMALL], ["check-model", SMALL])
@@ -142,6 +152,36 @@ def test_a_damaged_record_beside_the_raw_files_is_written_anew(lake: Path, chanc
     assert {name for name, worked in done.worked.items() if worked} == {"raw_files"}
     assert not verify(lake).damages and versions(lake) == before and record.read_bytes() != content
     assert not any(run().worked.values())
+
+
+@pytest.mark.usefixtures("built_in_settings_only")
+@pytest.mark.parametrize("record", [".source.json", ".redacted.json"])
+@pytest.mark.parametrize("kind", ["pinned", "of a source that is gone"])
+def test_a_damaged_record_that_nobody_writes_anew_is_removed_once(tmp_path: Path, kind: str, record: str) -> None:
+    lake, raw = tmp_path / "lake", tmp_path / "lake" / "raw" / SMALL
+    add_datasets(lake, SMALL)
+    write_ratings(lake, SMALL)
+    place = ratings_file(lake, SMALL).parent
+    if kind == "pinned":
+        files = "".join(
+            f'[[source.files]]\nname = "{path.name}"\nsha256 = "{file_sha256(path)}"\n\n' for path in place.iterdir()
+        )
+        replace_once(lake / "catalog" / f"{SMALL}.toml", "[interactions]\n", f"{files}[interactions]\n")
+
+    def works() -> bool:
+        return make_stages(lake, SMALL, load_settings("demo"), "raw_files")["raw_files"]
+
+    assert works()
+    if kind != "pinned":
+        place.rename(place.with_name("away"))
+        assert works() and not works()
+    if record == ".redacted.json":  # nobody is forgotten: as where the list of those who were has been deleted
+        write_sealed(raw / record, {"files": {}})
+    rewrite(raw / record, (raw / record).read_bytes().replace(b'"files"', b'"filer"'))
+    assert names(raw / record, lake, verify(lake))
+    assert works() and not works(), "once"
+    assert not verify(lake).damages and not (raw / record).exists()
+    assert {path.name for path in raw.iterdir()} - {".source.json"} == {"ratings.csv", "items.csv"}
 
 
 def test_a_damaged_result_counts_as_missing_and_what_is_made_anew_is_the_same(

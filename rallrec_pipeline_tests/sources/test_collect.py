@@ -191,6 +191,22 @@ def test_of_a_table_in_parts_a_part_that_is_lost_or_changed_is_fetched_again(lak
     assert (raw / "ratings.edited" / "b.csv").read_bytes() == b"by hand\n"
 
 
+@pytest.mark.parametrize("harm", [empty, turn_over, Path.unlink])
+def test_a_table_in_parts_is_kept_where_one_was_edited_though_another_is_lost(
+    lake: Path, tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    parts = {"a.csv": b"1,2\n", "b.csv": b"2,3\n"}
+    by_hand(tmp_path / "exports" / "ratings", parts)
+    source, raw = Source("folder", str(tmp_path / "exports"), (SourceFile("ratings"),)), lake / "raw" / "small"
+    collected(source, lake)
+    harm(raw / "ratings" / "a.csv")
+    (raw / "ratings" / "b.csv").write_bytes(b"by hand\n")
+    said: list[str] = []
+    (folder,) = collect(source, raw, lake, silent, say=said.append)
+    assert contents_of(left(folder)) == parts and len(said) == 1
+    assert (raw / "ratings.edited" / "b.csv").read_bytes() == b"by hand\n"
+
+
 def test_an_edited_file_with_a_pinned_checksum_is_kept_and_told_when_the_published_one_comes_back(
     kind: Kind, place: Path, lake: Path, raw: Path, put: Put
 ) -> None:
