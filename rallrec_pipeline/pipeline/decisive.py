@@ -13,6 +13,7 @@ from rallrec_pipeline.pipeline.stage import ALWAYS
 from rallrec_pipeline.settings import ROLES, Role, Settings, essential
 
 RECOMMENDING_VERSION = "2"  # raise it when the computing changes its output by more than rounding
+BUDGET_VERSION = "2"  # the same of how tokens are counted where `recommendations.tokens_per_user` bounds them
 HELD_OUT_VERSION = "1"  # the same of what the LLM is asked about users of the report
 METHODS = ("prompts", "methods", "adapters", "retrievers", "only_methods", "reasoned", "merges")
 ENGINE = ("model", *ROLES, "ray", "tuning", "descriptions", "retrieval", *METHODS)
@@ -82,7 +83,8 @@ def _rescored(settings: Settings, spec: DatasetSpec) -> dict[str, Any]:
     way = {"asked": asked(settings).get(str(name)), "scoring": SCORING_VERSION}
     merged = {"merge": merge.model_copy(update={"title": ""})} if merge else {}
     calibrated = {"calibration": settings.scoring.calibration}
-    return numerics(settings, "predictor") | wording(settings, spec) | way | merged | calibrated
+    budget = {"budget": BUDGET_VERSION} if settings.recommendations.tokens_per_user else {}
+    return numerics(settings, "predictor") | wording(settings, spec) | way | merged | calibrated | budget
 
 
 def reported(settings: Settings) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class RecommendationSettings(Section):
         0,
         ge=0,
         description="Tokens of the shortlist of one user that the LLM may read, at most, a beginning that prompts "
-        "share counted once: what does not fit is not asked; 0: no bound.",
+        "share counted once and the chat template too: what does not fit is not asked; 0: no bound.",
     )
     order: Literal["p_yes", "source", "both"] = Field(
         "both",

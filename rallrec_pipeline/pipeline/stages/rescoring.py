@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -12,13 +13,14 @@ from rallrec_pipeline.datasets.histories import training_interactions
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.evaluation.calibration import Platt
 from rallrec_pipeline.inference.methods import Method, methods, rescoring_method
-from rallrec_pipeline.inference.score import ScoreStore, score_missing_prompts
+from rallrec_pipeline.inference.score import ScoreStore, in_chat, score_missing_prompts
 from rallrec_pipeline.inference.score import score_keys as score_keys_of
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.marks import SCORE_KEYS
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.language_models.models import model_folder
+from rallrec_pipeline.language_models.tokens import TokenizedModel, load_tokenizer
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.scored import method_calibration
 from rallrec_pipeline.pipeline.stages.engine import OneEngine
@@ -122,25 +124,33 @@ class LlmRescoring:
 
         `each` is the width of the shortlist: rows are numbered user by user.
         """
-        users = (prompts["sample_id"].to_numpy() // each).tolist()
-        added = tokens_added(users, self._tokens(prompts["prompt"].to_list()))
-        most = self.run.settings.recommendations.tokens_per_user
-        kept = within_budget(users, added, most) if most else np.ones(len(users), np.bool_)
-        chosen, form = prompts.filter(pl.Series(kept, dtype=pl.Boolean)), self.method.answer_form
+        users, form = (prompts["sample_id"].to_numpy() // each).tolist(), self.method.answer_form
+        chosen = prompts.filter(pl.Series(self._within_budget(users, prompts["prompt"].to_list()), dtype=pl.Boolean))
         keys = score_keys_of(chosen["prompt"].to_list(), form, answer_texts(form, self.run.spec), store)
-        missing = store.memo.missing(keys)
-        new = int(sum(tokens for key, tokens in zip(keys, added[kept].tolist(), strict=True) if key in missing))
         self.run.log(
             f"{self.method.name} is asked about {chosen.height:,} of {prompts.height:,} candidates of "
-            f"{len(set(users)):,} users: {len(missing):,} prompts are not finished, about {new:,} tokens to read"
+            f"{len(set(users)):,} users: {len(store.memo.missing(keys)):,} prompts are not finished"
         )
         return chosen
 
-    def _tokens(self, texts: list[str]) -> list[list[int]]:
-        from tokenizers import Tokenizer
+    def _within_budget(self, users: list[int], texts: list[str]) -> NDArray[np.bool_]:
+        """Which prompts (n,) are read. Raises ModelError where there is a budget and the tokenizer cannot be read."""
+        most = self.run.settings.recommendations.tokens_per_user
+        if not most:
+            return np.ones(len(users), np.bool_)
+        added = tokens_added(users, self._tokenized.prompts_tokens(texts, in_chat(self.method.answer_form)))
+        kept = within_budget(users, added, most)
+        if not kept.any():
+            self.run.log(
+                f"warning: recommendations.tokens_per_user = {most} is less than the first prompt of every user, of up "
+                f"to {int(added.max()):,} tokens: {self.method.name} is asked nothing"
+            )
+        return kept
 
-        file = model_folder(self.run.lake, self.run.settings.model) / "tokenizer.json"
-        return [found.ids for found in Tokenizer.from_file(str(file)).encode_batch_fast(texts)]
+    @cached_property
+    def _tokenized(self) -> TokenizedModel:
+        """What reads prompts as the engine does, the chat template included, before there is an engine."""
+        return TokenizedModel(load_tokenizer(model_folder(self.run.lake, self.run.settings.model)), 0, None)
 
     def prompts(self, samples: pl.DataFrame) -> pl.DataFrame:
         """The prompts of `samples_of_today`, as `evaluation_prompts` has those of test rows."""

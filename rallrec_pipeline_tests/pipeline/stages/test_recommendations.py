@@ -15,13 +15,14 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from rallrec_pipeline.cli import app
-from rallrec_pipeline.errors import ConfigError, StaleArtefactError
+from rallrec_pipeline.errors import ConfigError, ModelError, StaleArtefactError
 from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.marks import row_keys
 from rallrec_pipeline.lake.memo import SCORES, Memo
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.store import Record
+from rallrec_pipeline.language_models.tokens import TokenizedModel
 from rallrec_pipeline.pipeline.checks.recommendations import (
     every_user_is_covered,
     nothing_seen_is_recommended,
@@ -39,6 +40,7 @@ from rallrec_pipeline.pipeline.status.planned import planned_rows
 from rallrec_pipeline.pipeline.status.speeds import Speeds
 from rallrec_pipeline.pipeline.status.status import dataset_status, status_as_json
 from rallrec_pipeline.pipeline.status.table import steps_told
+from rallrec_pipeline.recommendation.asked import samples_of_today
 from rallrec_pipeline.recommendation.table import BEFORE_ITEM, WITH_ITEM, for_user
 from rallrec_pipeline.settings import MergeSettings, Settings, load_settings
 from rallrec_pipeline_tests.pipeline.given import in_force_now, looking_run, make_stages, seeing
@@ -231,6 +233,39 @@ def test_a_budget_of_tokens_is_kept_and_told_before_the_run(copy: Path) -> None:
     assert record_in(copy).metadata["llm"]["rows"] == 0  # all of these were answered before
     assert some["seconds"] > 0 and found.filter(pl.col("method") == "factorisation").height
     assert sorted(found["user_id"]) == sorted(all_of_them["user_id"])  # everyone has as many items as before
+
+
+def test_a_budget_counts_what_the_llm_reads_and_only_a_budget_needs_a_tokenizer(copy: Path) -> None:
+    lines = list[str]()
+    with OneEngine(predicting(copy, with_method(load_settings())), "score") as engines:
+        one = read_recommender(engines.run)
+        visits = one.ratings.visits[:1]
+        items = one.best(visits, 3).items
+
+        def asking(most: int, **model: Any) -> LlmRescoring:
+            settings = with_method(engines.run.settings, tokens_per_user=most)
+            settings = settings.model_copy(update={"model": settings.model.model_copy(update=model)})
+            found = LlmRescoring.of(replace(engines.run, settings=settings, log=lines.append), one, engines)
+            return replace(found, method=replace(found.method, answer_form="yes_no"))
+
+        def asked(most: int, **model: Any) -> np.ndarray:
+            return np.isfinite(asking(most, **model)(visits, items, np.zeros(items.shape)))
+
+        assert asked(0).all() and asked(0, name="gone").all()
+        with pytest.raises(ModelError, match="no model in") as caught:
+            asked(1, name="gone")
+        assert "\n" not in str(caught.value)
+        first = asking(0).prompts(samples_of_today(one, visits, items)).sort("sample_id")["prompt"][0]
+        engine = engines.base()
+        assert isinstance(engine, TokenizedModel)
+        tokens = len(engine.prompt_tokens(first, chat=True))
+        assert tokens > len(engine.tokenize(first))
+        assert asked(tokens)[0].tolist()[:2] == [True, False] and not [line for line in lines if "warning" in line]
+        assert not asked(tokens - 1).any()
+        assert [line for line in lines if "warning" in line] == [
+            f"warning: recommendations.tokens_per_user = {tokens - 1} is less than the first prompt of every user, of "
+            f"up to {tokens} tokens: zero_shot is asked nothing"
+        ]
 
 
 def test_a_run_that_was_broken_off_goes_on_with_what_is_not_finished(copy: Path) -> None:
