@@ -34,7 +34,12 @@ ADVICE: dict[str, str] = {
     "probabilities_valid": f"score again: `{AGAIN % 'predictions'}`; if it stays, lower `tuning.learning_rate`",
     "experts_score_the_same_rows": f"fit them again: `{AGAIN % 'expert_predictions'}`",
     **dict.fromkeys(
-        ("nothing_seen_is_recommended", "recommendations_are_whole", "every_user_is_covered"),
+        (
+            "nothing_seen_is_recommended",
+            "recommendations_are_whole",
+            "rescored_candidates_are_whole",
+            "every_user_is_covered",
+        ),
         f"make them again: `{AGAIN % 'recommendations'}`",
     ),
     "responses_are_whole": REASONING,

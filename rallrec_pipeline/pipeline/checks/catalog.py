@@ -27,6 +27,7 @@ from rallrec_pipeline.pipeline.checks.recommendations import (
     every_user_is_covered,
     nothing_seen_is_recommended,
     recommendations_are_whole,
+    rescored_candidates_are_whole,
 )
 from rallrec_pipeline.pipeline.checks.reports import (
     better_than_item_mean,
@@ -116,6 +117,12 @@ CHECKS: tuple[Check, ...] = (
         "recommendations_are_whole",
         "Ranks are 1 to n, probabilities lie in [0, 1], lines behind an item are of the user's history.",
         recommendations_are_whole,
+    ),
+    Check(
+        "recommendations",
+        "rescored_candidates_are_whole",
+        "What the LLM says of candidates of the report's users lies in [0, 1] and is of a shortlist.",
+        rescored_candidates_are_whole,
     ),
     Check("recommendations", "every_user_is_covered", "Every user has items, or is counted.", every_user_is_covered),
     Check(

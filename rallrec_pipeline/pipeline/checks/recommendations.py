@@ -29,6 +29,23 @@ def recommendations_are_whole(run: StageRun) -> Verdict:
     return Verdict(not any(figures.values()), {"rows": made.height, **figures})
 
 
+def rescored_candidates_are_whole(run: StageRun) -> Verdict:
+    """Of the report's users: P(yes) lies in [0, 1]; each moment is a sample's, with no more rows than a shortlist."""
+    settings = run.settings.recommendations
+    if settings.method is None:
+        return Verdict(True, {"rows": 0})
+    made, moment = run.read(tables.RESCORED_CANDIDATES), ["user_id", "history_length"]
+    held_out = run.read(tables.SAMPLES).filter(pl.col("split").is_in(["valid", "test"]))
+    known = held_out.select("user_id", pl.col("history_length").cast(pl.Int32))
+    figures = {
+        "outside_0_1": made.filter(~pl.col("p_yes").is_between(0, 1).fill_null(False)).height,  # NaN is not between
+        "twice": made.height - made.unique(tables.RESCORED_CANDIDATES.key).height,
+        "too_long": made.group_by(moment).len().filter(pl.col("len") > settings.shortlist).height,
+        "no_moment": made.join(known, on=moment, how="anti").height,
+    }
+    return Verdict(not any(figures.values()), {"rows": made.height, **figures})
+
+
 def every_user_is_covered(run: StageRun) -> Verdict:
     """Every user of the ratings has recommendations, or is counted among those without, or was not to be drawn."""
     told = run.given("recommendations").metadata

@@ -27,6 +27,7 @@ from rallrec_pipeline.pipeline.checks.recommendations import (
     every_user_is_covered,
     nothing_seen_is_recommended,
     recommendations_are_whole,
+    rescored_candidates_are_whole,
 )
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.lineage.chain import trace
@@ -335,6 +336,8 @@ def test_the_report_holds_the_cascade_against_the_expert_on_the_same_users(copy:
     assert answers.height == record_in(copy).metadata["held_out"]["prompts"] > 0
     kept = Memo(copy, SCORES).known(row_keys(copy, [record_in(copy)]))
     assert len(kept) >= answers["p_yes"].n_unique()  # a prune keeps what the report stands on
+    verdict = rescored_candidates_are_whole(predicting(copy, settings))
+    assert verdict.passed and verdict.figures["rows"] == answers.height
 
 
 def test_answers_about_users_of_the_report_who_are_not_drawn_are_kept(copy: Path) -> None:
@@ -454,6 +457,35 @@ def test_checks_find_what_is_wrong(finished_lake: Path, monkeypatch: pytest.Monk
         StageRun, "read", lambda self, asked: table if asked is tables.RECOMMENDATIONS else read(self, asked)
     )
     assert not check(run).passed
+
+
+def test_the_check_finds_what_is_wrong_with_the_candidates_of_the_report(
+    finished_lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert rescored_candidates_are_whole(predicting(finished_lake, load_settings())).figures == {"rows": 0}
+    run, read = predicting(finished_lake, with_method(load_settings(), shortlist=2)), StageRun.read
+    moments = run.read(tables.SAMPLES).filter(pl.col("split") == "test").head(2)
+    whole = (
+        moments.select("user_id", pl.col("history_length").cast(pl.Int32))
+        .unique()
+        .join(pl.DataFrame({"item_id": ["i1", "i2"], "p_yes": [0.0, 1.0]}), how="cross")
+    )
+    first = pl.int_range(pl.len()) == 0
+    faults = {
+        "outside_0_1": whole.with_columns(pl.when(first).then(float("nan")).otherwise("p_yes").alias("p_yes")),
+        "twice": whole.filter(pl.col("item_id") == "i1").select(pl.all().repeat_by(2).explode()),
+        "too_long": pl.concat([whole, whole.head(1).with_columns(pl.lit("i3").alias("item_id"))]),
+        "no_moment": whole.with_columns(pl.lit(99, pl.Int32).alias("history_length")).head(1),
+    }
+    shown = [whole]
+    monkeypatch.setattr(
+        StageRun, "read", lambda self, asked: shown[-1] if asked is tables.RESCORED_CANDIDATES else read(self, asked)
+    )
+    assert rescored_candidates_are_whole(run).passed
+    for fault, table in faults.items():
+        shown.append(table)
+        verdict = rescored_candidates_are_whole(run)
+        assert not verdict.passed and [name for name in faults if verdict.figures[name]] == [fault]
 
 
 def test_the_report_ranks_the_whole_catalogue_and_tells_the_cost(finished_lake: Path) -> None:
