@@ -72,10 +72,10 @@ def _recommendations(run: StageRun) -> Pending | None:
         return Pending(0, 0)
     known = _users(run)
     drawn = [bound for bound in (known, settings.users) if bound]
-    if not drawn:
-        return None
     reported = [bound for bound in (known, settings.report_users) if bound]  # of each of two splits, at most
-    rows = (min(drawn) + 2 * min(reported, default=0)) * settings.shortlist
+    if not drawn or not reported:
+        return None
+    rows = (min(drawn) + 2 * min(reported)) * settings.shortlist
     length = _prompt_tokens(run, [run.settings.methods[name].retriever])
     bound = settings.tokens_per_user / settings.shortlist if settings.tokens_per_user else length
     return Pending(rows, rows, tokens=min(length, bound), length=length)

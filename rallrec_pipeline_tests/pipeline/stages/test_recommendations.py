@@ -401,6 +401,15 @@ def test_status_counts_users_of_either_table(finished_lake: Path, monkeypatch: p
     assert planned and planned.rows == planned.at_most == (21 + 2 * 21) * 10
 
 
+@pytest.mark.parametrize(("users", "report_users", "rows"), [(5, 3, 110), (5, 0, None), (0, 3, None)])
+def test_where_users_are_unknown_only_bounds_of_both_kinds_give_a_figure(
+    finished_lake: Path, users: int, report_users: int, rows: int | None
+) -> None:
+    settings = with_method(load_settings(), users=users, report_users=report_users)
+    planned = planned_rows("recommendations", looking_run(finished_lake, SMALL, settings))
+    assert (planned and planned.at_most) == rows
+
+
 def test_users_are_drawn_where_there_is_a_bound(copy: Path) -> None:
     settings = load_settings()
     few = settings.recommendations.model_copy(update={"users": 5})
