@@ -30,7 +30,7 @@ from rallrec_pipeline.pipeline.status.stage_memory import llm_memory, table_memo
 from rallrec_pipeline.pipeline.status.verify import Verified
 from rallrec_pipeline.pipeline.step_costs import step_costs, step_to_come
 from rallrec_pipeline.recommendation.batch import CANDIDATES, CATALOGUE
-from rallrec_pipeline.settings import Settings
+from rallrec_pipeline.settings import Settings, essential
 
 State = Literal["fresh", "stale", "missing"]
 
@@ -106,13 +106,20 @@ def dataset_status(
 
 
 def _steps(run: StageRun) -> dict[str, dict[str, Any]]:
-    """What each step took; of a variant that has recommended nothing yet, the expert's steps as another had them."""
+    """What each step took; of a variant that has recommended nothing yet, its expert's steps as another had them."""
     found = step_costs(run.inputs, run.settings)
     if "recommendations" in run.inputs:
         return found
-    newest = all_records(run.lake, run.dataset, "recommendations")[:1]
+    expert = _expert(essential(run.settings.recommendations))
+    made = all_records(run.lake, run.dataset, "recommendations")
+    newest = [one for one in made if _expert(one.settings.get("recommendations", {})) == expert][:1]
     others = [step_costs({"recommendations": one}, run.settings) for one in newest]
     return {name: one[name] for one in others for name in (CATALOGUE, CANDIDATES) if name in one} | found
+
+
+def _expert(chosen: Mapping[str, Any]) -> Any:
+    """The expert of `[recommendations]` without its defaults; None is the default."""
+    return chosen.get("expert")
 
 
 def _to_come(assets: Sequence[AssetStatus]) -> dict[str, dict[str, Any]]:

@@ -440,6 +440,11 @@ def test_status_tells_before_a_run_what_a_million_predictions_of_the_cascade_wil
     assert "the shortlist to come, by the LLM (an estimate)" in steps_told(found)
 
 
+def test_status_shows_no_steps_of_another_expert(finished_lake: Path) -> None:
+    settings = with_method(load_settings(), expert="item_knn").model_copy(update={"profile": "another"})
+    assert not {"catalogue", "candidates"} & set(dataset_status(finished_lake, SMALL, settings).steps)
+
+
 def broken(frame: pl.DataFrame, how: str) -> pl.DataFrame:
     first = pl.int_range(pl.len()) == 0
     changes = {
