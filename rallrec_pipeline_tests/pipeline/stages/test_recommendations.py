@@ -243,21 +243,22 @@ def test_a_budget_counts_what_the_llm_reads_and_only_a_budget_needs_a_tokenizer(
         visits = one.ratings.visits[:1]
         items = one.best(visits, 3).items
 
-        def asked(most: int, **model: Any) -> np.ndarray:
-            settings = engines.run.in_role("predictor").settings
-            settings = with_method(settings, tokens_per_user=most)
+        def asking(most: int, **model: Any) -> LlmRescoring:
+            settings = with_method(engines.run.settings, tokens_per_user=most)
             settings = settings.model_copy(update={"model": settings.model.model_copy(update=model)})
-            run = replace(engines.run, settings=settings, log=lines.append)
-            return np.isfinite(LlmRescoring.of(run, one, engines)(visits, items, np.zeros(items.shape)))
+            found = LlmRescoring.of(replace(engines.run, settings=settings, log=lines.append), one, engines)
+            return replace(found, method=replace(found.method, answer_form="yes_no"))
+
+        def asked(most: int, **model: Any) -> np.ndarray:
+            return np.isfinite(asking(most, **model)(visits, items, np.zeros(items.shape)))
 
         assert asked(0).all() and asked(0, name="gone").all()
         with pytest.raises(ModelError, match="no model in") as caught:
             asked(1, name="gone")
         assert "\n" not in str(caught.value)
-        method = LlmRescoring.of(engines.run, one, engines)
-        first = method.prompts(samples_of_today(one, visits, items)).sort("sample_id")["prompt"][0]
+        first = asking(0).prompts(samples_of_today(one, visits, items)).sort("sample_id")["prompt"][0]
         engine = engines.base()
-        assert isinstance(engine, TokenizedModel) and method.method.answer_form == "yes_no"
+        assert isinstance(engine, TokenizedModel)
         tokens = len(engine.prompt_tokens(first, chat=True))
         assert tokens > len(engine.tokenize(first))
         assert asked(tokens)[0].tolist()[:2] == [True, False] and not [line for line in lines if "warning" in line]
@@ -335,6 +336,8 @@ def test_the_report_holds_the_cascade_against_the_expert_on_the_same_users(copy:
     assert answers.height == record_in(copy).metadata["held_out"]["prompts"] > 0
     kept = Memo(copy, SCORES).known(row_keys(copy, [record_in(copy)]))
     assert len(kept) >= answers["p_yes"].n_unique()  # a prune keeps what the report stands on
+    verdict = rescored_candidates_are_whole(predicting(copy, settings))
+    assert verdict.passed and verdict.figures["rows"] == answers.height
 
 
 def test_answers_about_users_of_the_report_who_are_not_drawn_are_kept(copy: Path) -> None:
