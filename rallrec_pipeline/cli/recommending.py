@@ -11,7 +11,7 @@ from rich.text import Text
 
 from rallrec_pipeline.cli.options import Profile
 from rallrec_pipeline.cli.terminal import console, say
-from rallrec_pipeline.settings import lake_root, load_settings
+from rallrec_pipeline.settings import RecommendationSettings, lake_root, load_settings
 from rallrec_pipeline.text import clean_text, escaped_json
 
 
@@ -25,7 +25,8 @@ def recommend(
     """Print the next items of a user, as the last run has made them: P(yes), and the history lines behind each."""
     from rallrec_pipeline.pipeline.recommended import as_json, recommended_to
 
-    found = recommended_to(lake_root(), dataset, user_id, load_settings(profile), n)
+    settings = load_settings(profile)
+    found = recommended_to(lake_root(), dataset, user_id, settings, n)
     if json:
         typer.echo(escaped_json(documents.dumps(as_json(found), indent=2, ensure_ascii=False)))
         return
@@ -37,5 +38,17 @@ def recommend(
         first = (str(row["rank"]), Text(clean_text(row["item_id"])), Text(title), f"{row['p_yes']:.3f}")
         table.add_row(*first, *([row["method"]] if by else []), Text(why))
     console.print(table)
+    if found.rows.height:
+        say(_how(found.rows["method"].unique(maintain_order=True).to_list(), settings.recommendations))
     for note in found.notes:
         say(note)
+
+
+def _how(methods: list[str], settings: RecommendationSettings) -> str:
+    """Whose P(yes) it is, what the rank goes by, and what the lines of the history are."""
+    near = f"the score of `{settings.source}`"
+    order = {"p_yes": "P(yes)", "source": near, "both": f"P(yes) times {near}"}[settings.order]
+    return (
+        f"P(yes) by {' and '.join(f'`{name}`' for name in methods)}, ranked by {order}; "
+        "the last column has the rated items that are nearest to the item, liked or not"
+    )

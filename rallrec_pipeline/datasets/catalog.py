@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,10 @@ def dataset_file(name: str, lake: Path) -> Path:
             return path
     if _is_there(lake / "catalog", name):
         raise ConfigError(f"{lake / 'catalog' / name}.toml is there, but {NAME_RULE}: rename the file")
-    known = load_catalog(lake, on_fault=lambda _: None)
-    raise ConfigError(f"unknown dataset {name!r}: known are {', '.join(sorted(known))}")
+    known = sorted(load_catalog(lake, on_fault=lambda _: None))
+    near = get_close_matches(name.lower(), known, 1)
+    meant = f", did you mean {near[0]!r}?" if near else ":"
+    raise ConfigError(f"unknown dataset {name!r}{meant} known are {', '.join(known)}")
 
 
 def _is_there(folder: Path, name: str) -> bool:

@@ -28,6 +28,8 @@ def serve_dataset(
         current = Current(Loader(lake, dataset, profile, log), work, log)
         address = "http://{}:{}".format(*listening.getsockname()[:2])
         log(f"serving {dataset} ({current.snapshot.variant}) on {address}; Ctrl-C stops it")
+        if not current.snapshot.versions:
+            log(f"nothing of {dataset} is there yet: requests get 503 until `rallrec run {dataset}` has made it")
         config = uvicorn.Config(
             make_app(current, work, limits, lake),
             log_level="warning",

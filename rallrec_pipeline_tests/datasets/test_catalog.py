@@ -45,12 +45,13 @@ def test_the_users_own_dataset_joins_the_catalogue_and_may_replace_a_built_in_on
     assert get_dataset("movielens-100k", tmp_path).title == "Changed"
 
 
-@pytest.mark.parametrize("name", ["movielens", "", "../movielens-100k", "movielens-100k.toml"])
+@pytest.mark.parametrize("name", ["movielens", "MovieLens-100K", "", "../movielens-100k", "movielens-100k.toml"])
 def test_an_unknown_dataset_lists_the_known_ones(tmp_path: Path, name: str) -> None:
     put(tmp_path, GOOD)
+    meant = r", did you mean 'movielens-1(00k|m)'\?" if name else ":"
     with pytest.raises(
         ConfigError,
-        match=r"unknown dataset .*: known are amazon-movies, amazon-movies-2023, bookcrossing, mine, movielens-100k",
+        match=rf"unknown dataset .*{meant} known are amazon-movies, amazon-movies-2023, bookcrossing, mine, movielens-100k",
     ):
         get_dataset(name, tmp_path)
 

@@ -27,12 +27,14 @@ PILOT_TOKENS = 64
 STEPS = 4
 PROMPT_TOKENS = 64
 TRAINED_TOKENS = 96
+MOST_SECONDS = 60  # beyond, other programs take the cores: such speeds would mislead for as long as they are kept
 
 
 def calibrate(key: CalibrationKey, settings: Settings, folder: Path) -> Calibration:
     """Run the model in `folder` for some seconds, with the number type of `key`.
 
-    Raises ModelError when the folder holds no usable model, or one that does not fit into the free memory.
+    Raises ModelError when the folder holds no usable model, or one that does not fit into the free memory, and when the
+    work takes more than `MOST_SECONDS`.
     """
     from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 
@@ -58,19 +60,29 @@ def _measured(engine: TransformersEngine, key: CalibrationKey, settings: Setting
     _read(engine, 1, PILOT_TOKENS)  # the first pass is the slowest: kernels are chosen, memory is taken
     pilot = _best(lambda: _read(engine, 1, PILOT_TOKENS), wait, 2) / PILOT_TOKENS
     budget = min(max(int(PASS_SECONDS / pilot), PILOT_TOKENS), engine.tokens_per_batch)
-    reading = tuple(_reading(engine, min(length, budget), budget, wait) for length in LENGTHS)
-    batches = sorted({min(batch, settings.descriptions.batch_size) for batch in BATCHES})
-    writing = tuple((batch, _step_seconds(engine, batch, wait)) for batch in batches)
+    reading, writing = [], []
+    for length in LENGTHS:
+        reading.append(_reading(engine, min(length, budget), budget, wait))
+        _in_time(begun)
+    for batch in sorted({min(batch, settings.descriptions.batch_size) for batch in BATCHES}):
+        writing.append((batch, _step_seconds(engine, batch, wait)))
+        _in_time(begun)
     training = _training(engine, min(TRAINED_TOKENS, budget), wait)
+    _in_time(begun)
     return Calibration(
         key=key,
-        reading=reading,
-        writing=writing,
+        reading=tuple(reading),
+        writing=tuple(writing),
         training=training,
         load_seconds=round(load_seconds, 3),
         seconds=round(time.perf_counter() - begun, 3),
         created_at=now(),
     )
+
+
+def _in_time(begun: float) -> None:
+    if (taken := time.perf_counter() - begun) > MOST_SECONDS:
+        raise ModelError(f"it takes more than {taken:.0f} s here now, and what a busy machine does is not kept")
 
 
 def _reading(engine: TransformersEngine, length: int, budget: int, wait: Callable[[], None]) -> Point:

@@ -30,8 +30,10 @@ def test_the_command_says_what_is_ready_and_where_to_put_it(tmp_path: Path, monk
     assert CliRunner().invoke(app, ["check", "mine"]).output == listed.output
     (lake / "catalog" / "mine.toml").rename(lake / "catalog" / "mine.v2.toml")
     assert "ready: run `rallrec run mine.v2`" in CliRunner().invoke(app, ["check", "mine.v2"]).output
-    unknown = CliRunner().invoke(app, ["check", "mien"])
-    assert unknown.exit_code == 1 and "unknown dataset 'mien': known are" in str(unknown.exception or unknown.output)
+    unknown = CliRunner().invoke(app, ["check", "mine.v3"])
+    assert unknown.exit_code == 1 and "unknown dataset 'mine.v3', did you mean 'mine.v2'? known are" in str(
+        unknown.exception or unknown.output
+    )
 
 
 def test_the_command_fails_on_problems_and_reads_no_markup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

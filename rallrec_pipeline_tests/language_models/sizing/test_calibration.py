@@ -61,6 +61,12 @@ def test_the_model_itself_is_measured(tmp_path: Path) -> None:
     assert asdict(stored_calibration(tmp_path, KEY) or MADE) == asdict(found)
 
 
+def test_speeds_of_a_busy_machine_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rallrec_pipeline.language_models.sizing.measure.MOST_SECONDS", 0)
+    with pytest.raises(ModelError, match="what a busy machine does is not kept"):
+        calibrate(KEY, Settings(profile="demo"), write_llama(tmp_path / "model"))
+
+
 def test_a_model_that_does_not_fit_is_not_loaded(tmp_path: Path) -> None:
     folder = write_llama(tmp_path / "model")
     config = read_config(folder) | {"num_hidden_layers": 10_000_000}
