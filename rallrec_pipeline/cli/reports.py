@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rallrec_pipeline.cli.options import Profile
 from rallrec_pipeline.cli.terminal import console
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.settings import lake_root
@@ -16,17 +17,29 @@ KEPT = Path("docs/results")
 """Where this repository keeps its studies, seen from its root."""
 
 
-def report(dataset: Annotated[str, typer.Argument(help="A dataset.")]) -> None:
-    """Print the evaluation report of a dataset and where its files lie."""
+def report(dataset: Annotated[str, typer.Argument(help="A dataset.")], profile: Profile = None) -> None:
+    """Print the evaluation report of a dataset and where its files lie: that made last, or that of a variant."""
     from rallrec_pipeline.datasets.catalog import get_dataset
     from rallrec_pipeline.evaluation.console import print_report
 
     get_dataset(dataset, lake_root())
-    folder = lake_root() / "reports" / dataset
+    folder = (lake_root() if profile is None else _folder_of(dataset, profile)) / "reports" / dataset
     json_file, html_file = folder / "evaluation.json", folder / "evaluation.html"
     if not json_file.exists():
         raise ConfigError(f"no report of {dataset!r} in {folder}: run `rallrec run {dataset}` first")
     print_report(_report_of(json_file), console, {"report": html_file, "figures": json_file})
+
+
+def _folder_of(dataset: str, profile: str) -> Path:
+    """Of the report that a variant has. Raises ConfigError that names the variants which have one."""
+    from rallrec_pipeline.lake.store import read_ref, record_of, variant_refs
+
+    lake, stage = lake_root(), "evaluation_report"
+    record = record_of(lake, dataset, read_ref(lake, dataset, profile), stage)
+    if record is None:
+        made = sorted({ref.variant for ref in variant_refs(lake, dataset) if stage in ref.results})
+        raise ConfigError(f"no report of {dataset!r} as {profile!r}: there are those of {', '.join(made) or 'none'}")
+    return record.folder(lake)
 
 
 def print_study_report(dataset: str, name: str) -> None:

@@ -61,3 +61,12 @@ def test_check_and_run_refuse_a_missing_protocol_in_the_same_words(
     with pytest.raises(ConfigError, match="shop has no protocol 'five_core': it has mine") as checked:
         _tell_check(file, lake, CheckReport([], [], {}), "five_core")
     assert str(checked.value) in invoke("run", "shop")[1]
+
+
+def test_the_report_of_a_variant_is_that_of_its_ref(finished_lake: Path) -> None:
+    status, last = invoke("report", SMALL)
+    assert status == 0 and f"reports/{SMALL}/evaluation.html" in last.replace("\n", "")
+    status, shown = invoke("report", SMALL, "--variant", "demo")
+    assert status == 0 and "results/small/evaluation_report/" in shown.replace("\n", "")
+    status, refused = invoke("report", SMALL, "--variant", "full")
+    assert status == 1 and f"no report of {SMALL!r} as 'full': there are those of demo" in refused
