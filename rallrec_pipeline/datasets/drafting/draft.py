@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import wrap
 
 from rallrec_pipeline.datasets.drafting.roles import Plan
-from rallrec_pipeline.datasets.drafting.samples import Sample
+from rallrec_pipeline.datasets.drafting.samples import MOST_COLUMNS, Sample
 from rallrec_pipeline.datasets.drafting.values import (
     Scale,
     fields_of,
@@ -56,7 +57,7 @@ class Draft:
     def _head(self, folder: Path) -> str:
         place = Path(os.path.relpath(self.base, folder)).as_posix()
         lines = ["# Written by `rallrec new`. Each comment tells a guess: correct what is wrong, then `rallrec check`."]
-        lines += [f"# To decide: {_one_line(what)}" for what in self.decisions]
+        lines += [f"# To decide: {_one_line(what, 600)}" for what in [*self.plan.questions, *self.decisions]]
         lines += [f"# {_one_line(what)}" for what in self.plan.doubts]
         if self.plan.unused:
             lines.append(f"# Not used: {_one_line(', '.join(sample.file for sample in self.plan.unused))}")
@@ -75,15 +76,19 @@ class Draft:
         ids = [sample.frame[plan.columns[role]] for role in ("user_id", "item_id")]
         if words := null_words(*ids):
             lines.append(f"empty = {_value(words)}  # words that are no id")
-        if "event" in plan.columns and "rating" not in plan.columns:
-            lines += self._where(sample, plan.columns["event"])
+        event = plan.columns.get("event", "")
+        where = self._where(sample, event) if event and "rating" not in plan.columns else []
+        lines += where
         columns: dict[str, tuple[object, str]] = {role: (plan.columns[role], "") for role in ("user_id", "item_id")}
         self._rating(sample, columns, lines)
         self._time(sample, columns)
         lines += ["", "[interactions.columns]"]
         for name, (value, note) in columns.items():
-            lines.append(f"{name} = {_value(value)}" + (f"  # {_one_line(note)}" if note else ""))
-        return "\n".join([*lines, ""])
+            lines.append(f"{name} = {_value(value)}{_because(plan.guesses.get(name, ''), note)}")
+        used = {_column(value) for value, _ in columns.values()}
+        used |= {event} if where else set()
+        used |= {plan.item_id, plan.title} if plan.items is sample else set()
+        return "\n".join([*lines, *_left_out(sample, used), ""])
 
     def _where(self, sample: Sample, column: str) -> list[str]:
         found = where_of(sample, column)
@@ -93,6 +98,9 @@ class Draft:
         column = self.plan.columns.get("rating")
         self.scale = scale_of(sample.frame[column]) if column else None
         if column is None or self.scale is None:
+            if self.plan.numbers:
+                lines.append("# No rating was found, so that what happened is a like (implicit feedback).")
+                lines += _listed("Numbers that are taken for something else than ratings", self.plan.numbers)
             return
         if self.scale.steps:
             codes: dict[str, object] = {"values": self.scale.codes} if self.scale.codes else {}
@@ -117,15 +125,19 @@ class Draft:
     def _items(self) -> str:
         plan, sample = self.plan, self.plan.items
         lines = ["[items]", *_file(sample), "", "[items.columns]", f"item_id = {_value(plan.item_id)}"]
+        lines[-1] += _because(plan.guesses.get("items.item_id", ""))
         title = title_setting(sample.frame[plan.title], plan.title)
-        lines.append(f"title = {_value(title if len(title) > 1 else plan.title)}")
+        note = "the first rows end with a year, or with an article" if len(title) > 1 else ""
+        why = _because(plan.guesses.get("items.title", ""), note)
+        lines.append(f"title = {_value(title if len(title) > 1 else plan.title)}{why}")
         if nothing := nothing_in(sample):
             lines.insert(1 + len(_file(sample)), f"empty = {_value(nothing)}  # words that say nothing")
         own = sample is plan.ratings
         taken = {plan.item_id, plan.title, *(plan.columns.values() if own else ())}
         fields = {} if own else fields_of(sample, taken, plan.title if plan.title != plan.item_id else "")
-        lines += [f"{name} = {_value(value)}" for name, value in fields.items()]
-        return "\n".join([*lines, ""])
+        lines += _fields(fields)
+        used = {plan.item_id, plan.title, *map(_column, fields.values())}
+        return "\n".join([*lines, *([] if own else _left_out(sample, used)), ""])
 
     def _users(self) -> str:
         sample = self.plan.users
@@ -133,9 +145,11 @@ class Draft:
             return ""
         fields = fields_of(sample, {self.plan.user_id}, "")
         if not fields:
-            return ""
+            return f"# Not used: {_one_line(sample.file)}, which tells nothing more of the users\n"
         lines = ["[users]", *_file(sample), "", "[users.columns]", f"user_id = {_value(self.plan.user_id)}"]
-        return "\n".join([*lines, *(f"{name} = {_value(value)}" for name, value in fields.items()), ""])
+        lines[-1] += _because(self.plan.guesses.get("users.user_id", ""))
+        used = {self.plan.user_id, *map(_column, fields.values())}
+        return "\n".join([*lines, *_fields(fields), *_left_out(sample, used), ""])
 
     def _protocol(self) -> str:
         lines = ["[protocol]"]
@@ -182,5 +196,38 @@ def _value(value: object) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _one_line(text: str) -> str:
-    return clean_text(text, 200)
+def _fields(fields: Mapping[str, dict[str, object]]) -> list[str]:
+    words, year = _because("a text of few words that several rows share"), _because("a year ends the titles")
+    return [f"{name} = {_value(value)}{year if 'pattern' in value else words}" for name, value in fields.items()]
+
+
+def _because(guess: str, note: str = "") -> str:
+    """The comment at the end of a line: why a column was guessed, and what its values are."""
+    told = "; ".join(text for text in (f"a guess: {guess}" if guess else "", note) if text)
+    return f"  # {_one_line(told)}" if told else ""
+
+
+def _column(value: object) -> str:
+    """The column of the file that a setting names."""
+    return str(value["column"] if isinstance(value, Mapping) else value)
+
+
+def _left_out(sample: Sample, used: Set[str]) -> list[str]:
+    """A comment with the columns of a file that nothing uses; `name.0` is a part of the column `name`."""
+    left = [name for name in sample.names if name not in used and f"{name}.0" not in used]
+    lines = _listed(f"Columns of {_one_line(sample.file)} that are left out", left)
+    if len(sample.names) == MOST_COLUMNS:
+        lines.append(f"# Columns after the first {MOST_COLUMNS} were not looked at.")
+    return lines
+
+
+def _listed(what: str, names: Sequence[str]) -> list[str]:
+    """A comment with all of the names, on as many lines as they need."""
+    if not names:
+        return []
+    text = f"{what}: {', '.join(_one_line(name) for name in names)}"
+    return [f"# {line}" for line in wrap(text, 116, break_long_words=False, break_on_hyphens=False)]
+
+
+def _one_line(text: str, most: int = 200) -> str:
+    return clean_text(text, most)

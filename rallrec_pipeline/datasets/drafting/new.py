@@ -49,7 +49,7 @@ def new_dataset(files: list[Path], out: Path, lake: Path, seed: int = 0) -> NewD
     report = _settled(draft, lake, seed)
     with atomic_path(out) as temporary:
         temporary.write_text(draft.text(), encoding="utf-8")
-    return NewDataset(out, report, draft.decisions)
+    return NewDataset(out, report, [*plan.questions, *draft.decisions])
 
 
 def _settled(draft: Draft, lake: Path, seed: int) -> CheckReport:

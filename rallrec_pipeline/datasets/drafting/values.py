@@ -10,6 +10,7 @@ import polars as pl
 
 from rallrec_pipeline.datasets.checking.ids import NULL_WORDS
 from rallrec_pipeline.datasets.drafting.samples import Sample
+from rallrec_pipeline.datasets.fields import DECIMAL_COMMA
 from rallrec_pipeline.datasets.guessing.times import EARLIEST_S, time_forms
 
 MOST_STEPS = 21  # of a scale
@@ -37,6 +38,19 @@ class Scale:
     drop_zero: bool = False
 
 
+def numbers_of(texts: pl.Series) -> pl.Series:
+    """The finite numbers (m,) float64 among `texts` (n,); `3,5` is 3.5."""
+    numbers = texts.str.replace(DECIMAL_COMMA, "$1.$2").cast(pl.Float64, strict=False)
+    return numbers.filter(numbers.is_finite()).drop_nulls()
+
+
+def is_time(texts: pl.Series) -> bool:
+    """Whether most of `texts` (n,) are times."""
+    known = texts.filter(texts != "").head(500)
+    forms = time_forms(known) if known.len() else []
+    return sum(form.count for form in forms) > known.len() / 2
+
+
 def scale_of(texts: pl.Series) -> Scale:
     """The scale of ratings (n,) as text; without steps it is feedback without ratings."""
     known = texts.filter(texts != "").str.to_lowercase()
@@ -44,8 +58,7 @@ def scale_of(texts: pl.Series) -> Scale:
         words = [word for word in ("yes", "no", "y", "n") if (known == word).any()]
         codes = {word: "1" if word in TRUE else "0" for word in texts.unique().to_list() if word.lower() in words}
         return Scale([0, 1], 0, "yes and no: what is true is liked", codes)
-    numbers = known.str.replace(r"^(-?\d+),(\d{1,2})$", "$1.$2").cast(pl.Float64, strict=False)
-    numbers = numbers.filter(numbers.is_finite()).drop_nulls()
+    numbers = numbers_of(known)
     values = numbers.unique().sort().to_list()
     if len(values) < 2:
         return Scale([], 0, f"every rating is {values[0]:g}" if values else "no rating is a number", {})
