@@ -22,7 +22,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 
 from rallrec_pipeline.datasets.endings import format_of
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.sources.archives import copy_within, free_room
+from rallrec_pipeline.sources.archives import copy_within, file_names, free_room
 
 STREAMS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst"}
 ZIP, TAR, TAR_PLACE = b"PK\x03\x04", b"ustar", 257
@@ -132,7 +132,7 @@ def _unpacked(packing: str, stream: IO[bytes], path: Path, stack: ExitStack) -> 
         return cast(IO[bytes], _Zst(stream))
     if packing == "zip":
         packed = stack.enter_context(zipfile.ZipFile(stream))
-        names = [member.filename for member in packed.infolist() if not member.is_dir()]
+        names = file_names(packed)
         return stack.enter_context(packed.open(_the_only(names, path)))
     archive = stack.enter_context(tarfile.open(fileobj=stream))  # noqa: SIM115
     only = _the_only([member.name for member in archive if member.isreg()], path)

@@ -107,9 +107,14 @@ def disk_error(error: Exception, place: Path) -> DataError:
     return DataError(f"cannot read or write {place} ({error}): mend its permissions and run again")
 
 
+def file_names(packed: zipfile.ZipFile) -> list[str]:
+    """Members that are files. A damaged archive may hold one without a name, which `ZipInfo.is_dir` cannot take."""
+    return [name for name in packed.namelist() if name and not name.endswith("/")]
+
+
 def _members(packed: zipfile.ZipFile, path: str) -> dict[str, str]:
     """The members that `path` stands for: itself, or the parts in a folder or of a pattern, with their own names."""
-    names = [member.filename for member in packed.infolist() if not member.is_dir()]
+    names = file_names(packed)
     if path in names:
         return {path: ""}
     parts = [name for name in names if name.startswith(path + "/")]

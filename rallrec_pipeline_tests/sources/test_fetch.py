@@ -196,6 +196,13 @@ def test_a_damaged_zip_gives_the_right_files_or_a_one_line_error(data: st.DataOb
         assert "a.zip" in message and len(message.splitlines()) == 1
 
 
+def test_a_member_that_lost_its_name_is_one_line(tmp_path: Path) -> None:
+    archive = tmp_path / "a.zip"
+    archive.write_bytes(zipped({"b": b"1"}).replace(b"b", b"\0"))
+    with pytest.raises(DataError, match=r"a\.zip"):
+        unpack(archive, FILES, tmp_path / "files")
+
+
 def test_a_member_cannot_be_written_elsewhere(tmp_path: Path) -> None:
     evil = "../../evil.txt"
     archive = tmp_path / "a.zip"
