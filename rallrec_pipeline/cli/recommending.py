@@ -50,5 +50,5 @@ def _how(methods: list[str], settings: RecommendationSettings) -> str:
     order = {"p_yes": "P(yes)", "source": near, "both": f"P(yes) times {near}"}[settings.order]
     return (
         f"P(yes) by {' and '.join(f'`{name}`' for name in methods)}, ranked by {order}; "
-        "the last column has the rated items that are nearest to the item, liked or not"
+        "the last column has the rated items that retrieval and reranking set against the item, liked or not"
     )
