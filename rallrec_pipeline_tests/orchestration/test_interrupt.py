@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -30,13 +31,7 @@ def test_ctrl_c_is_one_line_and_leaves_nothing_half_written(slice_lake: Path, tm
     # Texts one at a time, each stored at once.
     settings.write_text(plain.replace("batch_size = 16", "batch_size = 1"), encoding="utf-8")
     environment = os.environ | {"RALLREC_LAKE": str(lake), "RALLREC_SETTINGS": str(settings), "DAGSTER_HOME": ""}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rallrec_pipeline.cli", "run", "slice"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    process = started("run", "slice", environment=environment)
     assert process.stderr is not None
     lines = []
     for line in process.stderr:
@@ -52,13 +47,7 @@ def test_ctrl_c_is_one_line_and_leaves_nothing_half_written(slice_lake: Path, tm
 def test_ctrl_c_in_a_terminal_is_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There it reaches every process of the group, and with an instance of its own Dagster has some."""
     make_world(tmp_path, monkeypatch, ("books",))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rallrec_pipeline.cli", "run", "books"],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    process = started("run", "books")
     assert process.stderr is not None
     lines: list[str] = []
     for line in process.stderr:
@@ -67,6 +56,18 @@ def test_ctrl_c_in_a_terminal_is_one_line_too(tmp_path: Path, monkeypatch: pytes
         lines.append(line)
     assert process.wait(START_S) == 130
     assert lines[-1].startswith("rallrec: interrupted") and not any("Traceback" in line for line in lines)
+
+
+def started(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """`rallrec` in a group of its own, as a shell starts it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "rallrec_pipeline.cli", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
 
 
 def interrupt_at_work(process: subprocess.Popen[str], lake: Path) -> None:
