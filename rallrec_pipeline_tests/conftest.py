@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from hypothesis import settings as property_settings
 
 from rallrec_pipeline.datasets.catalog import get_dataset
 from rallrec_pipeline.datasets.raw_files import fetch_raw_files
@@ -25,6 +26,19 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[1]
 
+MEMORY, ROOM = Path("/dev/shm"), 4 << 30
+
+
+def _files_in_memory() -> None:
+    """Tests sync tens of thousands of files, for which a disk takes milliseconds each: with room they lie in memory."""
+    if "TMPDIR" in os.environ or not os.access(MEMORY, os.W_OK):
+        return
+    found = os.statvfs(MEMORY)
+    if found.f_bavail * found.f_frsize > ROOM and not found.f_flag & os.ST_NOEXEC:  # what is compiled is run there
+        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+
+
+_files_in_memory()
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; set before torch is imported
     os.environ["OMP_NUM_THREADS"] = "1"
 # Runs of tests belong neither into the user's instance nor into one whose pool all workers would wait for. The command
@@ -32,6 +46,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; set befo
 DAGSTER_HOME = tempfile.TemporaryDirectory(prefix="rallrec-dagster-")
 os.environ["DAGSTER_HOME"] = DAGSTER_HOME.name
 Path(DAGSTER_HOME.name, "dagster.yaml").write_text("telemetry:\n  enabled: false\n", encoding="utf-8")
+
+# The first example may import what takes seconds. While one works half of the usual examples are tried, in CI all.
+property_settings.register_profile("tests", deadline=None, max_examples=100 if "CI" in os.environ else 50)
+property_settings.load_profile("tests")
 
 
 FILLED_LAKE = ("test_pipeline.py", "test_slice_lineage.py", "test_ui.py")

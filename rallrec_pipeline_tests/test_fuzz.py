@@ -26,7 +26,7 @@ def test_sound_inputs_are_read(name: str) -> None:
         assert survives(TARGETS[name].read, sound) is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(name=st.sampled_from(sorted(TARGETS)), seed=st.integers(0, 10**9))
 @example(name="config", seed=0)
 def test_a_few_mutants_of_each_input_are_survived(name: str, seed: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, create_model
 from typer.testing import CliRunner
@@ -175,7 +175,6 @@ overlays = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)  # writes files
 @given(st.lists(overlays, min_size=1, max_size=4))
 def test_the_uppermost_file_that_sets_a_key_wins(tmp_path_factory: pytest.TempPathFactory, chain: list[Any]) -> None:
     lake = tmp_path_factory.mktemp("lake")

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from rallrec_pipeline.cli.options import Profile
-from rallrec_pipeline.cli.terminal import console
+from rallrec_pipeline.cli.terminal import console, say
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.settings import lake_root
 from rallrec_pipeline.text import visible
 
-KEPT = Path("docs/results")
-"""Where this repository keeps its studies, seen from its root."""
+KEPT = Path(__file__).resolve().parents[2] / "docs" / "results"
+"""Where this project keeps its studies, if it was not installed without its repository."""
 
 
 def report(dataset: Annotated[str, typer.Argument(help="A dataset.")], profile: Profile = None) -> None:
@@ -53,7 +53,9 @@ def print_study_report(dataset: str, name: str) -> None:
 
 def results(
     out: Annotated[Path | None, typer.Option(help="A Markdown file; default: to the terminal.")] = None,
-    kept: Annotated[Path, typer.Option(help="Folder of kept studies, which are told of beside the lake's.")] = KEPT,
+    kept: Annotated[
+        Path | None, typer.Option(help="Folder of kept studies, told of beside the lake's; default: this project's.")
+    ] = None,
     keep: Annotated[
         Path | None, typer.Option(help="Write the lake's studies into this folder, as small JSON files.")
     ] = None,
@@ -69,15 +71,26 @@ def results(
     if keep is not None:
         for file in keep_studies(own, keep):
             console.print(f"kept {file}", markup=False, highlight=False, soft_wrap=True)
-    reports, earlier = newest([*own, *kept_studies(kept)]), kept / EARLIER
+        if out is None:
+            return
+    folder = _kept_folder(kept)
+    reports, earlier = newest([*own, *kept_studies(folder)]), folder / EARLIER
     page = results_page(reports, earlier.read_text(encoding="utf-8") if earlier.is_file() else "")
-    if out is not None:
-        write_text(out, page)
-        console.print(
-            f"wrote {out} from {counted(len(reports), 'report')}", markup=False, highlight=False, soft_wrap=True
-        )
-    elif keep is None:
+    if out is None:
         typer.echo(visible(page), nl=False)
+        return
+    write_text(out, page)
+    console.print(f"wrote {out} from {counted(len(reports), 'report')}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _kept_folder(asked: Path | None) -> Path:
+    """The folder of kept studies. Raises ConfigError for one that was asked for and is not there."""
+    if asked is not None and not asked.is_dir():
+        raise ConfigError(f"--kept: there is no folder {asked}")
+    if asked is None and not KEPT.is_dir():
+        say("the studies that this project keeps are not installed with it, so only those of the lake are told of:")
+        say("they lie in docs/results of its repository, and --kept names a copy of that folder")
+    return asked or KEPT
 
 
 def _report_of(file: Path) -> Any:

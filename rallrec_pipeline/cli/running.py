@@ -31,7 +31,8 @@ def run(
 ) -> None:
     """Materialize the assets of one dataset, or a study of it; what is up to date is left alone."""
     start = time.monotonic()
-    settings = _check(dataset, profile, study)
+    names = tuple(name.strip() for name in select.split(",")) if select else ()
+    settings = _check(dataset, profile, study, reads_raw_files=not names or "raw_files" in names)
     if study and select:
         raise ConfigError("--study and --select exclude each other: a study makes what it needs")
     if force and study:
@@ -43,9 +44,9 @@ def run(
     from rallrec_pipeline.pipeline.graph import EVERY_STAGE
 
     project = Project(profile=profile or "")
-    names = tuple(name.strip() for name in select.split(",")) if select else tuple(EVERY_STAGE) if reasoning else ()
+    stages = tuple(EVERY_STAGE) if reasoning else names
     try:
-        summary = materialize_dataset(dataset, names, project, study, force)
+        summary = materialize_dataset(dataset, stages, project, study, force)
     except KeyboardInterrupt:  # typer would leave without a word
         errors.print("rallrec: interrupted; run again to continue where it stopped")
         raise typer.Exit(INTERRUPTED) from None
@@ -75,15 +76,18 @@ def _llm_work(usage: Mapping[str, int]) -> str:
     return "LLM: " + ", ".join(f"{usage.get(name.replace(' ', '_'), 0):,} {name}" for name in counts)
 
 
-def _check(dataset: str, profile: str | None, study: str | None) -> Settings:
-    """Find the user's mistakes before anything heavy is imported; returns the settings."""
+def _check(dataset: str, profile: str | None, study: str | None, reads_raw_files: bool) -> Settings:
+    """Find the user's mistakes before the first stage begins; returns the settings."""
     from rallrec_pipeline.datasets.catalog import get_dataset
+    from rallrec_pipeline.datasets.raw_files import require_raw_files
     from rallrec_pipeline.pipeline.studies import load_study, study_variants
 
     settings, lake = load_settings(profile), lake_root()
-    get_dataset(dataset, lake, settings.protocol)
+    spec = get_dataset(dataset, lake, settings.protocol)
     if study:
         study_variants(study, load_study(study, lake), profile, lake)
+    if reads_raw_files:
+        require_raw_files(spec, lake)
     if not os.environ.get("DAGSTER_HOME") and (Path.cwd() / "dagster.yaml").exists():
         os.environ["DAGSTER_HOME"] = str(Path.cwd())  # the UI then shows the runs of the command line
     return settings

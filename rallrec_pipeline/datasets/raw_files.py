@@ -11,7 +11,7 @@ from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.lake.files import file_states
 from rallrec_pipeline.lake.sealed import is_whole
 from rallrec_pipeline.sources.archives import disk_error
-from rallrec_pipeline.sources.collect import collect
+from rallrec_pipeline.sources.collect import collect, require_files
 from rallrec_pipeline.sources.record import RECORD, lost_files
 from rallrec_pipeline.sources.source import Downloads, data_files, silent
 
@@ -35,6 +35,11 @@ def fetch_raw_files(
             if file.name not in damaged and (file.name not in lost or redaction.is_good(file)):
                 redaction.clean(file)
     return _parts(collect(spec.origin, folder, lake, downloads, damaged, say, redaction))
+
+
+def require_raw_files(spec: DatasetSpec, lake: Path) -> None:
+    """Raises DataError, as `fetch_raw_files` will, where a raw file is neither in the lake nor in a local source."""
+    require_files(spec.origin, raw_folder(lake, spec.name))
 
 
 def source_state(spec: DatasetSpec) -> list[list[object]]:

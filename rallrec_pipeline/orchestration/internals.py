@@ -7,11 +7,13 @@ docs/dagster-upstream.md says what Dagster would have to offer for this file to 
 from __future__ import annotations
 
 import math
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -37,6 +39,7 @@ __all__ = [
     "SerializableErrorInfo",
     "WatchedRunLauncher",
     "WorkerStatus",
+    "apart_from_ctrl_c",
     "create_runs_of_repository",
     "kept_connections",
     "log_failures_in_one_line",
@@ -113,6 +116,24 @@ def kept_connections() -> Iterator[None]:
             yield
         finally:
             sqlite_event_log.create_engine = plain
+
+
+@contextmanager
+def apart_from_ctrl_c() -> Iterator[None]:
+    """Within it the processes that copy a run's output to the terminal do not hear Ctrl-C, which is the run's to end.
+
+    Dagster 1.13 starts them in the terminal's own group: each of the watchers answers Ctrl-C with a traceback. They end
+    with the run all the same, also where it is killed.
+    """
+    from dagster._core.execution import compute_logs as module
+
+    compute_logs: Any = module
+    plain = compute_logs.subprocess
+    compute_logs.subprocess = SimpleNamespace(Popen=partial(subprocess.Popen, start_new_session=True))
+    try:
+        yield
+    finally:
+        compute_logs.subprocess = plain
 
 
 class PatientClaims(InstanceConcurrencyContext):

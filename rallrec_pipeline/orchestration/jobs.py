@@ -17,6 +17,7 @@ from rallrec_pipeline.orchestration.build import FULL_JOB, REASONING_JOB, STUDY_
 from rallrec_pipeline.orchestration.internals import (
     RunFailureReason,
     SerializableErrorInfo,
+    apart_from_ctrl_c,
     create_runs_of_repository,
     kept_connections,
 )
@@ -120,9 +121,10 @@ def _is_own_line(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C as Python knows it, not as Dagster wraps it."""
+    """Ctrl-C as Python knows it, not as Dagster wraps it, and for this process alone."""
     try:
-        yield
+        with apart_from_ctrl_c():
+            yield
     except dg.DagsterExecutionInterruptedError:
         raise KeyboardInterrupt from None
 

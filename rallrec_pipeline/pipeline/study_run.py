@@ -34,6 +34,7 @@ from rallrec_pipeline.pipeline.stage import (
     run_stage,
     upstream,
 )
+from rallrec_pipeline.pipeline.status.study_cost import study_cost
 from rallrec_pipeline.pipeline.studies import Study, load_study, row_name, study_variants
 from rallrec_pipeline.settings import OF_STUDIES, Settings
 
@@ -94,6 +95,9 @@ def run_study(run: StageRun, graph: Graph, name: str, profile: str | None, overr
     study = load_study(name, run.lake)
     variants = study_variants(name, study, profile, run.lake, overrides)
     shared, given = Shared(), dict[str, Record]()
+    needed = [(settings, _needed(graph, _compared(study, settings))) for settings in variants.values()]
+    for line in study_cost(run, graph, needed) or ["nothing is left to ask the LLM"]:
+        run.log(f"study {name}: {line}")
     for variant, settings in variants.items():
         own = replace(run, settings=settings, publish=False)
         run.log(f"study {name}, variant {variant}")
@@ -140,9 +144,7 @@ def _input(variant: str, stage: str) -> str:
 
 def _up_to_predictions(run: StageRun, graph: Graph, variant: str, study: Study, shared: Shared) -> dict[str, Record]:
     """Records of what the report reads, after all stages before were made and checked."""
-    compared = {made_by(method, run.settings) for method in study.methods}
-    if not compared.isdisjoint(READ):
-        compared |= {"reasoning_traces", "reasoned_predictions"}
+    compared = _compared(study, run.settings)
     records: dict[str, Record] = {}
     for name in _needed(graph, compared):
         outcome = run_stage(run, graph, name)
@@ -153,6 +155,12 @@ def _up_to_predictions(run: StageRun, graph: Graph, variant: str, study: Study, 
         _check(replace(run, inputs=records), name, variant, shared)
     shared.fingerprints[variant] = {name: record.fingerprint for name, record in records.items()}
     return {name: record for name, record in records.items() if name in compared or name in FACTS}
+
+
+def _compared(study: Study, settings: Settings) -> set[str]:
+    """The stages that make what a study compares."""
+    compared = {made_by(method, settings) for method in study.methods}
+    return compared if compared.isdisjoint(READ) else compared | {"reasoning_traces", "reasoned_predictions"}
 
 
 def _needed(graph: Graph, compared: Set[str]) -> list[str]:

@@ -6,7 +6,8 @@ Whatever the source, a file is checked before it is renamed into the folder: a b
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +17,7 @@ from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.checksums import digest
 from rallrec_pipeline.lake.files import atomic_path
 from rallrec_pipeline.sources.archives import disk_error
-from rallrec_pipeline.sources.fetch import fetch
+from rallrec_pipeline.sources.fetch import fetch, require_local
 from rallrec_pipeline.sources.record import (
     edited_files,
     has_changed,
@@ -39,6 +40,18 @@ class Rewriter(Protocol):
 
     def redact(self, file: SourceFile, path: Path) -> object:
         """Take it out of `path`, which was fetched as `file`."""
+
+
+def require_files(source: Source, folder: Path) -> None:
+    """Raises DataError, as `collect` will, where it needs a local source that is not there or lacks a file."""
+    try:
+        are_there = all((folder / file.name).exists() for file in source.files)
+        are_pinned = all(file.sha256 for file in source.files)
+        if not are_there or (not are_pinned and has_changed(source, folder, {})):
+            with _with_advice(source, folder):
+                require_local(source)
+    except OSError as error:
+        raise disk_error(error, folder) from error
 
 
 def collect(
@@ -92,10 +105,8 @@ def _fetch_into(
 ) -> None:
     lake.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=lake, prefix=f".fetch-{folder.name}-") as scratch:
-        try:
+        with _with_advice(source, folder):
             found = fetch(source, Path(scratch), downloads)
-        except DataError as error:
-            raise DataError(f"{error}; or {_by_hand(source, folder)}") from error
         for path, file in zip(found, source.files, strict=True):
             if rewriter is not None:
                 rewriter.redact(file, path)
@@ -122,6 +133,15 @@ def _keep_edited(folder: Path, file: SourceFile, is_edited: bool, say: Callable[
     if file.sha256 is not None:
         other, instead = "not as published (SHA-256)", "To work on edited files, describe them as a dataset of your own"
     say(f"warning: {path} is {other} and is fetched again; what was there is kept as {kept.name}. {instead}")
+
+
+@contextmanager
+def _with_advice(source: Source, folder: Path) -> Iterator[None]:
+    """An error within the block says how to go on without the source, too."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{error}; or {_by_hand(source, folder)}") from error
 
 
 def _by_hand(source: Source, folder: Path) -> str:

@@ -9,7 +9,7 @@ from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.files import file_sha256
 from rallrec_pipeline.sources.address import has_password, shown_address, without_secrets
 from rallrec_pipeline.sources.archives import gunzipped, is_zip, unpack
-from rallrec_pipeline.sources.folder import copy_files
+from rallrec_pipeline.sources.folder import copy_files, found_files
 from rallrec_pipeline.sources.source import Downloads, Source, SourceFile, silent
 from rallrec_pipeline.sources.url import download
 from rallrec_pipeline.sources.wheel import download_wheel
@@ -28,6 +28,14 @@ def fetch(source: Source, scratch: Path, downloads: Downloads = silent) -> list[
             place = shown_address(file.url or source.location)
             raise DataError(f"{file.name} from {place} has SHA-256 {digest[:12]}…, expected {file.sha256[:12]}…")
     return found
+
+
+def require_local(source: Source) -> None:
+    """Raises DataError when a local folder lacks a file, or a local zip is not there; of what is elsewhere nothing."""
+    if source.kind == "folder":
+        found_files(source.place, source.files)
+    if source.kind == "zip" and not source.place.is_file():
+        raise DataError(f"there is no file {source.place}: correct source.location")
 
 
 def _fetch(source: Source, scratch: Path, downloads: Downloads) -> list[Path]:
@@ -60,8 +68,7 @@ def _archive(source: Source, scratch: Path, downloads: Downloads) -> Path:
         return download_wheel(source.location, scratch)
     if source.kind == "url":
         return download(source.location, scratch, downloads)
-    if not source.place.is_file():
-        raise DataError(f"there is no file {source.place}: correct source.location")
+    require_local(source)
     return source.place
 
 

@@ -62,7 +62,7 @@ def check_tables(tables: RawTables) -> None:
         check_schema(rows, table, "small")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(["inter", "item", "user"]), st.binary(max_size=300))
 def test_arbitrary_bytes_raise_nothing_but_a_one_line_data_error(kind: str, content: bytes) -> None:
     message = f"s.{kind}"
@@ -73,7 +73,7 @@ def test_arbitrary_bytes_raise_nothing_but_a_one_line_data_error(kind: str, cont
     assert f"s.{kind}" in message and len(message.splitlines()) == 1
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(ROWS.map("\n".join).map(str.encode) | st.binary(max_size=200), st.sampled_from([b"\n", b"\r\n"]))
 def test_every_row_of_any_file_is_in_a_table_or_refused(body: bytes, end: bytes) -> None:
     headers = {"inter": INTERACTIONS_HEADER, "item": ITEMS_HEADER, "user": USERS_HEADER}
@@ -109,7 +109,7 @@ def judge_one_by_one(rows: list[str]) -> tuple[dict[tuple[str, str], tuple[float
     return {pair: (rating, int(time)) for pair, (time, _, rating) in latest.items()}, refused
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(*[st.sampled_from(("1", "2", "3", "4", "9", *VALUES[:12]))] * 4).map("\t".join)
@@ -124,7 +124,7 @@ def test_ratings_are_judged_as_row_by_row(rows: list[str]) -> None:
     assert set(reasons(tables)) == refused
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.data(), st.sampled_from(["\n", "\r\n", "\r"]), st.booleans(), st.booleans())
 def test_well_formed_files_come_back_whole(data: st.DataObject, end: str, mark: bool, last: bool) -> None:
     titles = data.draw(st.dictionaries(WORD, st.lists(WORD, max_size=3).map(" ".join), min_size=1, max_size=5))

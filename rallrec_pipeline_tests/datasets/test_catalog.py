@@ -196,7 +196,7 @@ def test_a_path_of_windows_is_explained(tmp_path: Path) -> None:
         get_dataset("mine", tmp_path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=60) | st.integers(1, 2000).map(lambda n: b"a = " + b"[" * n))
 def test_arbitrary_bytes_raise_nothing_but_a_one_line_config_error(content: bytes) -> None:
     with TemporaryDirectory() as folder:

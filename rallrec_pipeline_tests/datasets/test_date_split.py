@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -26,7 +26,6 @@ RATINGS = st.dictionaries(st.tuples(st.integers(0, 4), st.integers(0, 9)), SECON
 NO_ITEMS = pl.DataFrame(schema={"item_id": pl.String})
 
 
-@settings(deadline=None)
 @given(RATINGS)
 def test_each_split_lies_between_its_days_and_nothing_outside_is_kept(ratings: dict[tuple[int, int], int]) -> None:
     rows = frame([(f"u{user}", f"i{item}", 1.0 + item % 5, second) for (user, item), second in ratings.items()])

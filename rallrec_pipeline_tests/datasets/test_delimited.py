@@ -18,7 +18,7 @@ from rallrec_pipeline.datasets.lines import open_lines
 from rallrec_pipeline_tests.datasets.formats import files_of, make_spec, read
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(st.sampled_from(["a", "b,", '"', '""', ",", "\n", " "]), max_size=6).map("".join), max_size=6))
 def test_no_line_of_a_quoted_file_is_lost(rows: list[str]) -> None:
     """Each line is in exactly one record, kept or refused, with the number of its first line."""
@@ -55,7 +55,7 @@ WRITERS = [(csv.QUOTE_ALL, "\n"), (csv.QUOTE_ALL, "\r\n"), (csv.QUOTE_MINIMAL, "
 TABLE_ROWS = st.integers(1, 4).flatmap(lambda n: st.lists(st.lists(FIELD | TRICKY, min_size=n, max_size=n), max_size=8))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(TABLE_ROWS, st.sampled_from(WRITERS))
 @example([["a", "x\n,,\nx", "b"]], (csv.QUOTE_MINIMAL, "\r\n"))
 @example([["a", "first line\nbirds, bees, trees\nlast", "b"], ["c", 'five" pipe', "d"]], (csv.QUOTE_MINIMAL, "\r\n"))

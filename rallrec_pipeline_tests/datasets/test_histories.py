@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rallrec_pipeline.datasets.histories import (
@@ -30,7 +30,6 @@ def rank(row: tuple[str, str, float, int]) -> tuple[int, int, int]:
     return row[3], int(row[0]), int(row[1])
 
 
-@settings(deadline=None)
 @given(cores(), MIN_HISTORY)
 def test_samples_equal_the_naive_loop(core: pl.DataFrame, least: int) -> None:
     samples = make_samples(core, ProtocolSpec(min_history=least), LABEL)
@@ -44,7 +43,6 @@ def test_samples_equal_the_naive_loop(core: pl.DataFrame, least: int) -> None:
     assert samples.drop("split").rows() == expected
 
 
-@settings(deadline=None)
 @given(cores(), MIN_HISTORY)
 def test_a_history_never_holds_the_target_or_anything_later(core: pl.DataFrame, least: int) -> None:
     for sample in make_samples(core, ProtocolSpec(min_history=least), LABEL).iter_rows(named=True):
@@ -54,7 +52,6 @@ def test_a_history_never_holds_the_target_or_anything_later(core: pl.DataFrame, 
         assert all(rank(row) < rank(target) for row in history)
 
 
-@settings(deadline=None)
 @given(cores(most=60), MIN_HISTORY)
 def test_splits_are_disjoint_ordered_in_time_and_of_the_right_size(core: pl.DataFrame, least: int) -> None:
     samples = make_samples(core, ProtocolSpec(min_history=least), LABEL)
@@ -77,7 +74,6 @@ def test_other_fractions_are_met_exactly(fractions: tuple[float, float, float]) 
     assert [counts.get(split, 0) for split in SPLITS] == [round(100 * share) for share in fractions]
 
 
-@settings(deadline=None)
 @given(cores(), MIN_HISTORY)
 def test_training_interactions_end_with_the_last_training_sample(core: pl.DataFrame, least: int) -> None:
     samples = make_samples(core, ProtocolSpec(min_history=least), LABEL)

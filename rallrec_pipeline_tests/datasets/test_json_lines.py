@@ -66,7 +66,7 @@ def test_a_text_that_looks_like_a_list_stays_one() -> None:
     assert found["title"].to_list() == titles
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(-(10**30), 10**30) | st.integers(2**62, 2**65), min_size=1, unique=True))
 def test_json_numbers_keep_their_digits(ids: list[int]) -> None:
     found = json_items(*(f'{{"what": {number}, "name": [{number}, "x"]}}' for number in ids))

@@ -6,7 +6,7 @@ from collections import Counter
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rallrec_pipeline.datasets.kcore import core_of, k_core, rules_before_core
@@ -31,7 +31,6 @@ def naive(rows: list[Row], user_core: int, item_core: int, user_cap: int | None,
         kept = good
 
 
-@settings(deadline=None)
 @given(ratings(), CORE, CORE, CAP, CAP)
 def test_equals_the_naive_loop(
     rows: pl.DataFrame, user_core: int, item_core: int, user_cap: int | None, item_cap: int | None
@@ -41,7 +40,6 @@ def test_equals_the_naive_loop(
     assert core.schema == rows.schema
 
 
-@settings(deadline=None)
 @given(ratings(), CORE, CORE, st.none() | st.integers(1, 4), st.randoms(use_true_random=False))
 def test_the_order_of_the_rows_does_not_matter(
     rows: pl.DataFrame, user_core: int, item_core: int, limit: int | None, random: object
@@ -53,7 +51,6 @@ def test_the_order_of_the_rows_does_not_matter(
     assert core.equals(in_global_order(core))
 
 
-@settings(deadline=None)
 @given(ratings(), CORE, CORE)
 def test_is_a_fixpoint_and_no_row_outside_could_stay(rows: pl.DataFrame, user_core: int, item_core: int) -> None:
     core = k_core(rows, user_core, item_core)
@@ -64,7 +61,6 @@ def test_is_a_fixpoint_and_no_row_outside_could_stay(rows: pl.DataFrame, user_co
     assert set(core.rows()) <= set(weaker.rows())
 
 
-@settings(deadline=None)
 @given(ratings(), st.integers(1, 6))
 def test_the_item_limit_keeps_the_most_rated(rows: pl.DataFrame, limit: int) -> None:
     counts = Counter(rows["item_id"].to_list())
@@ -95,7 +91,6 @@ def test_dropped_ratings_are_compared_as_they_are_stored() -> None:
     assert core_of(rows, items, protocol)["user_id"].to_list() == ["b"]
 
 
-@settings(deadline=None)
 @given(ratings(), CORE, CORE, CAP, CAP, CORE)
 def test_a_selection_picks_items_and_then_all_their_ratings_count(
     rows: pl.DataFrame, user_core: int, item_core: int, user_cap: int | None, item_cap: int | None, least: int

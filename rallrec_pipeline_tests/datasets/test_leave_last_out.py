@@ -22,7 +22,7 @@ def protocol(least: int) -> ProtocolSpec:
     return ProtocolSpec(split="last", min_history=least)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(cores(), st.integers(0, 4), st.integers(0, 5))
 def test_the_last_are_held_out_and_the_samples_equal_a_plain_loop(core: pl.DataFrame, least: int, seed: int) -> None:
     ordered = in_protocol_order(core, protocol(least), seed)
@@ -40,7 +40,7 @@ def test_the_last_are_held_out_and_the_samples_equal_a_plain_loop(core: pl.DataF
     assert samples["timestamp"].null_count() == samples.height, "two users' ratings have no order"
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(cores(users=8), st.integers(1, 5))
 def test_nothing_fitted_or_counted_knows_a_held_out_target(core: pl.DataFrame, other: int) -> None:
     ordered = in_protocol_order(core, protocol(1), 3)

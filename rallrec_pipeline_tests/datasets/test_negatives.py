@@ -29,7 +29,7 @@ def world(pairs: set[tuple[int, int]], timed: bool = False, implicit: bool = Fal
     return k_core(pl.DataFrame(rows, schema=SCHEMA, orient="row"), 2, 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PAIRS, st.integers(0, 5))
 def test_each_user_has_one_target_and_one_split(pairs: set[tuple[int, int]], seed: int) -> None:
     core = in_protocol_order(world(pairs), BY_USER, seed)
@@ -45,7 +45,7 @@ def test_each_user_has_one_target_and_one_split(pairs: set[tuple[int, int]], see
     assert sizes.get("train", 0) == int(n * 0.8 + 1e-9) and sizes.get("valid", 0) == int(n * 0.1 + 1e-9)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(PAIRS, st.randoms())
 def test_the_shuffled_order_is_that_of_the_seed_not_of_the_file(pairs: set[tuple[int, int]], random: object) -> None:
     core = world(pairs)
@@ -58,7 +58,7 @@ def test_another_seed_is_another_order() -> None:
     assert not in_protocol_order(core, BY_USER, 1).equals(in_protocol_order(core, BY_USER, 2))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PAIRS)
 def test_without_times_nothing_is_fitted_on_a_held_out_target(pairs: set[tuple[int, int]]) -> None:
     core = in_protocol_order(world(pairs), BY_USER, 3)
@@ -83,7 +83,7 @@ def test_without_times_an_item_mean_leaves_out_the_samples_own_rating() -> None:
         assert row["item_mean"] == pytest.approx((others.sum() + SHRINKAGE * overall) / (len(others) + SHRINKAGE))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PAIRS, st.booleans(), st.integers(1, 3))
 def test_negatives_were_never_touched_and_follow_their_target(
     pairs: set[tuple[int, int]], timed: bool, wanted: int

@@ -87,7 +87,7 @@ def in_files(name: str, kind: str, head: str, rows: list[str], packed: str, part
     return {name: PACKED[packed](text.encode()) for name, text in zip(names, texts, strict=True)}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.sampled_from(["csv", "tsv", "dat", "inter", "jsonl", "json"]),
     st.sampled_from(sorted(PACKED)),
@@ -148,7 +148,7 @@ def with_types(kind: str, rows: list[tuple[str | None, ...]]) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "xlsx"])
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(rows=st.lists(st.tuples(CELLS, CELLS, CELLS, CELLS), min_size=1, max_size=30), parts=st.sampled_from([1, 2]))
 def test_rows_of_files_with_types_are_kept_rejected_or_repeated(
     kind: str, rows: list[tuple[str | None, ...]], parts: int

@@ -66,7 +66,7 @@ PROTOCOLS = (
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(ratings(), st.lists(st.sampled_from(["bad", "worse", "| *worst*"])), st.sampled_from(PROTOCOLS))
 def test_nothing_is_lost_between_the_figures(rows: pl.DataFrame, reasons: list[str], spec: DatasetSpec) -> None:
     found, core, samples = profile_of(rows, spec, refusals(*reasons), catalogue(rows, ("4", "8")))
@@ -84,7 +84,7 @@ def test_nothing_is_lost_between_the_figures(rows: pl.DataFrame, reasons: list[s
     json.dumps(found, allow_nan=False)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(ratings(users=8, items=30, most=120))
 def test_popularity_and_history_are_those_of_numpy(rows: pl.DataFrame) -> None:
     found, _, samples = profile_of(rows, protocol())
@@ -193,7 +193,7 @@ def test_more_than_ten_years_are_shown_by_year(last: tuple[int, int, int], unit:
     assert time["unit"] == unit and len(time["periods"]) == len(time["raw"]) == periods and sum(time["raw"]) == 2
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(ratings())
 def test_without_times_there_is_no_time(rows: pl.DataFrame) -> None:
     rows = rows.with_columns(pl.lit(None, pl.Int64).alias("timestamp"))
@@ -209,7 +209,7 @@ def test_times_that_the_protocol_does_not_look_at() -> None:
     assert time["raw"] == [6] and time["without_time"] == 3 and time["core"] is None and time["borders"] == {}
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(ratings(users=5, items=9), st.integers(1, 3))
 def test_implicit_feedback_with_sampled_negatives(rows: pl.DataFrame, negatives: int) -> None:
     rows = rows.with_columns(pl.lit(1.0, pl.Float32).alias("rating"))

@@ -27,7 +27,7 @@ WILD = st.lists(st.sampled_from(["a", "é", '"', ",", ";", "\\", "\n", "\r\n", "
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.data(), st.sampled_from(sorted(FORMATS)))
 def test_well_formed_files_of_every_format_come_back_whole(data: st.DataObject, ending: str) -> None:
     title = WILD if ending in ("csv", "tsv", "semicolon.csv", "jsonl", "parquet") else WORD
@@ -52,7 +52,7 @@ def test_well_formed_files_of_every_format_come_back_whole(data: st.DataObject, 
     assert set(found.items["tags"]) == {"one, two"} and found.users.rows() == [(u, "here") for u in users]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sampled_from(sorted(FORMATS)), st.sampled_from(["interactions", "items", "users"]), st.binary(max_size=200))
 def test_arbitrary_bytes_raise_a_one_line_data_error_or_are_refused(ending: str, table: str, content: bytes) -> None:
     good = files_of(ending, [["u", "i", "5", "7"]], [["i", "Title", "a"]], [["u", "here"]])
@@ -205,7 +205,7 @@ def test_a_file_without_a_header_line_takes_its_names_from_the_settings() -> Non
     assert found.users.rows() == [("u", "here"), ("v", "there")]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.text(max_size=60), st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "cp1252", "latin-1"]))
 def test_lines_are_those_of_the_text_in_any_encoding(text: str, encoding: str) -> None:
     known = text.encode(encoding, errors="replace").decode(encoding).removeprefix("\ufeff")

@@ -250,7 +250,7 @@ IDS = ("u1", "u11", "-u1", "1", 'u"1', "u,1", "ü", "{u1}")
 LETTERS = st.text('u1,"\n\r\t;x é', max_size=4)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     rows=st.lists(st.tuples(st.sampled_from(IDS), LETTERS), min_size=1, max_size=8),
     user=st.sampled_from(IDS),

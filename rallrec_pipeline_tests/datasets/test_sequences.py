@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from rallrec_pipeline.datasets.histories import make_samples
 from rallrec_pipeline.datasets.protocol_spec import LabelSpec, ProtocolSpec
@@ -14,7 +14,6 @@ from rallrec_pipeline.errors import DataError
 from rallrec_pipeline_tests.datasets.worlds import cores, frame
 
 
-@settings(deadline=None)
 @given(cores())
 def test_slices_are_the_users_interactions_in_order(core: pl.DataFrame) -> None:
     item_ids = sorted(set(core["item_id"]), reverse=True)
@@ -33,7 +32,6 @@ def test_slices_are_the_users_interactions_in_order(core: pl.DataFrame) -> None:
         assert sequences.ratings[part].tolist() == mine["rating"].to_list()
 
 
-@settings(deadline=None)
 @given(cores())
 def test_the_target_follows_its_history(core: pl.DataFrame) -> None:
     samples = make_samples(core, ProtocolSpec(min_history=0), LabelSpec(scale=(1, 5), like_above=3))

@@ -52,7 +52,7 @@ def naive(core: pl.DataFrame, samples: pl.DataFrame) -> list[dict[str, float]]:
     return figures
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(CORES, st.integers(0, 3))
 def test_equal_the_naive_loop(core: pl.DataFrame, least: int) -> None:
     samples = samples_of(core, least)
@@ -77,7 +77,6 @@ def test_equal_the_naive_loop_on_long_histories() -> None:
         np.testing.assert_allclose(figures[name].to_numpy(), expected[name].to_numpy(), rtol=1e-5, err_msg=name)
 
 
-@settings(deadline=None)
 @given(CORES, st.data())
 def test_no_validation_or_test_rating_reaches_an_item_statistic(core: pl.DataFrame, data: st.DataObject) -> None:
     samples = samples_of(core)
@@ -92,7 +91,6 @@ def test_no_validation_or_test_rating_reaches_an_item_statistic(core: pl.DataFra
     assert again.filter(train).equals(before.filter(train))
 
 
-@settings(deadline=None)
 @given(CORES, st.data())
 def test_no_sample_knows_its_own_rating(core: pl.DataFrame, data: st.DataObject) -> None:
     samples = samples_of(core)

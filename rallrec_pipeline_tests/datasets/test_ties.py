@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rallrec_pipeline.datasets.ties import equal_time_share, tied_borders
@@ -15,7 +15,6 @@ TIMES = {"user_id": pl.String, "timestamp": pl.Int64, "microsecond": pl.Int32}
 MOMENTS = st.lists(st.tuples(st.sampled_from("abc"), st.none() | st.integers(0, 3), st.integers(0, 1)), max_size=30)
 
 
-@settings(deadline=None)
 @given(MOMENTS, st.booleans())
 def test_the_share_is_that_of_neighbours_in_time(rows: list[tuple[str, int | None, int]], is_exact: bool) -> None:
     timed = sorted((user, time, part if is_exact else 0) for user, time, part in rows if time is not None)

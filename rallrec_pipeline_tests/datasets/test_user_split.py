@@ -17,7 +17,7 @@ BY_USER = ProtocolSpec(split="user", min_history=1)
 PAIR = ["user_id", "item_id"]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(cores(), st.integers(0, 5))
 def test_the_target_is_the_last_in_time_and_the_history_all_before(core: pl.DataFrame, seed: int) -> None:
     ordered = in_protocol_order(core, BY_USER, seed)
@@ -32,7 +32,7 @@ def test_the_target_is_the_last_in_time_and_the_history_all_before(core: pl.Data
     assert sorted(samples["user_id"]) == sorted(users["user_id"])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(ratings(), st.integers(0, 3), st.randoms(use_true_random=False))
 def test_the_order_of_the_rows_does_not_matter(rows: pl.DataFrame, seed: int, random: object) -> None:
     shuffled = rows.rows()
@@ -49,7 +49,7 @@ def test_ratings_of_one_moment_are_drawn_and_others_are_not() -> None:
         assert halves == [0, 0, 0, 0, 1, 1, 1, 1] * 9
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(cores(users=8), st.integers(1, 5))
 def test_nothing_fitted_or_counted_knows_a_held_out_target(core: pl.DataFrame, other: int) -> None:
     ordered = in_protocol_order(core, BY_USER, 3)

@@ -70,14 +70,21 @@ def first_axes(unit: Vectors, seed: int) -> Vectors:
     return unit[:, :2]
 
 
+def reported(given: AlignmentInputs | None = None, spec: DatasetSpec | None = None) -> dict[str, Any]:
+    """A report, without anything drawn."""
+    return _made(given or inputs(), spec or make_spec())[0]
+
+
 def made(
     given: AlignmentInputs | None = None, spec: DatasetSpec | None = None, **changes: Any
 ) -> tuple[dict[str, Any], dict[str, bytes], dict[str, bytes]]:
     """A report, the plots of its measures and its maps; `changes` replace fields of the inputs."""
-    given = replace(given or inputs(), **changes)
-    spec = spec or make_spec()
+    report, maps, category = _made(replace(given or inputs(), **changes), spec or make_spec())
+    return report, measures_plots(report), maps_plots(maps, category)
+
+
+def _made(given: AlignmentInputs, spec: DatasetSpec) -> tuple[dict[str, Any], dict[str, Any], Any]:
     category = categories(given.items, category_field(spec))
     text, collaborative = given.parts["text"], given.parts["collaborative"]
     maps = {"Axes": draw_maps(text, collaborative, given.fit, first_axes, seed=1)}
-    report = build_alignment_report(given, spec, category, maps, 1, {"run_id": "r"})
-    return report, measures_plots(report), maps_plots(maps, category)
+    return build_alignment_report(given, spec, category, maps, 1, {"run_id": "r"}), maps, category

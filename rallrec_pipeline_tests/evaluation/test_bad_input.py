@@ -198,7 +198,7 @@ def test_a_study_of_one_class_is_told_and_drawn() -> None:
     assert "300 test rows" in printed.getvalue()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, 2**31),
     st.integers(0, 20),

@@ -94,7 +94,7 @@ def test_chunks_change_no_resample(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(chunked, whole, rtol=1e-12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**31), st.integers(1, 40), st.integers(1, 8), st.booleans())
 def test_any_rows_have_measures_within_their_bounds_or_nan(seed: int, rows: int, users: int, tied: bool) -> None:
     rng = np.random.default_rng(seed)

@@ -11,7 +11,7 @@ from rallrec_pipeline.evaluation.by_user import auc_by_user, gauc, uauc
 from rallrec_pipeline_tests.evaluation.examples import rows_of
 
 
-@settings(deadline=None, max_examples=60)  # the first example imports scikit-learn
+@settings(max_examples=60)
 @given(st.integers(0, 2**31), st.integers(1, 80), st.integers(1, 12), st.booleans())
 def test_each_users_auc_is_that_of_scikit_learn(seed: int, rows: int, users: int, tied: bool) -> None:
     from sklearn.metrics import roc_auc_score

@@ -27,7 +27,7 @@ def test_platt_mends_a_miscalibrated_model_on_rows_it_has_not_seen() -> None:
     assert platt.intercept == pytest.approx(-2 / 3, abs=0.15)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**31), st.integers(4, 60))
 def test_platt_keeps_order_and_stays_inside_zero_and_one(seed: int, rows: int) -> None:
     rng = np.random.default_rng(seed)

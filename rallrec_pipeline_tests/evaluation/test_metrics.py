@@ -4,14 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.evaluation.metrics import evaluate
 
 
-@settings(deadline=None)  # the first example imports scikit-learn
 @given(st.integers(0, 2**31), st.integers(2, 60), st.booleans())
 def test_auc_is_the_share_of_rightly_ordered_pairs(seed: int, rows: int, tied: bool) -> None:
     rng = np.random.default_rng(seed)
@@ -23,7 +22,6 @@ def test_auc_is_the_share_of_rightly_ordered_pairs(seed: int, rows: int, tied: b
     assert evaluate(labels, p).auc == pytest.approx(expected)
 
 
-@settings(deadline=None)  # the first example imports scikit-learn
 @given(st.integers(0, 2**31))
 def test_log_loss_and_accuracy_follow_their_definitions(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -8,12 +8,14 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from rallrec_pipeline.evaluation.cost_plot import cost_plots
 from rallrec_pipeline.evaluation.csv_tables import methods_csv, slices_csv
 from rallrec_pipeline.evaluation.dataset_page import render_dataset_page
 from rallrec_pipeline.evaluation.dataset_plots import dataset_plots
 from rallrec_pipeline.evaluation.html import render_html
 from rallrec_pipeline.evaluation.overview import overview_png
 from rallrec_pipeline.evaluation.plots import report_plots
+from rallrec_pipeline.evaluation.slice_plots import slice_plots
 from rallrec_pipeline_tests.browser import assert_pages_fit, needs_chromium
 from rallrec_pipeline_tests.evaluation.examples import ATTACK, PNG, Tags, profile_of, report, some_ratings
 
@@ -60,9 +62,8 @@ def test_slices_without_an_auc_and_unknown_costs_are_told_in_words() -> None:
         told |= {"slices": [], "not_defined": "a reason"}
     for figures in found["methods"].values():
         figures["cost"] |= {"seconds_per_million": None}
-    plots = report_plots(found)
-    assert plots["slices"] == plots["cost"] == {}
-    page = render_html(found, plots)
+    assert slice_plots(found) == cost_plots(found) == {}
+    page = render_html(found, {"slices": {}, "cost": {}})
     assert page.count("not defined, because a reason") == 3 and "nan" not in words_of(page)
 
 

@@ -36,7 +36,7 @@ def test_reliability_of_a_constant_is_one_point() -> None:
     assert curve.ece() == 0.25
 
 
-@settings(deadline=None, max_examples=50)  # the first example imports scikit-learn
+@settings(max_examples=50)
 @given(st.integers(0, 2**31), st.integers(30, 400))
 def test_bins_and_ece_are_those_of_scikit_learn(seed: int, rows: int) -> None:
     from sklearn.calibration import calibration_curve
@@ -60,7 +60,7 @@ def test_ece_is_small_where_p_is_what_happens_and_large_where_it_boasts() -> Non
     assert reliability_curve(labels, p).ece() < 0.015 < 0.1 < reliability_curve(labels, sure).ece()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(0, 2**31), st.integers(2, 60), st.booleans())
 def test_the_area_under_all_roc_points_is_the_auc(seed: int, rows: int, tied: bool) -> None:
     rng = np.random.default_rng(seed)

@@ -15,6 +15,7 @@ from rallrec_pipeline.evaluation.metrics import area_under_roc
 from rallrec_pipeline.evaluation.plots import study_plots
 from rallrec_pipeline.evaluation.response_plots import response_plots
 from rallrec_pipeline.evaluation.responses import responses_told
+from rallrec_pipeline.evaluation.study_figures import figure_plots
 from rallrec_pipeline.evaluation.study_page import render_study
 from rallrec_pipeline_tests.browser import assert_pages_fit, needs_chromium
 from rallrec_pipeline_tests.evaluation.examples import parts, study
@@ -87,7 +88,7 @@ def test_a_figure_draws_the_measure_that_it_names() -> None:
     given.figures["size"]["measure"] = "log_loss"  # type: ignore[index]
     report = study(parts=given)
     assert report["figures"]["size"]["measure"] == "log_loss" and report["figures"]["way"]["measure"] == "auc"
-    size, way = (" ".join(ElementTree.fromstring(svg).itertext()) for svg in study_plots(report)["figures"].values())
+    size, way = (" ".join(ElementTree.fromstring(svg).itertext()) for svg in figure_plots(report).values())
     assert "log loss" in size and "AUC" not in size and "AUC" in way
     for point in report["figures"]["size"]["lines"]["tuned"]:
         assert point["log_loss_ci"] == report["methods"][point["row"]]["log_loss_ci"]

@@ -11,7 +11,7 @@ import pytest
 from rallrec_pipeline.evaluation.lines import MOST, lines_of, strongest_without_llm
 from rallrec_pipeline.evaluation.overview import overview_png
 from rallrec_pipeline.evaluation.plots import study_plots
-from rallrec_pipeline.evaluation.study_figures import x_places
+from rallrec_pipeline.evaluation.study_figures import figure_plots, x_places
 from rallrec_pipeline.evaluation.study_page import render_study, study_verdict
 from rallrec_pipeline.evaluation.wording import number
 from rallrec_pipeline_tests.browser import assert_pages_fit, needs_chromium
@@ -113,7 +113,9 @@ def test_claims_are_told_with_difference_and_verdict_in_words() -> None:
 
 def test_a_study_of_one_class_is_told_without_a_figure_of_auc_and_drawn() -> None:
     report = study(parts=parts(), one_class=True)
-    page = render_study(report, study_plots(report))
+    plots = study_plots(report)
+    assert set(plots) == {"figures", "responses", "overview", "curves", "slices", "cost"}
+    page = render_study(report, plots)
     assert "open the difference is not defined" in section(page, "What the study was asked")
     assert page.count("not defined, because no slice has both liked and disliked rows") == 3
     assert "nan" not in re.findall(r"\w+", re.sub(r'"data:[^"]*"', "", page).lower())
@@ -126,7 +128,7 @@ def test_x_is_an_axis_of_numbers_where_all_are_numbers_and_else_of_names_in_orde
 
 
 def test_figures_of_a_study_are_drawn_with_their_lines_and_x() -> None:
-    size, way = study_plots(study(parts=parts()))["figures"].values()
+    size, way = figure_plots(study(parts=parts())).values()
     said = [" ".join(ElementTree.fromstring(svg).itertext()) for svg in (size, way)]
     assert all(word in said[0] for word in ("samples", "64", "256", "tuned", "plain"))
     assert "The main comparison" in said[1] and "rerank" in said[1]
@@ -134,7 +136,7 @@ def test_figures_of_a_study_are_drawn_with_their_lines_and_x() -> None:
 
 def test_two_figures_of_one_title_are_both_shown() -> None:
     given = parts("More samples")
-    assert len(study_plots(study(parts=given))["figures"]) == 2
+    assert len(figure_plots(study(parts=given))) == 2
 
 
 def test_a_crowded_plot_shows_the_reference_the_best_and_the_strongest_without_an_llm() -> None:
@@ -153,7 +155,7 @@ def test_text_from_a_file_is_escaped(field: str) -> None:
     changed: dict[str, object] = {"titles": {"rallrec": ATTACK}, "variants": {ATTACK: {"samples": "a"}}}
     changed["parts"] = parts(ATTACK)
     report = study(**{field: changed.get(field, ATTACK)})
-    page = render_study(report, study_plots(report) if field == "parts" else {})
+    page = render_study(report, {"figures": figure_plots(report)} if field == "parts" else {})
     assert "<script" not in page and "&lt;script&gt;alert" in page
 
 

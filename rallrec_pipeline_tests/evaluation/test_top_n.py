@@ -112,6 +112,7 @@ def test_a_report_of_no_user_is_a_page_too() -> None:
     assert "Nothing is measured" in next(lead(found)) and "recommendations" in render_top_n_page(found)
 
 
+@pytest.mark.process
 @needs_chromium
 def test_the_page_fits_a_phone_and_a_desktop_in_light_and_dark(tmp_path: Path) -> None:
     assert_pages_fit({"recommendations": render_top_n_page(report())}, tmp_path)

@@ -66,7 +66,7 @@ def test_a_clock_that_goes_backwards_makes_no_stale_checksum(tmp_path: Path, mon
     assert digest(file) != found
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), PLAIN, max_size=4))
 def test_a_document_comes_back_without_its_checksum(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
     value.pop(SEAL, None)

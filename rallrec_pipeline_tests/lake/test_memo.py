@@ -47,7 +47,7 @@ def test_an_empty_memo_finds_nothing_and_leaves_nothing(tmp_path: Path) -> None:
     assert texts(memo, "") == {} and [path.name for path in memo.path.parent.iterdir()] == ["descriptions.sqlite"]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(BATCHES)
 def test_the_newest_row_of_each_key_is_found(batches: list[dict[str, str]]) -> None:
     with TemporaryDirectory() as lake:
@@ -60,7 +60,7 @@ def test_the_newest_row_of_each_key_is_found(batches: list[dict[str, str]]) -> N
         assert texts(again, "aah") == {key: text for key, text in newest.items() if key in "ah"}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(FINITE, max_size=5), st.binary(max_size=9), st.one_of(st.none(), TEXT))
 def test_values_keep_every_bit(values: list[float], vector: bytes, text: str | None) -> None:
     with TemporaryDirectory() as folder:
@@ -92,7 +92,7 @@ def test_more_keys_than_are_asked_at_once(tmp_path: Path, monkeypatch: pytest.Mo
     assert memo.known([*KEYS, "none"]) == set(KEYS) == set(memo.find(KEYS)["key"])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.dictionaries(st.sampled_from(KEYS), st.sampled_from(["2025", "2026", "2027", None])),
     st.sets(st.sampled_from(KEYS)),

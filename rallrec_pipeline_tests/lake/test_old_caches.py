@@ -56,7 +56,7 @@ def texts(lake: Path, keys: str = "abcdefgh") -> dict[str, str]:
     return dict(Memo(lake, DESCRIPTIONS).find(keys).select("key", "text").iter_rows())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.dictionaries(st.sampled_from("abcdefg"), st.text("xyz", max_size=3), min_size=1), max_size=5))
 def test_the_newest_text_of_each_key_is_adopted(
     tmp_path_factory: pytest.TempPathFactory, batches: list[dict[str, str]]

@@ -56,7 +56,6 @@ def change(world: World, template: int, dataset: str = "a") -> None:
 # A smaller example would take minutes to find: the steps of the one that failed are short enough to read.
 @settings(
     max_examples=10,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )

@@ -34,7 +34,7 @@ def stored(folder: Path) -> pl.DataFrame:
     return pl.read_parquet(shard_files(folder)).sort("item_id")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.sets(st.text(max_size=6), max_size=60), min_size=1, max_size=4))
 def test_the_folder_holds_exactly_the_last_rows(
     tmp_path_factory: pytest.TempPathFactory, steps: list[set[str]]

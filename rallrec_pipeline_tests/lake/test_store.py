@@ -178,7 +178,7 @@ def test_what_a_newer_version_wrote_is_refused_in_one_line(tmp_path: Path) -> No
         read_record(tmp_path, "ml", "items", "f1")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.data())
 def test_a_damaged_manifest_is_as_good_as_none(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     lake = tmp_path_factory.mktemp("lake")

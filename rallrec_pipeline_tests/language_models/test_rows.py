@@ -48,7 +48,7 @@ def complete(
     return complete_rows(keys, inputs, Memo(lake, DESCRIPTIONS), lambda: engine, work, str, 3, run, progress)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(WORDS)
 def test_rows_come_in_the_order_of_the_keys_and_each_is_computed_once(inputs: list[str]) -> None:
     with TemporaryDirectory() as folder:
@@ -63,7 +63,7 @@ def test_rows_come_in_the_order_of_the_keys_and_each_is_computed_once(inputs: li
         assert again.rows.equals(done.rows.reverse()) and again.made.is_empty()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(WORDS, st.lists(st.integers(0, 3), max_size=4), st.sampled_from([1, 2]))
 def test_however_often_it_is_broken_off_it_ends_alike(inputs: list[str], stops: list[int], at_once: int) -> None:
     with TemporaryDirectory() as broken, TemporaryDirectory() as whole:

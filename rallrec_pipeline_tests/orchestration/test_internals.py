@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from dagster._core import log_manager
 from dagster._core.errors import raise_execution_interrupts
 from dagster._core.events import JobFailureData, RunFailureReason
+from dagster._core.execution import compute_logs
 from dagster._core.execution.execute_in_process import core_execute_in_process
 from dagster._core.execution.plan import execute_step
 from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
@@ -25,7 +27,13 @@ from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster_shared.error import SerializableErrorInfo
 
 from rallrec_pipeline.orchestration import internals
-from rallrec_pipeline.orchestration.internals import PatientClaims, WatchedRunLauncher, kept_connections, wait_patiently
+from rallrec_pipeline.orchestration.internals import (
+    PatientClaims,
+    WatchedRunLauncher,
+    apart_from_ctrl_c,
+    kept_connections,
+    wait_patiently,
+)
 
 FOLDER = Path(internals.__file__).parent
 
@@ -93,6 +101,19 @@ def test_the_event_log_makes_its_engines_by_the_name_that_is_replaced(tmp_path: 
     assert not list((tmp_path / "history" / "runs").glob("index.db-wal")), "all that was written lies in the file"
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         assert len(instance.fetch_materializations(dg.AssetKey("kept"), limit=9).records) == 3
+
+
+def test_what_copies_the_output_of_a_run_is_started_by_the_name_that_is_replaced(tmp_path: Path) -> None:
+    assert "start_new_session" not in inspect.getsource(compute_logs), "apart_from_ctrl_c may be needless"
+    (file := tmp_path / "out").touch()
+    with apart_from_ctrl_c():
+        assert compute_logs.subprocess is not subprocess
+        with compute_logs.execute_posix_tail(str(file), None) as copying:
+            assert [os.getpgid(process) for process in copying] == list(copying) and os.getpgrp() not in copying
+    assert compute_logs.subprocess is subprocess
+    for process in copying:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
 
 
 def test_what_the_launcher_answers_is_still_asked_for() -> None:

@@ -63,6 +63,19 @@ def test_check_and_run_refuse_a_missing_protocol_in_the_same_words(
     assert str(checked.value) in invoke("run", "shop")[1]
 
 
+@pytest.mark.parametrize("asked", [(), ("--reasoning",), ("--study", "tables"), ("--select", "samples,raw_files")])
+def test_a_raw_file_that_is_missing_is_named_before_the_first_stage(
+    asked: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = make_shop(tmp_path, "shop")
+    monkeypatch.setenv("RALLREC_LAKE", str(lake))
+    (lake / "files" / "shop" / "items.csv").unlink()
+    status, told = invoke("run", "shop", *asked)
+    assert status == 1 and f"{lake / 'files' / 'shop'} lacks items.csv" in told
+    assert f"put ratings.csv, items.csv into {lake / 'raw' / 'shop'} by hand" in told
+    assert sorted(path.name for path in lake.iterdir()) == ["catalog", "files"], "nothing was begun"
+
+
 def test_the_report_of_a_variant_is_that_of_its_ref(finished_lake: Path) -> None:
     status, last = invoke("report", SMALL)
     assert status == 0 and f"reports/{SMALL}/evaluation.html" in last.replace("\n", "")

@@ -18,7 +18,7 @@ from rallrec_pipeline.lake.files import file_sha256
 from rallrec_pipeline.lake.memo import KINDS, TRACES
 from rallrec_pipeline.lake.sealed import write_sealed
 from rallrec_pipeline.lake.store import all_records, lost_refs
-from rallrec_pipeline.orchestration.jobs import RunSummary, materialize_dataset
+from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.pipeline.context import SHARED
 from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.load import load
@@ -82,11 +82,13 @@ def names(path: Path, lake: Path, found: Verified) -> bool:
     return bool(told)
 
 
-def run() -> RunSummary:
+def run(lake: Path) -> tuple[set[str], int]:
+    """A run of every stage: which worked, and how many rows the LLM was asked."""
     memo._mended.clear()  # as in a process of its own
-    summary = materialize_dataset(SMALL)
-    assert summary.error is None
-    return summary
+    done = make_stages(lake, SMALL, load_settings("demo"))
+    worked = {name for name, made in done.items() if made}
+    usages = (in_force_now(lake, SMALL, name).metadata.get("llm") or {} for name in worked)
+    return worked, sum(usage.get("rows", 0) for usage in usages)
 
 
 def versions(lake: Path) -> dict[str, str]:
@@ -133,8 +135,7 @@ def test_damaged_records_and_refs_are_made_anew_without_the_llm(lake: Path, chan
     for path in harmed:
         flip(path, chance)
     assert all(names(path, lake, verify(lake)) for path in harmed)
-    done = run()
-    assert {name for name, worked in done.worked.items() if worked} == set(ends) and not done.llm["rows"]
+    assert run(lake) == (set(ends), 0)
     history = [path for dataset in (SMALL, SHARED) for path in lost_refs(lake, dataset)]
     assert history and all(path.parent.name == "history" for path in history), "nobody can make these anew"
     told = [path for path in records if path.parent.parent == lake / "models"]  # nor does a run need these
@@ -148,10 +149,9 @@ def test_a_damaged_record_beside_the_raw_files_is_written_anew(lake: Path, chanc
     content = record.read_bytes()
     flip(record, chance)
     assert names(record, lake, verify(lake))
-    done = run()
-    assert {name for name, worked in done.worked.items() if worked} == {"raw_files"}
+    assert run(lake)[0] == {"raw_files"}
     assert not verify(lake).damages and versions(lake) == before and record.read_bytes() != content
-    assert not any(run().worked.values())
+    assert not run(lake)[0]
 
 
 @pytest.mark.usefixtures("built_in_settings_only")
@@ -199,7 +199,9 @@ def test_a_damaged_result_counts_as_missing_and_what_is_made_anew_is_the_same(
     assert told.exit_code == 1 and len(document["verified"]["damages"]) == len(found.damages)
     reasons = {name: asset["reasons"] for name, asset in document["datasets"][SMALL]["assets"].items()}
     assert all(reasons[name] == ["its files were damaged"] for name in STAGES if name != "lora_adapter")
-    done = run()
+    memo._mended.clear()
+    done = materialize_dataset(SMALL)
+    assert done.error is None
     lines = capfd.readouterr().err
     assert "core_items: made anew, as" in lines and "tables/core_items/small.parquet is damaged" in lines
     # Of the roles, which share a model, the first has fetched it.
@@ -221,9 +223,9 @@ def test_of_the_caches_only_what_is_damaged_is_paid_for_again(lake: Path) -> Non
     for stage in asked:
         for record in all_records(lake, SMALL, stage):
             shutil.rmtree(record.folder(lake))
-    done = run()
-    assert {name for name, worked in done.worked.items() if worked} == set(asked)
-    assert 2 <= done.llm["rows"] <= 4, "one text, perhaps asked for twice, one vector or none, one score"
+    worked, rows = run(lake)
+    assert worked == set(asked)
+    assert 2 <= rows <= 4, "one text, perhaps asked for twice, one vector or none, one score"
     assert not verify(lake).damages and versions(lake) == before
 
 
@@ -236,11 +238,10 @@ def test_a_damaged_adapter_comes_from_the_cache_and_one_that_is_damaged_there_is
         for folder in folders:
             flip(folder / file, chance)
     assert len(verify(lake).damages) == 4, "a copied lake shares no bytes"
-    done = run()
-    assert {name for name, worked in done.worked.items() if worked} == {"lora_adapter"} and not done.llm["rows"]
+    assert run(lake) == ({"lora_adapter"}, 0)
     assert not verify(lake).damages, "now they share them"
     flip(folders[0] / "provenance.json", chance)
-    assert len(verify(lake).damages) == 2 and run().llm["rows"]
+    assert len(verify(lake).damages) == 2 and run(lake)[1]
     assert not verify(lake).damages and versions(lake) == before
 
 

@@ -82,7 +82,7 @@ def test_what_is_cut_short_lost_or_overwritten_is_made_anew(lake: Path) -> None:
     assert summary.error is None and summary.llm["rows"] > 0
     assert not verify_lake(lake, SMALL, "demo").damages
     assert {name: in_force_now(lake, SMALL, name).data_version for name in before} == before
-    assert not look() and not any(materialize_dataset(SMALL).worked.values())
+    assert not look() and not any(make_stages(lake, SMALL, load_settings()).values())
 
 
 @pytest.mark.parametrize("record", ["manifest.json", ".source.json", "neither"])
@@ -93,7 +93,7 @@ def test_a_raw_file_is_fetched_again_also_where_a_record_of_it_is_damaged_too(
     def versions() -> dict[str, str]:
         return {name: in_force_now(lake, SMALL, name).data_version for name in DATA if "report" not in name}
 
-    assert materialize_dataset(SMALL, DATA).error is None  # its source is named by another path now
+    make_stages(lake, SMALL, load_settings(), *DATA)  # its source is named by another path now
     before, file, chance = versions(), lake / "raw" / SMALL / "ratings.csv", random.Random(3)
     manifest = in_force_now(lake, SMALL, "raw_files").manifest(lake)
     harms = {
@@ -108,8 +108,7 @@ def test_a_raw_file_is_fetched_again_also_where_a_record_of_it_is_damaged_too(
         flip(manifest, chance)
     elif record == ".source.json":
         flip(file.with_name(record), chance)
-    summary = materialize_dataset(SMALL, DATA)
-    assert summary.error is None and summary.worked["raw_files"] and versions() == before
+    assert make_stages(lake, SMALL, load_settings(), *DATA)["raw_files"] and versions() == before
     assert not verify_lake(lake, SMALL, "demo").damages
     kept = [path.name for path in file.parent.glob("*.edited")]
     assert kept == (["ratings.csv.edited"] if harm in ("cut", "overwritten") and record != ".source.json" else [])
@@ -121,10 +120,10 @@ def test_raw_files_of_today_are_not_held_against_what_was_made_of_earlier_ones(
     place = finished_world / "lake" / "files" / SMALL
     source = shutil.copytree(place, tmp_path / "source")
     replace_once(lake / "catalog" / f"{SMALL}.toml", f"{place.parent.as_posix()}/{SMALL}", source.as_posix())
-    assert materialize_dataset(SMALL, ["raw_files"]).error is None
+    make_stages(lake, SMALL, load_settings(), "raw_files")
     with (source / "ratings.csv").open("a", encoding="utf-8") as file:
         file.write("u3,i77,2,900\n")
-    assert materialize_dataset(SMALL, ["raw_files"]).error is None
+    make_stages(lake, SMALL, load_settings(), "raw_files")
     assert len(all_records(lake, SMALL, "raw_files")) == 3, "of the path before, and of both contents"
     assert not verify_lake(lake, SMALL, "demo").damages
     flip(lake / "raw" / SMALL / "ratings.csv", random.Random(3))

@@ -26,8 +26,9 @@ from rallrec_pipeline.lake.tombstones import read_tombstones
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.pipeline.forgetting.forget import forget_user
 from rallrec_pipeline.pipeline.graph import STAGES
+from rallrec_pipeline.settings import load_settings
 from rallrec_pipeline_tests.lake.stored import stored_rows
-from rallrec_pipeline_tests.pipeline.given import in_force_now
+from rallrec_pipeline_tests.pipeline.given import in_force_now, make_stages
 from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world, keep, replace_once, restore, use_lake
 
 USER, OTHER = "u1", "u12"  # an id that is part of others
@@ -136,7 +137,7 @@ def test_a_user_is_forgotten_and_the_next_run_is_without(lake: Path) -> None:
     assert last.exit_code == 0 and "no trace in" in last.stdout
     certificate = json.loads(file.read_text(encoding="utf-8"))
     assert {one["asset"] for one in certificate["made_anew"]} == set(certificate["to_be_made_anew"]["demo"])
-    assert not any(materialize_dataset(SMALL).worked.values()), "all is up to date"
+    assert not any(make_stages(lake, SMALL, load_settings()).values()), "all is up to date"
 
 
 def assert_dagster_names_nobody(lake: Path, home: Path) -> None:
@@ -212,11 +213,11 @@ def test_what_was_made_without_the_user_stays(lake: Path) -> None:
     whole = source.read_text(encoding="utf-8")
     names = ["raw_files", "interactions", "items", "core_interactions", "rejected_rows"]
     source.write_text("".join(line for line in whole.splitlines(keepends=True) if not line.startswith("u1,")))
-    assert materialize_dataset(SMALL, names).error is None
+    make_stages(lake, SMALL, load_settings(), *names)
     early = in_force_now(lake, SMALL, "core_interactions")
     source.write_text(whole)
     for dataset in (SMALL, "other"):
-        assert materialize_dataset(dataset, names).error is None
+        make_stages(lake, dataset, load_settings(), *names)
     assert rallrec("forget", SMALL, USER).exit_code == 0
     assert [record.fingerprint for record in all_records(lake, SMALL, "core_interactions")] == [early.fingerprint]
     others = pl.read_parquet(lake / "tables" / "interactions" / "other.parquet")

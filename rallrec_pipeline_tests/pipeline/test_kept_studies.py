@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from rallrec_pipeline.cli import app
+from rallrec_pipeline.cli import app, reports
+from rallrec_pipeline.cli.reports import KEPT
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.evaluation.kept import kept_form, newest
 from rallrec_pipeline.evaluation.results_page import results_page
@@ -131,6 +132,30 @@ def test_the_command_tells_of_lost_lakes_and_earlier_runs(tmp_path: Path, monkey
     text = page.read_text(encoding="utf-8")
     assert "## Which is best?" in text
     assert text.endswith("## Earlier runs, whose JSON was not kept\n\n### A study of long ago\n")
+
+
+def test_the_studies_of_this_project_are_told_of_wherever_the_command_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RALLREC_LAKE", str(tmp_path / "lake"))
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["results", "--out", "page.md"])
+    assert done.exit_code == 0 and done.output.startswith("wrote page.md from ")
+    text = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert all(f"--study {file.stem.rpartition('-')[2]}" in text for file in KEPT.glob("*.json"))
+    assert (KEPT / "earlier.md").read_text(encoding="utf-8").strip() in text
+
+
+def test_where_no_study_is_kept_two_lines_say_so_and_a_folder_that_is_asked_for_must_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RALLREC_LAKE", str(tmp_path / "lake"))
+    monkeypatch.setattr(reports, "KEPT", tmp_path / "site-packages" / "docs" / "results")
+    done = CliRunner().invoke(app, ["results"])
+    assert done.exit_code == 0 and "No study was run yet" in done.stdout
+    assert "docs/results of its repository, and --kept names" in done.stderr
+    refused = CliRunner().invoke(app, ["results", "--kept", str(tmp_path / "nowhere")])
+    assert refused.exit_code == 1 and f"there is no folder {tmp_path / 'nowhere'}" in str(refused.exception)
 
 
 @pytest.mark.parametrize("content", ["[1]", "{", '{"study": "x", "provenance": {}}'])

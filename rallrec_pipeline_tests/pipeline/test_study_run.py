@@ -18,6 +18,7 @@ from rallrec_pipeline.lake.store import all_records, in_force, read_record, read
 from rallrec_pipeline.pipeline.context import SHARED, StageRun
 from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.stage import Outcome, run_stage, upstream
+from rallrec_pipeline.pipeline.status.study_cost import study_cost
 from rallrec_pipeline.pipeline.study_run import run_study, stage_name
 from rallrec_pipeline.settings import load_settings
 from rallrec_pipeline_tests.pipeline.tiny import DATASET as TOML
@@ -116,6 +117,7 @@ class Studied:
     links: dict[Path, str]
     mine: dict[str, str]
     outcome: Outcome
+    said: list[str]
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +126,7 @@ def studied(made: World, tmp_path_factory: pytest.TempPathFactory) -> Studied:
     world = copy_of(made, tmp_path_factory.mktemp("studied"))
     world.write(TEXT.format(seed=7))
     before = world.stored(), world.links(), world.variant("mine")
-    return Studied(world, *before, world.study())
+    return Studied(world, *before, world.study(), list(world.said))
 
 
 @pytest.fixture
@@ -164,6 +166,39 @@ def test_the_second_run_does_no_work(studied: Studied) -> None:
     assert first.worked and not second.worked and first.record == second.record
     assert world.stored() == stored
     assert world.said != [] and [line for line in world.said if ": done" in line or "loading" in line] == []
+
+
+def test_what_the_llm_will_be_asked_is_told_first(studied: Studied) -> None:
+    """Of two variants the second lacks its adapter and its predictions, whose prompts are still to be made."""
+    before = studied.said[: studied.said.index(f"study {STUDY}, variant first")]
+    tuned, scored = before
+    assert tuned.startswith(f"study {STUDY}: at most 1 adapter to tune, on 18 examples, about ")
+    assert scored.startswith(f"study {STUDY}: at most 36 prompts to score, about ")
+    assert all(line.endswith(" s on this machine") for line in before), "this model has run here"
+    studied.world.study()
+    assert studied.world.said[0] == f"study {STUDY}: nothing is left to ask the LLM"
+
+
+def test_what_variants_share_is_told_once(studied: Studied) -> None:
+    """Two variants share their prompts, which are not made yet, and differ in the adapter alone."""
+
+    def told(*changes: dict[str, Any]) -> list[str]:
+        base = studied.world.run("mine")
+        settings = [
+            base.settings.model_copy(update={"seeds": base.settings.seeds.model_copy(update=c)}) for c in changes
+        ]
+        stages = sorted(upstream(STAGES, ["predictions"]))
+        return study_cost(base, STAGES, [(one, stages) for one in settings])
+
+    assert told({}) == []
+    tuned, scored = told({"fits": 9, "tuning": 5})
+    assert "at most 1 adapter to tune, on 18 examples" in tuned and "at most 36 prompts to score" in scored
+    tuned, scored = told({"fits": 9, "tuning": 5}, {"fits": 9, "tuning": 6}, {"fits": 9, "tuning": 5})
+    assert "at most 2 adapters to tune, on 36 examples" in tuned
+    assert "at most 54 prompts to score" in scored, "the zero-shot method asks the same of both"
+    (tuned, scored) = told({"tuning": 5})
+    assert tuned.startswith("1 adapter to tune, on 18 examples"), "its prompts are there"
+    assert "at most 18 prompts to score" in scored, "the zero-shot method's are kept"
 
 
 def test_figures_table_page_and_picture_lie_together(studied: Studied) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rallrec_pipeline.datasets.spec import DatasetSpec
@@ -156,7 +156,6 @@ def test_four_equal_seeds_draw_what_one_drew(seed: int, train: list[int], valid:
     assert [chosen(of(seed), split) for split in ("train", "valid", "test")] == [train, valid, test]
 
 
-@settings(deadline=None)  # the first example starts the threads of polars
 @given(st.builds(SeedSettings, **{name: st.integers(0, 9) for name in SeedSettings.model_fields}), st.integers(10, 99))
 def test_replicates_are_compared_on_the_same_rows(seeds: SeedSettings, other: int) -> None:
     replicate = seeds.model_copy(update={"sampling": other, "fits": other, "tuning": other})

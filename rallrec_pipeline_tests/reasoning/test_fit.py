@@ -47,7 +47,7 @@ def test_a_long_thought_keeps_its_end(model: TokenizedModel) -> None:
     assert length(found.position, model) + ANSWER_TOKENS <= model.context_tokens
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(TEXTS, st.integers(1, 12))
 def test_whatever_is_thought_fits(model: TokenizedModel, text: str, times: int) -> None:
     found = fit_thought(asked, text * times, model)

@@ -23,7 +23,7 @@ def scores(seed: int, n: int, m: int) -> tuple[dict[str, Any], np.ndarray, np.nd
     return found, near, rng.random((n, m)) < rng.random()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), n=st.integers(0, 5), m=st.integers(1, 30), candidates=st.integers(1, 40))
 def test_no_candidate_was_seen_and_none_comes_twice(seed: int, n: int, m: int, candidates: int) -> None:
     found, near, seen = scores(seed, n, m)
@@ -36,7 +36,7 @@ def test_no_candidate_was_seen_and_none_comes_twice(seed: int, n: int, m: int, c
         assert ((made.place[row] >= 0) & (made.place[row] <= 1)).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 5), candidates=st.integers(1, 20), high=st.sampled_from([1, 1e9]))
 def test_candidates_of_a_user_do_not_depend_on_who_else_asks(seed: int, n: int, candidates: int, high: float) -> None:
     found, near, seen = scores(seed, n, 30)

@@ -22,7 +22,7 @@ def random_vectors(seed: int, n: int = 30, d: int = 6) -> NDArray[np.float32]:
 
 
 @given(st.integers(0, 1000), st.integers(1, 30))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_search_is_brute_force(seed: int, k: int) -> None:
     vectors, queries = random_vectors(seed), random_vectors(seed + 1, n=5)
     positions, scores = search(build_index(vectors), queries, k)

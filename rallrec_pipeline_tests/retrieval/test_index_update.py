@@ -60,7 +60,7 @@ def a_few_changed(vectors: Vectors, rng: np.random.Generator) -> Vectors:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 5))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_after_any_updates_the_index_answers_like_a_fresh_one(seed: int, updates: int) -> None:
     rng = np.random.default_rng(seed)
     vectors = random_vectors(seed)

@@ -41,7 +41,7 @@ def planted(n: int, seed: int, telling: str) -> tuple[UserSequences, Rows, np.nd
 
 
 @given(st.integers(0, 10_000), st.integers(1, 3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_candidates_are_the_lines_of_both_channels_each_once_with_their_features(seed: int, k: int) -> None:
     world = make_world(seed, longest=30, n_items=40)
     lines = lines_of(world, k)
@@ -70,7 +70,7 @@ def test_candidates_are_the_lines_of_both_channels_each_once_with_their_features
 
 
 @given(st.integers(0, 10_000), st.integers(1, 6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_best_lines_are_those_of_a_plain_loop_and_never_later_than_the_target(seed: int, k: int) -> None:
     world = make_world(seed, longest=12)
     reranker = LearnedReranker(np.random.default_rng(seed).random(len(FEATURES)), 1)

@@ -69,7 +69,7 @@ def test_score_by_hand() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 10))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_score_stays_within_the_chosen_ratings(seed: int, k: int) -> None:
     world = make_world(seed)
     found = most_relevant(world.sequences, world.asked, world.vectors, k)

@@ -19,7 +19,7 @@ def other_vectors(world: World) -> np.ndarray:
 
 
 @given(seeds, lengths)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_mixed_shares_rank_as_a_loop_over_every_history_does(seed: int, k: int) -> None:
     world = make_world(seed)
     parts = [(other_vectors(world), 1.0), (world.vectors, 0.5)]
@@ -46,7 +46,7 @@ def test_a_share_is_of_the_users_own_history_alone(monkeypatch: pytest.MonkeyPat
 
 
 @given(seeds, lengths)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_half_of_the_history_comes_by_each_kind_and_no_item_twice(seed: int, k: int) -> None:
     world, second = make_world(seed), other_vectors(make_world(seed))
     found = by_quota(world.vectors, second)(world.sequences, world.asked, k)

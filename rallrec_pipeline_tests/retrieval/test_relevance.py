@@ -18,7 +18,7 @@ def brute_force(world: World, row: int, k: int) -> tuple[list[int], list[float]]
 
 
 @given(st.integers(0, 10_000), st.integers(1, 12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_equals_a_loop_over_every_history_item(seed: int, k: int) -> None:
     world = make_world(seed)
     found = most_relevant(world.sequences, world.asked, world.vectors, k)

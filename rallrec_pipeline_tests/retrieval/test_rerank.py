@@ -31,7 +31,7 @@ def test_beta_zero_ranks_by_channel_and_alpha_one_ignores_time() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 8), st.sampled_from([0.5, 2 / 3, 0.8]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_no_repeats_no_gaps_and_nothing_outside_the_channels(seed: int, k: int, alpha: float) -> None:
     world = make_world(seed)
     relevant = most_relevant(world.sequences, world.asked, world.vectors, k).positions
@@ -47,7 +47,7 @@ def test_no_repeats_no_gaps_and_nothing_outside_the_channels(seed: int, k: int, 
 
 
 @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 6), st.integers(1, 9), st.sampled_from([0.5, 0.8]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_equation_8_one_row_at_a_time(seed: int, wide: int, narrow: int, k: int, alpha: float) -> None:
     rng = np.random.default_rng(seed)
     relevant, recent = (_padded(rng, width) for width in (wide, narrow))

@@ -248,7 +248,7 @@ anything = st.recursive(
 names = st.sampled_from([*ASKED, "user_id", "profile", "method", "explain", "fingerprint"])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(names, anything, max_size=3))
 def test_no_body_breaks_the_server(served: Served, changed: dict[str, Any]) -> None:
     answer = served.client.post("/score", content=json.dumps(ASKED | changed).encode("utf-8", "replace"))

@@ -12,7 +12,7 @@ import pytest
 
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.files import read_json
-from rallrec_pipeline.sources.collect import collect
+from rallrec_pipeline.sources.collect import collect, require_files
 from rallrec_pipeline.sources.source import Kind, Source, SourceFile, silent
 from rallrec_pipeline_tests.lake.flips import rewrite
 from rallrec_pipeline_tests.sources.test_fetch import CONTENTS, SUMS, collected, contents_of, left, zipped
@@ -262,6 +262,30 @@ def test_a_source_that_is_gone_changes_nothing_and_one_of_another_place_does(
     assert fetched(source_of(kind, elsewhere), lake) == CONTENTS
     with pytest.raises(DataError, match=r"correct source\.location"):
         collected(source_of(kind, place.with_name("nowhere")), lake)
+
+
+def test_a_local_source_that_is_needed_and_not_there_is_told_at_once_in_the_same_words(
+    source: Source, lake: Path, raw: Path, put: Put, place: Path, kind: Kind
+) -> None:
+    def is_told(source: Source) -> None:
+        with pytest.raises(DataError, match=r"correct source\.location; or put s\.inter") as late:
+            collected(source, lake)
+        with pytest.raises(DataError) as at_once:
+            require_files(source, raw)
+        assert str(at_once.value) == str(late.value)
+
+    is_told(source)
+    put(CONTENTS)
+    require_files(source, raw)
+    collected(source, lake)
+    place.rename(place.with_name("away"))
+    require_files(source, raw)  # the copies are taken
+    is_told(source_of(kind, place.with_name("nowhere")))
+    pinned = tuple(SourceFile(name, sha256=SUMS[name]) for name in CONTENTS)
+    require_files(Source(kind, str(place.with_name("nowhere")), pinned), raw)
+    (raw / "s.user").unlink()
+    is_told(source)
+    require_files(source_of("url", "http://127.0.0.1:1/a.zip"), raw)  # nobody knows before it is asked
 
 
 def test_a_changed_source_that_is_broken_says_how_to_go_on_without_it(

@@ -178,7 +178,7 @@ def test_only_the_named_members_are_taken_out_of_a_wheel(tmp_path: Path, index: 
 FILES = source_of("zip", "a.zip").files
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.data())
 def test_a_damaged_zip_gives_the_right_files_or_a_one_line_error(data: st.DataObject) -> None:
     whole = zipped(CONTENTS)

@@ -8,7 +8,14 @@ import polars as pl
 
 from rallrec_pipeline.descriptions import template_of
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.inference.methods import adapters, methods, rescoring_method, shown_items, tuning_asked
+from rallrec_pipeline.inference.methods import (
+    adapters,
+    methods,
+    reasoned_methods,
+    rescoring_method,
+    shown_items,
+    tuning_asked,
+)
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.stages.recommendations import every_user
@@ -27,6 +34,8 @@ def planned_rows(stage: str, run: StageRun) -> Pending | None:
         return _predictions(run)
     if stage == "recommendations":
         return _recommendations(run)
+    if stage in ("reasoning_traces", "reasoned_predictions"):
+        return _reasoned(run, stage)
     if stage in ("new_item_descriptions", "new_item_embeddings"):
         return _new_items(run, stage)
     items = _items(run)
@@ -63,6 +72,21 @@ def _predictions(run: StageRun) -> Pending | None:
     rows = (test + run.settings.prompts.validation_samples) * len(asked)
     length = _prompt_tokens(run, [method.retriever for method in asked])
     return Pending(rows, rows, tokens=length, length=length, loads=len({method.adapter for method in asked}))
+
+
+def _reasoned(run: StageRun, stage: str) -> Pending | None:
+    """Each way to ask the reasoner gets every prompt; read is each response, and once the prompt without a thought."""
+    test, settings = _tested(run), run.settings.reasoning
+    if test is None:
+        return None
+    asked = reasoned_methods(run.settings)
+    prompts = (test + run.settings.prompts.validation_samples) * len(asked)
+    length = _prompt_tokens(run, [method.asked.retriever for method in asked])
+    if stage == "reasoning_traces":
+        rows, new = prompts * settings.traces, settings.max_new_tokens
+        return Pending(rows, rows, tokens=length / settings.traces, length=length, new_tokens=new)
+    rows = prompts * (settings.traces + 1)
+    return Pending(rows, rows, tokens=settings.max_new_tokens, length=length + settings.max_new_tokens)
 
 
 def _recommendations(run: StageRun) -> Pending | None:

@@ -23,7 +23,7 @@ from rallrec_pipeline.pipeline.context import SHARED, StageRun
 from rallrec_pipeline.pipeline.graph import EVERY_STAGE, STAGES
 from rallrec_pipeline.pipeline.stage import ALL, Plan, everything, looking, plan_stages
 from rallrec_pipeline.pipeline.status.cost import UNKNOWN, Estimate, estimate_llm, estimate_whole, total
-from rallrec_pipeline.pipeline.status.pending import pending_rows
+from rallrec_pipeline.pipeline.status.pending import Pending, pending_rows
 from rallrec_pipeline.pipeline.status.planned import planned_rows
 from rallrec_pipeline.pipeline.status.speeds import Speeds
 from rallrec_pipeline.pipeline.status.stage_memory import llm_memory, table_memory
@@ -148,13 +148,23 @@ def _asset_status(plan: Plan, run: StageRun, speeds: Speeds) -> AssetStatus:
 
 
 def _cost(plan: Plan, run: StageRun, speeds: Speeds) -> tuple[Increment | None, Estimate, int | None]:
+    stage = plan.stage
+    if not stage.uses_llm:
+        whole = estimate_whole(run.lake, plan.dataset, stage.name, bool(plan.reasons), not plan.waits_for)
+        files = [path for record in plan.inputs.values() for path in record.paths(run.lake)]
+        return None, whole, table_memory(stage, files)
+    pending, cost = llm_cost(plan, run, speeds)
+    if pending is None:
+        return None, cost, None
+    own = speeds.of(stage.role) if stage.role else speeds
+    return pending.increment, cost, llm_memory(stage.name, pending, own) if pending.at_most else None
+
+
+def llm_cost(plan: Plan, run: StageRun, speeds: Speeds) -> tuple[Pending | None, Estimate]:
+    """What a stage would ask of the LLM, and what that costs; None where it cannot be counted."""
     stage, waits = plan.stage, plan.waits_for
     if stage.role:
         run, speeds = run.in_role(stage.role), speeds.of(stage.role)
-    if not stage.uses_llm:
-        whole = estimate_whole(run.lake, plan.dataset, stage.name, bool(plan.reasons), not waits)
-        files = [path for record in plan.inputs.values() for path in record.paths(run.lake)]
-        return None, whole, table_memory(stage, files)
     is_exact = not waits
     try:
         pending = pending_rows(stage.name, run, waits)
@@ -162,10 +172,7 @@ def _cost(plan: Plan, run: StageRun, speeds: Speeds) -> tuple[Increment | None, 
         pending, is_exact = planned_rows(stage.name, run), False
     except RallrecError:  # what the rows are made of is damaged
         pending = None
-    if pending is None:
-        return None, UNKNOWN, None
-    memory = llm_memory(stage.name, pending, speeds) if pending.at_most else None
-    return pending.increment, estimate_llm(run.dataset, stage.name, pending, is_exact, speeds), memory
+    return pending, UNKNOWN if pending is None else estimate_llm(run.dataset, stage.name, pending, is_exact, speeds)
 
 
 def _dataset_as_json(status: DatasetStatus) -> dict[str, Any]:

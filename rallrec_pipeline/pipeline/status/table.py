@@ -24,7 +24,7 @@ UNKNOWN = "?"
 
 
 def print_status(status: DatasetStatus, settings: Settings, console: Console) -> None:
-    """Print one dataset: each asset, what is under way, and the cost of catching up."""
+    """Print one dataset: each asset, what is under way, and in words the cost of catching up, which no row adds up."""
     if status.error is not None:
         named = status.dataset in status.error
         console.print(Text(status.error if named else f"{status.dataset}: {status.error}"), soft_wrap=True)
@@ -80,10 +80,6 @@ def _table(status: DatasetStatus, settings: Settings) -> Table:
     for asset in status.assets:
         cells = [*_figures(asset.cost), _memory(asset)] if asset.state != "fresh" else [""] * 4
         table.add_row(asset.asset, Text(asset.state, STYLES[asset.state]), Text(_why(asset)), *cells)
-    more = f" + {UNKNOWN}" if _unknown(status) else ""
-    cells = [f"{cell}{more}" if cell else "" for cell in _figures(status.total)]
-    most = "" if status.memory is None else _gigabytes(status.memory)
-    table.add_row("total", "", "", *cells, most, style="bold")
     return table
 
 

@@ -19,7 +19,7 @@ STARTS = {
 }  # fmt: skip
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.sampled_from(TABLES), st.sampled_from(["csv", "jsonl", "parquet"]), st.binary(max_size=80) | TEXT)
 def test_arbitrary_bytes_as_any_file_are_problems(name: str, ending: str, content: bytes) -> None:
     with TemporaryDirectory() as folder:
@@ -28,7 +28,7 @@ def test_arbitrary_bytes_as_any_file_are_problems(name: str, ending: str, conten
         assert told(check(path).problems, f"{name}.{ending}")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.sampled_from(sorted(STARTS)), st.binary(max_size=120) | TEXT)
 def test_arbitrary_rows_below_a_good_start_never_stop_the_check(name: str, content: bytes) -> None:
     with TemporaryDirectory() as folder:
@@ -37,7 +37,7 @@ def test_arbitrary_rows_below_a_good_start_never_stop_the_check(name: str, conte
         assert check(path).figures["rows"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.sampled_from(TABLES), st.integers(0, 4000))
 def test_a_file_cut_anywhere_never_stops_the_check(name: str, size: int) -> None:
     with TemporaryDirectory() as folder:
@@ -48,7 +48,7 @@ def test_a_file_cut_anywhere_never_stops_the_check(name: str, size: int) -> None
         assert told(check(path).problems, f"{name}.parquet") or size >= len(whole)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.binary(max_size=80))
 def test_arbitrary_bytes_as_the_toml_file_are_problems(content: bytes) -> None:
     with TemporaryDirectory() as folder:

@@ -26,14 +26,13 @@ from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.lake.shards import shard_files
 from rallrec_pipeline.lake.store import Record, read_record
 from rallrec_pipeline.lake.vectors import vector_version, vectors_of
-from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.pipeline.graph import GRAPH, STAGES
 from rallrec_pipeline.pipeline.lineage import model
 from rallrec_pipeline.pipeline.lineage.chain import as_json, trace
 from rallrec_pipeline.pipeline.lineage.model import Lineage
 from rallrec_pipeline.settings import ROLES, load_settings
 from rallrec_pipeline_tests.conftest import REPOSITORY
-from rallrec_pipeline_tests.pipeline.given import in_force_now
+from rallrec_pipeline_tests.pipeline.given import in_force_now, make_stages
 from rallrec_pipeline_tests.pipeline.tiny import SMALL, TITLE, ratings_file, replace_once
 
 NAME, ITEM = SMALL, "i3"
@@ -260,7 +259,7 @@ def test_an_unknown_run_is_told_the_known_ones_and_a_prefix_is_enough(lake: Path
 def test_the_chain_ends_where_stages_were_never_made(copy: Path) -> None:
     toml = (copy / "catalog" / f"{NAME}.toml").read_text(encoding="utf-8")
     (copy / "catalog" / "part.toml").write_text(toml, encoding="utf-8")
-    assert materialize_dataset("part", DATA).error is None
+    make_stages(copy, "part", load_settings(), *DATA)
     found = find(copy, dataset="part")
     assert found.ends and (found.ends.stage, found.ends.command) == ("item_descriptions", "rallrec run part")
     assert found.ratings.core and found.ratings.fitted is None and found.uses.predictions == []
@@ -278,7 +277,7 @@ def test_items_out_of_the_file_of_the_ratings(copy: Path) -> None:
     toml = (copy / "catalog" / f"{NAME}.toml").read_text(encoding="utf-8")
     own = toml.replace(f"files/{NAME}", "files/orders").replace("items.csv", "ratings.csv").replace('"title"', '"name"')
     (copy / "catalog" / "orders.toml").write_text(f"max_rejected = 1\n{own}", encoding="utf-8")
-    assert materialize_dataset("orders", DATA).error is None
+    make_stages(copy, "orders", load_settings(), *DATA)
     raw = find(copy, dataset="orders").raw
     assert raw.same_file and raw.item == raw.ratings and raw.item is not None and raw.item.count > 1
     assert "the file of the ratings" in raw.notes[0]
@@ -289,8 +288,8 @@ def test_an_earlier_state_is_told_as_it_was(copy: Path) -> None:
     first = before.stages["predictions"].run_id
     edit(copy, "items.csv", TITLE, "Another third title")
     names = [*DATA, *(f"{kind}_embeddings" for kind in KINDS), "item_descriptions", "item_index"]
-    summary = materialize_dataset(NAME, names)
-    assert summary.error is None and summary.worked["title_embeddings"]
+    assert make_stages(copy, NAME, load_settings(), *names)["title_embeddings"]
+    run_id = in_force_now(copy, NAME, "title_embeddings").run_id
     now, then = find(copy), find(copy, at=first)
     assert then.at and then.at.run_id == first and then.raw.changed_since and then.raw.notes
     assert now.item.fields == {"title": "Another third title"} and now.raw.changed_since is False
@@ -299,9 +298,9 @@ def test_an_earlier_state_is_told_as_it_was(copy: Path) -> None:
     assert then.description == before.description and then.vectors == before.vectors
     assert then.index == before.index and then.uses == before.uses
     for kind in ("title", "text", "aligned", "item"):
-        assert now.vectors[kind].provenance.run_id == summary.run_id, kind
+        assert now.vectors[kind].provenance.run_id == run_id, kind
         assert now.vectors[kind].provenance != before.vectors[kind].provenance
-    assert then.stages["item_index"].reasons[0].startswith(f"made again by run {summary.run_id}")
+    assert then.stages["item_index"].reasons[0].startswith(f"made again by run {run_id}")
     assert not now.stages["predictions"].fresh and not now.stages["item_index"].reasons
     # What has gone of it is said, never guessed.
     records = {name: read_record(copy, NAME, name, step.fingerprint or "") for name, step in then.stages.items()}
@@ -329,12 +328,12 @@ def test_adapters_and_an_index_of_other_settings(copy: Path, tmp_path: Path, mon
     index = '\n[index]\nkind = "ivf"\nprobes = 10\n'
     other.write_text(text.replace("[tuning]", "[tuning]\nrank = 4") + index, encoding="utf-8")
     monkeypatch.setenv("RALLREC_SETTINGS", str(other))
-    summary = materialize_dataset(NAME, ["item_index", "lora_adapter", "predictions"])
-    assert summary.error is None and summary.worked["lora_adapter"]
+    assert make_stages(copy, NAME, load_settings(), "item_index", "lora_adapter", "predictions")["lora_adapter"]
     now, then = find(copy), find(copy, at=before.stages["predictions"].run_id)
     assert now.stages["item_index"].figures["index"] == "ivf"
     assert [near.item_id for near in now.index.neighbours] == [near.item_id for near in before.index.neighbours]
-    assert {adapter.run_id for adapter in now.uses.adapters} == {summary.run_id}
+    run_id = in_force_now(copy, NAME, "lora_adapter").run_id
+    assert {adapter.run_id for adapter in now.uses.adapters} == {run_id} != {before.stages["lora_adapter"].run_id}
     assert then.uses == before.uses and then.index == before.index
     adapters = _record(read_record(copy, NAME, "lora_adapter", then.stages["lora_adapter"].fingerprint or ""))
     for path in adapters.paths(copy):
@@ -350,7 +349,7 @@ def test_an_item_that_has_gone_is_told_and_found_in_its_time(copy: Path) -> None
     file = ratings_file(copy, NAME)
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
     file.write_text("".join(line for line in lines if f",{ITEM}," not in line), encoding="utf-8")
-    assert materialize_dataset(NAME, [*DATA, "item_descriptions"]).error is None
+    make_stages(copy, NAME, load_settings(), *DATA, "item_descriptions")
     run_id = first.stages["predictions"].run_id
     with pytest.raises(ConfigError, match=f"add `--at {run_id}`"):
         find(copy)

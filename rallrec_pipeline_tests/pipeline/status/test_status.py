@@ -281,7 +281,9 @@ def test_the_command_prints_every_dataset_and_exits_with_zero(project: Project) 
     assert told["gone"]["error"].startswith("unknown dataset")
     described = told[SMALL]["assets"]["item_descriptions"]
     assert described["rows"]["stale"] == described["cost"]["at_most"]["rows"] == ITEMS
-    assert told[SMALL]["total"]["exact"] is False and told[SMALL]["total"]["at_most"]["minutes"] > 0
+    total = told[SMALL]["total"]
+    assert total["exact"] is False and total["at_most"]["minutes"] > 0
+    assert result.output.count(f"{total['at_most']['tokens']:,}") == 1, "one sum is told once"
 
 
 def test_mistakes_are_one_line(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
