@@ -51,6 +51,7 @@ from rallrec_pipeline_tests.pipeline.tiny import SMALL
 KILLS_A_ROUND = {TINY: 20, REAL: 5}
 STAGES_A_ROUND = 8
 JOB_SHARE, CHANGE_SHARE = 0.1, 0.5  # of kills: runs by the whole job, and those before a change of a file
+BEYOND = 1.25  # of what the first run takes: others may take longer, and have an end, too
 JOB_S = 3.5  # of computing that Dagster adds to a run
 FEWEST, MOST = 5, 40  # damages of a round
 FOLDERS = ("raw", "models", "results", "refs", "cache")
@@ -92,7 +93,7 @@ class Harness:
     end: float
     chance: random.Random
     measured: dict[str, tuple[float, int]] = field(default_factory=dict)
-    """Seconds of computing and changes of files of a run, by LLM."""
+    """Within how many seconds of computing and how many changes of files a run is killed, by LLM."""
 
     @property
     def is_over(self) -> bool:
@@ -165,7 +166,9 @@ def kill_round(harness: Harness, world: World, most: int) -> Round:
     lake = world.copied(harness.place)
     _forget(lake, chance)
     if world.llm not in harness.measured:
-        harness.measured[world.llm] = measured(lambda: _stages(lake))
+        seconds, changes = measured(lambda: _stages(lake))
+        tell(f"{world.llm}: a run computes for {seconds:.1f} s and makes {changes} changes of files")
+        harness.measured[world.llm] = BEYOND * seconds, round(BEYOND * changes)
         _forget(lake, chance)
     finished, last = apart(_seen, lake), tried[KILLED]
     for _ in range(min(most, KILLS_A_ROUND[world.llm])):
@@ -206,9 +209,9 @@ def damage_round(harness: Harness, world: World, most: int) -> Round:
     return tried
 
 
-def _kill(lake: Path, fault: str, lasts: tuple[float, int], chance: random.Random) -> bool:
-    """Start a run and kill it; whether it had not ended before. `lasts` are the seconds and changes of a run."""
-    seconds, changes = lasts
+def _kill(lake: Path, fault: str, within: tuple[float, int], chance: random.Random) -> bool:
+    """Start a run and kill it; whether it had not ended before. `within` so many seconds or changes."""
+    seconds, changes = within
     if fault == CHANGED:
         return killed_at_change(lambda: _stages(lake), chance.randint(1, changes))
     if chance.random() < JOB_SHARE:
