@@ -13,7 +13,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -250,9 +250,13 @@ class Memo:
         return [path for name in names for path in self.path.parent.glob(name)]
 
     def _sweep(self) -> None:
-        """Take away what killed runs were making; whoever calls holds the lock, so that nobody is at it."""
+        """Take away what killed runs were making; whoever calls holds the lock, so that nobody is at it.
+
+        What another user owns stays.
+        """
         for path in self._drafts():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            with suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _locked(self) -> AbstractContextManager[None]:
         """The lock of those who make the file or make it anew."""
