@@ -51,7 +51,6 @@ from rallrec_pipeline_tests.pipeline.tiny import SMALL
 KILLS_A_ROUND = {TINY: 20, REAL: 5}
 STAGES_A_ROUND = 8
 JOB_SHARE, CHANGE_SHARE = 0.1, 0.5  # of kills: runs by the whole job, and those before a change of a file
-BEYOND = 1.25  # of what the first run takes: others may take longer, and have an end, too
 JOB_S = 3.5  # of computing that Dagster adds to a run
 FEWEST, MOST = 5, 40  # damages of a round
 FOLDERS = ("raw", "models", "results", "refs", "cache")
@@ -92,8 +91,8 @@ class Harness:
     """Folder of the copy at work."""
     end: float
     chance: random.Random
-    measured: dict[str, tuple[float, int]] = field(default_factory=dict)
-    """Within how many seconds of computing and how many changes of files a run is killed, by LLM."""
+    longest: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """Seconds of computing and changes of files of a run that makes everything anew, by LLM: others end before it."""
 
     @property
     def is_over(self) -> bool:
@@ -164,18 +163,18 @@ def kill_round(harness: Harness, world: World, most: int) -> Round:
     """Kill runs one after another, then leave one alone."""
     chance, tried = harness.chance, {fault: Tried(fault, KILL_PROMISE, world.llm) for fault in (KILLED, CHANGED)}
     lake = world.copied(harness.place)
+    if world.llm not in harness.longest:
+        _forget(lake, chance, len(STAGES), 1.0)
+        harness.longest[world.llm] = measured(lambda: _stages(lake))
+        seconds, changes = harness.longest[world.llm]
+        tell(f"{world.llm}: the longest run computes for {seconds:.1f} s and makes {changes} changes of files")
     _forget(lake, chance)
-    if world.llm not in harness.measured:
-        seconds, changes = measured(lambda: _stages(lake))
-        tell(f"{world.llm}: a run computes for {seconds:.1f} s and makes {changes} changes of files")
-        harness.measured[world.llm] = BEYOND * seconds, round(BEYOND * changes)
-        _forget(lake, chance)
     finished, last = apart(_seen, lake), tried[KILLED]
     for _ in range(min(most, KILLS_A_ROUND[world.llm])):
         if harness.is_over:
             break
         fault = CHANGED if chance.random() < CHANGE_SHARE else KILLED
-        while not _kill(lake, fault, harness.measured[world.llm], chance):
+        while not _kill(lake, fault, harness.longest[world.llm], chance):
             _forget(lake, chance)
             finished = apart(_seen, lake)
         last = tried[fault]
@@ -209,14 +208,17 @@ def damage_round(harness: Harness, world: World, most: int) -> Round:
     return tried
 
 
-def _kill(lake: Path, fault: str, within: tuple[float, int], chance: random.Random) -> bool:
-    """Start a run and kill it; whether it had not ended before. `within` so many seconds or changes."""
-    seconds, changes = within
+def _kill(lake: Path, fault: str, longest: tuple[float, int], chance: random.Random) -> bool:
+    """Start a run and kill it; whether it had not ended before.
+
+    Early moments are likelier than those that only the longest of runs have.
+    """
+    (seconds, changes), share = longest, chance.random() ** 2
     if fault == CHANGED:
-        return killed_at_change(lambda: _stages(lake), chance.randint(1, changes))
+        return killed_at_change(lambda: _stages(lake), 1 + int(share * changes))
     if chance.random() < JOB_SHARE:
-        return killed_after(lambda: materialize_dataset(SMALL), chance.uniform(0, JOB_S + seconds))
-    return killed_after(lambda: _stages(lake), chance.uniform(0, seconds))
+        return killed_after(lambda: materialize_dataset(SMALL), share * (JOB_S + seconds))
+    return killed_after(lambda: _stages(lake), share * seconds)
 
 
 def _stages(lake: Path) -> None:
@@ -301,16 +303,16 @@ def _delete(lake: Path, name: str) -> None:
     shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def _forget(lake: Path, chance: random.Random) -> None:
-    """Take away what some stages have made, and finished rows of some kinds."""
-    for name in chance.sample(sorted(STAGES), STAGES_A_ROUND):
+def _forget(lake: Path, chance: random.Random, stages: int = STAGES_A_ROUND, share: float = 0.5) -> None:
+    """Take away what some stages have made, and about a `share` of the caches."""
+    for name in chance.sample(sorted(STAGES), stages):
         for dataset in (SMALL, SHARED):
             shutil.rmtree(lake / "results" / dataset / name, ignore_errors=True)
     for kind in ROWS:
-        if chance.random() < 0.5:
+        if chance.random() < share:
             for file in (lake / "cache").glob(f"{kind.name}.sqlite*"):
                 file.unlink()
-    if chance.random() < 0.5:
+    if chance.random() < share:
         shutil.rmtree(lake / "cache" / "adapters", ignore_errors=True)
 
 
