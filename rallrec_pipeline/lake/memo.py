@@ -13,15 +13,16 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
 
 from rallrec_pipeline.errors import DamagedError, DataError, StaleArtefactError
-from rallrec_pipeline.lake.files import atomic_path
+from rallrec_pipeline.lake.files import atomic_path, is_full_disk
 from rallrec_pipeline.lake.locks import lake_lock
 from rallrec_pipeline.lake.old_caches import old_files, old_folder, read_old
 from rallrec_pipeline.lake.row_checksums import CHECKSUM, add_checksum_function, lenient_text, row_checksum
@@ -112,9 +113,15 @@ class Memo:
     def mend(self) -> None:
         """Make a damaged file whole again, once per process: sound rows stay, and those that cannot be read go.
 
-        Only who is about to work may do this; status and lineage leave the file as it is.
+        What a killed process was making of it goes. Only who is about to work may do this; status and lineage leave the
+        file as it is.
         """
-        if self.path in _mended or not self.path.exists():
+        if self.path in _mended:
+            return
+        if self._drafts():
+            with self._locked():
+                self._sweep()
+        if not self.path.exists():
             return
         try:
             with self._opened() as connection:
@@ -122,7 +129,7 @@ class Memo:
         except DamagedError:
             wrong = True
         if wrong:
-            with lake_lock(self.lake, f"_{self.kind.name}", self.log):
+            with self._locked():
                 saved = self._salvage()
             self.log(f"{self.path} was damaged: {_rows(saved)} saved, others are made anew")
         _mended.add(self.path)
@@ -134,9 +141,13 @@ class Memo:
             self._create(connection)
             saved = salvage_rows(self.path, connection, list(self.kind.schema), self._table())
             connection.execute(f"PRAGMA user_version = {FORMAT}")
-            for suffix in ("-wal", "-shm"):  # of the damaged file: the new one must not take them for its own
-                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+            self._drop_journal()
         return saved
+
+    def _drop_journal(self) -> None:
+        """Remove what an earlier file has left beside it: a new one must not take it for its own."""
+        for suffix in ("-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     def known(self, keys: Iterable[str]) -> set[str]:
         """Which of `keys` have a row, damaged or not; reads no more than keys."""
@@ -203,6 +214,7 @@ class Memo:
         try:
             if on_disk:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._begin()
             address = self._address() if on_disk else "file::memory:"
             with closing(sqlite3.connect(address, WAIT_S, uri=True)) as connection:
                 connection.text_factory = lenient_text
@@ -213,6 +225,43 @@ class Memo:
         except (sqlite3.Error, OSError) as error:
             raise self._explained(error) from error
 
+    def _begin(self) -> None:
+        """Make the file where there is none: it gets its name with its first page. So an empty one is damaged.
+
+        Raises DamagedError for that.
+        """
+        if not self.path.exists():
+            with self._locked():
+                if not self.path.exists():  # no other run was first
+                    self._sweep()
+                    with TemporaryDirectory(dir=self.path.parent, prefix=f".check-{self.path.stem}-") as scratch:
+                        draft = Path(scratch, self.path.name)
+                        with closing(sqlite3.connect(draft)) as connection:
+                            add_checksum_function(connection)
+                            self._create(connection)
+                        self._drop_journal()
+                        draft.replace(self.path)
+        if not self.path.stat().st_size:
+            raise self._damaged("it is empty")
+
+    def _drafts(self) -> list[Path]:
+        """What runs are making of the file, or were when they were killed: all of it under temporary names."""
+        names = (f".check-{self.path.stem}-*", f".{self.path.name}.*")
+        return [path for name in names for path in self.path.parent.glob(name)]
+
+    def _sweep(self) -> None:
+        """Take away what killed runs were making; whoever calls holds the lock, so that nobody is at it.
+
+        What another user owns stays.
+        """
+        for path in self._drafts():
+            with suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _locked(self) -> AbstractContextManager[None]:
+        """The lock of those who make the file or make it anew."""
+        return lake_lock(self.lake, f"_{self.kind.name}", self.log)
+
     def _address(self) -> str:
         """A lake that may only be read has no writer, and takes none of the files that coordinate writers."""
         return self.path.absolute().as_uri() + ("?immutable=1" if self._is_read_only() else "")
@@ -222,7 +271,7 @@ class Memo:
 
     def _prepare(self, connection: sqlite3.Connection, on_disk: bool) -> None:
         """Make the table, and adopt the rows of caches that earlier versions kept; begun again after a crash."""
-        with lake_lock(self.lake, f"_{self.kind.name}", lambda _: None) if on_disk else nullcontext():
+        with self._locked() if on_disk else nullcontext():
             if _format(connection) == FORMAT:  # another run was first
                 return
             self._create(connection)
@@ -278,12 +327,16 @@ class Memo:
         code = getattr(error, "sqlite_errorname", "")
         if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return DataError(f"{self.path} is in use by another run: run again when that has ended")
-        if code.startswith("SQLITE_FULL") or (code.startswith("SQLITE_IOERR") and self._is_disk_full()):
+        full = code.startswith("SQLITE_FULL") or (isinstance(error, OSError) and is_full_disk(error))
+        if full or (code.startswith("SQLITE_IOERR") and self._is_disk_full()):
             return DataError(f"no space left to write {self.path}: free some disk space and run again")
         if isinstance(error, OSError) or code.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
             return DataError(f"cannot write {self.path} ({reason}): make the folder writable and run again")
         if code.startswith("SQLITE_IOERR"):
             return DataError(f"cannot read or write {self.path} ({reason}): check the disk and run again")
+        return self._damaged(reason)
+
+    def _damaged(self, reason: str) -> DamagedError:
         return DamagedError(f"{self.path} is damaged ({reason}): run again, sound rows are kept, others made anew")
 
     def _is_disk_full(self) -> bool:

@@ -26,7 +26,7 @@ def salvage_rows(damaged: Path, into: sqlite3.Connection, columns: Sequence[str]
     names = ", ".join((*columns, CHECKSUM))
     insert = f"INSERT OR REPLACE INTO rows ({names}) VALUES ({', '.join('?' * (len(columns) + 1))})"
     saved = set[str]()
-    with TemporaryDirectory(dir=damaged.parent, prefix=".check-") as scratch:
+    with TemporaryDirectory(dir=damaged.parent, prefix=f".check-{damaged.stem}-") as scratch:
         copy = Path(scratch, "copy.sqlite")
         for suffix in ("", "-wal"):
             with suppress(FileNotFoundError):

@@ -27,6 +27,7 @@ CHANGES = frozenset(
 )
 """Audit events before a file is changed; beside them `open` for writing."""
 WRITES = os.O_WRONLY | os.O_RDWR
+LOOK_S, LONGEST_S = 0.005, 1800.0  # between two looks at a process, and for which it may be looked at
 
 
 def import_all() -> None:
@@ -56,9 +57,16 @@ def apart(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def killed_after(run: Callable[[], object], seconds: float) -> bool:
-    """Whether a process that does `run` was alive when it was killed after that time."""
-    child = _started(run, lambda: None)
-    time.sleep(seconds)
+    """Whether a process that does `run` was alive when it was killed, after it had computed for that time.
+
+    A busy machine does not move the moment within the run. One that computes nothing is killed after a while, too.
+    """
+    child, end = _started(run, lambda: None), time.monotonic() + LONGEST_S
+    clock = ~child << 3 | 2  # of the processor time of another process, as `clock_getcpuclockid` makes its number
+    while time.clock_gettime(clock) < seconds and time.monotonic() < end:
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return False
+        time.sleep(LOOK_S)
     os.kill(child, signal.SIGKILL)
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
@@ -69,11 +77,22 @@ def killed_at_change(run: Callable[[], object], number: int) -> bool:
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
-def seconds_of(run: Callable[[], object]) -> float:
-    """How long a process takes that does `run`."""
-    start = time.monotonic()
-    os.waitpid(_started(run, lambda: None), 0)
-    return time.monotonic() - start
+def measured(run: Callable[[], object]) -> tuple[float, int]:
+    """How many seconds a process computes that does `run`, and how many changes of files it makes."""
+    seconds, changes = apart(_measured, run) or (0.0, 0)
+    return seconds, changes
+
+
+def _measured(run: Callable[[], object]) -> tuple[float, int]:
+    changes, start = 0, time.process_time()
+
+    def count() -> None:
+        nonlocal changes
+        changes += 1
+
+    _at_change(count)
+    run()
+    return time.process_time() - start, changes
 
 
 def _started(run: Callable[[], object], before: Callable[[], None]) -> int:
@@ -96,12 +115,21 @@ def _count_down(number: int) -> None:
     """End this process before its `number`th change of a file (from 1)."""
     left = number
 
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+    def count() -> None:
         nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    _at_change(count)
+
+
+def _at_change(act: Callable[[], None]) -> None:
+    """Let this process `act` before each change of a file, from now on."""
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event in CHANGES or (event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITES):
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+            act()
 
     sys.addaudithook(hook)
 

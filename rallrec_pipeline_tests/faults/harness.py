@@ -1,25 +1,27 @@
-"""Many kills and many damaged files, over copies of one finished tiny lake.
+"""Many kills and many damaged files, over copies of finished tiny lakes.
 
     python -m rallrec_pipeline_tests.faults.harness --kills 200 --damages 400 --minutes 30
 
-What was tried and lost is added to docs/faults.json, of which the table in docs/operate.md is made; `--json` names
-another file. `--world` names a folder with `lake` and `settings.toml` in which the whole job has run; without it one is
-made.
+After each round what was tried and lost is added to docs/faults.json, of which the table in docs/operate.md is made;
+`--json` names another file. `--world` and `--real-world` name folders with `lake` and `settings.toml` in which the
+whole job has run, of the tiny LLM and of the real models; without them they are made (`worlds.py`).
 
 A kill counts where the run was alive and had not ended. A round of kills takes some stages and caches away, kills the
 runs that make them anew, and takes more away whenever one has ended by itself; then a run is left alone. A round of
-damages tries each by itself, whether it is named, and then all of them at once before the run that mends them.
+damages tries each by itself, whether it is named, and then all of them at once before the run that mends them. Kills
+and damages take turns, so that a harness that is stopped has tried both.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import resource
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -29,25 +31,27 @@ import typer
 from rallrec_pipeline.lake.leftovers import is_temporary, remove_leftovers
 from rallrec_pipeline.lake.locks import lake_lock
 from rallrec_pipeline.lake.memo import KINDS, TRACES
+from rallrec_pipeline.lake.provenance import now
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.pipeline.context import SHARED
 from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.origin import code_commit
 from rallrec_pipeline.pipeline.status.verify import Damage, verify_lake
 from rallrec_pipeline.settings import load_settings
-from rallrec_pipeline_tests.faults.forks import apart, import_all, killed_after, killed_at_change, seconds_of, tell
+from rallrec_pipeline_tests.faults.forks import apart, import_all, killed_after, killed_at_change, measured, tell
 from rallrec_pipeline_tests.faults.kept import KEPT as FIGURES
 from rallrec_pipeline_tests.faults.kept import Tried, add
 from rallrec_pipeline_tests.faults.page import write_page
+from rallrec_pipeline_tests.faults.worlds import MAKE, REAL, TINY, World, prepared, versions
 from rallrec_pipeline_tests.lake.flips import flip, rewrite
 from rallrec_pipeline_tests.lake.stored import stored_rows
-from rallrec_pipeline_tests.pipeline.finished import make_finished
-from rallrec_pipeline_tests.pipeline.given import in_force_now, make_stages
-from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world
+from rallrec_pipeline_tests.pipeline.given import make_stages
+from rallrec_pipeline_tests.pipeline.tiny import SMALL
 
-KILLS_A_ROUND, STAGES_A_ROUND = 12, 8
+KILLS_A_ROUND = {TINY: 20, REAL: 5}
+STAGES_A_ROUND = 8
 JOB_SHARE, CHANGE_SHARE = 0.1, 0.5  # of kills: runs by the whole job, and those before a change of a file
-MOST_CHANGES = 600  # that a run makes to files; fewer where less is missing
+JOB_S = 3.5  # of computing that Dagster adds to a run
 FEWEST, MOST = 5, 40  # damages of a round
 FOLDERS = ("raw", "models", "results", "refs", "cache")
 ROWS = [kind for kind in KINDS if kind is not TRACES]
@@ -79,16 +83,21 @@ HARMED: dict[str, Callable[[Path, random.Random], object]] = {
 }
 
 
-@dataclass(frozen=True)
-class Limits:
-    """How many to try, and until when (`time.monotonic`)."""
+@dataclass
+class Harness:
+    """Where it works, until when (`time.monotonic`), and with which chance."""
 
-    times: int
+    place: Path
+    """Folder of the copy at work."""
     end: float
+    chance: random.Random
+    longest: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """Seconds of computing and changes of files of a run that makes everything anew, by LLM: others end before it."""
 
-    def left(self, done: int) -> int:
-        """How many more there is time for."""
-        return self.times - done if time.monotonic() < self.end else 0
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no time left."""
+        return time.monotonic() >= self.end
 
 
 Round = Mapping[str, Tried]
@@ -101,99 +110,115 @@ def main(
     minutes: float = float("inf"),
     seed: Annotated[int | None, typer.Option(help="Of chance; by default another each time.")] = None,
     world: Annotated[Path | None, typer.Option(help="A finished tiny world; by default it is made.")] = None,
+    real_world: Annotated[Path | None, typer.Option(help="The same of the real models.")] = None,
+    real_every: Annotated[int, typer.Option(help="Each such round has the real models; 0: none.")] = 10,
     out: Annotated[Path, typer.Option("--json")] = FIGURES,
 ) -> None:
-    """Try, until all was tried or the time is over, and add what was found; after Ctrl-C that of whole rounds."""
+    """Try, until all was tried or the time is over, and add what was found after each round."""
     import_all()
     code_commit()  # kept: the code may be edited while this goes on
-    chance, start, found = random.Random(seed), time.monotonic(), dict[str, Tried]()
+    start, started, found = time.monotonic(), now(), dict[tuple[str, str], Tried]()
     with TemporaryDirectory(prefix="rallrec-faults-") as scratch:
-        if world is None:
-            world = Path(scratch) / "world"
-            apart(make_finished, world)
-        os.environ["RALLREC_SETTINGS"] = str(world / "settings.toml")
-        for name in ("RALLREC_PROFILE", "DAGSTER_HOME"):
-            os.environ.pop(name, None)
-        place, half = Path(scratch) / "copy", 30 * minutes
-        rounds = chain(
-            damage_rounds(world, place, Limits(damages, start + half), chance),
-            kill_rounds(world, place, Limits(kills, start + 2 * half), chance),
-        )
-        try:
-            for tried in rounds:
-                for fault, one in tried.items():
-                    found[fault] = found.get(fault, Tried(fault, one.promise)) + one
-                together = sum(found.values(), Tried("", ""))
-                tell(f"{together.times} tried, {together.losses} losses")
-        finally:
-            add(list(found.values()), time.monotonic() - start, out)
-    if out == FIGURES:
-        write_page()
+        folder = Path(scratch)
+        harness = Harness(folder / "copy", start + 60 * minutes, random.Random(seed))
+        worlds = _worlds(folder, {TINY: world, REAL: real_world}, real_every)
+        for tried in rounds(harness, worlds, kills, damages):
+            for one in tried.values():
+                address = one.fault, one.llm
+                found[address] = found.get(address, Tried(one.fault, one.promise, one.llm)) + one
+            add(list(found.values()), time.monotonic() - start, out, started, _cpu_seconds())
+            if out == FIGURES:
+                write_page()
+            together = sum(found.values(), Tried("", ""))
+            tell(f"{together.times} tried, {together.losses} losses, {_cpu_seconds():.0f} s of computing")
     for one in found.values():
-        tell(f"{one.times} times, {one.losses} losses: {one.fault}")
+        tell(f"{one.times} times, {one.losses} losses, {one.llm}: {one.fault}")
 
 
-def kill_rounds(world: Path, scratch: Path, limits: Limits, chance: random.Random) -> Iterator[Round]:
-    """Kill runs, as long as there is time."""
-    done, lasts_s = 0, 0.0
-    while count := min(KILLS_A_ROUND, limits.left(done)):
-        tried = {fault: Tried(fault, KILL_PROMISE) for fault in (KILLED, CHANGED)}
-        lake = _copied(world, scratch)
-        before = apart(_versions, lake)
-        _forget(lake, chance)
-        if not lasts_s:  # the first round tells how long such a run takes
-            lasts_s = seconds_of(lambda lake=lake: _stages(lake))
+def _worlds(scratch: Path, given: Mapping[str, Path | None], real_every: int) -> Iterator[World]:
+    """The world of each round; one is made when it is first needed."""
+    known = dict[str, World]()
+    for number in count(1):
+        llm = REAL if real_every and number % real_every == 0 else TINY
+        if llm not in known:
+            made = given[llm] or scratch / f"made-{len(known)}"
+            if not made.exists():
+                apart(MAKE[llm], made)
+            known[llm] = prepared(llm, made, scratch / f"world-{len(known)}")
+        yield known[llm]
+
+
+def rounds(harness: Harness, worlds: Iterator[World], kills: int, damages: int) -> Iterator[Round]:
+    """One round after another, of what was tried least, until all that is asked for was tried or the time is over."""
+    done = {kill_round: 0, damage_round: 0}
+    asked = {kill_round: kills, damage_round: damages}
+    while not harness.is_over and (left := [one for one in done if done[one] < asked[one]]):
+        chosen = min(left, key=lambda one: done[one] / asked[one])
+        tried = chosen(harness, next(worlds), asked[chosen] - done[chosen])
+        done[chosen] += sum(one.times for one in tried.values())
+        yield tried
+
+
+def kill_round(harness: Harness, world: World, most: int) -> Round:
+    """Kill runs one after another, then leave one alone."""
+    chance, tried = harness.chance, {fault: Tried(fault, KILL_PROMISE, world.llm) for fault in (KILLED, CHANGED)}
+    lake = world.copied(harness.place)
+    if world.llm not in harness.longest:
+        _forget(lake, chance, len(STAGES), 1.0)
+        harness.longest[world.llm] = measured(lambda: _stages(lake))
+        seconds, changes = harness.longest[world.llm]
+        tell(f"{world.llm}: the longest run computes for {seconds:.1f} s and makes {changes} changes of files")
+    _forget(lake, chance)
+    finished, last = apart(_seen, lake), tried[KILLED]
+    for _ in range(min(most, KILLS_A_ROUND[world.llm])):
+        if harness.is_over:
+            break
+        fault = CHANGED if chance.random() < CHANGE_SHARE else KILLED
+        while not _kill(lake, fault, harness.longest[world.llm], chance):
             _forget(lake, chance)
-        finished, last = apart(_origins, lake), tried[KILLED]
-        for _ in range(count):
-            if not limits.left(done):
-                break
-            fault = CHANGED if chance.random() < CHANGE_SHARE else KILLED
-            while not _kill(lake, fault, lasts_s, chance):
-                _forget(lake, chance)
-                finished = apart(_origins, lake)
-            last = tried[fault]
-            last.times += 1
-            done += 1
-            earlier, finished = finished, apart(_origins, lake)
-            damages = apart(_named, lake)
-            last.rows_lost += len(_rows(earlier) - _rows(finished))
-            last.half_visible += 1 if damages is None else len(damages)
-        last.not_healed += not apart(_heals, lake, before)
-        last.rows_lost += len(_rows(finished) - _rows(apart(_origins, lake)))
-        last.temporary += _temporary(lake)
-        yield tried
+            finished = apart(_seen, lake)
+        last = tried[fault]
+        last.times += 1
+        earlier, finished = finished, apart(_seen, lake)
+        last.rows_lost += len(_rows(earlier) - _rows(finished))
+        last.half_visible += 1 if finished is None else len(finished["named"])
+    last.not_healed += not apart(_heals, lake, world.versions)
+    last.rows_lost += len(_rows(finished) - _rows(apart(_seen, lake)))
+    last.temporary += _temporary(lake)
+    return tried
 
 
-def damage_rounds(world: Path, scratch: Path, limits: Limits, chance: random.Random) -> Iterator[Round]:
-    """Damage files: one at a time, and all of a round at once before the run that mends them."""
-    done = 0
-    while count := min(chance.randint(FEWEST, MOST), limits.left(done)):
-        tried = {fault: Tried(fault, GONE_PROMISE if fault == GONE else HARM_PROMISE) for fault in HARMED}
-        lake = _copied(world, scratch)
-        apart(_make, ["raw_files"])  # its source is at another path now
-        before, files = apart(_versions, lake), _files(lake)
-        harms = [(chance.choice(files), chance.choice(list(HARMED))) for _ in range(count)]
-        unnamed = apart(_unnamed, lake, [(str(path), fault) for path, fault in harms], chance.random())
-        for path, fault in harms:
-            tried[fault].times += 1
-            tried[fault].unnamed += unnamed is None or str(path) in unnamed
-            if path.exists() and path.stat().st_size:
-                HARMED[fault](path, chance)
-        last = tried[harms[-1][1]]
-        last.not_healed += not apart(_heals, lake, before)
-        last.temporary += _temporary(lake)
-        done += count
-        yield tried
+def damage_round(harness: Harness, world: World, most: int) -> Round:
+    """Damage files: one at a time, and all of them at once before the run that mends them."""
+    chance, llm = harness.chance, world.llm
+    tried = {fault: Tried(fault, GONE_PROMISE if fault == GONE else HARM_PROMISE, llm) for fault in HARMED}
+    lake = world.copied(harness.place)
+    files = _files(lake)
+    times = min(chance.randint(FEWEST, MOST), most)
+    harms = [(chance.choice(files), chance.choice(list(HARMED))) for _ in range(times)]
+    unnamed = apart(_unnamed, lake, [(str(path), fault) for path, fault in harms], chance.random())
+    for path, fault in harms:
+        tried[fault].times += 1
+        tried[fault].unnamed += unnamed is None or str(path) in unnamed
+        if path.exists() and path.stat().st_size:
+            HARMED[fault](path, chance)
+    last = tried[harms[-1][1]]
+    last.not_healed += not apart(_heals, lake, world.versions)
+    last.temporary += _temporary(lake)
+    return tried
 
 
-def _kill(lake: Path, fault: str, lasts_s: float, chance: random.Random) -> bool:
-    """Start a run and kill it; whether it had not ended before."""
+def _kill(lake: Path, fault: str, longest: tuple[float, int], chance: random.Random) -> bool:
+    """Start a run and kill it; whether it had not ended before.
+
+    Early moments are likelier than those that only the longest of runs have.
+    """
+    (seconds, changes), share = longest, chance.random() ** 2
     if fault == CHANGED:
-        return killed_at_change(lambda: _stages(lake), chance.randint(1, MOST_CHANGES))
+        return killed_at_change(lambda: _stages(lake), 1 + int(share * changes))
     if chance.random() < JOB_SHARE:
-        return killed_after(lambda: materialize_dataset(SMALL), chance.uniform(0, 2 * lasts_s))
-    return killed_after(lambda: _stages(lake), chance.uniform(0, lasts_s))
+        return killed_after(lambda: materialize_dataset(SMALL), share * (JOB_S + seconds))
+    return killed_after(lambda: _stages(lake), share * seconds)
 
 
 def _stages(lake: Path) -> None:
@@ -265,7 +290,7 @@ def _heals(lake: Path, before: Mapping[str, str]) -> bool:
         if error := _make([]):
             tell(error)
             return False
-    different = [name for name, version in _versions(lake).items() if before[name] != version]
+    different = [name for name, version in versions(lake).items() if before[name] != version]
     for line in (*different, *map(str, _damages(lake))):
         tell(f"other than undisturbed: {line}")
     return not different and not _damages(lake)
@@ -278,29 +303,16 @@ def _delete(lake: Path, name: str) -> None:
     shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def _versions(lake: Path) -> dict[str, str]:
-    """What results hold; reports hold times."""
-    return {name: in_force_now(lake, SMALL, name).data_version for name in STAGES if "report" not in name}
-
-
-def _copied(world: Path, scratch: Path) -> Path:
-    """A copy of the finished lake, which the environment names."""
-    shutil.rmtree(scratch, ignore_errors=True)
-    lake = copied_world(world, scratch)
-    os.environ["RALLREC_LAKE"] = str(lake)
-    return lake
-
-
-def _forget(lake: Path, chance: random.Random) -> None:
-    """Take away what some stages have made, and finished rows of some kinds."""
-    for name in chance.sample(sorted(STAGES), STAGES_A_ROUND):
+def _forget(lake: Path, chance: random.Random, stages: int = STAGES_A_ROUND, share: float = 0.5) -> None:
+    """Take away what some stages have made, and about a `share` of the caches."""
+    for name in chance.sample(sorted(STAGES), stages):
         for dataset in (SMALL, SHARED):
             shutil.rmtree(lake / "results" / dataset / name, ignore_errors=True)
     for kind in ROWS:
-        if chance.random() < 0.5:
+        if chance.random() < share:
             for file in (lake / "cache").glob(f"{kind.name}.sqlite*"):
                 file.unlink()
-    if chance.random() < 0.5:
+    if chance.random() < share:
         shutil.rmtree(lake / "cache" / "adapters", ignore_errors=True)
 
 
@@ -310,21 +322,28 @@ def _files(lake: Path) -> list[Path]:
     return sorted(path for path in found if path.is_file() and not path.is_symlink())
 
 
-def _origins(lake: Path) -> list[list[str]]:
-    """Kind, key, run and time of every finished row: one that was made again is of another run."""
-    return [
+def _seen(lake: Path) -> dict[str, Any]:
+    """Every finished row by kind, key, run and time: one that was made again is of another run; and what is damaged."""
+    found = [
         [kind.name, *row]
         for kind in ROWS
         for row in stored_rows(lake, kind).select("key", "run_id", "created_at").iter_rows()
     ]
+    return {"rows": found, "named": _named(lake)}
 
 
-def _rows(origins: Iterable[Any] | None) -> set[tuple[str, ...]]:
-    return {tuple(row) for row in origins or ()}
+def _rows(seen: Mapping[str, Any] | None) -> set[tuple[str, ...]]:
+    return {tuple(row) for row in seen["rows"]} if seen else set()
 
 
 def _temporary(lake: Path) -> int:
     return sum(is_temporary(path.name) for path in lake.rglob(".*"))
+
+
+def _cpu_seconds() -> float:
+    """What this process and all that have ended have computed."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 if __name__ == "__main__":

@@ -23,10 +23,11 @@ LOSSES = ("rows_lost", "unnamed", "half_visible", "temporary", "not_healed")
 
 @dataclass
 class Tried:
-    """How often a fault was tried, and what was lost."""
+    """How often a fault was tried in lakes of one LLM, and what was lost."""
 
     fault: str
     promise: str
+    llm: str = ""
     times: int = 0
     rows_lost: int = 0
     """Finished rows of the LLM that were gone or made a second time."""
@@ -49,28 +50,36 @@ class Tried:
         return sum(getattr(self, name) for name in LOSSES)
 
 
-def add(found: Sequence[Tried], seconds: float, path: Path = KEPT) -> None:
-    """Add the figures of a run to those of all runs before it; what was not tried is left out."""
+def add(found: Sequence[Tried], seconds: float, path: Path = KEPT, started: str = "", cpu_seconds: float = 0) -> None:
+    """Add the figures of a run to those of all runs before it; what was not tried is left out.
+
+    A run that adds them after each round has its time of start (ISO 8601, UTC), by which they take the place of those
+    that it added before. `cpu_seconds` are those of all its processes.
+    """
     runs = read_json(path)["runs"] if path.exists() else []
     own = {
         "day": datetime.now(UTC).date().isoformat(),
+        "started": started,
         "commit": code_commit(),
         "processor": machine_name(),
         "seconds": round(seconds),
+        "cpu_seconds": round(cpu_seconds),
         "faults": [asdict(one) for one in found if one.times],
     }
-    write_json(path, {"runs": [*runs, own]})
+    earlier = [run for run in runs if not started or run.get("started") != started]
+    write_json(path, {"runs": [*earlier, own]})
 
 
 def totals(path: Path = KEPT) -> list[dict[str, Any]]:
-    """Of each fault what all runs together have tried and lost, in the order in which they came; its latest promise.
+    """Of each fault and LLM what all runs together have tried and lost, as they came first; its latest promise.
 
     `mended` of the `losses` were seen before what they showed was mended.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     for run in read_json(path)["runs"]:
         for one in run["faults"]:
-            known = found.setdefault(one["fault"], {"fault": one["fault"], "times": 0, "losses": 0, "mended": 0})
+            address = {"fault": one["fault"], "llm": one.get("llm", "")}
+            known = found.setdefault((one["fault"], address["llm"]), address | {"times": 0, "losses": 0, "mended": 0})
             lost = sum(one[name] for name in LOSSES)
             known["promise"] = one["promise"]
             known["times"] += one["times"]

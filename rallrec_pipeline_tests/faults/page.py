@@ -13,11 +13,11 @@ BEGIN, END = "<!-- of the harness: begin -->", "<!-- of the harness: end -->"
 
 
 def table(faults: Sequence[dict[str, Any]]) -> str:
-    """Fault, promise, times tried and losses, in Markdown."""
-    lines = ["| fault | promise | times tried | losses | of these mended since |", "|---|---|---:|---:|---:|"]
+    """Fault, promise, LLM of the lakes, times tried and losses, in Markdown."""
+    lines = ["| fault | promise | LLM | times tried | losses | of these mended since |", "|---|---|---|---:|---:|---:|"]
     for one in faults:
         figures = " | ".join(f"{one[name]:,}" for name in ("times", "losses", "mended"))
-        lines.append(f"| {one['fault']} | {one['promise']} | {figures} |")
+        lines.append(f"| {one['fault']} | {one['promise']} | {one['llm']} | {figures} |")
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ from rallrec_pipeline.errors import DamagedError, DataError, StaleArtefactError
 from rallrec_pipeline.lake import memo as module
 from rallrec_pipeline.lake.memo import DESCRIPTIONS, KINDS, SCORES, VECTORS, Kind, Memo
 from rallrec_pipeline.language_models.rows import complete_rows
+from rallrec_pipeline_tests.faults.forks import killed_at_change
 from rallrec_pipeline_tests.lake.flips import flip, rewrite
 
 KEYS = [f"{number:032x}" for number in range(300)]
@@ -106,12 +107,53 @@ def test_a_file_that_is_no_database_at_all_is_replaced(tmp_path: Path, log: list
     for content in (b"", b"nonsense" * 100, memo.path.read_bytes()[: module.PAGE + 100]):
         memo.path.write_bytes(content)
         module._mended.clear()
-        assert not content or memo.damage()[1]
+        assert memo.damage()[1]
         memo.mend()
         assert found(memo).is_empty()
         memo.add(rows_of(SCORES))
         assert found(memo).height == 300
-    assert sum("was damaged: 0 rows are saved" in line for line in log) == 2
+    assert sum("was damaged: 0 rows are saved" in line for line in log) == 3
+
+
+def test_an_empty_file_is_named_and_who_looks_leaves_it_so(tmp_path: Path) -> None:
+    memo = Memo(tmp_path, VECTORS)
+    memo.add(rows_of(VECTORS))
+    memo.path.write_bytes(b"")
+    for look in (lambda: memo.find(KEYS), lambda: memo.known(KEYS)):
+        with pytest.raises(DamagedError, match=r"is damaged \(it is empty\): run again"):
+            look()
+        assert len(memo.damage()[1]) == 1 and memo.path.read_bytes() == b""
+
+
+@pytest.mark.process
+def test_a_process_killed_while_it_makes_the_file_leaves_none_that_is_empty(tmp_path: Path) -> None:
+    memo, kills = Memo(tmp_path, SCORES), 0
+
+    def work() -> None:
+        with memo._opened(create=True):
+            pass
+
+    while killed_at_change(work, kills + 1):
+        kills += 1
+        assert not memo.path.exists() or memo.damage() == (0, [])
+        memo.path.unlink(missing_ok=True)
+    assert kills > 5 and memo.damage() == (0, [])
+    assert [path.name for path in memo.path.parent.iterdir()] == [memo.path.name]
+
+
+def test_what_killed_processes_were_making_of_the_file_goes_with_the_next_work(tmp_path: Path) -> None:
+    memo = Memo(tmp_path, SCORES)
+    memo.add(rows_of(SCORES))
+    draft = memo.path.with_name(".check-scores-abcd_123")
+    draft.mkdir()
+    (draft / "copy.sqlite").write_bytes(b"half")
+    for end in ("", "-wal"):
+        memo.path.with_name(f".scores.sqlite.0a1b2c3d.tmp{end}").write_bytes(b"half")
+    other = memo.path.with_name(".vectors.sqlite.0a1b2c3d.tmp")
+    other.write_bytes(b"of another kind, whose lock another may hold")
+    memo.mend()
+    assert {path.name for path in memo.path.parent.iterdir()} == {memo.path.name, other.name}
+    assert found(memo).height == 300
 
 
 def test_what_the_last_writer_had_not_moved_into_the_file_is_saved_too(tmp_path: Path) -> None:
@@ -130,6 +172,20 @@ def test_what_the_last_writer_had_not_moved_into_the_file_is_saved_too(tmp_path:
     copied.mend()
     assert set(found(copied)["key"]) >= set(KEYS[200:]) and found(copied).height > 250
     assert [path.name for path in copied.path.parent.iterdir()] == [copied.path.name]
+
+
+def test_a_new_file_takes_nothing_from_the_journal_of_one_that_is_gone(tmp_path: Path) -> None:
+    memo = Memo(tmp_path, SCORES)
+    with memo._opened(create=True) as other:  # as long as another reads, what is added stays in the journal
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM rows").fetchone()
+        memo.add(rows_of(SCORES)[:200])
+        beside = memo.path.with_name(memo.path.name + "-wal")
+        journal = beside.read_bytes()
+    memo.path.unlink()
+    beside.write_bytes(journal)
+    memo.add(rows_of(SCORES)[250:])
+    assert found(memo)["key"].to_list() == sorted(KEYS[250:]) and memo.damage() == (50, [])
 
 
 def old_file(lake: Path) -> Memo:
