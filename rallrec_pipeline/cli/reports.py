@@ -65,7 +65,7 @@ def results(
     from rallrec_pipeline.evaluation.results_page import results_page
     from rallrec_pipeline.evaluation.wording import counted
     from rallrec_pipeline.lake.files import write_text
-    from rallrec_pipeline.pipeline.kept_studies import EARLIER, keep_studies, kept_studies, lake_studies
+    from rallrec_pipeline.pipeline.kept_studies import keep_studies, kept_studies, lake_studies
 
     own = lake_studies(lake_root())
     if keep is not None:
@@ -73,9 +73,8 @@ def results(
             console.print(f"kept {file}", markup=False, highlight=False, soft_wrap=True)
         if out is None:
             return
-    folder = _kept_folder(kept)
-    reports, earlier = newest([*own, *kept_studies(folder)]), folder / EARLIER
-    page = results_page(reports, earlier.read_text(encoding="utf-8") if earlier.is_file() else "")
+    reports = newest([*own, *kept_studies(_kept_folder(kept))])
+    page = results_page(reports)
     if out is None:
         typer.echo(visible(page), nl=False)
         return

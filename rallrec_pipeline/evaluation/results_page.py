@@ -16,21 +16,17 @@ _HEAD = (
     "corrected by Holm's method over the claims or the table that it stands in. Published figures are of an LLM of 8",
     "billion parameters on the full datasets. A commit is that of the code when the JSON was kept.",
 )
-_EARLIER = "## Earlier runs, whose JSON was not kept"
 _VERDICTS = {"holds": "holds", "refuted": "the opposite holds", "open": "cannot be told"}
 
 
-def results_page(reports: Sequence[Report], earlier: str = "") -> str:
-    """Markdown of all `reports` (of `build_study` or `kept_form`) by study; without any it says how to make one.
-
-    `earlier` is Markdown of runs that are known by their page alone; it stands at the end.
-    """
+def results_page(reports: Sequence[Report]) -> str:
+    """Markdown of all `reports` (of `build_study` or `kept_form`) by study; without any it says how to make one."""
     lines = ["# Results", "", "[Back to the README](../README.md)", ""]
     lines += [*_HEAD, ""]
     by_study: dict[str, list[Report]] = {}
     for report in reports:
         by_study.setdefault(report["study"], []).append(report)
-    if not by_study and not earlier.strip():
+    if not by_study:
         lines += ["No study was run yet: `rallrec run DATASET --study tables`.", ""]
     for found in by_study.values():
         lines += [f"## {found[0]['title']}", ""]
@@ -40,8 +36,6 @@ def results_page(reports: Sequence[Report], earlier: str = "") -> str:
             lines += ["", *_dataset(report)]
         lines.append("")
     lines += beside_told(reports)
-    if earlier.strip():
-        lines += [_EARLIER, "", earlier.strip()]
     return "\n".join(lines).rstrip() + "\n"
 
 

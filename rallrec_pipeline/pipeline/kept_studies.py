@@ -14,8 +14,6 @@ from rallrec_pipeline.lake.sound import require_sound
 from rallrec_pipeline.lake.store import read_record
 from rallrec_pipeline.pipeline.origin import code_commit
 
-EARLIER = "earlier.md"
-"""File among kept studies with sections of a page whose studies were not kept."""
 _RESULT = 4  # parts of `results/<dataset>/<stage>/<fingerprint>`
 
 

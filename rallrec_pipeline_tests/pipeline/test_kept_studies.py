@@ -120,18 +120,15 @@ def test_a_study_is_read_from_the_lake_with_its_day_and_kept_as_a_file_of_its_ow
     assert kept_studies(tmp_path / "no folder") == []
 
 
-def test_the_command_tells_of_lost_lakes_and_earlier_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_tells_of_lost_lakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lake, folder, page = tmp_path / "lake", tmp_path / "results", tmp_path / "results.md"
     monkeypatch.setenv("RALLREC_LAKE", str(lake))
     put_in_lake(lake, build_study(study_context(parts=parts()), scored(predictions()), 100, facts()))
     assert CliRunner().invoke(app, ["results", "--keep", str(folder), "--kept", str(folder)]).exit_code == 0
     monkeypatch.setenv("RALLREC_LAKE", str(tmp_path / "another lake"))
-    (folder / "earlier.md").write_text("### A study of long ago\n", encoding="utf-8")
     done = CliRunner().invoke(app, ["results", "--kept", str(folder), "--out", str(page)])
     assert done.exit_code == 0 and "from 1 report" in done.output
-    text = page.read_text(encoding="utf-8")
-    assert "## Which is best?" in text
-    assert text.endswith("## Earlier runs, whose JSON was not kept\n\n### A study of long ago\n")
+    assert "## Which is best?" in page.read_text(encoding="utf-8")
 
 
 def test_the_studies_of_this_project_are_told_of_wherever_the_command_is_called(
@@ -143,7 +140,6 @@ def test_the_studies_of_this_project_are_told_of_wherever_the_command_is_called(
     assert done.exit_code == 0 and done.output.startswith("wrote page.md from ")
     text = (tmp_path / "page.md").read_text(encoding="utf-8")
     assert all(f"--study {file.stem.rpartition('-')[2]}" in text for file in KEPT.glob("*.json"))
-    assert (KEPT / "earlier.md").read_text(encoding="utf-8").strip() in text
 
 
 def test_where_no_study_is_kept_two_lines_say_so_and_a_folder_that_is_asked_for_must_be_there(
