@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from rallrec_pipeline.evaluation.wording import NONE, duration, holm_text, number, with_error
 
@@ -57,7 +58,7 @@ def _environment() -> Environment:
     )
     wording = {"number": number, "with_error": with_error, "duration": duration, "holm_text": holm_text}
     environment.filters |= (
-        {"stacked": _stacked, "short_json": _short_json}
+        {"stacked": _stacked, "short_json": _short_json, "prose": _prose}
         | wording
         | {"count": "{:,}".format, "whole": _whole, "percent": _percent, "share": _share}
     )
@@ -68,6 +69,11 @@ def _stacked(value: float | None, se: float | None) -> Markup:
     """A figure with its error below, which keeps a column narrow."""
     told = Markup("{}").format(number(value))
     return told if se is None else told + Markup('<br><span class="soft">± {}</span>').format(number(se))
+
+
+def _prose(text: str) -> Markup:
+    """Sentences in which `names` between backticks are set as code, as in Markdown; all else stays text."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _short_json(value: Any) -> str:

@@ -159,6 +159,12 @@ def test_text_from_a_file_is_escaped(field: str) -> None:
     assert "<script" not in page and "&lt;script&gt;alert" in page
 
 
+def test_names_between_backticks_are_code_and_what_they_hold_stays_text() -> None:
+    page = render_study(study(note=f"Tuned as `rallrec` or `{ATTACK}`."), {})
+    assert "<p>Tuned as <code>rallrec</code> or <code>" in page and "`" not in page.split("Provenance")[0]
+    assert "<script" not in page
+
+
 @pytest.mark.process
 @needs_chromium
 def test_the_page_fits_a_phone_and_a_desktop_in_light_and_dark(tmp_path: Path) -> None:
