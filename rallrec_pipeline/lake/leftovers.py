@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 TEMPORARY = re.compile(
-    r"\.(.+\.[0-9a-f]{8}\.(tmp|old)|(check|fetch|lines|model|objects|redact|unpacked|wheel)-([^/]+-)?\w{8})"
+    r"\.(.+\.[0-9a-f]{8}\.(tmp(-wal|-shm|-journal)?|old)|(check|fetch|lines|model|objects|redact|unpacked|wheel)-([^/]+-)?\w{8})"
 )
 TEMPORARY_AGE = timedelta(days=1)
 OWN = ("results/{0}", "refs/{0}", "raw/{0}", "cache/adapters/{0}")

@@ -123,16 +123,20 @@ class Memo:
                 self._sweep()
         if not self.path.exists():
             return
+        if self._is_damaged():
+            with self._locked():
+                if self._is_damaged():  # else another run was first, and has stored more since
+                    saved = self._salvage()
+                    self.log(f"{self.path} was damaged: {_rows(saved)} saved, others are made anew")
+        _mended.add(self.path)
+
+    def _is_damaged(self) -> bool:
+        """Whether the structure of the file, which is there, is damaged."""
         try:
             with self._opened() as connection:
-                wrong = bool(self._faults(connection))
+                return bool(self._faults(connection))
         except DamagedError:
-            wrong = True
-        if wrong:
-            with self._locked():
-                saved = self._salvage()
-            self.log(f"{self.path} was damaged: {_rows(saved)} saved, others are made anew")
-        _mended.add(self.path)
+            return True
 
     def _salvage(self) -> int:
         """Replace the file by one with the rows that can still be read and are what was written; returns how many."""

@@ -128,8 +128,8 @@ def apart_from_ctrl_c() -> Iterator[None]:
     from dagster._core.execution import compute_logs as module
 
     compute_logs: Any = module
-    plain = compute_logs.subprocess
-    compute_logs.subprocess = SimpleNamespace(Popen=partial(subprocess.Popen, start_new_session=True))
+    plain, apart = compute_logs.subprocess, partial(subprocess.Popen, start_new_session=True)
+    compute_logs.subprocess = SimpleNamespace(**vars(subprocess) | {"Popen": apart})
     try:
         yield
     finally:

@@ -26,6 +26,7 @@ OF_OTHERS = (
     ".fetch-shop-2-abcd_123/ratings.csv",
     ".check-abcd_123/raw",
     "cache/.scores.sqlite.0a1b2c3d.tmp",
+    "cache/.scores.sqlite.0a1b2c3d.tmp-wal",
 )
 OF_ALL = (
     "models/.tiny.0a1b2c3d.tmp/config.json",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import polars as pl
@@ -113,6 +113,24 @@ def test_a_file_that_is_no_database_at_all_is_replaced(tmp_path: Path, log: list
         memo.add(rows_of(SCORES))
         assert found(memo).height == 300
     assert sum("was damaged: 0 rows are saved" in line for line in log) == 3
+
+
+def test_who_waited_while_another_run_mended_the_file_keeps_what_that_has_stored_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Memo(tmp_path, SCORES), Memo(tmp_path, SCORES)
+    second.path.parent.mkdir()
+    second.path.touch()
+    locked = second._locked
+
+    def after_the_first() -> AbstractContextManager[None]:
+        first.mend()
+        first.add(rows_of(SCORES))
+        return locked()
+
+    monkeypatch.setattr(second, "_locked", after_the_first)
+    second.mend()
+    assert found(second).height == 300 and second.damage() == (300, [])
 
 
 def test_an_empty_file_is_named_and_who_looks_leaves_it_so(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from rallrec_pipeline.inference.score import ScoreStore, in_chat, score_missing_
 from rallrec_pipeline.inference.score import score_keys as score_keys_of
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.marks import SCORE_KEYS
+from rallrec_pipeline.lake.memo import SCORES
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.language_models.models import model_folder
@@ -74,6 +75,7 @@ class LlmRescoring:
         if name not in known:
             raise ConfigError(f"recommendations.method {name!r} is not scored: there are {', '.join(known)}")
         method = known[name]
+        run.memo(SCORES)  # a damaged file is mended
         store = score_store(run, method)
         calibrated, made = run.settings.scoring.calibration == "platt", run.given("predictions")
         scaling = method_calibration(method, made, run.lake, run.spec) if calibrated else Platt()

@@ -86,7 +86,8 @@ def _reasoned(run: StageRun, stage: str) -> Pending | None:
         rows, new = prompts * settings.traces, settings.max_new_tokens
         return Pending(rows, rows, tokens=length / settings.traces, length=length, new_tokens=new)
     rows = prompts * (settings.traces + 1)
-    return Pending(rows, rows, tokens=settings.max_new_tokens, length=length + settings.max_new_tokens)
+    tokens = settings.max_new_tokens + length / (settings.traces + 1)  # a prompt is read once for what follows it
+    return Pending(rows, rows, tokens=tokens, length=length + settings.max_new_tokens)
 
 
 def _recommendations(run: StageRun) -> Pending | None:

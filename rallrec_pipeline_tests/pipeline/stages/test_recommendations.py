@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from rallrec_pipeline.cli import app
 from rallrec_pipeline.errors import ConfigError, ModelError, StaleArtefactError
 from rallrec_pipeline.inference.methods import methods
+from rallrec_pipeline.lake import memo as memo_module
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.marks import row_keys
 from rallrec_pipeline.lake.memo import SCORES, Memo
@@ -200,6 +202,18 @@ def test_a_method_of_the_llm_scores_the_shortlist_once(copy: Path) -> None:
     shorter = settings.model_copy(update={"prompts": settings.prompts.model_copy(update={"title_characters": 8})})
     make_stages(copy, SMALL, shorter, "recommendations")
     assert record_in(copy).metadata["users_computed"] == 20
+
+
+def test_a_cache_of_answers_that_was_emptied_is_filled_again(copy: Path) -> None:
+    settings = with_method(load_settings())
+    make_stages(copy, SMALL, settings, "recommendations")
+    found = made_in(copy)
+    memo_module._mended.clear()
+    Memo(copy, SCORES).path.write_bytes(b"")
+    shutil.rmtree(copy / "results" / SMALL / "recommendations")
+    make_stages(copy, SMALL, settings, "recommendations")
+    assert record_in(copy).metadata["llm"]["rows"] > 0 and Memo(copy, SCORES).damage()[1] == []
+    assert_frame_equal(made_in(copy), found, abs_tol=1e-5)
 
 
 def test_the_border_is_asked_and_each_row_says_who_answered_it(copy: Path) -> None:
@@ -409,6 +423,15 @@ def test_where_users_are_unknown_only_bounds_of_both_kinds_give_a_figure(
     settings = with_method(load_settings(), users=users, report_users=report_users)
     planned = planned_rows("recommendations", looking_run(finished_lake, SMALL, settings))
     assert (planned and planned.at_most) == rows
+
+
+def test_each_prompt_of_the_reasoner_is_planned_to_be_read_once_for_what_follows_it(finished_lake: Path) -> None:
+    settings = load_settings()
+    run = looking_run(finished_lake, SMALL, settings)
+    written, read = (planned_rows(stage, run) for stage in ("reasoning_traces", "reasoned_predictions"))
+    assert written is not None and read is not None and read.rows > written.rows > 0
+    thoughts = read.rows * settings.reasoning.max_new_tokens
+    assert read.rows * read.tokens == pytest.approx(written.rows * written.tokens + thoughts)
 
 
 def test_users_are_drawn_where_there_is_a_bound(copy: Path) -> None:
