@@ -13,7 +13,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 HEAVY = ("faiss", "matplotlib.pyplot", "peft", "sklearn.ensemble", "torch", "transformers")
 CHANGES = frozenset(
@@ -56,30 +57,57 @@ def apart(function: Callable[..., Any], *arguments: Any) -> Any:
     return json.loads(text) if text else None
 
 
+class RunFailed(Exception):
+    """A run that was to be killed ended by itself, and not well."""
+
+
 def killed_after(run: Callable[[], object], seconds: float) -> bool:
     """Whether a process that does `run` was alive when it was killed, after it had computed for that time.
 
-    A busy machine does not move the moment within the run. One that computes nothing is killed after a while, too.
+    A busy machine does not move the moment within the run. Raises RunFailed when it failed before, or did not end.
     """
-    child, end = _started(run, lambda: None), time.monotonic() + LONGEST_S
-    clock = ~child << 3 | 2  # of the processor time of another process, as `clock_getcpuclockid` makes its number
-    while time.clock_gettime(clock) < seconds and time.monotonic() < end:
-        if os.waitpid(child, os.WNOHANG)[0]:
-            return False
-        time.sleep(LOOK_S)
-    os.kill(child, signal.SIGKILL)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    with TemporaryFile("w+") as said:
+        child, end = _started(run, lambda: None, said), time.monotonic() + LONGEST_S
+        clock = ~child << 3 | 2  # of the processor time of another process, as `clock_getcpuclockid` makes its number
+        while time.clock_gettime(clock) < seconds:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                return _was_killed(status, said)
+            if time.monotonic() > end:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                raise RunFailed(f"after {LONGEST_S:.0f} s it had neither ended nor computed for {seconds:.1f} s")
+            time.sleep(LOOK_S)
+        os.kill(child, signal.SIGKILL)
+        return _was_killed(os.waitpid(child, 0)[1], said)
 
 
 def killed_at_change(run: Callable[[], object], number: int) -> bool:
-    """Whether a process that does `run` killed itself before that change of a file; it may have made fewer."""
-    child = _started(run, lambda: _count_down(number))
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    """Whether a process that does `run` killed itself before that change of a file; it may have made fewer.
+
+    Raises RunFailed when it failed before.
+    """
+    with TemporaryFile("w+") as said:
+        child = _started(run, lambda: _count_down(number), said)
+        return _was_killed(os.waitpid(child, 0)[1], said)
+
+
+def _was_killed(status: int, said: IO[str]) -> bool:
+    if not os.WIFSIGNALED(status) and os.waitstatus_to_exitcode(status):
+        said.seek(0)
+        raise RunFailed(said.read())
+    return os.WIFSIGNALED(status)
 
 
 def measured(run: Callable[[], object]) -> tuple[float, int]:
-    """How many seconds a process computes that does `run`, and how many changes of files it makes."""
-    seconds, changes = apart(_measured, run) or (0.0, 0)
+    """How many seconds a process computes that does `run`, and how many changes of files it makes.
+
+    Raises RunFailed when it fails.
+    """
+    found = apart(_measured, run)
+    if found is None:
+        raise RunFailed("the run that is measured")
+    seconds, changes = found
     return seconds, changes
 
 
@@ -95,8 +123,8 @@ def _measured(run: Callable[[], object]) -> tuple[float, int]:
     return time.process_time() - start, changes
 
 
-def _started(run: Callable[[], object], before: Callable[[], None]) -> int:
-    """The id of a process that says nothing."""
+def _started(run: Callable[[], object], before: Callable[[], None], said: IO[str]) -> int:
+    """The id of a process that says nothing but, into `said`, what it fails by."""
     child = os.fork()
     if child == 0:
         null = os.open(os.devnull, os.O_WRONLY)
@@ -106,7 +134,9 @@ def _started(run: Callable[[], object], before: Callable[[], None]) -> int:
             before()
             run()
             os._exit(0)
-        except BaseException:
+        except BaseException as error:
+            said.write(f"{type(error).__name__}: {error}")
+            said.flush()
             os._exit(1)
     return child
 

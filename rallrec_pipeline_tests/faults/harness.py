@@ -38,7 +38,15 @@ from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.origin import code_commit
 from rallrec_pipeline.pipeline.status.verify import Damage, verify_lake
 from rallrec_pipeline.settings import load_settings
-from rallrec_pipeline_tests.faults.forks import apart, import_all, killed_after, killed_at_change, measured, tell
+from rallrec_pipeline_tests.faults.forks import (
+    RunFailed,
+    apart,
+    import_all,
+    killed_after,
+    killed_at_change,
+    measured,
+    tell,
+)
 from rallrec_pipeline_tests.faults.kept import KEPT as FIGURES
 from rallrec_pipeline_tests.faults.kept import Tried, add
 from rallrec_pipeline_tests.faults.page import write_page
@@ -174,10 +182,15 @@ def kill_round(harness: Harness, world: World, most: int) -> Round:
         if harness.is_over:
             break
         fault = CHANGED if chance.random() < CHANGE_SHARE else KILLED
-        while not _kill(lake, fault, harness.longest[world.llm], chance):
-            _forget(lake, chance)
-            finished = apart(_seen, lake)
         last = tried[fault]
+        try:
+            while not _kill(lake, fault, harness.longest[world.llm], chance):
+                _forget(lake, chance)
+                finished = apart(_seen, lake)
+        except RunFailed as error:
+            tell(f"a run after {last.times} kills failed: {error}")
+            last.not_healed += 1
+            return tried
         last.times += 1
         earlier, finished = finished, apart(_seen, lake)
         last.rows_lost += len(_rows(earlier) - _rows(finished))
@@ -209,15 +222,12 @@ def damage_round(harness: Harness, world: World, most: int) -> Round:
 
 
 def _kill(lake: Path, fault: str, longest: tuple[float, int], chance: random.Random) -> bool:
-    """Start a run and kill it; whether it had not ended before.
-
-    Early moments are likelier than those that only the longest of runs have.
-    """
-    (seconds, changes), share = longest, chance.random() ** 2
+    """Start a run and kill it; whether it had not ended before. Raises RunFailed when it failed before."""
+    (seconds, changes), share = longest, chance.random()
     if fault == CHANGED:
         return killed_at_change(lambda: _stages(lake), 1 + int(share * changes))
     if chance.random() < JOB_SHARE:
-        return killed_after(lambda: materialize_dataset(SMALL), share * (JOB_S + seconds))
+        return killed_after(_job, share * (JOB_S + seconds))
     return killed_after(lambda: _stages(lake), share * seconds)
 
 
@@ -227,6 +237,12 @@ def _stages(lake: Path) -> None:
         remove_leftovers(lake, SMALL)
         remove_leftovers(lake, SHARED, "models")
         make_stages(lake, SMALL, load_settings())
+
+
+def _job() -> None:
+    """The whole job of Dagster. Raises RunFailed when it fails."""
+    if error := _make([]):
+        raise RunFailed(error)
 
 
 def _silent(line: str) -> None:
@@ -317,9 +333,9 @@ def _forget(lake: Path, chance: random.Random, stages: int = STAGES_A_ROUND, sha
 
 
 def _files(lake: Path) -> list[Path]:
-    """Everything that runs have written, but for locks and links."""
+    """Everything that runs have written, but for locks, links and what is empty: some faults would not change it."""
     found = (path for folder in FOLDERS for path in (lake / folder).rglob("*"))
-    return sorted(path for path in found if path.is_file() and not path.is_symlink())
+    return sorted(path for path in found if path.is_file() and not path.is_symlink() and path.stat().st_size)
 
 
 def _seen(lake: Path) -> dict[str, Any]:

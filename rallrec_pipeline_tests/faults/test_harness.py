@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rallrec_pipeline.lake.files import read_json, write_json
-from rallrec_pipeline_tests.faults.forks import apart, killed_after, killed_at_change, measured
+from rallrec_pipeline_tests.faults.forks import RunFailed, apart, killed_after, killed_at_change, measured
 from rallrec_pipeline_tests.faults.harness import HARMED
 from rallrec_pipeline_tests.faults.kept import Tried, add, mended, totals
 from rallrec_pipeline_tests.faults.page import PAGE, table, with_table
@@ -98,4 +98,14 @@ def test_a_process_is_killed_at_a_change_or_a_moment_and_one_that_has_ended_is_n
     assert not killed_at_change(work, 7) and not killed_after(lambda: None, 0.5)
     assert killed_after(lambda: sum(iter(int, 1)), 0.1), "an endless sum"
     assert measured(work)[1] == 6
+
+
+@pytest.mark.process
+def test_a_run_that_fails_by_itself_is_none_that_has_ended() -> None:
+    for kill in (lambda run: killed_at_change(run, 7), lambda run: killed_after(run, 60.0), measured):
+        with pytest.raises(RunFailed, match=r"ZeroDivisionError|measured"):
+            kill(lambda: 1 / 0)
+
+
+def test_what_a_process_returns_comes_back_and_nothing_of_one_that_fails() -> None:
     assert apart(lambda: {"a": [1]}) == {"a": [1]} and apart(lambda: [][1]) is None
