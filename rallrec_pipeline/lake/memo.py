@@ -126,6 +126,8 @@ class Memo:
         try:
             with self._opened() as connection:
                 wrong = bool(self._faults(connection))
+                if not wrong and not self._is_read_only():
+                    self._drop_damaged(connection)
         except DamagedError:
             wrong = True
         if wrong:
@@ -133,6 +135,14 @@ class Memo:
                 saved = self._salvage()
             self.log(f"{self.path} was damaged: {_rows(saved)} saved, others are made anew")
         _mended.add(self.path)
+
+    def _drop_damaged(self, connection: sqlite3.Connection) -> None:
+        """Remove damaged rows: under a damaged key nobody would ever ask for one, and it would be named for ever."""
+        lost = int(connection.execute(f"SELECT count(*) FROM rows WHERE {self._bad()}").fetchone()[0])
+        if lost:  # else no other writer need wait
+            with connection:
+                connection.execute(f"DELETE FROM rows WHERE {self._bad()}")
+            self.log(f"{self.path}: {_rows(lost)} damaged and made anew if a run needs them")
 
     def _salvage(self) -> int:
         """Replace the file by one with the rows that can still be read and are what was written; returns how many."""
