@@ -123,20 +123,34 @@ class Memo:
                 self._sweep()
         if not self.path.exists():
             return
-        if self._is_damaged():
+        if self._is_broken():
             with self._locked():
-                if self._is_damaged():  # else another run was first, and has stored more since
+                if self._is_broken():  # else another run was first, and has stored more since
                     saved = self._salvage()
                     self.log(f"{self.path} was damaged: {_rows(saved)} saved, others are made anew")
         _mended.add(self.path)
 
-    def _is_damaged(self) -> bool:
-        """Whether the structure of the file, which is there, is damaged."""
+    def _is_broken(self) -> bool:
+        """Whether the structure of the file, which is there, is damaged; of a sound one damaged rows go.
+
+        Under a damaged key nobody would ever ask for such a row, and it would be named for ever.
+        """
         try:
             with self._opened() as connection:
-                return bool(self._faults(connection))
+                if self._faults(connection):
+                    return True
+                if not self._is_read_only():
+                    self._drop_damaged(connection)
+                return False
         except DamagedError:
             return True
+
+    def _drop_damaged(self, connection: sqlite3.Connection) -> None:
+        lost = int(connection.execute(f"SELECT count(*) FROM rows WHERE {self._bad()}").fetchone()[0])
+        if lost:  # else no other writer need wait
+            with connection:
+                connection.execute(f"DELETE FROM rows WHERE {self._bad()}")
+            self.log(f"{self.path}: {_rows(lost)} damaged and made anew if a run needs them")
 
     def _salvage(self) -> int:
         """Replace the file by one with the rows that can still be read and are what was written; returns how many."""

@@ -143,26 +143,29 @@ def main(
         tell(f"{one.times} times, {one.losses} losses, {one.llm}: {one.fault}")
 
 
-def _worlds(scratch: Path, given: Mapping[str, Path | None], real_every: int) -> Iterator[World]:
-    """The world of each round; one is made when it is first needed."""
-    known = dict[str, World]()
-    for number in count(1):
-        llm = REAL if real_every and number % real_every == 0 else TINY
-        if llm not in known:
-            made = given[llm] or scratch / f"made-{len(known)}"
+def _worlds(scratch: Path, given: Mapping[str, Path | None], real_every: int) -> Callable[[bool], World]:
+    """What gives the world of the next round, exact or not; one is made when it is first needed."""
+    known, numbers = dict[tuple[str, bool], World](), count(1)
+
+    def next_world(exact: bool) -> World:
+        llm = REAL if real_every and next(numbers) % real_every == 0 else TINY
+        if (llm, exact) not in known:
+            made = given[llm] or scratch / f"made-{list(MAKE).index(llm)}"
             if not made.exists():
                 apart(MAKE[llm], made)
-            known[llm] = prepared(llm, made, scratch / f"world-{len(known)}")
-        yield known[llm]
+            known[llm, exact] = prepared(llm, made, scratch / f"world-{len(known)}", exact)
+        return known[llm, exact]
+
+    return next_world
 
 
-def rounds(harness: Harness, worlds: Iterator[World], kills: int, damages: int) -> Iterator[Round]:
+def rounds(harness: Harness, worlds: Callable[[bool], World], kills: int, damages: int) -> Iterator[Round]:
     """One round after another, of what was tried least, until all that is asked for was tried or the time is over."""
     done = {kill_round: 0, damage_round: 0}
     asked = {kill_round: kills, damage_round: damages}
     while not harness.is_over and (left := [one for one in done if done[one] < asked[one]]):
         chosen = min(left, key=lambda one: done[one] / asked[one])
-        tried = chosen(harness, next(worlds), asked[chosen] - done[chosen])
+        tried = chosen(harness, worlds(chosen is damage_round), asked[chosen] - done[chosen])
         done[chosen] += sum(one.times for one in tried.values())
         yield tried
 

@@ -47,12 +47,17 @@ class World:
         return lake
 
 
-def prepared(llm: str, made: Path, scratch: Path) -> World:
+def prepared(llm: str, made: Path, scratch: Path, exact: bool) -> World:
     """The world to copy, out of a finished one that stays as it is. Raises RuntimeError where that cannot be run.
 
     The raw files of the copy are up to date: their source lies at another path, which is part of what was made of them.
+    An `exact` one scores each prompt by itself. Then a score that is made anew alone, as after a damage, is the same
+    bit for bit, and not only up to the rounding of those that are read together.
     """
-    lake, settings = copied_world(made, scratch), made / "settings.toml"
+    lake, settings = copied_world(made, scratch), scratch / "settings.toml"
+    text = (made / "settings.toml").read_text(encoding="utf-8")
+    exactly = text.replace("[model]\n", "[model]\ndeterministic = true\n")
+    settings.write_text(exactly if exact else text, encoding="utf-8")
     use(lake, settings)
     if (found := apart(_started, lake)) is None:
         raise RuntimeError(f"the world of {llm} in {made} is not finished")

@@ -101,6 +101,16 @@ def test_a_row_under_a_damaged_key_goes_with_a_prune(tmp_path: Path) -> None:
     assert memo.prune(KEYS, "2020")[0] == 1 and memo.damage() == (299, [])
 
 
+def test_a_row_under_a_damaged_key_goes_with_the_next_work(tmp_path: Path, log: list[str]) -> None:
+    memo = Memo(tmp_path, SCORES, log.append)
+    memo.add(rows_of(SCORES))
+    edit(memo, f"UPDATE rows SET key = 'flipped' WHERE key = '{KEYS[0]}'")
+    assert memo.damage()[1] == ["1 row is damaged"]
+    memo.mend()
+    assert memo.damage() == (299, []) and found(memo)["key"].to_list() == KEYS[1:]
+    assert "1 row is damaged and made anew" in log[0]
+
+
 def test_a_file_that_is_no_database_at_all_is_replaced(tmp_path: Path, log: list[str]) -> None:
     memo = Memo(tmp_path, SCORES, log.append)
     memo.add(rows_of(SCORES))
