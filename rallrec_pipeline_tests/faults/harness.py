@@ -225,8 +225,11 @@ def damage_round(harness: Harness, world: World, most: int) -> Round:
 
 
 def _kill(lake: Path, fault: str, longest: tuple[float, int], chance: random.Random) -> bool:
-    """Start a run and kill it; whether it had not ended before. Raises RunFailed when it failed before."""
-    (seconds, changes), share = longest, chance.random()
+    """Start a run and kill it; whether it had not ended before. Raises RunFailed when it failed before.
+
+    Early moments are likelier: most runs have less to make than the longest, and would often end before a late one.
+    """
+    (seconds, changes), share = longest, chance.random() ** 2
     if fault == CHANGED:
         return killed_at_change(lambda: _stages(lake), 1 + int(share * changes))
     if chance.random() < JOB_SHARE:
