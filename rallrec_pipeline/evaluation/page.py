@@ -58,7 +58,7 @@ def _environment() -> Environment:
     )
     wording = {"number": number, "with_error": with_error, "duration": duration, "holm_text": holm_text}
     environment.filters |= (
-        {"stacked": _stacked, "short_json": _short_json, "prose": _prose}
+        {"stacked": _stacked, "short_json": _short_json, "prose": prose}
         | wording
         | {"count": "{:,}".format, "whole": _whole, "percent": _percent, "share": _share}
     )
@@ -71,8 +71,8 @@ def _stacked(value: float | None, se: float | None) -> Markup:
     return told if se is None else told + Markup('<br><span class="soft">± {}</span>').format(number(se))
 
 
-def _prose(text: str) -> Markup:
-    """Sentences in which `names` between backticks are set as code, as in Markdown; all else stays text."""
+def prose(text: str) -> Markup:
+    """A note of a study's file: `names` between backticks are set as code, as in Markdown; all else stays text."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 

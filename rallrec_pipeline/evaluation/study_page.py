@@ -7,7 +7,7 @@ from typing import Any
 
 from rallrec_pipeline.evaluation.foot import files_told
 from rallrec_pipeline.evaluation.overview import look_of
-from rallrec_pipeline.evaluation.page import render, shown_by_section
+from rallrec_pipeline.evaluation.page import prose, render, shown_by_section
 from rallrec_pipeline.evaluation.plots import Plots
 from rallrec_pipeline.evaluation.slice_plots import unsliced
 from rallrec_pipeline.evaluation.study_tables import claims_told, tables_told
@@ -39,7 +39,7 @@ def render_study(report: Report, plots: Plots) -> str:
         origin,
         title=report["title"],
         facts=_facts(report),
-        lead=[text for text in (report["note"], headline(report), study_verdict(report)) if text],
+        lead=[text for text in (prose(report["note"]), headline(report), study_verdict(report)) if text],
         report=report,
         claims=list(claims_told(report)),
         tables=list(tables_told(report)),
