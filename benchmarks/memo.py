@@ -24,7 +24,8 @@ import polars as pl
 from rows import print_row
 
 from rallrec_pipeline.lake.files import atomic_path
-from rallrec_pipeline.lake.memo import SCORES, VECTORS, Kind, Memo
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import SCORES, VECTORS, Kind
 
 CHUNK, JOINED, SEED = 256, 65_536, 2026
 ASKED = (1_000, 100_000, 1_000_000)

@@ -19,7 +19,8 @@ from rallrec_pipeline.descriptions import (
     template_version,
     tidy,
 )
-from rallrec_pipeline.lake.memo import DESCRIPTIONS, Memo
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import DESCRIPTIONS
 from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 from rallrec_pipeline.language_models.protocols import Sampling
 from rallrec_pipeline.pipeline.graph import STAGES

@@ -54,9 +54,11 @@ class ScoredPrompts:
     """What the rows took that were scored now."""
 
 
-def score_prompts(scorer: AnswerScorer, prompts: pl.DataFrame, form: AnswerForm, spec: DatasetSpec) -> pl.DataFrame:
+def score_prompts(
+    scorer: AnswerScorer, prompts: pl.DataFrame, form: AnswerForm, spec: DatasetSpec, progress: Progress | None = None
+) -> pl.DataFrame:
     """Predictions table: `probabilities` over the answers, `p_yes` the share of those that mean liking."""
-    probabilities = scorer.score(prompts["prompt"].to_list(), answer_texts(form, spec), in_chat(form))
+    probabilities = scorer.score(prompts["prompt"].to_list(), answer_texts(form, spec), in_chat(form), progress)
     return _predictions(prompts, probabilities, form, spec)
 
 

@@ -1,6 +1,6 @@
 """Finished rows as earlier versions kept them: Parquet parts, and vectors that lie in no cache but in their table.
 
-Here is nothing but what `lake/memo.py` needs to adopt them.
+Here is nothing but what `lake/memo_file.py` needs to adopt them.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ from rallrec_pipeline.errors import ConfigError, DataError
 from rallrec_pipeline.lake.leftovers import changed, is_temporary, size_of, temporary_files
 from rallrec_pipeline.lake.locks import LLM, lake_lock
 from rallrec_pipeline.lake.marks import mark, row_keys
-from rallrec_pipeline.lake.memo import KINDS, Memo
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import KINDS
 from rallrec_pipeline.lake.sound import MANIFEST
 from rallrec_pipeline.lake.store import Record, Ref, recorded_datasets
 

@@ -13,7 +13,8 @@ import polars as pl
 from rallrec_pipeline.datasets.catalog import get_dataset
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.errors import StaleArtefactError
-from rallrec_pipeline.lake.memo import Kind, Memo
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import Kind
 from rallrec_pipeline.lake.parquet import read_table, scan_table, write_table
 from rallrec_pipeline.lake.store import Record
 from rallrec_pipeline.lake.tables import Table

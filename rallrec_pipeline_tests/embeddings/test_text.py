@@ -11,7 +11,8 @@ import pytest
 from rallrec_pipeline.embeddings import text
 from rallrec_pipeline.embeddings.text import EncodedTexts, embed_texts, embeddings_frame, text_vectors
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.lake.memo import VECTORS, Memo
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import VECTORS
 from rallrec_pipeline.lake.vectors import vectors_of
 from rallrec_pipeline.language_models.protocols import Progress
 from rallrec_pipeline.settings import TextEmbeddingSettings

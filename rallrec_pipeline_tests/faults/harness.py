@@ -30,7 +30,7 @@ import typer
 
 from rallrec_pipeline.lake.leftovers import is_temporary, remove_leftovers
 from rallrec_pipeline.lake.locks import lake_lock
-from rallrec_pipeline.lake.memo import KINDS, TRACES
+from rallrec_pipeline.lake.memo_rows import KINDS, TRACES
 from rallrec_pipeline.lake.provenance import now
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.pipeline.context import SHARED

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from rallrec_pipeline.lake import memo
+from rallrec_pipeline.lake import memo_file
 from rallrec_pipeline.lake.leftovers import is_temporary
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.pipeline.status.verify import verify_lake
@@ -33,7 +33,7 @@ def moved_world(world: Path, root: Path, patch: pytest.MonkeyPatch) -> Path:
     settings.write_text(settings.read_text(encoding="utf-8").replace(str(world), str(root / "world")), encoding="utf-8")
     use_lake(root / "world" / "lake", settings, patch)
     patch.delenv("DAGSTER_HOME", raising=False)
-    memo._mended.clear()
+    memo_file._mended.clear()
     return root / "world" / "lake"
 
 

@@ -22,7 +22,8 @@ from rallrec_pipeline.inference.score import (
     score_missing_prompts,
     score_prompts,
 )
-from rallrec_pipeline.lake.memo import SCORES, Memo
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import SCORES
 from rallrec_pipeline.language_models.protocols import Progress
 from rallrec_pipeline.settings import load_settings
 

@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 
 from rallrec_pipeline.embeddings.text import text_keys
-from rallrec_pipeline.lake.memo import DESCRIPTIONS, KINDS, SCORES, VECTORS, Memo
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import DESCRIPTIONS, KINDS, SCORES, VECTORS
 from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.lake.prune import Pruned, PruneOptions, prune_lake
 from rallrec_pipeline.lake.store import (

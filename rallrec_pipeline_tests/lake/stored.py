@@ -8,7 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
-from rallrec_pipeline.lake.memo import Kind, Memo
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import Kind
 
 
 def stored_rows(lake: Path, kind: Kind) -> pl.DataFrame:

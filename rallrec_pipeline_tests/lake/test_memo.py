@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.lake import memo as module
-from rallrec_pipeline.lake.memo import DESCRIPTIONS, SCORES, VECTORS, Memo
+from rallrec_pipeline.lake import memo_file as module
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import DESCRIPTIONS, SCORES, VECTORS
 
 KEYS = "abcdefgh"
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
@@ -86,7 +87,7 @@ def test_kinds_have_their_own_columns_and_files(tmp_path: Path) -> None:
 
 
 def test_more_keys_than_are_asked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ASKED_AT_ONCE", 3)
+    monkeypatch.setattr("rallrec_pipeline.lake.memo.ASKED_AT_ONCE", 3)
     memo = Memo(tmp_path, DESCRIPTIONS)
     add(memo, dict.fromkeys(KEYS, "x"))
     assert memo.known([*KEYS, "none"]) == set(KEYS) == set(memo.find(KEYS)["key"])
@@ -127,7 +128,8 @@ WRITER = """
 import sys
 from pathlib import Path
 import polars as pl
-from rallrec_pipeline.lake.memo import DESCRIPTIONS, Memo
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import DESCRIPTIONS
 lake, name, batches = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 for batch in range(batches):
     keys = [f"{name}-{batch}-{row}" for row in range(50)] + [f"both-{batch}"]
@@ -221,7 +223,7 @@ def test_a_file_that_another_run_keeps_busy_says_so(tmp_path: Path, monkeypatch:
     memo = Memo(tmp_path, DESCRIPTIONS)
     add(memo, {"a": "A"})
     monkeypatch.setattr(module, "WAIT_S", 0.05)
-    with memo._opened() as other:
+    with memo.opened() as other:
         other.execute("BEGIN IMMEDIATE")
         assert texts(memo) == {"a": "A"}, "readers do not wait"
         with pytest.raises(DataError, match="is in use by another run: run again"):

@@ -12,8 +12,9 @@ import polars as pl
 import pytest
 
 from rallrec_pipeline.errors import DamagedError, DataError, StaleArtefactError
-from rallrec_pipeline.lake import memo as module
-from rallrec_pipeline.lake.memo import DESCRIPTIONS, KINDS, SCORES, VECTORS, Kind, Memo
+from rallrec_pipeline.lake import memo_file as module
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import DESCRIPTIONS, KINDS, SCORES, VECTORS, Kind
 from rallrec_pipeline.language_models.rows import complete_rows
 from rallrec_pipeline_tests.faults.forks import killed_at_change
 from rallrec_pipeline_tests.lake.flips import flip, rewrite
@@ -158,7 +159,7 @@ def test_a_process_killed_while_it_makes_the_file_leaves_none_that_is_empty(tmp_
     memo, kills = Memo(tmp_path, SCORES), 0
 
     def work() -> None:
-        with memo._opened(create=True):
+        with memo.opened(create=True):
             pass
 
     while killed_at_change(work, kills + 1):
@@ -187,7 +188,7 @@ def test_what_killed_processes_were_making_of_the_file_goes_with_the_next_work(t
 def test_what_the_last_writer_had_not_moved_into_the_file_is_saved_too(tmp_path: Path) -> None:
     memo = Memo(tmp_path, VECTORS)
     memo.add(rows_of(VECTORS)[:200])
-    with memo._opened() as other:  # as long as another reads, what is added stays beside the file
+    with memo.opened() as other:  # as long as another reads, what is added stays beside the file
         other.execute("BEGIN")
         other.execute("SELECT * FROM rows").fetchone()
         memo.add(rows_of(VECTORS)[200:])
@@ -204,7 +205,7 @@ def test_what_the_last_writer_had_not_moved_into_the_file_is_saved_too(tmp_path:
 
 def test_a_new_file_takes_nothing_from_the_journal_of_one_that_is_gone(tmp_path: Path) -> None:
     memo = Memo(tmp_path, SCORES)
-    with memo._opened(create=True) as other:  # as long as another reads, what is added stays in the journal
+    with memo.opened(create=True) as other:  # as long as another reads, what is added stays in the journal
         other.execute("BEGIN")
         other.execute("SELECT * FROM rows").fetchone()
         memo.add(rows_of(SCORES)[:200])

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from rallrec_pipeline.embeddings.text import embeddings_frame
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.lake import memo as module
-from rallrec_pipeline.lake.memo import DESCRIPTIONS, KINDS, SCORES, VECTORS, Columns, Memo
+from rallrec_pipeline.lake import memo_file as module
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import DESCRIPTIONS, KINDS, SCORES, VECTORS, Columns
 from rallrec_pipeline.lake.shards import write_shards
 from rallrec_pipeline.lake.vectors import vector_version, vectors_from_bytes, vectors_to_bytes
 
@@ -177,7 +178,8 @@ import sys
 import subprocess
 import sys
 from pathlib import Path
-from rallrec_pipeline.lake.memo import DESCRIPTIONS, Memo
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import DESCRIPTIONS
 print(len(Memo(Path(sys.argv[1]), DESCRIPTIONS).known(f"k{n}" for n in range(100))))
 """
 

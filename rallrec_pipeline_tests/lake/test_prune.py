@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from rallrec_pipeline.errors import ConfigError, StaleArtefactError
-from rallrec_pipeline.lake.memo import DESCRIPTIONS, SCORES, Memo
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import DESCRIPTIONS, SCORES
 from rallrec_pipeline.lake.prune import KEEP, Pruned, PruneOptions, prune_lake
 from rallrec_pipeline.lake.sealed import read_sealed, write_sealed
 from rallrec_pipeline.lake.store import ROWS, Ref, recorded_datasets, variant_refs

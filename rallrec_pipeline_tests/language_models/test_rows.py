@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rallrec_pipeline.lake.memo import DESCRIPTIONS, SCORES, Memo
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import DESCRIPTIONS, SCORES
 from rallrec_pipeline.language_models.protocols import Progress
 from rallrec_pipeline.language_models.rows import Completed, complete_rows
 

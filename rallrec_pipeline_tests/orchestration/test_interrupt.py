@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from rallrec_pipeline.lake.memo import DESCRIPTIONS
+from rallrec_pipeline.lake.memo_rows import DESCRIPTIONS
 from rallrec_pipeline_tests.lake.stored import stored_rows
 from rallrec_pipeline_tests.pipeline.tiny import make_world
 

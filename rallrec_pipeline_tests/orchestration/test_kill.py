@@ -22,7 +22,7 @@ import polars as pl
 import pytest
 
 from rallrec_pipeline.lake.leftovers import TEMPORARY
-from rallrec_pipeline.lake.memo import KINDS
+from rallrec_pipeline.lake.memo_rows import KINDS
 from rallrec_pipeline.pipeline.graph import GRAPH
 from rallrec_pipeline_tests.lake.stored import stored_rows
 from rallrec_pipeline_tests.pipeline.given import in_force_now

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from rallrec_pipeline.cli import app
 from rallrec_pipeline.errors import DamagedError, RallrecError
-from rallrec_pipeline.lake import memo
+from rallrec_pipeline.lake import memo_file
 from rallrec_pipeline.lake.files import file_sha256
-from rallrec_pipeline.lake.memo import KINDS, TRACES
+from rallrec_pipeline.lake.memo_rows import KINDS, TRACES
 from rallrec_pipeline.lake.sealed import write_sealed
 from rallrec_pipeline.lake.store import all_records, lost_refs
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
@@ -84,7 +84,7 @@ def names(path: Path, lake: Path, found: Verified) -> bool:
 
 def run(lake: Path) -> tuple[set[str], int]:
     """A run of every stage: which worked, and how many rows the LLM was asked."""
-    memo._mended.clear()  # as in a process of its own
+    memo_file._mended.clear()  # as in a process of its own
     done = make_stages(lake, SMALL, load_settings("demo"))
     worked = {name for name, made in done.items() if made}
     usages = (in_force_now(lake, SMALL, name).metadata.get("llm") or {} for name in worked)
@@ -199,7 +199,7 @@ def test_a_damaged_result_counts_as_missing_and_what_is_made_anew_is_the_same(
     assert told.exit_code == 1 and len(document["verified"]["damages"]) == len(found.damages)
     reasons = {name: asset["reasons"] for name, asset in document["datasets"][SMALL]["assets"].items()}
     assert all(reasons[name] == ["its files were damaged"] for name in STAGES if name != "lora_adapter")
-    memo._mended.clear()
+    memo_file._mended.clear()
     done = materialize_dataset(SMALL)
     assert done.error is None
     lines = capfd.readouterr().err

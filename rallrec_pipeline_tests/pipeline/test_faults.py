@@ -20,9 +20,10 @@ from typer.testing import CliRunner
 
 from rallrec_pipeline.cli import app
 from rallrec_pipeline.errors import RallrecError
-from rallrec_pipeline.lake import memo
+from rallrec_pipeline.lake import memo_file
 from rallrec_pipeline.lake.leftovers import is_temporary
-from rallrec_pipeline.lake.memo import DESCRIPTIONS, Memo
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import DESCRIPTIONS
 from rallrec_pipeline.lake.store import all_records, in_force, past_refs
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.pipeline.context import SHARED
@@ -46,7 +47,7 @@ def lake(finished_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     copy = copied_world(finished_world, tmp_path)
     use_lake(copy, finished_world / "settings.toml", monkeypatch)
     monkeypatch.delenv("DAGSTER_HOME")
-    memo._mended.clear()
+    memo_file._mended.clear()
     return copy
 
 

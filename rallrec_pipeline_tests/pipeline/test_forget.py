@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 from rallrec_pipeline.cli import app
 from rallrec_pipeline.errors import ConfigError, RallrecError
 from rallrec_pipeline.lake.leftovers import is_temporary
-from rallrec_pipeline.lake.memo import SCORES
+from rallrec_pipeline.lake.memo_rows import SCORES
 from rallrec_pipeline.lake.store import all_records
 from rallrec_pipeline.lake.tombstones import read_tombstones
 from rallrec_pipeline.orchestration.jobs import materialize_dataset

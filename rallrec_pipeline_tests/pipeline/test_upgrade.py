@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rallrec_pipeline.lake.memo import KINDS
+from rallrec_pipeline.lake.memo_rows import KINDS
 from rallrec_pipeline.lake.store import read_ref
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.pipeline.status.verify import verify_lake

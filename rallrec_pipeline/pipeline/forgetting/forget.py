@@ -19,7 +19,8 @@ from rallrec_pipeline.datasets.redaction import RedactedFile, Redaction
 from rallrec_pipeline.errors import ConfigError, DataError
 from rallrec_pipeline.lake.leftovers import TEMPORARY_AGE, temporary_files
 from rallrec_pipeline.lake.marks import Address, row_keys
-from rallrec_pipeline.lake.memo import SCORES, TRACES, Memo
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import SCORES, TRACES
 from rallrec_pipeline.lake.provenance import now
 from rallrec_pipeline.lake.prune import adapter_keys, whole_lake
 from rallrec_pipeline.lake.store import (

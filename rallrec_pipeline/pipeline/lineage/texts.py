@@ -9,7 +9,8 @@ import polars as pl
 
 from rallrec_pipeline.descriptions import description_keys, description_prompt
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.memo import DESCRIPTIONS, Kind, Memo
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import DESCRIPTIONS, Kind
 from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.lake.vectors import vector_version, vectors_of
 from rallrec_pipeline.pipeline.lineage.model import Description, Provenance, Vector

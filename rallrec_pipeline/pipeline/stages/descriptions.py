@@ -7,7 +7,7 @@ import polars as pl
 from rallrec_pipeline.descriptions import DescriptionResult, describe_items
 from rallrec_pipeline.evaluation.markdown import plain
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.memo import DESCRIPTIONS
+from rallrec_pipeline.lake.memo_rows import DESCRIPTIONS
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.stages.engine import OneEngine, model_version
 from rallrec_pipeline.pipeline.stages.rows import item_versions, with_increment, with_sources

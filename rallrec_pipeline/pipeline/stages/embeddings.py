@@ -20,7 +20,7 @@ from rallrec_pipeline.embeddings.text import embed_texts, embeddings_frame, text
 from rallrec_pipeline.embeddings.weights import write_weights
 from rallrec_pipeline.errors import StaleArtefactError
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.memo import VECTORS
+from rallrec_pipeline.lake.memo_rows import VECTORS
 from rallrec_pipeline.lake.parquet import write_table
 from rallrec_pipeline.lake.vectors import vectors_of
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun

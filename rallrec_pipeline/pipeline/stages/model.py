@@ -18,7 +18,8 @@ from rallrec_pipeline.inference.methods import Method, adapters, methods, tuning
 from rallrec_pipeline.inference.score import ScoreStore, score_missing_prompts, score_prompts
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import write_json
-from rallrec_pipeline.lake.memo import SCORES, Memo
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import SCORES
 from rallrec_pipeline.lake.parquet import write_table
 from rallrec_pipeline.lake.provenance import content_version, now, stable_hash
 from rallrec_pipeline.lake.sealed import read_sealed
@@ -128,7 +129,7 @@ def _tune(
     add_adapter(engine, run.settings.tuning, seed)
 
     def validation_auc() -> float:
-        scored = score_prompts(engine, valid, form, run.spec)
+        scored = score_prompts(engine, valid, form, run.spec, run.progress(f"validating {adapter}"))
         return evaluate(scored["label"], scored["p_yes"]).auc
 
     result = tune(

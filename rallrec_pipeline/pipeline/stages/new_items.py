@@ -13,7 +13,7 @@ from rallrec_pipeline.embeddings.projectors import projected
 from rallrec_pipeline.embeddings.text import embed_texts, later_text_vectors
 from rallrec_pipeline.embeddings.weights import read_weights
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.memo import VECTORS
+from rallrec_pipeline.lake.memo_rows import VECTORS
 from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.lake.vectors import vectors_of
 from rallrec_pipeline.pipeline.context import Made, StageRun

@@ -15,7 +15,7 @@ from rallrec_pipeline.evaluation.markdown import plain
 from rallrec_pipeline.inference.methods import ReasonedMethod, methods, reasoned_methods
 from rallrec_pipeline.inference.score import ScoreStore, liking_probability
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.memo import SCORES, TRACES
+from rallrec_pipeline.lake.memo_rows import SCORES, TRACES
 from rallrec_pipeline.lake.parquet import write_table
 from rallrec_pipeline.lake.provenance import content_version
 from rallrec_pipeline.language_models.models import model_folder

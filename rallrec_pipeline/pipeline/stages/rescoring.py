@@ -17,7 +17,7 @@ from rallrec_pipeline.inference.score import ScoreStore, in_chat, score_missing_
 from rallrec_pipeline.inference.score import score_keys as score_keys_of
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.marks import SCORE_KEYS
-from rallrec_pipeline.lake.memo import SCORES
+from rallrec_pipeline.lake.memo_rows import SCORES
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.language_models.models import model_folder

@@ -13,7 +13,8 @@ from rallrec_pipeline.inference.methods import Method, adapters, methods, rescor
 from rallrec_pipeline.inference.score import score_keys
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.increments import Increment, compare_rows
-from rallrec_pipeline.lake.memo import DESCRIPTIONS, TRACES, VECTORS, Kind, Memo
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import DESCRIPTIONS, TRACES, VECTORS, Kind
 from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.readiness import fetched_model

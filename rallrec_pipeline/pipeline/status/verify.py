@@ -9,7 +9,8 @@ from pathlib import Path
 from rallrec_pipeline.datasets.raw_files import kept_records
 from rallrec_pipeline.errors import DamagedError, DataError
 from rallrec_pipeline.lake.checksums import digest
-from rallrec_pipeline.lake.memo import KINDS, Memo
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import KINDS
 from rallrec_pipeline.lake.sealed import read_sealed
 from rallrec_pipeline.lake.sound import MANIFEST, advice
 from rallrec_pipeline.lake.store import Record, lost_refs, read_record, recorded_datasets, variant_refs

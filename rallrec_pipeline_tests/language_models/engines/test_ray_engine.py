@@ -21,7 +21,8 @@ from rallrec_pipeline.embeddings import text
 from rallrec_pipeline.embeddings.text import embed_texts
 from rallrec_pipeline.errors import ClusterError, ConfigError, ModelError
 from rallrec_pipeline.inference.score import ScoredPrompts, ScoreStore, score_missing_prompts
-from rallrec_pipeline.lake.memo import DESCRIPTIONS, SCORES, VECTORS, Memo
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import DESCRIPTIONS, SCORES, VECTORS
 from rallrec_pipeline.lake.vectors import vectors_of
 from rallrec_pipeline.language_models.chunks import in_chunks
 from rallrec_pipeline.language_models.engines.ray_engine import RayEngine, actor_needs, connect, ray_engine, room

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import read_json, write_json
-from rallrec_pipeline.lake.memo import SCORES, Memo
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import SCORES
 from rallrec_pipeline.lake.parquet import write_table
 from rallrec_pipeline.lake.sealed import read_sealed, write_sealed
 from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine

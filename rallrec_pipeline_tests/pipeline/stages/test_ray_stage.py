@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.memo import DESCRIPTIONS
+from rallrec_pipeline.lake.memo_rows import DESCRIPTIONS
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.orchestration.jobs import materialize_dataset
 from rallrec_pipeline.pipeline.graph import GRAPH

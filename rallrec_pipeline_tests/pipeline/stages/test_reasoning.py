@@ -16,7 +16,8 @@ import pytest
 
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import read_json
-from rallrec_pipeline.lake.memo import TRACES, Memo
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import TRACES
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.language_models.tokens import opens_thought
 from rallrec_pipeline.orchestration.jobs import RunSummary, materialize_dataset

@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 from rallrec_pipeline.cli import app
 from rallrec_pipeline.errors import ConfigError, ModelError, StaleArtefactError
 from rallrec_pipeline.inference.methods import methods
-from rallrec_pipeline.lake import memo as memo_module
-from rallrec_pipeline.lake import tables
+from rallrec_pipeline.lake import memo_file, tables
 from rallrec_pipeline.lake.marks import row_keys
-from rallrec_pipeline.lake.memo import SCORES, Memo
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import SCORES
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.store import Record
 from rallrec_pipeline.language_models.tokens import TokenizedModel
@@ -208,7 +208,7 @@ def test_a_cache_of_answers_that_was_emptied_is_filled_again(copy: Path) -> None
     settings = with_method(load_settings())
     make_stages(copy, SMALL, settings, "recommendations")
     found = made_in(copy)
-    memo_module._mended.clear()
+    memo_file._mended.clear()
     Memo(copy, SCORES).path.write_bytes(b"")
     shutil.rmtree(copy / "results" / SMALL / "recommendations")
     make_stages(copy, SMALL, settings, "recommendations")

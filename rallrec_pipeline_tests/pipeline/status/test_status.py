@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 from rallrec_pipeline.cli import app
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.lake.memo import DESCRIPTIONS, SCORES, Memo
+from rallrec_pipeline.lake.memo import Memo
+from rallrec_pipeline.lake.memo_rows import DESCRIPTIONS, SCORES
 from rallrec_pipeline.lake.store import Record, all_records
 from rallrec_pipeline.pipeline.graph import GRAPH, STAGES
 from rallrec_pipeline.pipeline.status.cost import DEFAULT, DEFAULT_SPEED, OTHERS, THIS_DATASET, Work, work_of
