@@ -53,3 +53,12 @@ def test_inputs_that_atheris_finds_are_survived(name: str, tmp_path: Path) -> No
         command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, check=False
     )
     assert ended.returncode == 0, ended.stderr.decode(errors="replace")[-2000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["parquet", "arrow"])
+def test_no_mutant_of_a_file_with_types_ends_the_process(name: str) -> None:
+    """In a process of its own, since such an end cannot be caught."""
+    command = [executable, "-m", "rallrec_pipeline_tests.fuzzing.typed", name, str(20 * MANY)]
+    ended = run(command, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, check=False)
+    assert ended.returncode == 0, ended.stderr.decode(errors="replace")[-2000:]

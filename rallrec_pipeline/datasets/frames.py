@@ -14,6 +14,7 @@ from rallrec_pipeline.datasets.endings import Format
 from rallrec_pipeline.datasets.fields import ENTRY, moment_text
 from rallrec_pipeline.datasets.file_spec import ColumnSpec
 from rallrec_pipeline.datasets.json_lines import PLACE
+from rallrec_pipeline.datasets.probe import require_decodable
 from rallrec_pipeline.datasets.unpacking import plain_file
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.sources.archives import BROKEN_ZIP
@@ -97,13 +98,15 @@ def text_columns(frame: pl.LazyFrame, columns: Mapping[str, ColumnSpec]) -> pl.L
 
 def _scan(paths: list[Path], kind: Format, in_parts: bool) -> pl.LazyFrame:
     try:
+        for path in paths:
+            require_decodable(path, kind)
         if kind == "arrow":
             return pl.scan_ipc(paths, hive_partitioning=in_parts, glob=False)
         return pl.scan_parquet(
             paths, glob=False, hive_partitioning=in_parts, missing_columns="insert", extra_columns="ignore",
             cast_options=UPCAST,
         )  # fmt: skip
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, ValueError, OSError) as error:
         raise _Unreadable(str(error)) from error
 
 

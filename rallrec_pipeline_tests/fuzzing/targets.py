@@ -59,6 +59,12 @@ def _frame() -> bytes:
     return parquet(pl.DataFrame(_rows()))
 
 
+def _arrow() -> bytes:
+    stream = io.BytesIO()
+    pl.DataFrame(_rows()).write_ipc(stream)
+    return stream.getvalue()
+
+
 def _zipped(files: Files) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
@@ -162,6 +168,7 @@ TARGETS: dict[str, Target] = {
     "atomic": Target(lambda: [ATOMIC], of_ratings("ratings.inter")),
     "json lines": Target(lambda: [json_lines(_rows()), PYTHON], of_ratings("ratings.jsonl")),
     "parquet": Target(lambda: [_frame()], of_ratings("ratings.parquet")),
+    "arrow": Target(lambda: [_arrow()], of_ratings("ratings.arrow")),
     "workbook": Target(lambda: [workbook(HEADER, list(world()[:20]))], of_ratings("ratings.xlsx")),
     "packed": Target(lambda: [compress(RATINGS), _zipped({"ratings.csv": RATINGS})], of_ratings("ratings.csv.gz")),
     "archive": Target(lambda: [_zipped({"ratings.csv": ratings_csv(), "items.csv": items_csv()})], of_archive),
