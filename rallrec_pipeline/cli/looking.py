@@ -82,7 +82,7 @@ def status(
     else:
         for one in found:
             print_status(one, settings, console)
-    for note in speeds.notes:
+    for note in dict.fromkeys(speeds.notes):  # two roles may lack the same
         say(note)
     if verified is not None and not json:
         tell_findings(map(str, verified.damages))

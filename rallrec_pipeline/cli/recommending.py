@@ -22,7 +22,7 @@ def recommend(
     json: Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")] = False,
     profile: Profile = None,
 ) -> None:
-    """Print the next items of a user, as the last run has made them: P(yes), and the history lines behind each."""
+    """Print the next items of a user, as the profile has them (default: demo): P(yes), and the history lines behind."""
     from rallrec_pipeline.pipeline.recommended import as_json, recommended_to
 
     settings = load_settings(profile)
@@ -31,7 +31,8 @@ def recommend(
         typer.echo(escaped_json(documents.dumps(as_json(found), indent=2, ensure_ascii=False)))
         return
     by = ("by",) if found.rows["method"].n_unique() > 1 else ()
-    table = Table("rank", "item", "title", "P(yes)", *by, "because of")
+    heading = Text(clean_text(f"{dataset} ({found.variant}): user {user_id}, made at {found.made_at}", 200))
+    table = Table("rank", "item", "title", "P(yes)", *by, "because of", title=heading)
     for row in found.rows.iter_rows(named=True):
         why = ", ".join(clean_text(found.titles.get(item, item), 40) for item in row["because"])
         title = clean_text(found.titles.get(row["item_id"], ""), 60)

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from rallrec_pipeline.cli.options import Profile
 from rallrec_pipeline.cli.terminal import console, say
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.settings import lake_root
-from rallrec_pipeline.text import visible
+from rallrec_pipeline.text import clean_text
 
 KEPT = Path(__file__).resolve().parents[2] / "docs" / "results"
 """Where this project keeps its studies, if it was not installed without its repository."""
@@ -52,7 +54,7 @@ def print_study_report(dataset: str, name: str) -> None:
 
 
 def results(
-    out: Annotated[Path | None, typer.Option(help="A Markdown file; default: to the terminal.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write a Markdown file with every table, too.")] = None,
     kept: Annotated[
         Path | None, typer.Option(help="Folder of kept studies, told of beside the lake's; default: this project's.")
     ] = None,
@@ -62,7 +64,7 @@ def results(
 ) -> None:
     """Tell which claims of the papers hold, from the reports of the studies in the lake and of those that are kept."""
     from rallrec_pipeline.evaluation.kept import newest
-    from rallrec_pipeline.evaluation.results_page import results_page
+    from rallrec_pipeline.evaluation.results_page import claims_told, results_page
     from rallrec_pipeline.evaluation.wording import counted
     from rallrec_pipeline.lake.files import write_text
     from rallrec_pipeline.pipeline.kept_studies import keep_studies, kept_studies, lake_studies
@@ -74,11 +76,20 @@ def results(
         if out is None:
             return
     reports = newest([*own, *kept_studies(_kept_folder(kept))])
-    page = results_page(reports)
     if out is None:
-        typer.echo(visible(page), nl=False)
+        for title, head, rows in claims_told(reports):
+            table = Table(title=Text(clean_text(title, 200)))
+            for name in head:
+                table.add_column(Text(clean_text(name)))
+            for row in rows:
+                table.add_row(*(Text(clean_text(cell, 200)) for cell in row))
+            console.print(table)
+        if not reports:
+            console.print("No study was run yet: `rallrec run DATASET --study tables`.", highlight=False)
+            return
+        say(f"{counted(len(reports), 'report')}; p by Holm's method; every table: `rallrec results --out FILE.md`")
         return
-    write_text(out, page)
+    write_text(out, results_page(reports))
     console.print(f"wrote {out} from {counted(len(reports), 'report')}", markup=False, highlight=False, soft_wrap=True)
 
 

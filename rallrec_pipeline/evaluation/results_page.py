@@ -23,15 +23,15 @@ def results_page(reports: Sequence[Report]) -> str:
     """Markdown of all `reports` (of `build_study` or `kept_form`) by study; without any it says how to make one."""
     lines = ["# Results", "", "[Back to the README](../README.md)", ""]
     lines += [*_HEAD, ""]
-    by_study: dict[str, list[Report]] = {}
-    for report in reports:
-        by_study.setdefault(report["study"], []).append(report)
+    by_study = _by_study(reports)
     if not by_study:
         lines += ["No study was run yet: `rallrec run DATASET --study tables`.", ""]
-    for found in by_study.values():
+    for found in by_study:
         lines += [f"## {found[0]['title']}", ""]
         lines += [line for line in (found[0]["note"],) if line]
-        lines += ["", *_claims(found)]
+        if rows := _claims(found):
+            bold = [[*row[:2], *(_in_bold(verdict) for verdict in row[2:])] for row in rows]
+            lines += ["", *markdown.table(_claims_head(found), bold)]
         for report in found:
             lines += ["", *_dataset(report)]
         lines.append("")
@@ -39,22 +39,39 @@ def results_page(reports: Sequence[Report]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _claims(reports: Sequence[Report]) -> Iterator[str]:
-    """One line a claim, with its difference and verdict on each dataset."""
-    if not reports[0].get("claims"):
-        return
-    told = [{claim["says"]: claim for claim in report["claims"]} for report in reports]
-    rows = (
+def claims_told(reports: Sequence[Report]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Of each study with claims its title, the head of a table, and a row a claim with its verdict on each dataset."""
+    found = [(of_study, _claims(of_study)) for of_study in _by_study(reports)]
+    return [(of_study[0]["title"], _claims_head(of_study), rows) for of_study, rows in found if rows]
+
+
+def _by_study(reports: Sequence[Report]) -> list[list[Report]]:
+    names = dict.fromkeys(report["study"] for report in reports)
+    return [[report for report in reports if report["study"] == name] for name in names]
+
+
+def _claims_head(reports: Sequence[Report]) -> list[str]:
+    return ["claim", "by", *(report["dataset"] for report in reports)]
+
+
+def _claims(reports: Sequence[Report]) -> list[list[str]]:
+    """A row a claim, with its verdict and difference on each dataset."""
+    told = [{claim["says"]: claim for claim in report.get("claims") or ()} for report in reports]
+    return [
         [says, measure_title(first["by"]), *(_verdict(claims[says]) if says in claims else "" for claims in told)]
         for says, first in told[0].items()
-    )
-    yield from markdown.table(["claim", "by", *(report["dataset"] for report in reports)], rows)
+    ]
 
 
 def _verdict(claim: Report) -> str:
     found = claim["paired"][claim["by"]]
     difference = with_error(found["difference"], found["se"], 4, sign=True)
-    return f"**{_VERDICTS[claim['verdict']]}**: {difference}, {_p(found['p_holm'])}"
+    return f"{_VERDICTS[claim['verdict']]}: {difference}, {_p(found['p_holm'])}"
+
+
+def _in_bold(verdict: str) -> str:
+    word, mark, rest = verdict.partition(":")
+    return f"**{word}**{mark}{rest}" if verdict else ""
 
 
 def _p(value: float | None) -> str:

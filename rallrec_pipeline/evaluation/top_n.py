@@ -73,7 +73,7 @@ def build_top_n(
         **about,
         "candidates": SAMPLING,
         "chosen": chosen,
-        "chosen_by": f"mean {CHOOSING} over validation users",
+        "chosen_by": "mean NDCG@10",
         "methods": methods,
         "against_chosen": _against_chosen(ranked, drawn["test"], chosen),
         "pairs": _pairs(ranked, drawn["test"], pairs or {}),

@@ -5,13 +5,15 @@ from typing import Any
 
 import dagster as dg
 
-from rallrec_pipeline.errors import RallrecError
+from rallrec_pipeline.errors import RallrecError, StaleArtefactError
 from rallrec_pipeline.evaluation.markdown import plain
 from rallrec_pipeline.orchestration.resources import Project, stage_run
 from rallrec_pipeline.pipeline.checks.catalog import CHECKS
 from rallrec_pipeline.pipeline.checks.verdict import Check, Verdict, advice, failure
 from rallrec_pipeline.pipeline.graph import EVERY_STAGE
 from rallrec_pipeline.pipeline.stage import everything, plan_stages
+
+WARN = dg.AssetCheckSeverity.WARN
 
 
 def build_checks(partitions: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
@@ -22,7 +24,7 @@ def build_checks(partitions: dg.PartitionsDefinition) -> list[dg.AssetChecksDefi
 
 
 def _asset_check(check: Check, partitions: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
-    severity = dg.AssetCheckSeverity.WARN if check.warns else dg.AssetCheckSeverity.ERROR
+    severity = WARN if check.warns else dg.AssetCheckSeverity.ERROR
 
     @dg.asset_check(
         asset=check.asset,
@@ -36,6 +38,8 @@ def _asset_check(check: Check, partitions: dg.PartitionsDefinition) -> dg.AssetC
         try:
             run = stage_run(context, project, context.partition_key)
             verdict = check.judge(everything(run, plan_stages(run, EVERY_STAGE, [check.asset, *check.also_reads])))
+        except StaleArtefactError as error:  # an asset that the check looks at besides was not selected yet
+            return dg.AssetCheckResult(passed=False, severity=WARN, description=f"not judged yet: {error}")
         except RallrecError as error:
             return dg.AssetCheckResult(passed=False, severity=severity, description=str(error))
         told = None if verdict.passed else failure(check, verdict, run.dataset)

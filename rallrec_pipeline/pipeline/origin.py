@@ -27,8 +27,9 @@ def origin_of(run: StageRun, role: Role) -> dict[str, str]:
 
 
 def run_tags(run: StageRun) -> dict[str, str]:
-    """The same of the model that is tuned and asked, as tags of a run: they tell, and decide nothing."""
-    return {f"{PREFIX}{name}": value for name, value in origin_of(run, "predictor").items()}
+    """The same of the model that is tuned and asked, and the lake, as tags of a run: they tell, and decide nothing."""
+    told = origin_of(run, "predictor") | {"lake": str(run.lake)}
+    return {f"{PREFIX}{name}": value for name, value in told.items()}
 
 
 def provenance_of(run: StageRun, section: str) -> dict[str, Any]:

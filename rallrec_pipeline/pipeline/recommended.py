@@ -31,6 +31,7 @@ class Recommended:
     """The rows of `RECOMMENDATIONS` of one user, the titles of all items in them, and what to know about them."""
 
     dataset: str
+    variant: str
     user_id: str
     rows: pl.DataFrame
     titles: Mapping[str, str]
@@ -59,7 +60,9 @@ def recommended_to(lake: Path, dataset: str, user_id: str, settings: Settings, n
     items = run.scan(tables.ITEMS).filter(pl.col("item_id").is_in(list(named))).select("item_id", "title")
     notes = [*_stale(plan, command), *_few(rows, history, n, int(plan.record.metadata.get("n", n)))]
     titles = dict(items.collect().iter_rows())
-    return Recommended(dataset, user_id, rows, titles, notes, plan.record.fingerprint, plan.record.created_at)
+    return Recommended(
+        dataset, settings.profile, user_id, rows, titles, notes, plan.record.fingerprint, plan.record.created_at
+    )
 
 
 def as_json(found: Recommended) -> dict[str, Any]:
@@ -68,6 +71,7 @@ def as_json(found: Recommended) -> dict[str, Any]:
     items = [row | {"title": found.titles.get(row["item_id"])} for row in rows]
     return {
         "dataset": found.dataset,
+        "variant": found.variant,
         "user_id": found.user_id,
         "items": items,
         "notes": found.notes,

@@ -125,15 +125,23 @@ def run_stage(run: StageRun, graph: Graph, name: str, force: bool = False) -> Ou
     """
     stage = graph[name]
     with lake_lock(run.lake, run.dataset if stage.partitioned else SHARED, run.log):
-        plan = plan_stages(run, graph, [name], verified=name)[name]
-        if missing := [given for given in stage.inputs if given not in plan.inputs]:
-            command = f"rallrec run {run.dataset} --select {missing[0]}"
-            raise StaleArtefactError(f"{missing[0]} of {run.dataset!r} was never made: run `{command}` first")
+        plans = plan_stages(run, graph, [name], verified=name)
+        plan = plans[name]
+        if any(given not in plan.inputs for given in stage.inputs):
+            raise _never_made(run, [before for before, one in plans.items() if one.record is None and before != name])
         if force and plan.result is not None:
             plan = replace(plan, result=None, before=None, reasons=[FORCED])  # and takes over nothing
         if plan.result is None:
             _require_whole(run, plan)
         return put_result(run, plan)
+
+
+def _never_made(run: StageRun, missing: list[str]) -> StaleArtefactError:
+    """What lacks before a stage, and the one command that makes it."""
+    first, more = f"{missing[0]} of {run.dataset!r}", len(missing) - 1
+    lacks = f"{first} and {more} other{'s' if more > 1 else ''} before it were" if more else f"{first} was"
+    command = f"rallrec run {run.dataset}" + ("" if more else f" --select {missing[0]}")
+    return StaleArtefactError(f"{lacks} never made: run `{command} --profile {run.settings.profile}` first")
 
 
 def _require_whole(run: StageRun, plan: Plan) -> None:

@@ -95,7 +95,7 @@ class Loader:
         try:
             record = record_of(self.lake, self.dataset, ref, stage)
             if record is None:
-                command = f"rallrec run {self.dataset} --select {stage}"
+                command = f"rallrec run {self.dataset} --profile {run.settings.profile}"
                 raise StaleArtefactError(f"{stage} of {self.dataset!r} was never made: run `{command}` first")
             if before is None or before.part.fingerprint != part_fingerprint(name, record, run):
                 self._loaded[name] = self._load(name, record, run)

@@ -146,3 +146,12 @@ def test_rows_that_where_leaves_out_are_counted(tmp_path: Path, monkeypatch: pyt
     fetch_raw_files(run.spec, lake)
     made, _ = work(run, "interactions")
     assert (made.metadata["rows"], made.metadata["left_out_by_where"]) == (1, 2)
+
+
+def test_a_check_that_looks_at_an_asset_which_was_not_selected_warns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project(tmp_path, make_instance(tmp_path), monkeypatch)
+    summary = materialize_dataset("shop", ["raw_files", "interactions"], project)
+    assert summary.error is None and summary.worked["interactions"]
+    assert any("not judged yet: rejected_rows of 'shop' is missing" in line for line in summary.warnings)

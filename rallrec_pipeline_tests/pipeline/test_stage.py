@@ -183,10 +183,13 @@ def test_every_stage_of_the_graph_declares_what_its_settings_are_read_from(lake:
 
 
 def test_an_input_that_was_never_made_is_named_with_the_command(lake: Path) -> None:
-    with pytest.raises(
-        StaleArtefactError, match="drawn of 'small' was never made: run `rallrec run small --select drawn`"
-    ):
+    command = "`rallrec run small --select drawn --profile demo`"
+    with pytest.raises(StaleArtefactError, match=f"drawn of 'small' was never made: run {command}"):
         run_stage(looking_run(lake, "small", settings_of()), CHAIN, "even")
+    later = graph(*CHAIN.values(), stage("later", ("even",), lambda run: Made([], {})))
+    lacks = "drawn of 'small' and 1 other before it were never made: run `rallrec run small --profile demo` first"
+    with pytest.raises(StaleArtefactError, match=lacks):
+        run_stage(looking_run(lake, "small", settings_of()), later, "later")
 
 
 def test_a_default_that_is_written_out_and_a_new_one_change_no_address(lake: Path) -> None:

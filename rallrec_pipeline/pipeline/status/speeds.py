@@ -24,6 +24,7 @@ from rallrec_pipeline.pipeline.readiness import fetched_model, model_record
 from rallrec_pipeline.settings import Role, Settings
 
 Measuring = Literal["never", "once", "anew"]
+FETCHING = "`rallrec run DATASET --select predictor`"
 CALIBRATED = "a calibration: the model was run here for some seconds"
 
 
@@ -83,7 +84,7 @@ class Speeds:
         if folder is not None and is_sentence_encoder(folder):
             return None  # small, and soon done
         if folder is None:
-            self.notes.append("no calibration: the model is not in the lake yet (`--select predictor` fetches it)")
+            self.notes.append(f"no calibration: the model is not in the lake yet ({FETCHING} fetches it)")
             return None
         return self._measure(key, folder) or stored
 

@@ -57,7 +57,7 @@ def catching_up(status: DatasetStatus) -> str:
     bound = "" if cost.is_exact or _unknown(status) else "at most "
     memory = "" if status.memory is None else f", {_gigabytes(status.memory)} GB of memory"
     parts = [f"an estimate: {_words(cost.at_most, bound)}{memory}"]
-    if not cost.is_exact:
+    if not cost.is_exact and cost.now != cost.at_most:
         parts.append(f"{_words(cost.now)} if what waits turns out unchanged")
     unknown = _unknown(status)
     if unknown == late:

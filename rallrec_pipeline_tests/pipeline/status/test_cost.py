@@ -158,7 +158,8 @@ def test_a_model_that_is_not_here_yet_is_estimated_by_its_published_sizes(
     monkeypatch.delenv("RALLREC_SETTINGS")
     speeds = Speeds(lake, load_settings("paper"), "once", pytest.fail)
     found = assets(speeds)
-    assert speeds.notes == ["no calibration: the model is not in the lake yet (`--select predictor` fetches it)"]
+    command = "`rallrec run DATASET --select predictor`"
+    assert speeds.notes == [f"no calibration: the model is not in the lake yet ({command} fetches it)"]
     assert found["predictor"].state == "missing"
     described = found["item_descriptions"]
     assert described.cost.basis == DEFAULT and described.cost.at_most.rows == ITEMS
