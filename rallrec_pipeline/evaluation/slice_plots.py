@@ -15,19 +15,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _SHOWN = {"auc": "AUC", "uauc": "UAUC, within a user"}
+_FEWEST = 20  # rows of a slice: intervals of fewer reach from 0 to 1, and nothing else could be read
 _METHODS = 5  # with their intervals beside each other
 _SPREAD = 0.6  # of the way to the next slice, over which the methods stand beside each other
 
 
 def slice_plots(report: Report) -> dict[str, bytes]:
     """Caption -> SVG, one for each slicing that has slices with an AUC."""
-    return {
-        f"By {told['title']}; under each slice its number of test rows": slice_plot(
-            told["slices"], lines_of(report, _METHODS)
-        )
-        for told in report["slices"].values()
-        if any(has_figures(part) for part in told["slices"])
-    }
+    lines, found = lines_of(report, _METHODS), {}
+    for told in report["slices"].values():
+        if any(has_figures(part) for part in told["slices"]):
+            drawn = [part for part in told["slices"] if part["n"] >= _FEWEST] or told["slices"]
+            left_out = f"; those of fewer than {_FEWEST} are not drawn" if len(drawn) < len(told["slices"]) else ""
+            found[f"By {told['title']}; under each slice its number of test rows{left_out}"] = slice_plot(drawn, lines)
+    return found
 
 
 def unsliced(report: Report) -> Iterator[str]:
