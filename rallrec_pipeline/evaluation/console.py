@@ -13,6 +13,7 @@ from rallrec_pipeline.evaluation.metrics import METRICS
 from rallrec_pipeline.evaluation.study_page import results_told
 from rallrec_pipeline.evaluation.verdict import verdict
 from rallrec_pipeline.evaluation.wording import (
+    LAID_OVER,
     Report,
     counted,
     duration,
@@ -71,7 +72,9 @@ def _table(report: Report) -> Table:
         f"n = {report['n_test']:,} test rows, the same for all{fitted}; ± standard error over users, "
         f"{report['resamples']:,} resamples; ECE of calibrated probabilities"
     )
-    table = Table(title=Text(f"{report['dataset_title']} ({report['profile']})"), caption=caption)
+    own = LAID_OVER in report.get("provenance", {}).get("made", {})
+    profile = f"{report['profile']}, with {LAID_OVER}" if own else report["profile"]
+    table = Table(title=Text(f"{report['dataset_title']} ({profile})"), caption=caption)
     table.add_column("Method", overflow="fold")
     for name in ("AUC", "UAUC", "Log loss", "ECE", "Accuracy", "Time"):
         table.add_column(name, justify="right", no_wrap=True)

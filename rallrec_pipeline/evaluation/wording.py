@@ -10,6 +10,8 @@ from rallrec_pipeline.evaluation.report import FALLBACK, MAIN
 from rallrec_pipeline.evaluation.significance import ALPHA
 
 NONE = "–"
+LAID_OVER = "settings laid over it"
+"""What is told of a profile that a file of RALLREC_SETTINGS lies over."""
 _NAMES = {name: name.upper() for name in ("auc", "uauc", "gauc", "ece")}
 _NAMES |= {f"{key}_se": f"{name} ±" for key, name in _NAMES.items()}
 Report = Mapping[str, Any]

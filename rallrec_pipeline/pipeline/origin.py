@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.language_models.dtypes import fetched_dtype, resolve_dtype
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.readiness import model_record
-from rallrec_pipeline.settings import Role
+from rallrec_pipeline.pipeline.stage import flat
+from rallrec_pipeline.settings import Role, load_settings
 
+NO_OVERLAY = Path(os.devnull)
 PREFIX = "rallrec/"
 SOURCE = Path(__file__).resolve().parents[2]
 """Where the package lies: the repository, if it was not installed elsewhere."""
@@ -40,6 +44,16 @@ def provenance_of(run: StageRun, section: str) -> dict[str, Any]:
     }
     settings = getattr(run.settings, section).model_dump(mode="json")
     return {"run_id": run.run_id, section: settings, "stages": stages}
+
+
+def laid_over(run: StageRun) -> dict[str, Any]:
+    """Settings of a run, by dotted name, that its profile or variant does not have by itself: of RALLREC_SETTINGS."""
+    try:
+        alone = load_settings(run.settings.profile, lake=run.lake, overrides=NO_OVERLAY)
+    except ConfigError:  # a variant of a study, or one whose file is gone
+        return {}
+    seen, known = (flat(settings.model_dump(mode="json")) for settings in (run.settings, alone))
+    return {name: value for name, value in seen.items() if known.get(name) != value}
 
 
 def code_origin() -> str:

@@ -282,7 +282,7 @@ def changes(record: Record, inputs: Mapping[str, str], settings: Mapping[str, An
     given = {name: was.data_version for name, was in record.inputs.items()}
     reasons = [f"{name} changed" for name in inputs if given.get(name) != inputs[name]]
     reasons += [f"{name} is no input any more" for name in given if name not in inputs]
-    before, after = _flat(record.settings), _flat(settings)
+    before, after = flat(record.settings), flat(settings)
     moved = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     reasons += [f"setting {key} changed" for key in moved]
     reasons += ["the code changed"] if record.code_version != code_version else []
@@ -325,11 +325,11 @@ def _given(name: str, record: Record) -> Given:
     return Given(record.dataset, record.fingerprint, record.data_version, "" if record.stage == name else record.stage)
 
 
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
+def flat(value: Any, name: str = "") -> dict[str, Any]:
     """Nested settings by dotted name, as they look after a round trip through JSON."""
     if not isinstance(value, Mapping):
         return {name: json.loads(json.dumps(value))}
-    return {k: v for key, part in value.items() for k, v in _flat(part, f"{name}.{key}" if name else key).items()}
+    return {k: v for key, part in value.items() for k, v in flat(part, f"{name}.{key}" if name else key).items()}
 
 
 def _counted(record: Record) -> str:

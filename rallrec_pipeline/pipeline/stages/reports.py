@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,13 @@ from rallrec_pipeline.evaluation.overview import CAPTION, overview_png
 from rallrec_pipeline.evaluation.plots import report_plots
 from rallrec_pipeline.evaluation.report import ReportContext, build_report
 from rallrec_pipeline.evaluation.row_facts import row_facts
-from rallrec_pipeline.evaluation.wording import measure_title, number, ranked, rows_told, with_error
+from rallrec_pipeline.evaluation.wording import LAID_OVER, measure_title, number, ranked, rows_told, with_error
 from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.provenance import now
 from rallrec_pipeline.language_models.dtypes import dtype_told
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
-from rallrec_pipeline.pipeline.origin import code_origin
+from rallrec_pipeline.pipeline.origin import code_origin, laid_over
 from rallrec_pipeline.pipeline.report_files import write_report
 from rallrec_pipeline.pipeline.scored import WITHOUT_LLM, figures_shown, scored_by_llm, scored_without_llm
 from rallrec_pipeline.settings import MIXTURE
@@ -138,9 +139,16 @@ def _made(run: StageRun) -> dict[str, str]:
         "model": models["predictor"].name,
         "number type": dtype_told(models["predictor"], run.given("predictor")),
         "text vectors": models["encoder"].name,
+        **_laid_over(run),
         "made at": now(),
         "code": code_origin(),
     }
+
+
+def _laid_over(run: StageRun) -> dict[str, str]:
+    """What the report's profile alone would not have given."""
+    told = ", ".join(f"{name} = {json.dumps(value)}" for name, value in laid_over(run).items())
+    return {LAID_OVER: told} if told else {}
 
 
 def _origin(run: StageRun, stage: str) -> dict[str, Any]:

@@ -1,0 +1,28 @@
+"""What a report tells of the settings that it was made with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rallrec_pipeline.pipeline.origin import laid_over
+from rallrec_pipeline.settings import load_settings
+from rallrec_pipeline_tests.pipeline.given import looking_run
+
+
+def test_settings_that_lie_over_a_profile_are_told_whatever_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text("[prompts]\ntest_samples = 60\ntrain_samples = 1024\n[tuning]\nlearning_rate = 5e-4\n")
+    monkeypatch.setenv("RALLREC_SETTINGS", str(mine))
+    full = looking_run(tmp_path, "shop", load_settings("full", lake=tmp_path))
+    assert laid_over(full) == {"prompts.test_samples": 60, "tuning.learning_rate": 5e-4}  # `full` has 1,024 samples
+    monkeypatch.delenv("RALLREC_SETTINGS")
+    assert laid_over(looking_run(tmp_path, "shop", load_settings("full", lake=tmp_path))) == {}
+
+
+def test_a_variant_that_no_file_tells_of_has_nothing_over_it(tmp_path: Path) -> None:
+    settings = load_settings("demo", lake=tmp_path, called="study-demo-one")
+    assert laid_over(looking_run(tmp_path, "shop", settings)) == {}
