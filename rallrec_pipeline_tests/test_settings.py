@@ -232,15 +232,20 @@ def test_a_seed_that_a_library_would_refuse_is_one_line(seed: str, lake: Path) -
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[retrieval]\nhistory_length = 0\n", "mine.toml: retrieval.history_length: Input should be greater than 0"),
+        ("[retrieval]\nhistory_length = 0\n", "mine.toml: retrieval.history_length: it must be greater than 0"),
         ("[nothing]\na = 1\n", "mine.toml: nothing: there is no such key"),
         (
             "[retrieval]\nhistory_lenght = 4\n",
             "mine.toml: retrieval.history_lenght: there is no such key, did you mean history_length?",
         ),
         ("[tunning]\nrank = 4\n", "mine.toml: tunning: there is no such key, did you mean tuning?"),
-        ('[prompts]\nfacts = ["item_mean", "mood"]\n', "mine.toml: prompts.facts.1: Input should be"),
-        ("tuning = 4\n", "mine.toml: tuning: "),
+        ('[prompts]\nfacts = ["item_mean", "mood"]\n', "mine.toml: prompts.facts.1: it must be"),
+        ("tuning = 4\n", "mine.toml: tuning: it must be keys with their values"),
+        ("[tuning]\nrank = 'x'\n", "mine.toml: tuning.rank: it must be a whole number"),
+        (
+            '[tuning]\nbase = "full"\n',
+            "mine.toml: tuning.base: there is no such key: it belongs above the first [table]",
+        ),
         ("seeds = 4\n", "mine.toml: seeds: "),
         ("seed = 3\nseeds = 4\n", "mine.toml: seeds: "),
         ('profile = "other"\n', "mine.toml: profile: it cannot be set in a file"),
@@ -265,7 +270,13 @@ def test_a_mistake_in_a_base_names_the_file_of_the_base(lake: Path) -> None:
 
 def test_a_file_that_is_no_text_is_one_line(lake: Path) -> None:
     (lake / "variants" / "mine.toml").write_bytes(b"\xff\xfe")
-    assert "cannot read the settings file" in complaint("mine")
+    file = lake / "variants" / "mine.toml"
+    assert complaint("mine") == f"cannot read the settings file {file}: it is not UTF-8 text"
+
+
+def test_a_settings_file_that_is_not_there_is_one_line(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RALLREC_SETTINGS", str(lake / "gone.toml"))
+    assert complaint("demo") == f"the settings file {lake / 'gone.toml'} does not exist"
 
 
 def test_an_unknown_name_lists_the_known_ones_and_suggests_near_ones(lake: Path) -> None:

@@ -11,7 +11,7 @@ import typer
 from rallrec_pipeline.cli.checking import check, check_model, engines, new
 from rallrec_pipeline.cli.forgetting import forget
 from rallrec_pipeline.cli.looking import datasets, lineage, status
-from rallrec_pipeline.cli.options import DashesAreNames
+from rallrec_pipeline.cli.options import DashesAreNames, paragraphs
 from rallrec_pipeline.cli.pruning import prune
 from rallrec_pipeline.cli.recommending import recommend
 from rallrec_pipeline.cli.reports import report, results
@@ -26,7 +26,7 @@ app = typer.Typer(no_args_is_help=True)
 LOOKING = (report, datasets, status, results, lineage, recommend)
 CHECKING = (check, check_model, engines, new)
 for command in (run, *LOOKING, *CHECKING, serve, forget, prune):
-    app.command(cls=DashesAreNames)(command)
+    app.command(cls=DashesAreNames, help=paragraphs(command))(command)
 
 
 def _tell_version(wanted: bool) -> None:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from rallrec_pipeline.cli.options import Profile
 from rallrec_pipeline.cli.terminal import console, leave_if_any, say, tell_findings
+from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.settings import lake_root, load_settings
 
 if TYPE_CHECKING:
@@ -76,9 +77,22 @@ def check(
     from rallrec_pipeline.datasets.checking.report import check_dataset
 
     lake, settings = lake_root(), load_settings()
-    if file.suffix != ".toml" and not file.is_file():
-        file = dataset_file(str(file), lake)
+    if file.suffix != ".toml":
+        if file.is_file():
+            raise _no_toml(file, "file")
+        try:
+            file = dataset_file(str(file), lake)
+        except ConfigError:
+            if file.is_dir():
+                raise _no_toml(file, "folder") from None
+            raise
     _tell_check(file, lake, check_dataset(file, lake, settings.seeds.data), settings.protocol)
+
+
+def _no_toml(data: Path, kind: str) -> ConfigError:
+    return ConfigError(
+        f"{data} is a {kind} of data: `rallrec new {data} -o NAME.toml` writes the TOML file that says how to read it"
+    )
 
 
 def new(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from inspect import getdoc
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +25,11 @@ class DashesAreNames(TyperCommand):
         unknown = [arg for arg in named if arg.startswith("--") and arg.partition("=")[0] not in known]
         ctx.ignore_unknown_options = not unknown
         return super().parse_args(ctx, [*unknown[:1], *args])  # click complains of the first that it meets
+
+
+def paragraphs(command: Callable[..., object]) -> str:
+    """The docstring of a command with each paragraph on one line, so that the help breaks where the terminal does."""
+    return "\n\n".join(" ".join(part.split()) for part in (getdoc(command) or "").split("\n\n"))
 
 
 Profile = Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +32,7 @@ def run(
     """Materialize the assets of one dataset, or a study of it; what is up to date is left alone."""
     start = time.monotonic()
     names = tuple(name.strip() for name in select.split(",")) if select else ()
-    settings = _check(dataset, profile, study, reads_raw_files=not names or "raw_files" in names)
+    settings = _check(dataset, profile, study, names)
     if study and select:
         raise ConfigError("--study and --select exclude each other: a study makes what it needs")
     if force and study:
@@ -76,17 +76,19 @@ def _llm_work(usage: Mapping[str, int]) -> str:
     return "LLM: " + ", ".join(f"{usage.get(name.replace(' ', '_'), 0):,} {name}" for name in counts)
 
 
-def _check(dataset: str, profile: str | None, study: str | None, reads_raw_files: bool) -> Settings:
+def _check(dataset: str, profile: str | None, study: str | None, names: Sequence[str]) -> Settings:
     """Find the user's mistakes before the first stage begins; returns the settings."""
     from rallrec_pipeline.datasets.catalog import get_dataset
     from rallrec_pipeline.datasets.raw_files import require_raw_files
+    from rallrec_pipeline.pipeline.graph import require_stages
     from rallrec_pipeline.pipeline.studies import load_study, study_variants
 
     settings, lake = load_settings(profile), lake_root()
     spec = get_dataset(dataset, lake, settings.protocol)
     if study:
         study_variants(study, load_study(study, lake), profile, lake)
-    if reads_raw_files:
+    require_stages(names)
+    if not names or "raw_files" in names:
         require_raw_files(spec, lake)
     if not os.environ.get("DAGSTER_HOME") and (Path.cwd() / "dagster.yaml").exists():
         os.environ["DAGSTER_HOME"] = str(Path.cwd())  # the UI then shows the runs of the command line

@@ -13,12 +13,17 @@ from pydantic import ValidationError
 
 from rallrec_pipeline.datasets.spec import ONLY, DatasetSpec
 from rallrec_pipeline.errors import ConfigError
-from rallrec_pipeline.settings import plain_problem
+from rallrec_pipeline.settings import plain_problem, unreadable
 from rallrec_pipeline.sources.address import without_secrets
 from rallrec_pipeline.text import clean_text
 
 BUILT_IN = Path(__file__).parent / "builtin"
 AT_THE_TOP = {"title", "extends", "max_rejected", "repeats", "unknown_items", "paper_dataset"}
+OF_A_COLUMN = {
+    f"interactions.{key}": f'it belongs to a column: columns = {{ …, timestamp = {{ column = "when", {setting} }} }}'
+    for key, setting in (("time_format", 'time_format = "%Y-%m-%d"'), ("unit", 'unit = "ms"'))
+}
+"""What is said of a key that stands beside the columns."""
 MAX_LINE, MAX_FAULTS = 80, 4000
 NAME = re.compile(r"(?!.*\.\.\.)[a-z0-9][a-z0-9._-]{0,63}")  # Dagster takes no partition with three dots in a row
 
@@ -108,11 +113,11 @@ def _read(path: Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise ConfigError(f"{path}: it cannot be read ({error.strerror or error})") from error
+        raise ConfigError(f"{path}: it cannot be read ({unreadable(error)})") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: {error}{_at_fault(error, path)}") from error
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: {str(error) or type(error).__name__}") from error
+        raise ConfigError(f"{path}: {unreadable(error)}") from error
     if "name" in values:  # it leads to folders of the lake
         raise ConfigError(f"{path}: a dataset is named after its file: take `name` out")
     base = values.pop("extends", None)
@@ -162,11 +167,10 @@ def _merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
 
 def _lines(problem: Any) -> list[str]:
     """What pydantic found, a line for each of the problems that `DatasetSpec` tells together."""
-    message = plain_problem(problem, DatasetSpec)
+    message = plain_problem(problem, DatasetSpec, AT_THE_TOP)
     if problem["type"] == "string_pattern_mismatch":
         message += f", not {problem['input']!r}"
-    if problem["type"] == "extra_forbidden" and len(problem["loc"]) > 1 and problem["loc"][-1] in AT_THE_TOP:
-        message += ": it belongs above the first [table]"
     place = ".".join(map(str, problem["loc"]))
+    message = OF_A_COLUMN.get(place, message)
     lines = [f"{place}: {message}"] if place else message.split("; ")
     return [re.sub(rf"\bprotocols\.{ONLY}\b", "protocol", line) for line in lines]  # as it is written

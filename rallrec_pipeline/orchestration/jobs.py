@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.lake.locks import lake_lock
 from rallrec_pipeline.orchestration.build import FULL_JOB, REASONING_JOB, STUDY_JOB, build_definitions
 from rallrec_pipeline.orchestration.internals import (
@@ -23,7 +22,7 @@ from rallrec_pipeline.orchestration.internals import (
 )
 from rallrec_pipeline.orchestration.resources import Project
 from rallrec_pipeline.orchestration.storage import run_instance
-from rallrec_pipeline.pipeline.graph import EVERY_STAGE, STAGES
+from rallrec_pipeline.pipeline.graph import STAGES, require_stages
 from rallrec_pipeline.pipeline.study_run import stage_name
 from rallrec_pipeline.text import visible
 
@@ -59,9 +58,7 @@ def materialize_dataset(
     of DAGSTER_HOME where that is set. It holds the dataset's lock until its end, so that runs with other settings
     never mix with it. Raises ConfigError for an unknown asset.
     """
-    unknown = [name for name in names if name not in EVERY_STAGE]
-    if unknown:
-        raise ConfigError(f"unknown assets {', '.join(unknown)}: choose from {', '.join(EVERY_STAGE)}")
+    require_stages(names)
     project = project or Project()
     definitions = build_definitions(project=project, loggers={"console": plain_console})
     job = definitions.resolve_job_def(

@@ -5,8 +5,11 @@ Stages of one kind have a page of their own: `model_graph.py`, `recommendation_g
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rallrec_pipeline.datasets.raw_files import kept_records, source_state
 from rallrec_pipeline.embeddings.text import ENCODER_VERSION
+from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.evaluation.maps import projections
 from rallrec_pipeline.inference.methods import adapters, retrievers
 from rallrec_pipeline.inference.score import SCORING_VERSION
@@ -37,6 +40,7 @@ from rallrec_pipeline.pipeline.stages import (
     retrieval,
 )
 from rallrec_pipeline.pipeline.stages.model import TUNING_VERSION
+from rallrec_pipeline.settings import did_you_mean
 
 GRAPH: tuple[Stage, ...] = (
     # raw and data
@@ -401,3 +405,11 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in GRAPH}
 ON_REQUEST: tuple[Stage, ...] = REASONING
 """Stages that run where they are named, or a study needs them; all others run without being named."""
 EVERY_STAGE: dict[str, Stage] = STAGES | {stage.name: stage for stage in ON_REQUEST}
+
+
+def require_stages(names: Sequence[str]) -> None:
+    """Raises ConfigError when one of `names` is no stage."""
+    if unknown := [name for name in names if name not in EVERY_STAGE]:
+        near = [did_you_mean(name, EVERY_STAGE) for name in unknown]
+        told = "; ".join(f"unknown asset {name!r}{meant}" for name, meant in zip(unknown, near, strict=True))
+        raise ConfigError(told if all(near) else f"{told}: choose from {', '.join(EVERY_STAGE)}")

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Set
-from difflib import get_close_matches
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +16,17 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.evaluation.papers import published_rows
 from rallrec_pipeline.pipeline.scored import ON_IDS
-from rallrec_pipeline.settings import OF_STUDIES, MethodName, Section, Settings, load_settings, plain_problem
+from rallrec_pipeline.settings import (
+    ABOVE_OF_STUDIES,
+    OF_STUDIES,
+    MethodName,
+    Section,
+    Settings,
+    did_you_mean,
+    load_settings,
+    plain_problem,
+    unreadable,
+)
 
 _BUILT_IN = Path(__file__).parent / "studies"
 STUDY_NAME = re.compile(r"[a-z0-9_]{1,48}")
@@ -115,7 +124,7 @@ class Study(Section):
         ]
         for where, row in named:
             if row not in known:
-                raise ValueError(f"{where}: the study has no row {row!r}{_meant(row, known)}")
+                raise ValueError(f"{where}: the study has no row {row!r}{did_you_mean(row, sorted(known))}")
         for name, table in self.tables.items():
             published = published_rows(table.published) if table.published else {}
             for row, key in table.rows.items():
@@ -142,15 +151,14 @@ def load_study(name: str, lake: Path) -> Study:
     """The study of this name. Raises ConfigError that names its file and what is wrong with it."""
     path = _file(name, lake)
     try:
-        study = Study.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {plain_problem(e, Study)}" for e in error.errors())
-        raise ConfigError(f"the study {path}: {problems}") from error
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"cannot read the study {path}: {error}") from error
-    if study.reference not in study.methods:
-        raise ConfigError(f"the study {path}: reference: {study.reference!r} is none of its methods")
-    return study
+        raise ConfigError(f"cannot read the study {path}: {unreadable(error)}") from error
+    try:
+        return Study.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(_told(problem, values) for problem in error.errors())
+        raise ConfigError(f"the study {path}: {problems}") from error
 
 
 def known_studies(lake: Path) -> list[str]:
@@ -163,19 +171,25 @@ def study_variants(
 ) -> dict[str, Settings]:
     """The settings of each variant of a study over `profile` (and `overrides`, a file), by the variant's name.
 
-    Raises ConfigError for a setting or method that does not exist, and where variants would not share their test rows.
+    Raises ConfigError for a setting or method that does not exist, for a reference that is none of the methods, and
+    where variants would not share their test rows.
     """
     path, overlays = _file(name, lake), study.variants or {ONE: {}}
     base = load_settings(profile, lake=lake, overrides=overrides).profile
-    chosen: dict[str, Any] = {"only_methods": list(study.methods)}
+    chosen: dict[str, Any] = {"only_methods": []}
     if not ON_IDS.keys().isdisjoint(study.methods):
         chosen["experts"] = {"deep": True}
     found: dict[str, Settings] = {}
     for variant, overlay in overlays.items():
         layers: list[tuple[Path, Mapping[str, Any]]] = [(path, study.settings), (path, overlay), (path, chosen)]
-        found[variant] = load_settings(
+        settings = load_settings(
             profile, lake=lake, overrides=overrides, above=layers, called=f"{OF_STUDIES}{base}-{name}-{variant}"
         )
+        _require_methods(study, settings, path)
+        found[variant] = settings.model_copy(update={"only_methods": study.methods})
+    if study.reference not in study.methods:
+        meant = did_you_mean(study.reference, study.methods)
+        raise ConfigError(f"the study {path}: reference: {study.reference!r} is none of its methods{meant}")
     for setting, values in (
         ("seeds.data", {settings.seeds.data for settings in found.values()}),
         ("protocol", {settings.protocol for settings in found.values()}),
@@ -186,9 +200,28 @@ def study_variants(
     return found
 
 
-def _meant(name: str, known: Set[str]) -> str:
-    close = get_close_matches(name, sorted(known), 1)
-    return f", did you mean {close[0]!r}?" if close else ""
+def _told(problem: Any, values: Mapping[str, Any]) -> str:
+    place, message = problem["loc"], plain_problem(problem, Study, ABOVE_OF_STUDIES)
+    if problem["type"] == "missing" and len(place) == 1 and _is_in_a_table(place[0], values):
+        message += " above the first [table]"
+    return ": ".join([*([".".join(map(str, place))] if place else []), message])
+
+
+def _is_in_a_table(key: object, values: Mapping[str, Any]) -> bool:
+    tables = [table for table in values.values() if isinstance(table, Mapping)]
+    return any(key in table or _is_in_a_table(key, table) for table in tables)
+
+
+def _require_methods(study: Study, settings: Settings, path: Path) -> None:
+    """Raises ConfigError for methods of the study that are none in a variant of it."""
+    known = settings.every_method
+    if unknown := [name for name in study.methods if name not in known]:
+        told = "; ".join(f"{name!r} does not exist{_meant(name, known)}" for name in unknown)
+        raise ConfigError(f"the study {path}: methods: {told}")
+
+
+def _meant(name: str, known: Mapping[str, object]) -> str:
+    return did_you_mean(name, known) or f": there are {', '.join(known)}"
 
 
 def _files(lake: Path) -> dict[str, list[Path]]:
@@ -203,8 +236,7 @@ def _files(lake: Path) -> dict[str, list[Path]]:
 def _file(name: str, lake: Path) -> Path:
     known = _files(lake)
     if name not in known:
-        close = get_close_matches(name, known, 1)
-        meant = f", did you mean {close[0]!r}?" if close else ":"
+        meant = did_you_mean(name, known) or ":"
         raise ConfigError(
             f"unknown study {name!r}{meant} known are {', '.join(sorted(known)) or 'none'}; "
             f"your own are files {lake / 'studies' / '<name>.toml'} (small letters, digits and _)"

@@ -176,7 +176,8 @@ def _fault(status: int, message: str, headers: Any = None) -> Response:
 
 async def _told_of_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _fault(error.status_code, str(error.detail), error.headers)
+    hint = ": GET /openapi.json tells the addresses" if error.status_code in (404, 405) else ""
+    return _fault(error.status_code, f"{error.detail}{hint}", error.headers)
 
 
 async def _told_of_a_defect(request: Request, error: Exception) -> Response:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rallrec_pipeline.errors import RequestError
-from rallrec_pipeline.settings import ServingSettings, plain_problem
+from rallrec_pipeline.settings import ServingSettings, plain_problem, unreadable
 from rallrec_pipeline.text import clean_text
 
 BAD, TOO_LARGE, UNFIT = 400, 413, 422
@@ -66,11 +66,15 @@ def read_request(body: bytes, limits: ServingSettings) -> ScoreRequest:
     except RecursionError as error:
         raise RequestError(BAD, "the body is nested too deeply") from error
     except ValueError as error:  # no UTF-8, no JSON, a number of thousands of digits
-        raise RequestError(BAD, f"the body is no JSON: {clean_text(str(error))}") from error
+        raise RequestError(BAD, f"the body is no JSON: {clean_text(unreadable(error))}") from error
+    if not isinstance(value, dict):
+        raise RequestError(UNFIT, 'the body must be a JSON object, as {"targets": [{"item_id": "i1"}]}')
     try:
         found = ScoreRequest.model_validate(value)
     except ValidationError as error:
-        first, *others = error.errors(include_url=False)
+        faults = error.errors(include_url=False)
+        misspelt = [fault for fault in faults if fault["type"] == "extra_forbidden"]
+        first, *others = misspelt or faults  # a key that is missing is most often one of these
         place = clean_text(".".join(map(str, first["loc"])))
         more = f" (and {len(others)} more)" if others else ""
         message = clean_text(plain_problem(first, ScoreRequest))

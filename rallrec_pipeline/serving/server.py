@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +24,10 @@ def serve_dataset(
     lake: Path, dataset: str, profile: str | None, host: str, port: int, log: Callable[[str], None]
 ) -> None:
     """Serve until it is stopped. Raises ConfigError when the address cannot be taken."""
-    limits = load_settings(profile, lake=lake).serving
+    settings = load_settings(profile, lake=lake)
+    limits, variant = settings.serving, settings.profile
     with _bound(host, port) as listening:
+        log(f"loading recommendations of {dataset}, to score {', '.join(limits.methods)} (profile {variant})")
         work = Work(limits)
         current = Current(Loader(lake, dataset, profile, log), work, log)
         address = "http://{}:{}".format(*listening.getsockname()[:2])
@@ -44,5 +48,10 @@ def _bound(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), backlog=2048)
     except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        code = error.errno if isinstance(error, OSError) and not isinstance(error, socket.gaierror) else None
+        if code == errno.EADDRINUSE:
+            raise ConfigError(
+                f"cannot listen on {host}:{port}: the address is in use, choose another --port"
+            ) from error
+        reason = os.strerror(code) if code else str(error)
         raise ConfigError(f"cannot listen on {host}:{port} ({reason}): choose another --port or --host") from error

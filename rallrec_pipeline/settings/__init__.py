@@ -6,7 +6,7 @@ The settings of one dataset (sources, k-core, split, words) are not here: see `d
 This is the door of the room: other rooms import from here, its own modules from one another.
 """
 
-from rallrec_pipeline.settings.layers import lake_root, load_settings
+from rallrec_pipeline.settings.layers import ABOVE_OF_STUDIES, lake_root, load_settings
 from rallrec_pipeline.settings.llm import (
     LONGEST_TITLE,
     TEMPLATE_GAP,
@@ -27,7 +27,7 @@ from rallrec_pipeline.settings.methods import (
     RetrieverSettings,
 )
 from rallrec_pipeline.settings.models import ALL_ROLES, ROLES, ModelSettings, Role
-from rallrec_pipeline.settings.problems import plain_problem
+from rallrec_pipeline.settings.problems import did_you_mean, plain_problem, unreadable
 from rallrec_pipeline.settings.reasoning import MergeSettings, ReasonedSettings, ReasoningSettings
 from rallrec_pipeline.settings.recommending import RecommendationSettings
 from rallrec_pipeline.settings.running import RaySettings

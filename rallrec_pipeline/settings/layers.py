@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from rallrec_pipeline.errors import ConfigError
-from rallrec_pipeline.settings.problems import plain_problem
+from rallrec_pipeline.settings.problems import plain_problem, unreadable
 from rallrec_pipeline.settings.seeds import with_four_seeds
 from rallrec_pipeline.settings.variants import DEFAULT_PROFILE, PROFILES, variant_file
 from rallrec_pipeline.settings.whole import Settings
+
+ABOVE_OF_VARIANTS = "base", "seed", "protocol", "only_methods"
+ABOVE_OF_STUDIES = "title", "note", "methods", "reference", "beside"
+"""Keys that belong above the first table of such a file."""
 
 
 def load_settings(
@@ -44,8 +48,10 @@ def load_settings(
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(_located(problem, layers) for problem in error.errors())
-        raise ConfigError(f"settings of {called or name!r}: {problems}") from error
+        keys = ABOVE_OF_STUDIES if above else ABOVE_OF_VARIANTS
+        problems = "; ".join(_located(problem, layers, keys) for problem in error.errors())
+        where = "" if above else f"settings of {name!r}: "  # a study's file is told by each of its problems
+        raise ConfigError(f"{where}{problems}") from error
 
 
 def lake_root() -> Path:
@@ -71,8 +77,10 @@ def _read_layer(path: Path) -> dict[str, Any]:
     """The overlay in a TOML file, with its seeds by name."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"the settings file {path} does not exist") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"cannot read the settings file {path}: {error}") from error
+        raise ConfigError(f"cannot read the settings file {path}: {unreadable(error)}") from error
     return _checked(path, values)
 
 
@@ -86,12 +94,15 @@ def _checked(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def _located(problem: Mapping[str, Any], layers: Sequence[tuple[Path, Mapping[str, Any]]]) -> str:
-    """A problem of the settings, after the key and the uppermost file that sets it."""
+def _located(
+    problem: Mapping[str, Any], layers: Sequence[tuple[Path, Mapping[str, Any]]], keys: Collection[str]
+) -> str:
+    """A problem of the settings, after the key and the uppermost file that sets it; `keys` belong above its tables."""
     steps = problem["loc"][:-1] if problem["loc"][-1:] == ("[key]",) else problem["loc"]  # a name that cannot be one
     files = [path for path, values in layers if _sets(values, steps)]
     place = " ".join(".".join(map(str, steps)).split())
-    return ": ".join([*map(str, files[-1:]), *([place] if place else []), plain_problem(problem, Settings)])
+    message = plain_problem(problem, Settings, keys)
+    return ": ".join([*map(str, files[-1:]), *([place] if place else []), message])
 
 
 def _sets(values: Any, place: Sequence[object]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -20,6 +19,7 @@ from rallrec_pipeline.settings.methods import (
     RetrieverSettings,
 )
 from rallrec_pipeline.settings.models import ModelSettings, Role
+from rallrec_pipeline.settings.problems import did_you_mean
 from rallrec_pipeline.settings.reasoning import (
     DEFAULT_MERGES,
     DEFAULT_REASONED,
@@ -84,6 +84,11 @@ class Settings(Section):
     automation: AutomationSettings = AutomationSettings()
     serving: ServingSettings = ServingSettings()
 
+    @property
+    def every_method(self) -> dict[str, object]:
+        """All that can be scored, by name: methods of the LLM, baselines, reasoned methods, merges."""
+        return {**self.methods, **dict.fromkeys(TAKEN["methods"]), **self.reasoned, **self.merges}
+
     def role(self, role: Role) -> ModelSettings:
         """The model that plays a role."""
         own: ModelSettings | None = getattr(self, role)
@@ -125,7 +130,7 @@ class Settings(Section):
         for name, asked in self.reasoned.items():
             _require(f"reasoned.{name}: retriever", asked.retriever, self.retrievers)
             _require(f"reasoned.{name}: told", asked.told, predicted)
-        known = predicted | self.reasoned | self.merges
+        known = self.every_method
         for name, merge in self.merges.items():
             for member in (*merge.members, *merge.runs):
                 _require(f"merges.{name}: members and runs", member, known)
@@ -172,6 +177,5 @@ def _require_of_two(
 def _require(where: str, name: str | None, known: Mapping[str, object]) -> None:
     """Raises ValueError when a file names what it does not define."""
     if name is not None and name not in known:
-        close = get_close_matches(name, known, 1)
-        meant = f", did you mean {close[0]!r}?" if close else f": there are {', '.join(known)}"
+        meant = did_you_mean(name, known) or f": there are {', '.join(known)}"
         raise ValueError(f"{where} {name!r} does not exist{meant}")

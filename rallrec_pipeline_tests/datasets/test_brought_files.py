@@ -243,7 +243,7 @@ def test_bytes_decimals_and_large_times_of_parquet_are_read(tmp_path: Path) -> N
         pl.col("timestamp").cast(pl.UInt64) * 1000,
     )
     files = {"r.parquet": parquet(rows)}
-    assert told(check(dataset(tmp_path, files, interactions='file = "r.parquet"')).problems, 'set unit = "ms"')
+    assert told(check(dataset(tmp_path, files, interactions='file = "r.parquet"')).problems, 'unit = "ms"')
     columns = INTERACTIONS.replace('timestamp = "timestamp"', 'timestamp = { column = "timestamp", unit = "ms" }')
     path = dataset(tmp_path, files, interactions='file = "r.parquet"', columns=columns)
     assert tables(path).interactions.drop("microsecond").equals(WANTED)
@@ -258,7 +258,7 @@ def test_the_sep_line_of_excel_decimal_commas_and_blanks_after_separators(tmp_pa
     }
     found = check(dataset(tmp_path, files))
     hint = 'time_format = "%d.%m.%Y %H:%M"'
-    assert told(found.problems, "ratings.csv, line 3", f"set {hint}") and not told(found.problems, "lacks")
+    assert told(found.problems, "ratings.csv, line 3", hint) and not told(found.problems, "lacks")
     columns = INTERACTIONS.replace('timestamp = "timestamp"', f'timestamp = {{ column = "timestamp", {hint} }}')
     path = dataset(tmp_path, files, columns=columns)
     assert check(path).problems == []

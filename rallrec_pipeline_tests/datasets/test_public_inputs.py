@@ -155,17 +155,17 @@ TOLD: dict[str, tuple[Files, str, tuple[str, ...]]] = {
     "milliseconds as decimals": (
         {"r.csv": rated(lambda u, i, r, t: (u, i, r, f"{t}123.0"))},
         named("r.csv"),
-        ('set unit = "ms"',),
+        ('unit = "ms"',),
     ),
     "microseconds as powers": (
         {"r.csv": rated(lambda u, i, r, t: (u, i, r, f"{t * 1e6:.9e}"))},
         named("r.csv"),
-        ('set unit = "us"',),
+        ('unit = "us"',),
     ),
     "weeks of ISO": (
         {"r.csv": rated(lambda u, i, r, t: (u, i, r, datetime.fromtimestamp(t, UTC).strftime("%G-W%V-%u")))},
         named("r.csv"),
-        ('set time_format = "%G-W%V-%u"',),
+        ('time_format = "%G-W%V-%u"',),
     ),
     "days of Excel": (
         {"r.csv": rated(lambda u, i, r, t: (u, i, r, f"{YEAR + t / 1e6:.4f}"))},

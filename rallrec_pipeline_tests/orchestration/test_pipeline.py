@@ -153,7 +153,7 @@ def test_the_fitted_interactions_spare_the_tuning_targets(first_run: RunSummary,
 
 
 def test_unknown_names_are_one_line(slice_lake: Path) -> None:
-    with pytest.raises(ConfigError, match="unknown assets nothing"):
+    with pytest.raises(ConfigError, match="unknown asset 'nothing': choose from raw_files, "):
         materialize_dataset("slice", ["nothing"])
     for arguments in (["run", "no-such"], ["run", "slice", "--profile", "no-such"], ["report", "movielens-100k"]):
         result = CliRunner().invoke(app, arguments)

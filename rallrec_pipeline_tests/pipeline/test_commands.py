@@ -35,6 +35,18 @@ def test_a_name_may_begin_with_a_dash_and_a_wrong_option_is_still_a_slip(
     assert status == 2 and "No such option: --no-such-option" in told
 
 
+def test_help_breaks_where_the_terminal_does_and_not_where_the_source_does() -> None:
+    for name in ("status", "forget"):
+        wide = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "400", "TERMINAL_WIDTH": "400"}).output
+        assert sum(bool(line.strip()) for line in wide.split("Arguments")[0].splitlines()[2:-1]) == 2, wide
+
+
+def test_an_asset_that_is_misspelt_is_told_which_was_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RALLREC_LAKE", str(make_shop(tmp_path, "shop")))
+    status, told = invoke("run", "shop", "--select", "sampels")
+    assert status == 1 and told.endswith("unknown asset 'sampels', did you mean 'samples'?")
+
+
 def test_an_item_whose_id_begins_with_a_dash_is_looked_for(finished_lake: Path) -> None:
     status, told = invoke("lineage", SMALL, "-i3")
     assert status == 1 and "has no item '-i3'" in told

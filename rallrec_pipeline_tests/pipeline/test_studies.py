@@ -90,9 +90,16 @@ def test_a_study_lies_over_the_settings_file_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (GOOD.replace('"rallrec"', '"ralrec"'), "only_methods 'ralrec' does not exist, did you mean 'rallrec'?"),
+        (GOOD.replace('"rallrec"', '"ralrec"'), "methods: 'ralrec' does not exist, did you mean 'rallrec'?"),
+        (GOOD.replace('"recent"]', '"recentt"]'), "methods: 'recentt' does not exist, did you mean 'recent'?"),
+        (GOOD.replace('"recent"]', '"qqqq"]'), "methods: 'qqqq' does not exist: there are "),
+        (
+            GOOD + '[settings.tuning]\nnote = "x"',
+            "tuning.note: there is no such key: it belongs above the first [table]",
+        ),
+        ("[settings.tuning]\nrank = 4" + GOOD, "methods: it is missing above the first [table]"),
         (GOOD + "[settings.tuning]\nrang = 4", "tuning.rang: there is no such key, did you mean rank?"),
-        (GOOD + "[variants.a.tuning]\nrank = 0", "tuning.rank: Input should be greater than 0"),
+        (GOOD + "[variants.a.tuning]\nrank = 0", "tuning.rank: it must be greater than 0"),
         (GOOD + '[settings.methods.recent]\nretriever = "txt"', "methods.recent: retriever 'txt' does not exist"),
         (GOOD.replace("title", "titel"), "titel: there is no such key, did you mean title?"),
         (GOOD.replace('title = "Does it help?"', ""), "title: it is missing"),
@@ -121,14 +128,13 @@ def test_a_mistake_is_one_line_that_names_the_file(text: str, words: str, tmp_pa
     path = write(tmp_path, "mine", text)
     told = refusal(tmp_path, "mine")
     assert words in told
-    # Of a method that does not exist all files that list methods are told.
-    assert str(path) in told or "does not exist" in told
+    assert str(path) in told and "only_methods" not in told and "study-demo" not in told
 
 
 def test_a_file_that_is_no_text_is_one_line(tmp_path: Path) -> None:
     path = write(tmp_path, "mine", "")
     path.write_bytes(b"\xff\xfe")
-    assert f"cannot read the study {path}" in refusal(tmp_path, "mine")
+    assert f"cannot read the study {path}: it is not UTF-8 text" in refusal(tmp_path, "mine")
 
 
 def test_an_unknown_study_lists_the_known_ones_and_suggests_a_near_one(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.pipeline.forgetting.forget import forget_user
 from rallrec_pipeline.serving.methods import LlmMethod
+from rallrec_pipeline.serving.server import _bound
 from rallrec_pipeline_tests.hostile import CONTROLS, TOKENS, TURNS
 from rallrec_pipeline_tests.pipeline.tiny import RARE, SMALL
 from rallrec_pipeline_tests.serving.served import Served, put_recommendations, serving, until
@@ -190,16 +193,16 @@ def rating(**line: Any) -> dict[str, Any]:
 BAD: list[tuple[Any, int, str]] = [
     (b"", 400, "no JSON"),
     (b"{", 400, "no JSON"),
-    (b"\xff\xfe\x00", 400, "no JSON"),
+    (b"\xff\xfe\x00", 400, "no JSON: it is not UTF-8 text"),
     (b"[" * 100_000, 400, "nested too deeply"),
     (b'{"targets": NaN}', 400, "NaN"),
     (b'{"explain": 1e999, "targets": [{"item_id": "i1"}]}', 422, "explain"),
     (b'{"explain": ' + b"9" * 5000 + b"}", 400, "no JSON"),
     (b'{"targets": [], "targets": []}', 400, "'targets' is there twice"),
-    (b"[]", 422, ""),
+    (b"[]", 422, "the body must be a JSON object"),
     ({}, 422, "targets: it is missing"),
-    (ASKED | {"targets": []}, 422, "targets"),
-    (ASKED | {"target": 1}, 422, "did you mean targets"),
+    (ASKED | {"targets": []}, 422, "targets: it must have at least 1 entry"),
+    ({"target": [{"item_id": "i7"}]}, 422, "target: there is no such key, did you mean targets?"),
     (ASKED | {"history": []}, 422, "history: it is empty"),
     ({"targets": ASKED["targets"]}, 422, "history: it is missing"),
     (ASKED | {"history": HISTORY * 2500}, 422, "history: 10,000 entries, at most 1,000"),
@@ -231,6 +234,17 @@ def test_a_wrong_request_is_told_what_is_wrong(served: Served, body: Any, status
 def test_a_wrong_address_is_one_line_too(served: Served) -> None:
     for path, status in (("/", 404), ("/score", 405), ("/users/u1", 404), ("/users/u1/recommendations?n=0", 422)):
         assert served.get(path, status)["error"], path
+
+
+def test_an_unknown_address_is_told_where_the_addresses_are(served: Served) -> None:
+    assert served.get("/", 404)["error"] == "Not Found: GET /openapi.json tells the addresses"
+
+
+def test_a_taken_port_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f":{port}: the address is in use, choose another --port"):
+            _bound("127.0.0.1", port)
 
 
 def test_control_tokens_of_a_title_reach_no_prompt(served: Served) -> None:

@@ -97,14 +97,15 @@ def check_ratings(spec: DatasetSpec, place: Path, items: pl.DataFrame | None, fo
         tell_merged(sheet, rows, found)
         check_ids(sheet, read.typed, rows, ("user_id", "item_id"), found)
         _tell_left_out(sheet, found)
-        if grave:
+        misread = grave and _are_times_misread(sheet, read)
+        if grave and not misread:
             _tell_refused(spec, sheet, refused, read.total, found)
         if sheet.missing:
             return None
         found.refused(sheet.kind, malformed["reason"])
         found.refused(sheet.kind, read.judged["reason"])
         _tell_repeats(spec, sheet, read.judged, found)
-        return good_ratings(read.judged)
+        return None if misread else good_ratings(read.judged)
     return None
 
 
@@ -159,6 +160,12 @@ def _mend(fault: _Fault, spec: DatasetSpec, sheet: Sheet, read: _Ratings) -> str
     if fault.reason == NOT_A_NUMBER:
         return f"correct {column}: write numbers as 4.5, or what words mean as values = {{ good = 5 }}"
     return f"correct {column} or mend the file"
+
+
+def _are_times_misread(sheet: Sheet, read: _Ratings) -> bool:
+    """Whether the format of times is to blame for most rows, so that neither they nor what is left say anything."""
+    impossible = sum(fault.lines.len() for fault in read.faults if fault.column == "timestamp")
+    return impossible > read.total / 2 and bool(time_hint(sheet.columns["timestamp"], read.rows))
 
 
 def _rating_hint(ratings: pl.Series) -> str:

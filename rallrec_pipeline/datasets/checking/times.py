@@ -47,13 +47,15 @@ def _excel_hint(texts: pl.Series) -> str:
 
 def _setting_hint(column: ColumnSpec, form: TimeForm, total: int) -> str:
     reads = "" if form.count == total else f", which reads {form.count:,} of {total:,}"
-    if not form.column.time_format:
-        without = " and take time_format out" if column.time_format else ""
-        return f"these look like {UNITS[form.column.unit]}, set {form.setting}{without}{reads}"
-    if form.rival:
-        other = f"{json.dumps(form.rival)} reads as many: choose by what you know of the source"
-        return f"these look like dates, set {form.setting}{reads}; {other}"
-    return f"these look like dates, set {form.setting}{reads}"
+    other = f"; {json.dumps(form.rival)} reads as many: choose by what you know of the source" if form.rival else ""
+    kind = "dates" if form.column.time_format else UNITS[form.column.unit]
+    return f"these look like {kind}, {_to_set(column, form.setting)}{reads}{other}"
+
+
+def _to_set(column: ColumnSpec, setting: str) -> str:
+    """What to write in place of the column: the line, since the setting alone would be put beside `columns`."""
+    name = json.dumps(column.column, ensure_ascii=False)
+    return f"set timestamp = {{ column = {name}, {setting} }} in the columns of [interactions]"
 
 
 def check_early_times(sheet: Sheet, typed: pl.DataFrame, rows: pl.LazyFrame, found: Findings) -> None:
@@ -69,7 +71,8 @@ def check_early_times(sheet: Sheet, typed: pl.DataFrame, rows: pl.LazyFrame, fou
         return
     texts = raw_rows(rows, [typed["line"]], ["timestamp"])["timestamp"]
     is_date = plausible(texts, ColumnSpec(column="x", time_format="%Y%m%d")) > texts.len() / 2
-    hint = 'these look like dates, set time_format = "%Y%m%d"' if is_date else ""
+    dates = 'time_format = "%Y%m%d"'
+    hint = f"these look like dates, {_to_set(sheet.columns['timestamp'], dates)}" if is_date else ""
     if not hint and sheet.columns["timestamp"].unit != "s":
         hint = time_hint(sheet.columns["timestamp"], rows)
     hint = hint or _excel_hint(texts)

@@ -36,6 +36,16 @@ def test_the_command_says_what_is_ready_and_where_to_put_it(tmp_path: Path, monk
     )
 
 
+def test_data_are_no_toml_file_and_new_writes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RALLREC_LAKE", str(tmp_path / "lake"))
+    make(tmp_path)
+    (data,) = tmp_path.rglob("ratings.csv")
+    for path, kind in ((data, "file"), (data.parent, "folder")):
+        refused = CliRunner().invoke(app, ["check", str(path)])
+        assert refused.exit_code == 1
+        assert f"{path} is a {kind} of data: `rallrec new {path} -o NAME.toml` writes" in str(refused.exception)
+
+
 def test_the_command_fails_on_problems_and_reads_no_markup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RALLREC_LAKE", str(tmp_path / "lake"))
     frames = changed("ratings", "stars", "[red]x[/blue]")

@@ -31,8 +31,8 @@ def test_problems_between_parts_are_lines_of_their_own(tmp_path: Path) -> None:
     ("content", "what"),
     [
         (b"title = [", "mine.toml: "),
-        (b"\xff\xfe", "mine.toml: 'utf-8' codec"),
-        (None, "it cannot be read (No such file"),
+        (b"\xff\xfe", "mine.toml: it is not UTF-8 text"),
+        (None, "it cannot be read (it does not exist)"),
         (b'title = "a"\nsplit = by time', "line 2, column 9): 'split = by time' (text needs quotes)"),
         (b'title = "a"\n[source\nkind = 1', "line 2, column 8): '[source'"),
         (b'[source]\nkind = "folder"\nlocation = "\\u0000"', "is no path"),
@@ -51,6 +51,14 @@ def test_a_file_that_is_no_toml_is_one_problem(tmp_path: Path, content: bytes | 
 def test_a_key_of_the_file_that_stands_in_a_table_is_told_its_place(tmp_path: Path) -> None:
     found = check(make(tmp_path, toml=(("[label]", "[label]\nmax_rejected = 0.1"),)))
     assert found.problems == ["mine.toml: label.max_rejected: there is no such key: it belongs above the first [table]"]
+
+
+@pytest.mark.parametrize("key", ['time_format = "%Y"', 'unit = "ms"'])
+def test_a_key_of_a_column_that_stands_beside_the_columns_is_told_its_place(tmp_path: Path, key: str) -> None:
+    found = check(make(tmp_path, toml=(("[interactions]", f"[interactions]\n{key}"),)))
+    assert told(
+        found.problems, f"mine.toml: interactions.{key[:4]}", "it belongs to a column: columns = { …, timestamp"
+    )
 
 
 def test_a_file_name_that_cannot_be_read_is_told_with_its_name(tmp_path: Path) -> None:

@@ -13,44 +13,44 @@ from rallrec_pipeline_tests.datasets.checking.good_dataset import START, check, 
 
 
 @pytest.mark.parametrize(
-    ("form", "what"),
+    ("form", "kind", "option"),
     [
-        ("ms", 'these look like milliseconds, set unit = "ms"'),
-        ("us", 'these look like microseconds, set unit = "us"'),
-        ("ns", 'these look like nanoseconds, set unit = "ns"'),
-        ("%Y-%m-%d", 'set time_format = "%Y-%m-%d"'),
-        ("%Y-%m-%d %H:%M:%S", 'set time_format = "%Y-%m-%d %H:%M:%S"'),
-        ("%Y-%m-%dT%H:%M:%SZ", 'set time_format = "%Y-%m-%dT%H:%M:%SZ"'),
-        ("%m/%d/%Y", 'set time_format = "%m/%d/%Y"'),
-        ("%d/%m/%Y", 'set time_format = "%d/%m/%Y"'),
-        ("%m %d, %Y", 'set time_format = "%m %d, %Y"'),
+        ("ms", "milliseconds", 'unit = "ms"'),
+        ("us", "microseconds", 'unit = "us"'),
+        ("ns", "nanoseconds", 'unit = "ns"'),
+        ("%Y-%m-%d", "dates", 'time_format = "%Y-%m-%d"'),
+        ("%Y-%m-%d %H:%M:%S", "dates", 'time_format = "%Y-%m-%d %H:%M:%S"'),
+        ("%Y-%m-%dT%H:%M:%SZ", "dates", 'time_format = "%Y-%m-%dT%H:%M:%SZ"'),
+        ("%m/%d/%Y", "dates", 'time_format = "%m/%d/%Y"'),
+        ("%d/%m/%Y", "dates", 'time_format = "%d/%m/%Y"'),
+        ("%m %d, %Y", "dates", 'time_format = "%m %d, %Y"'),
     ],
 )
-def test_times_in_another_form_are_recognised(tmp_path: Path, form: str, what: str) -> None:
+def test_times_in_another_form_are_recognised(tmp_path: Path, form: str, kind: str, option: str) -> None:
     times = START + 86_400 * 3 * pl.int_range(pl.len())  # ten years, so that days of all months come
     scale = {"ms": 1000, "us": 1_000_000, "ns": 1_000_000_000}.get(form)
     when = times * scale if scale else pl.from_epoch(times).dt.strftime(form)
     ratings = good_frames()["ratings"].with_columns(when.alias("when")).sample(fraction=1, shuffle=True, seed=0)
     found = check(make(tmp_path, ratings=ratings))
-    assert told(
-        found.problems, "ratings.csv, line 2: 1,500 of 1,500 ratings (100.00%) have an impossible timestamp", what
-    )
-    option = what[what.index("set ") + 4 :]
-    mended = ('timestamp = "when"', f'timestamp = {{ column = "when", {option} }}')
+    line = f'timestamp = {{ column = "when", {option} }}'
+    (problem,) = found.problems  # neither max_rejected nor what is left is to blame
+    assert problem.startswith("ratings.csv, line 2: 1,500 of 1,500 ratings (100.00%) have an impossible timestamp")
+    assert f": these look like {kind}, set {line} in the columns of [interactions]" in problem
+    mended = ('timestamp = "when"', line)
     assert check(make(tmp_path, toml=(mended,), ratings=ratings)).problems == []
 
 
 def test_seconds_read_as_dates_are_recognised(tmp_path: Path) -> None:
     wrong = ('timestamp = "when"', 'timestamp = { column = "when", time_format = "%Y-%m-%d" }')
     found = check(make(tmp_path, toml=(wrong,)))
-    assert told(found.problems, "impossible timestamp", 'set unit = "s" and take time_format out')
+    assert told(found.problems, "impossible timestamp", 'set timestamp = { column = "when", unit = "s" } in the')
 
 
 @pytest.mark.parametrize(
     ("toml", "when", "what"),
     [
-        ('"when"', pl.from_epoch("when").dt.strftime("%Y%m%d"), 'set time_format = "%Y%m%d"'),
-        ('{ column = "when", unit = "ms" }', pl.col("when"), 'set unit = "s"'),
+        ('"when"', pl.from_epoch("when").dt.strftime("%Y%m%d"), '{ column = "when", time_format = "%Y%m%d" }'),
+        ('{ column = "when", unit = "ms" }', pl.col("when"), '{ column = "when", unit = "s" }'),
     ],
 )
 def test_possible_times_in_another_unit_are_warnings(tmp_path: Path, toml: str, when: pl.Expr, what: str) -> None:

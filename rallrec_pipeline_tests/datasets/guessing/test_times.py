@@ -40,7 +40,7 @@ def test_what_is_no_time_has_no_form() -> None:
 def test_day_and_month_that_cannot_be_told_apart_are_told_so(tmp_path) -> None:  # type: ignore[no-untyped-def]
     rows = [(u, i, r, f"{n % 9 + 1:02}/{n % 11 + 1:02}/2020") for n, (u, i, r, _) in enumerate(world())]
     found = check(dataset(tmp_path, {"ratings.csv": delimited(("user_id", "item_id", "rating", "timestamp"), rows)}))
-    assert told(found.problems, 'set time_format = "%m/%d/%Y"', '"%d/%m/%Y" reads as many')
+    assert told(found.problems, 'time_format = "%m/%d/%Y"', '"%d/%m/%Y" reads as many')
 
 
 def test_mixed_forms_are_named_as_mixed(tmp_path) -> None:  # type: ignore[no-untyped-def]
