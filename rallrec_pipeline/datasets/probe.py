@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow as pa  # type: ignore[import-untyped]
 
 from rallrec_pipeline.datasets.endings import Format
 
@@ -36,6 +35,8 @@ def _decode(path: Path, kind: Format, *state: int) -> None:
 
 
 def _of_parquet(path: Path) -> Iterator[pa.RecordBatch]:
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]  # not where this module loads
+
     with pq.ParquetFile(path, memory_map=True) as file:
         yield from file.iter_batches(ROWS)
 
