@@ -54,7 +54,7 @@ def print_study_report(dataset: str, name: str) -> None:
 
 
 def results(
-    out: Annotated[Path | None, typer.Option(help="Write a Markdown file with every table, too.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write every table to a Markdown file instead.")] = None,
     kept: Annotated[
         Path | None, typer.Option(help="Folder of kept studies, told of beside the lake's; default: this project's.")
     ] = None,
@@ -82,7 +82,7 @@ def results(
             for name in head:
                 table.add_column(Text(clean_text(name)))
             for row in rows:
-                table.add_row(*(Text(clean_text(cell, 200)) for cell in row))
+                table.add_row(*(Text(clean_text(cell, 400)) for cell in row))
             console.print(table)
         if not reports:
             console.print("No study was run yet: `rallrec run DATASET --study tables`.", highlight=False)

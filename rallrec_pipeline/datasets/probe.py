@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -16,16 +16,18 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from rallrec_pipeline.datasets.endings import Format
 
 ROWS = 1 << 16  # held at once
-REMEMBERED = 4096  # files
 
 
 def require_decodable(path: Path, kind: Format) -> None:
-    """Raise OSError or ValueError where a file is no `kind` ("parquet" or "arrow"); one that is sound is read once."""
+    """Raise OSError or ValueError where a file is no `kind` ("parquet" or "arrow").
+
+    A sound one is read once, if it is not packed.
+    """
     found = os.stat(path)
     _decode(path, kind, found.st_size, found.st_mtime_ns, found.st_ino)
 
 
-@lru_cache(maxsize=REMEMBERED)
+@cache
 def _decode(path: Path, kind: Format, *state: int) -> None:
     try:
         for batch in _of_parquet(path) if kind == "parquet" else _of_arrow(path):

@@ -25,7 +25,8 @@ def slice_plots(report: Report) -> dict[str, bytes]:
     lines, found = lines_of(report, _METHODS), {}
     for told in report["slices"].values():
         if any(has_figures(part) for part in told["slices"]):
-            drawn = [part for part in told["slices"] if part["n"] >= _FEWEST] or told["slices"]
+            drawn = [part for part in told["slices"] if part["n"] >= _FEWEST]
+            drawn = drawn if any(map(has_figures, drawn)) else told["slices"]
             left_out = f"; those of fewer than {_FEWEST} are not drawn" if len(drawn) < len(told["slices"]) else ""
             found[f"By {told['title']}; under each slice its number of test rows{left_out}"] = slice_plot(drawn, lines)
     return found

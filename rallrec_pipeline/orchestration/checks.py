@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from rallrec_pipeline.errors import RallrecError, StaleArtefactError
+from rallrec_pipeline.errors import RallrecError
 from rallrec_pipeline.evaluation.markdown import plain
 from rallrec_pipeline.orchestration.resources import Project, stage_run
 from rallrec_pipeline.pipeline.checks.catalog import CHECKS
@@ -37,9 +37,11 @@ def _asset_check(check: Check, partitions: dg.PartitionsDefinition) -> dg.AssetC
     def evaluate(context: dg.AssetCheckExecutionContext, project: Project) -> dg.AssetCheckResult:
         try:
             run = stage_run(context, project, context.partition_key)
-            verdict = check.judge(everything(run, plan_stages(run, EVERY_STAGE, [check.asset, *check.also_reads])))
-        except StaleArtefactError as error:  # an asset that the check looks at besides was not selected yet
-            return dg.AssetCheckResult(passed=False, severity=WARN, description=f"not judged yet: {error}")
+            plans = plan_stages(run, EVERY_STAGE, [check.asset, *check.also_reads])
+            if never := [name for name in check.also_reads if plans[name].record is None]:  # it was not selected yet
+                told = f"not judged yet: {', '.join(never)} of {run.dataset!r} was never made"
+                return dg.AssetCheckResult(passed=False, severity=WARN, description=told)
+            verdict = check.judge(everything(run, plans))
         except RallrecError as error:
             return dg.AssetCheckResult(passed=False, severity=severity, description=str(error))
         told = None if verdict.passed else failure(check, verdict, run.dataset)

@@ -139,8 +139,8 @@ def run_stage(run: StageRun, graph: Graph, name: str, force: bool = False) -> Ou
 def _never_made(run: StageRun, missing: list[str]) -> StaleArtefactError:
     """What lacks before a stage, and the one command that makes it."""
     first, more = f"{missing[0]} of {run.dataset!r}", len(missing) - 1
-    lacks = f"{first} and {more} other{'s' if more > 1 else ''} before it were" if more else f"{first} was"
-    command = f"rallrec run {run.dataset}" + ("" if more else f" --select {missing[0]}")
+    lacks = f"{first} and {more} other{'s' if more > 1 else ''} after it were" if more else f"{first} was"
+    command = f"rallrec run {run.dataset} --select {','.join(missing)}"
     return StaleArtefactError(f"{lacks} never made: run `{command} --profile {run.settings.profile}` first")
 
 

@@ -48,10 +48,10 @@ def _bound(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), backlog=2048)
     except (OSError, OverflowError) as error:
-        code = error.errno if isinstance(error, OSError) and not isinstance(error, socket.gaierror) else None
+        code = error.errno if isinstance(error, OSError) else None
         if code == errno.EADDRINUSE:
             raise ConfigError(
                 f"cannot listen on {host}:{port}: the address is in use, choose another --port"
             ) from error
-        reason = os.strerror(code) if code else str(error)
+        reason = os.strerror(code) if code and code > 0 else getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"cannot listen on {host}:{port} ({reason}): choose another --port or --host") from error

@@ -154,4 +154,4 @@ def test_a_check_that_looks_at_an_asset_which_was_not_selected_warns(
     project = make_project(tmp_path, make_instance(tmp_path), monkeypatch)
     summary = materialize_dataset("shop", ["raw_files", "interactions"], project)
     assert summary.error is None and summary.worked["interactions"]
-    assert any("not judged yet: rejected_rows of 'shop' is missing" in line for line in summary.warnings)
+    assert any("not judged yet: rejected_rows of 'shop' was never made" in line for line in summary.warnings)

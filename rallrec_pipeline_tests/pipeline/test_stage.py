@@ -187,7 +187,8 @@ def test_an_input_that_was_never_made_is_named_with_the_command(lake: Path) -> N
     with pytest.raises(StaleArtefactError, match=f"drawn of 'small' was never made: run {command}"):
         run_stage(looking_run(lake, "small", settings_of()), CHAIN, "even")
     later = graph(*CHAIN.values(), stage("later", ("even",), lambda run: Made([], {})))
-    lacks = "drawn of 'small' and 1 other before it were never made: run `rallrec run small --profile demo` first"
+    command = "`rallrec run small --select drawn,even --profile demo`"
+    lacks = f"drawn of 'small' and 1 other after it were never made: run {command} first"
     with pytest.raises(StaleArtefactError, match=lacks):
         run_stage(looking_run(lake, "small", settings_of()), later, "later")
 
