@@ -39,8 +39,8 @@ def _asset_check(check: Check, partitions: dg.PartitionsDefinition) -> dg.AssetC
             run = stage_run(context, project, context.partition_key)
             plans = plan_stages(run, EVERY_STAGE, [check.asset, *check.also_reads])
             if never := [name for name in check.also_reads if plans[name].record is None]:  # it was not selected yet
-                told = f"not judged yet: {', '.join(never)} of {run.dataset!r} was never made"
-                return dg.AssetCheckResult(passed=False, severity=WARN, description=told)
+                lacks = f"not judged yet: {', '.join(never)} of {run.dataset!r} was never made"
+                return dg.AssetCheckResult(passed=False, severity=WARN, description=lacks)
             verdict = check.judge(everything(run, plans))
         except RallrecError as error:
             return dg.AssetCheckResult(passed=False, severity=severity, description=str(error))
