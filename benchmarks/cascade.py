@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from recommendations import LIKE_ABOVE, SEED, batch_of, random_vectors
 from rows import print_row
 
+from rallrec_pipeline.baselines.expectation import FACTORISATION
 from rallrec_pipeline.datasets.histories import training_interactions
 from rallrec_pipeline.inference.methods import Method, methods
 from rallrec_pipeline.inference.score import in_chat, liking_probability
@@ -34,7 +35,12 @@ from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.prompts.build import build_prompts, prompt_context
 from rallrec_pipeline.prompts.facts import make_facts
 from rallrec_pipeline.prompts.render import answer_texts
-from rallrec_pipeline.recommendation.asked import expected_of_today, samples_of_today, statistics_of_today
+from rallrec_pipeline.recommendation.asked import (
+    expectation_of_today,
+    expected_of_today,
+    samples_of_today,
+    statistics_of_today,
+)
 from rallrec_pipeline.recommendation.batch import CANDIDATES, CATALOGUE, SHORTLIST, Batch
 from rallrec_pipeline.recommendation.cascade import Rescoring
 from rallrec_pipeline.recommendation.fit import fit_expert
@@ -123,14 +129,14 @@ def _rescoring(
     retriever = Retriever(by_vectors(one.catalogue.mixture), sizes, alpha=0.5)
     answers, known = answer_texts(method.answer_form, data.spec), training_interactions(data.core, data.samples)
     rated = data.core.select("user_id", "item_id", pl.len().over("user_id").alias("history_length"))
-    expected = expected_of_today(
-        one, rated, pl.DataFrame(schema={"user_id": pl.String, "item_id": pl.String, "expected": pl.Float32})
-    )
+    nothing = pl.DataFrame(schema={"user_id": pl.String, "item_id": pl.String, "expected": pl.Float32})
+    expectation = expectation_of_today(one, settings.prompts.expected_by, FACTORISATION)
+    expected = expected_of_today(one, rated, nothing, expectation)
 
     def ask(visits: Visits, items: Codes, p_yes: NDArray[np.float64]) -> NDArray[np.float64]:
         samples = samples_of_today(one, visits, items)
         histories = retrieve_histories(samples, one.ratings.sequences, retriever)
-        foretold = expected_of_today(one, samples, expected)
+        foretold = expected_of_today(one, samples, expected, expectation)
         facts = make_facts(method.facts, statistics_of_today(one, samples), samples, known, foretold)
         context = prompt_context(data.spec, data.items, data.users, facts)
         prompts = build_prompts(histories, context, [method.prompt_form], [method.answer_form]).sort("prompt")

@@ -28,7 +28,8 @@ import uvicorn
 from movielens import SEED, MovieLens
 from rows import print_row
 
-from rallrec_pipeline.baselines.folded import FoldedExpert, FoldIn
+from rallrec_pipeline.baselines.expectation import Expectation
+from rallrec_pipeline.baselines.folded import FoldedExpert
 from rallrec_pipeline.baselines.rating_log import RatingLog
 from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
@@ -199,7 +200,7 @@ def llm_method(engine: TransformersEngine, data: MovieLens, log: RatingLog, sett
     method = replace(next(one for one in methods(settings) if one.name == "recent"), adapter=None)
     sizes = RetrievalSettings(history_length=k)
     retriever = ServedRetriever(settings.retrievers[method.retriever], sizes, 0.5, None, {})
-    fit = FoldIn.fit(log, data.spec.label.like_above, SEED)
+    fit = Expectation.of(log, data.spec.label.like_above, SEED)
     facts = KnownFacts.of(data.core, data.samples, data.spec.is_implicit, None, fit)
     return LlmMethod(Prompter(method, data.spec, retriever, facts, lambda items: {}), engine, None)
 

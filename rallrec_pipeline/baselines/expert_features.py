@@ -45,6 +45,8 @@ class History(Protocol):
 
 Described = Callable[[Rows], Mapping[str, NDArray[Any]]]
 """Makes the features of rows."""
+Fitted = Callable[[History], Described]
+"""What was fitted to ratings, for the rows of any history."""
 
 
 class Describer:
@@ -59,77 +61,71 @@ class Describer:
 
     def fitted(self, group: Group, seen: Seen) -> Callable[[Rows], Features]:
         """What makes features of any rows by what was `seen`; it is fitted once."""
-        made: dict[Group, Callable[[Seen], Described]] = {
+        return as_features(self.fit(group, seen)(self.log))
+
+    def fit(self, group: Group, seen: Seen) -> Fitted:
+        """The same for rows of another history, too, whose items have the same codes."""
+        made: dict[Group, Callable[[Seen], Fitted]] = {
             "means": self._means,
-            "factorisation": self._factorisation,
+            "factorisation": lambda seen: by_factorisation(self.factorisation(seen)),
             "co_rating": self._co_rating,
             "text": self._text,
         }
-        describe = made[group](seen)
-
-        def features(rows: Rows) -> Features:
-            return {name: np.asarray(values, np.float32) for name, values in describe(rows).items()}
-
-        return features
+        return made[group](seen)
 
     def factorisation(self, seen: Seen) -> Factorisation:
         """The factorisation of what was `seen`."""
         return fit_factorisation(seen.judged, len(self.log.sequences.item_ids), self.seed, self.like_above)
 
-    def by_factorisation(self, model: Factorisation) -> Described:
-        """The features of the group `factorisation`, by a model that is there."""
-        flat = (self.log.sequences.items, self.log.sequences.ratings)
-
-        def describe(rows: Rows) -> dict[str, NDArray[Any]]:
-            opinion = model.opinions(*flat, self.log.histories(rows), rows.targets, one_sided=self.log.is_sampled)
-            return {"factorisation": opinion.rating, "factorisation_bias": opinion.bias}
-
-        return describe
-
-    def _means(self, seen: Seen) -> Described:
+    def _means(self, seen: Seen) -> Fitted:
         """Means and counts of the item and of the history; of an empty history they are those of all ratings."""
         mean, item_means, counts = self._item_means(seen)
-        ratings = self.log.sequences.ratings.astype(np.float64)
-        deviations = ratings - item_means[self.log.sequences.items]
 
-        def describe(rows: Rows) -> dict[str, NDArray[Any]]:
-            histories = self.log.histories(rows)
-            user_mean = histories.means(ratings, mean)
-            spread = np.sqrt(np.maximum(histories.means(ratings**2, mean**2) - user_mean**2, 0))
-            found = {
-                "item_mean": item_means[rows.targets],
-                "item_count": np.log1p(counts[rows.targets]),
-                "user_mean": user_mean,
-                "user_count": np.log1p(rows.lengths),
-                "user_spread": spread,
-                "user_deviation": histories.means(deviations, 0.0),
-                "late_deviation": histories.means(deviations, 0.0, LATE[0]),
-            }
-            return found | {f"last_{last}": histories.means(ratings, mean, last) for last in LATE}
+        def of(log: History) -> Described:
+            ratings = log.sequences.ratings.astype(np.float64)
+            deviations = ratings - item_means[log.sequences.items]
 
-        return describe
+            def describe(rows: Rows) -> dict[str, NDArray[Any]]:
+                histories = log.histories(rows)
+                user_mean = histories.means(ratings, mean)
+                spread = np.sqrt(np.maximum(histories.means(ratings**2, mean**2) - user_mean**2, 0))
+                found = {
+                    "item_mean": item_means[rows.targets],
+                    "item_count": np.log1p(counts[rows.targets]),
+                    "user_mean": user_mean,
+                    "user_count": np.log1p(rows.lengths),
+                    "user_spread": spread,
+                    "user_deviation": histories.means(deviations, 0.0),
+                    "late_deviation": histories.means(deviations, 0.0, LATE[0]),
+                }
+                return found | {f"last_{last}": histories.means(ratings, mean, last) for last in LATE}
 
-    def _factorisation(self, seen: Seen) -> Described:
-        return self.by_factorisation(self.factorisation(seen))
+            return describe
 
-    def _co_rating(self, seen: Seen) -> Described:
+        return of
+
+    def _co_rating(self, seen: Seen) -> Fitted:
         similarity = co_rating(seen.ratings, len(self.log.sequences.item_ids), centred=not self.log.is_sampled)
         return self._neighbours("co_rating", similarity, CO_RATED, seen)
 
-    def _text(self, seen: Seen) -> Described:
+    def _text(self, seen: Seen) -> Fitted:
         return self._neighbours("text", text_likeness(self.text), TEXTS, seen)
 
-    def _neighbours(self, name: str, similarity: Similarity, ks: tuple[int, ...], seen: Seen) -> Described:
-        sequences, (_, item_means, _) = self.log.sequences, self._item_means(seen)
-        deviations = (sequences.ratings - item_means[sequences.items]).astype(np.float32)
+    def _neighbours(self, name: str, similarity: Similarity, ks: tuple[int, ...], seen: Seen) -> Fitted:
+        _, item_means, _ = self._item_means(seen)
 
-        def describe(rows: Rows) -> dict[str, NDArray[Any]]:
-            histories, n_items = self.log.histories(rows), len(item_means)
-            near = neighbours(similarity, sequences.items, deviations, histories, rows.targets, n_items, ks)
-            found = {f"{name}_{k}": near.deviations[:, column] for column, k in enumerate(ks)}
-            return found | {f"{name}_highest": near.highest, f"{name}_total": near.total}
+        def of(log: History) -> Described:
+            items, deviations = log.sequences.items, log.sequences.ratings - item_means[log.sequences.items]
+            told = deviations.astype(np.float32)
 
-        return describe
+            def describe(rows: Rows) -> dict[str, NDArray[Any]]:
+                near = neighbours(similarity, items, told, log.histories(rows), rows.targets, len(item_means), ks)
+                found = {f"{name}_{k}": near.deviations[:, column] for column, k in enumerate(ks)}
+                return found | {f"{name}_highest": near.highest, f"{name}_total": near.total}
+
+            return describe
+
+        return of
 
     def _item_means(self, seen: Seen) -> tuple[float, NDArray[np.float64], NDArray[np.int64]]:
         """Mean of all that was judged, shrunk means and counts (m,) of the items."""
@@ -138,3 +134,28 @@ class Describer:
         counts = np.bincount(judged.items, minlength=n_items)
         sums = np.bincount(judged.items, judged.values, n_items)
         return mean, (sums + ITEM_SHRINKAGE * mean) / (counts + ITEM_SHRINKAGE), counts
+
+
+def by_factorisation(model: Factorisation) -> Fitted:
+    """The features of the group `factorisation`, by a model that is there."""
+
+    def of(log: History) -> Described:
+        flat = (log.sequences.items, log.sequences.ratings)
+
+        def describe(rows: Rows) -> dict[str, NDArray[Any]]:
+            opinion = model.opinions(*flat, log.histories(rows), rows.targets, one_sided=log.is_sampled)
+            return {"factorisation": opinion.rating, "factorisation_bias": opinion.bias}
+
+        return describe
+
+    return of
+
+
+def as_features(describe: Described) -> Callable[[Rows], Features]:
+    """What `describe` makes, as float32."""
+    return lambda rows: {name: np.asarray(values, np.float32) for name, values in describe(rows).items()}
+
+
+def matrix(features: Features) -> Floats:
+    """The features side by side, (n, k) float32."""
+    return np.stack(list(features.values()), axis=1)

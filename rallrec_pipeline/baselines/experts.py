@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rallrec_pipeline.baselines.classifiers import Classifier, MeanOfTrees, logistic_regression
-from rallrec_pipeline.baselines.expert_features import Describer, Features, Group
+from rallrec_pipeline.baselines.expert_features import Describer, Features, Group, matrix
 from rallrec_pipeline.baselines.graph_score import graph_features
 from rallrec_pipeline.baselines.prompt_numbers import prompt_numbers
 from rallrec_pipeline.baselines.rating_log import Fold, RatingLog
@@ -191,8 +191,3 @@ def _fitted(model: Classifier, fitting: Features, labels: Labels, asking: Featur
     else:
         p_yes = np.full(len(asked), (labels.sum() + 1) / (len(labels) + 2))
     return Predicted(p_yes.astype(np.float64), round(time.perf_counter() - start, 2), len(labels))
-
-
-def matrix(features: Features) -> NDArray[np.float32]:
-    """The features side by side, (n, k) float32."""
-    return np.stack(list(features.values()), axis=1)

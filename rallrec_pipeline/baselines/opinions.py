@@ -1,60 +1,65 @@
-"""What the factorisation thinks of any rating, out of time: for a prompt to state as a fact.
+"""What is expected of every rating, out of time: for a prompt to state as a fact.
 
-An opinion is made of the user's earlier ratings and of a fit that has not seen the rating. Where ratings have times,
-the fit has seen nothing from the row's moment on either: there are fits on the training ratings before each of `CUTS`,
-and a row takes the last one that ends before it. Where users are split, each eighth of the training ratings is foretold
-by a fit on the others. Validation and test rows take the fit on the whole training split, as the expert `factorisation`
-does, so their opinions in units of the rating are the expert's.
+An opinion is made of the user's earlier ratings and of fits that have not seen the rating. Where ratings have times,
+the fits have seen nothing from the row's moment on either: there are fits on the training ratings before each of
+`CUTS`, and a row takes the last one that ends before it. Where users are split, each eighth of the training ratings is
+foretold by fits on the others. Validation and test rows take the fits on the whole training split, so what is expected
+of them by the factorisation is what the expert `factorisation` says.
+
+Where experts are weighed, the weights of a row that they are fitted on come from the rows of other users.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rallrec_pipeline.baselines.classifiers import logistic_regression
-from rallrec_pipeline.baselines.factorisation import fit_factorisation
+from rallrec_pipeline.baselines.expectation import FACTORISATION, GROUPS, Weights, fit_weights, weigh_by_others
+from rallrec_pipeline.baselines.expert_features import Describer
 from rallrec_pipeline.baselines.rating_log import RatingLog, Rows, Seen, moments, rows_of
+from rallrec_pipeline.settings import ExpectedBy
 
 CUTS = (1 / 32, 1 / 16, *(eighth / 8 for eighth in range(1, 8)))  # shares of the training ratings
 PARTS = 8  # of the training ratings, where users are split
-MOST = 20_000  # training samples that the curve from ratings to P(yes) is fitted on
+MOST = 20_000  # training samples that weights are fitted on
+
+Floats = NDArray[np.float32]
 
 
-def factorisation_opinions(
+def expected_ratings(
     core: pl.DataFrame,
     samples: pl.DataFrame,
     item_ids: Sequence[str],
     rows: pl.DataFrame,
     like_above: float,
     seed: int,
-) -> pl.DataFrame:
-    """`rows` with the columns `factorisation` (Float64, in units of the rating) and `factorisation_p_yes` (Float64).
+    by: ExpectedBy = "factorisation",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[pl.DataFrame, Weights]:
+    """`rows` with the column `expected` (Float32, in units of the rating), and what the features of later rows weigh.
 
     `core` and `samples` are the tables `core_interactions` and `samples`, `item_ids` those of `core_items`. `rows` have
     user_id, item_id and history_length, as samples have: of the user only the first `history_length` ratings are known.
     `rated_rows` gives it to ratings of a history. Raises DataError for an unknown id.
     """
     if rows.is_empty():
-        nothing = pl.lit(None, pl.Float64)
-        return rows.with_columns(nothing.alias("factorisation"), nothing.alias("factorisation_p_yes"))
+        return rows.with_columns(pl.lit(None, pl.Float32).alias("expected")), FACTORISATION
     log = RatingLog.of(core, samples, item_ids)
-    codes = rows_of(rows, log.sequences)
-    known = log.rows[_judged(log)]
-    both = Rows(*(np.concatenate(pair) for pair in zip(vars(codes).values(), vars(known).values(), strict=True)))
-    ratings = _opinions(log, both, like_above, seed)
-    curve, labels = logistic_regression(), log.labels[_judged(log)]
-    if np.unique(labels).size == 2:
-        p_yes = curve.fit(ratings[len(rows) :, None], labels).predict_proba(ratings[: len(rows), None])[:, 1]
-    else:  # no curve: the share of either answer
-        p_yes = np.full(len(rows), labels.mean() if len(labels) else 0.5)
-    return rows.with_columns(
-        pl.Series("factorisation", ratings[: len(rows)], dtype=pl.Float64),
-        pl.Series("factorisation_p_yes", p_yes, dtype=pl.Float64),
-    )
+    asked = rows_of(rows, log.sequences)
+    judged = _judged(log) if by == "experts" else np.zeros(0, np.int64)
+    features = _features(log, _both(asked, log.rows[judged]), like_above, seed, by, progress)
+    of_asked = {name: values[: len(asked)] for name, values in features.items()}
+    of_judged = {name: values[len(asked) :] for name, values in features.items()}
+    weights = fit_weights(of_judged, log.values[judged]) if by == "experts" else FACTORISATION
+    expected = weights(of_asked)
+    if by == "experts":
+        own = weigh_by_others(of_judged, log.values[judged], log.rows[judged].users)
+        places, found = _same_rows(asked, log.rows[judged], len(item_ids))
+        expected[places] = own[found]
+    return rows.with_columns(pl.Series("expected", expected, dtype=pl.Float32)), weights
 
 
 def rated_rows(core: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
@@ -66,21 +71,41 @@ def rated_rows(core: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def _judged(log: RatingLog) -> NDArray[np.int64]:
-    """Training samples that the curve is fitted on: the later half, evenly spaced, or all where users are split."""
+    """Training samples that weights are fitted on: the later half, evenly spaced, or all where users are split."""
     late = log.train[len(log.train) // 2 :] if log.in_time else log.train
     return late[np.linspace(0, len(late) - 1, min(MOST, len(late))).astype(np.int64)]
 
 
-def _opinions(log: RatingLog, rows: Rows, like_above: float, seed: int) -> NDArray[np.float64]:
-    found = np.zeros(len(rows))
-    sequences = log.sequences
+def _both(rows: Rows, others: Rows) -> Rows:
+    return Rows(*(np.concatenate(pair) for pair in zip(vars(rows).values(), vars(others).values(), strict=True)))
+
+
+def _same_rows(rows: Rows, others: Rows, n_items: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places in `rows` whose user and target some of the `others` have, and the places of these."""
+    pairs, wanted = (one.users.astype(np.int64) * n_items + one.targets for one in (others, rows))
+    known, first = np.unique(pairs, return_index=True)
+    if not len(known):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    near = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    places = np.flatnonzero(known[near] == wanted)
+    return places, first[near[places]]
+
+
+def _features(
+    log: RatingLog, rows: Rows, like_above: float, seed: int, by: ExpectedBy, progress: Callable[[int, int], None]
+) -> Mapping[str, Floats]:
+    """Features (n,) of `rows`, each by fits that have seen neither its answer nor anything later."""
+    describer = Describer(log, np.zeros((0, 0), np.float32), like_above, seed)
+    found, done = dict[str, Floats](), 0
     for chosen, seen in _fits(log, rows, seed):
         if not len(chosen):
             continue
-        model = fit_factorisation(seen.judged, len(sequences.item_ids), seed, like_above)
-        some, flat = rows[chosen], (sequences.items, sequences.ratings)
-        opinion = model.opinions(*flat, log.histories(some), some.targets, one_sided=log.is_sampled)
-        found[chosen] = opinion.rating
+        some = rows[chosen]
+        for group in GROUPS[by]:
+            for name, values in describer.features(group, seen, some).items():
+                found.setdefault(name, np.zeros(len(rows), np.float32))[chosen] = values
+        done += len(chosen)
+        progress(done, len(rows))
     return found
 
 

@@ -246,10 +246,13 @@ GRAPH: tuple[Stage, ...] = (
         "expected_ratings",
         "prompts",
         ("core_interactions", "core_items", "samples"),
-        "What a factorisation of earlier ratings expects each user to rate; prompts may state it as a fact.",
+        "What experts expect each user to rate, by earlier ratings; prompts may state it as a fact.",
         prompts.expected_ratings,
-        lambda s, d: {"seed": s.seeds.fits, "label": d.label},
-        sections=("seeds",),
+        lambda s, d: (
+            {"seed": s.seeds.fits, "label": d.label}
+            | ({"by": s.prompts.expected_by} if s.prompts.expected_by != "factorisation" else {})
+        ),
+        sections=("prompts", "seeds"),
     ),
     Stage(
         "tuning_prompts",

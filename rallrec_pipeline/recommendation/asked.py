@@ -6,9 +6,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from rallrec_pipeline.baselines.expectation import Expectation, Weights
+from rallrec_pipeline.baselines.expert_features import Describer
+from rallrec_pipeline.baselines.rating_log import Rows
 from rallrec_pipeline.datasets.statistics import SHRINKAGE
 from rallrec_pipeline.recommendation.recommender import Recommender
 from rallrec_pipeline.recommendation.today import Codes, Visits
+from rallrec_pipeline.settings import ExpectedBy
 
 TODAY = "today"
 """The split of a sample whose answer nobody knows."""
@@ -52,11 +56,21 @@ def statistics_of_today(recommender: Recommender, samples: pl.DataFrame) -> pl.D
     )
 
 
-def expected_of_today(recommender: Recommender, samples: pl.DataFrame, expected: pl.DataFrame) -> pl.DataFrame:
-    """The table `expected_ratings`, `expected`, with what the factorisation foretells of `samples_of_today`."""
+def expectation_of_today(recommender: Recommender, by: ExpectedBy, weights: Weights) -> Expectation:
+    """What is expected of today's ratings, as the stage `expected_ratings` has it of test rows."""
+    text = np.zeros((0, 0), np.float32)
+    describer = Describer(recommender.ratings, text, recommender.like_above, recommender.seed)
+    return Expectation(describer, recommender.fit.seen, by, weights, recommender.stated)
+
+
+def expected_of_today(
+    recommender: Recommender, samples: pl.DataFrame, expected: pl.DataFrame, expectation: Expectation
+) -> pl.DataFrame:
+    """The table `expected_ratings`, `expected`, with what is expected of `samples_of_today`."""
     sequences = recommender.ratings.sequences
     users, targets = sequences.user_codes(samples["user_id"]), sequences.item_codes(samples["item_id"])
-    foretold = pl.Series("expected", _expected(recommender, samples, users, targets), dtype=pl.Float32)
+    rows = Rows(users, samples["history_length"].to_numpy().astype(np.int64), targets)
+    foretold = pl.Series("expected", expectation(rows), dtype=pl.Float32)
     own = samples.select("user_id", "item_id", foretold)
     others = expected.join(own, on=["user_id", "item_id"], how="anti")
     return pl.concat([own, others.select(own.columns)])
@@ -68,16 +82,3 @@ def _user_means(recommender: Recommender, samples: pl.DataFrame, users: Codes, m
     histories = ratings.histories(Visits(users, lengths))
     sums = lengths if ratings.is_sampled else histories.sums(ratings.sequences.ratings.astype(np.float64))
     return np.asarray((sums + SHRINKAGE * mean) / (lengths + SHRINKAGE))
-
-
-def _expected(recommender: Recommender, samples: pl.DataFrame, users: Codes, targets: Codes) -> NDArray[np.float32]:
-    """What the factorisation expects of each target."""
-    sequences, ratings = recommender.ratings.sequences, recommender.ratings
-    lengths = samples["history_length"].to_numpy().astype(np.int64)
-    asked, place = np.unique(np.stack([users, lengths]), axis=1, return_inverse=True)
-    histories = ratings.histories(Visits(asked[0].astype(np.int32), asked[1].astype(np.int64)))
-    model = recommender.stated
-    bias, tastes = model.folded_in(sequences.items, sequences.ratings, histories, one_sided=ratings.is_sampled)
-    place = place.reshape(-1)
-    product = np.einsum("nf,nf->n", tastes[place], model.factors[targets])
-    return np.asarray(model.mean + model.biases[targets] + bias[place] + product, np.float32)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rallrec_pipeline.baselines.classifiers import Classifier, MeanOfTrees, logistic_regression
-from rallrec_pipeline.baselines.expert_features import Describer, Features
-from rallrec_pipeline.baselines.experts import BY_FEATURES, matrix
+from rallrec_pipeline.baselines.expert_features import Describer, Features, matrix
+from rallrec_pipeline.baselines.experts import BY_FEATURES
 from rallrec_pipeline.baselines.rating_log import Rows
 from rallrec_pipeline.recommendation.fit import ExpertFit
 from rallrec_pipeline.recommendation.today import Codes, Ratings, Visits

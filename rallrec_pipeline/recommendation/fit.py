@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rallrec_pipeline.baselines.expert_features import Describer
-from rallrec_pipeline.baselines.experts import BY_FEATURES, matrix, out_of_time
+from rallrec_pipeline.baselines.expert_features import Describer, matrix
+from rallrec_pipeline.baselines.experts import BY_FEATURES, out_of_time
 from rallrec_pipeline.baselines.factorisation import Factorisation
 from rallrec_pipeline.baselines.rating_log import RatingLog, Seen
 from rallrec_pipeline.baselines.rating_log import Ratings as Rated

@@ -9,12 +9,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rallrec_pipeline.baselines.folded import FoldIn
+from rallrec_pipeline.baselines.expectation import Expectation
 from rallrec_pipeline.baselines.rating_log import RatingLog
 from rallrec_pipeline.datasets.histories import training_interactions
 from rallrec_pipeline.datasets.statistics import SHRINKAGE
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import StageRun
+from rallrec_pipeline.pipeline.stages.prompts import stated_weights
 from rallrec_pipeline.prompts.facts import Facts, ItemMeans
 from rallrec_pipeline.serving.catalogue import ByUser
 from rallrec_pipeline.serving.questions import USER, Question
@@ -33,7 +34,7 @@ class KnownFacts:
     mean: float
     is_implicit: bool
     foretold: ByUser | None
-    fit: FoldIn | None
+    fit: Expectation | None
 
     @classmethod
     def read(cls, run: StageRun, wanted: Sequence[Fact]) -> KnownFacts:
@@ -42,7 +43,8 @@ class KnownFacts:
         fit = None
         if "expected_rating" in wanted:
             log = RatingLog.of(core, samples, run.read(tables.CORE_ITEMS)["item_id"].to_list())
-            fit = FoldIn.fit(log, run.spec.label.like_above, run.seeds.fits)
+            by, weights = run.settings.prompts.expected_by, stated_weights(run)
+            fit = Expectation.of(log, run.spec.label.like_above, run.seeds.fits, by, weights)
         return cls.of(core, samples, run.spec.is_implicit, run.read(tables.EXPECTED_RATINGS) if fit else None, fit)
 
     @classmethod
@@ -52,7 +54,7 @@ class KnownFacts:
         samples: pl.DataFrame,
         implicit: bool,
         foretold: pl.DataFrame | None,
-        fit: FoldIn | None,
+        fit: Expectation | None,
     ) -> KnownFacts:
         """By the same training ratings as the stages take; `foretold` is the table `expected_ratings`."""
         training = samples.filter(pl.col("split") == "train") if implicit else training_interactions(core, samples)
@@ -114,4 +116,4 @@ class KnownFacts:
         self, question: Question, items: NDArray[np.int32], lengths: NDArray[np.int32]
     ) -> NDArray[np.float32]:
         assert self.fit is not None, "`read` makes a fit where a method states expected ratings"
-        return self.fit.opinions(question.codes, question.history, question.ratings, items, lengths).rating
+        return self.fit.of_one_user(question.codes, question.history, question.ratings, items, lengths)

@@ -12,6 +12,7 @@ from rallrec_pipeline.settings.llm import (
     TEMPLATE_GAP,
     AnswerForm,
     DescriptionSettings,
+    ExpectedBy,
     Fact,
     PromptForm,
     PromptSettings,

@@ -12,6 +12,7 @@ from rallrec_pipeline.settings.section import Section
 AnswerForm = Literal["yes_no", "rating"]
 PromptForm = Literal["recent", "relevance", "sequential", "reranked"]
 Fact = Literal["item_mean", "user_mean", "expected_rating"]
+ExpectedBy = Literal["factorisation", "experts"]
 LONGEST_TITLE = 160  # characters
 TEMPLATE_GAP = re.compile(r"{(item|max_words|fields)}")
 
@@ -46,6 +47,11 @@ class PromptSettings(Section):
 
     answer_form: AnswerForm = Field("yes_no", description="Answer form of the tuned methods.")
     facts: tuple[Fact, ...] = Field((), description="What prompts state as facts, all out of time.")
+    expected_by: ExpectedBy = Field(
+        "factorisation",
+        description="Whose opinion the fact `expected_rating` is: that of the factorisation, or a ridge regression on "
+        "means, factorisation and item kNN.",
+    )
     train_samples: int = Field(8192, gt=0, description="Few-shot training samples.")
     validation_samples: int = Field(512, gt=0, description="Random validation rows (best epoch, calibration).")
     test_samples: int = Field(0, ge=0, description="Random test rows; 0 takes the whole test split.")

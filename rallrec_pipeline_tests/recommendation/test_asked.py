@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import polars as pl
+import pytest
 
-from rallrec_pipeline.baselines.opinions import factorisation_opinions
+from rallrec_pipeline.baselines.opinions import expected_ratings
 from rallrec_pipeline.datasets.histories import make_samples
 from rallrec_pipeline.datasets.protocol_spec import LabelSpec, ProtocolSpec
-from rallrec_pipeline.recommendation.asked import expected_of_today
+from rallrec_pipeline.recommendation.asked import expectation_of_today, expected_of_today
+from rallrec_pipeline.settings import ExpectedBy
 from rallrec_pipeline_tests.baselines.worlds import LIKE_ABOVE, world
 from rallrec_pipeline_tests.recommendation.worlds import recommender
 
 
-def test_a_target_without_training_ratings_is_expected_as_in_the_table() -> None:
+@pytest.mark.parametrize("by", get_args(ExpectedBy))
+def test_a_target_without_training_ratings_is_expected_as_in_the_table(by: ExpectedBy) -> None:
     made = world()
     cold, late = made.core["item_id"][-1], pl.col("timestamp") > 9_500
     core = made.core.filter((pl.col("item_id") != cold) | late)
@@ -23,7 +27,9 @@ def test_a_target_without_training_ratings_is_expected_as_in_the_table() -> None
     one = recommender(replace(made, core=core, samples=samples))
     asked = samples.filter(pl.col("split") == "test")
     rows = asked.select("user_id", "item_id", "history_length")
-    stated = factorisation_opinions(core, samples, made.item_ids, rows, LIKE_ABOVE, seed=0)
-    expected = stated.select("user_id", "item_id", pl.col("factorisation").cast(pl.Float32).alias("expected"))
+    found, weights = expected_ratings(core, samples, made.item_ids, rows, LIKE_ABOVE, seed=0, by=by)
+    expected = found.select("user_id", "item_id", "expected")
     assert not one.catalogue.has_ratings[made.item_ids.index(cold)] and cold in asked["item_id"]
-    assert expected_of_today(one, asked, expected.clear()).equals(expected)
+    now = expected_of_today(one, asked, expected.clear(), expectation_of_today(one, by, weights))
+    assert now.drop("expected").equals(expected.drop("expected"))
+    assert now["expected"].to_numpy() == pytest.approx(expected["expected"].to_numpy(), abs=1e-5)

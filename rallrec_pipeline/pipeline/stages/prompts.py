@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from rallrec_pipeline.baselines.opinions import factorisation_opinions, rated_rows
+from rallrec_pipeline.baselines.expectation import FACTORISATION, Weights
+from rallrec_pipeline.baselines.opinions import expected_ratings as expected_of
+from rallrec_pipeline.baselines.opinions import rated_rows
 from rallrec_pipeline.datasets.histories import training_interactions
 from rallrec_pipeline.datasets.statistics import rating_statistics
 from rallrec_pipeline.inference.methods import (
@@ -25,16 +27,23 @@ from rallrec_pipeline.settings import Fact, Settings
 
 
 def expected_ratings(run: StageRun) -> Made:
-    """What the factorisation expects of every core interaction and every sample, out of time."""
+    """What is expected of every core interaction and every sample, out of time."""
     core, samples = run.read(tables.CORE_INTERACTIONS), run.read(tables.SAMPLES)
     pair = ["user_id", "item_id"]
     rated = rated_rows(core, core.select(pair)).select(*pair, "history_length")
     negatives = samples.join(core, on=pair, how="anti").select(rated.columns).unique(pair, maintain_order=True)
     asked, like_above = pl.concat([rated, negatives]), run.spec.label.like_above
     item_ids = run.read(tables.CORE_ITEMS)["item_id"].to_list()
-    found = factorisation_opinions(core, samples, item_ids, asked, like_above, run.seeds.fits)
-    expected = pl.col("factorisation").cast(pl.Float32).alias("expected")
-    return run.write(found.select(*pair, expected), tables.EXPECTED_RATINGS)
+    by, progress = run.settings.prompts.expected_by, run.progress("expected ratings")
+    found, weights = expected_of(core, samples, item_ids, asked, like_above, run.seeds.fits, by, progress)
+    told = {"intercept": weights.intercept, "weights": dict(weights.of)} if by == "experts" else {}
+    return run.write(found.select(*pair, "expected"), tables.EXPECTED_RATINGS, **told)
+
+
+def stated_weights(run: StageRun) -> Weights:
+    """What the input `expected_ratings` was weighed by."""
+    told = run.given("expected_ratings").metadata
+    return Weights(float(told["intercept"]), told["weights"]) if "weights" in told else FACTORISATION
 
 
 def tuning_prompts(run: StageRun) -> Made:

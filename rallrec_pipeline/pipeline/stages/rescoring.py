@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from rallrec_pipeline.baselines.expectation import Expectation
 from rallrec_pipeline.datasets.histories import training_interactions
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.evaluation.calibration import Platt
@@ -27,12 +28,18 @@ from rallrec_pipeline.pipeline.scored import method_calibration
 from rallrec_pipeline.pipeline.stages.engine import OneEngine
 from rallrec_pipeline.pipeline.stages.model import checkpoint, score_store
 from rallrec_pipeline.pipeline.stages.new_items import catalogue_items
+from rallrec_pipeline.pipeline.stages.prompts import stated_weights
 from rallrec_pipeline.pipeline.stages.retrieval import todays_retriever
 from rallrec_pipeline.prompts.build import build_prompts, prompt_context, without_titles
 from rallrec_pipeline.prompts.facts import Facts, make_facts
 from rallrec_pipeline.prompts.render import answer_texts
 from rallrec_pipeline.reasoning.merge import Merged, merge_of_two
-from rallrec_pipeline.recommendation.asked import expected_of_today, samples_of_today, statistics_of_today
+from rallrec_pipeline.recommendation.asked import (
+    expectation_of_today,
+    expected_of_today,
+    samples_of_today,
+    statistics_of_today,
+)
 from rallrec_pipeline.recommendation.cascade import tokens_added, within_budget
 from rallrec_pipeline.recommendation.recommender import Recommender
 from rallrec_pipeline.recommendation.today import Codes, Visits
@@ -179,8 +186,18 @@ class LlmRescoring:
             statistics_of_today(self.recommender, samples),
             samples,
             every.filter(pl.col("split") == "train") if sampled else training_interactions(core, every),
-            expected_of_today(self.recommender, samples, self.run.read(tables.EXPECTED_RATINGS)),
+            self._expected(samples) if "expected_rating" in self.method.facts else None,
         )
+
+    def _expected(self, samples: pl.DataFrame) -> pl.DataFrame:
+        table = self.run.read(tables.EXPECTED_RATINGS)
+        return expected_of_today(self.recommender, samples, table, self._expectation)
+
+    @cached_property
+    def _expectation(self) -> Expectation:
+        """Fitted once for all that is asked."""
+        by = self.run.settings.prompts.expected_by
+        return expectation_of_today(self.recommender, by, stated_weights(self.run))
 
 
 def _merge_on_validation(run: StageRun, method: Method, core: Recommender, merge: MergeSettings) -> Merged:

@@ -35,7 +35,7 @@ from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.lineage.chain import trace
 from rallrec_pipeline.pipeline.recommended import recommended_to
 from rallrec_pipeline.pipeline.stages.engine import OneEngine
-from rallrec_pipeline.pipeline.stages.prompts import prompts_of
+from rallrec_pipeline.pipeline.stages.prompts import prompts_of, stated_weights
 from rallrec_pipeline.pipeline.stages.recommendations import read_recommender
 from rallrec_pipeline.pipeline.stages.rescoring import LlmRescoring
 from rallrec_pipeline.pipeline.status.pending import asked_users, pending_rows
@@ -45,12 +45,14 @@ from rallrec_pipeline.pipeline.status.status import dataset_status, status_as_js
 from rallrec_pipeline.pipeline.status.table import steps_told
 from rallrec_pipeline.recommendation.asked import samples_of_today
 from rallrec_pipeline.recommendation.table import BEFORE_ITEM, WITH_ITEM, for_user
+from rallrec_pipeline.serving.known_facts import KnownFacts
 from rallrec_pipeline.settings import MergeSettings, Settings, load_settings
 from rallrec_pipeline_tests.pipeline.given import in_force_now, looking_run, make_stages, seeing
 from rallrec_pipeline_tests.pipeline.tiny import SMALL, ratings_file, replace_once
 
 LATEST = ("raw_files", "interactions", "items", "users")
 NEW_ITEMS = ("new_item_descriptions", "new_item_embeddings")
+FACTS = ("item_mean", "user_mean", "expected_rating")
 
 
 def made_in(lake: Path) -> pl.DataFrame:
@@ -162,12 +164,14 @@ def test_a_user_with_three_ratings_and_an_item_of_today_need_no_fit(copy: Path) 
     assert lineage and lineage.fit == BEFORE_ITEM and lineage.description
 
 
-@pytest.mark.parametrize("facts", [(), ("item_mean", "user_mean", "expected_rating")])
-def test_a_method_of_the_llm_is_asked_what_it_is_asked_of_test_rows(finished_lake: Path, facts: Any) -> None:
+@pytest.mark.parametrize(("facts", "by"), [((), "factorisation"), (FACTS, "factorisation"), (FACTS, "experts")])
+def test_a_method_of_the_llm_is_asked_what_it_is_asked_of_test_rows(copy: Path, facts: Any, by: str) -> None:
     """The prompts are those of the stage `evaluation_prompts`, byte for byte, for the history of the test row."""
     settings = load_settings()
-    stated = settings.prompts.model_copy(update={"facts": facts, "title_characters": 8})
-    run = predicting(finished_lake, with_method(settings.model_copy(update={"prompts": stated})))
+    chosen = settings.prompts.model_copy(update={"facts": facts, "expected_by": by, "title_characters": 8})
+    stated = settings.model_copy(update={"prompts": chosen})
+    make_stages(copy, SMALL, stated, "expected_ratings")
+    run = predicting(copy, with_method(stated))
     method = next(one for one in methods(run.settings) if one.name == "zero_shot")
     histories = run.read(tables.RETRIEVED_HISTORIES).filter(pl.col("split") == "test")
     wanted = prompts_of(run, histories, [method.asked]).sort("sample_id")
@@ -177,6 +181,9 @@ def test_a_method_of_the_llm_is_asked_what_it_is_asked_of_test_rows(finished_lak
         made = LlmRescoring.of(run, read_recommender(run, of_core=True), engines).prompts(hidden).sort("sample_id")
     assert not any("Third" in prompt and "title" in prompt for prompt in made["prompt"])  # it is longer than 8
     assert method.facts == facts and made["prompt"].to_list() == wanted["prompt"].to_list()
+    assert len(stated_weights(run).of) == (1 if by == "factorisation" else 16)
+    expected = KnownFacts.read(run, method.facts).fit
+    assert not facts or (expected and expected.weights == stated_weights(run))  # so do requests
 
 
 def test_a_method_of_the_llm_scores_the_shortlist_once(copy: Path) -> None:
