@@ -32,6 +32,8 @@ def _decode(path: Path, kind: Format, *state: int) -> None:
     try:
         for batch in _of_parquet(path) if kind == "parquet" else _of_arrow(path):
             batch.validate(full=True)
+    except pa.ArrowNotImplementedError as error:
+        raise ValueError(f"a column has a type that is not read ({error}): store a plain number or text") from error
     except pa.ArrowException as error:
         raise ValueError(str(error)) from error
 

@@ -21,6 +21,7 @@ from rallrec_pipeline.datasets.endings import BINARY
 from rallrec_pipeline.datasets.file_spec import TableFile
 from rallrec_pipeline.datasets.json_lines import records_of_document
 from rallrec_pipeline.datasets.lines import CHUNK, open_text
+from rallrec_pipeline.datasets.probe import require_decodable
 from rallrec_pipeline.datasets.unpacking import open_plain, packing_of, plain_file
 from rallrec_pipeline.errors import DataError
 from rallrec_pipeline.lake.files import atomic_path
@@ -115,6 +116,7 @@ def _spans(path: Path, parts: list[Path], table: TableFile) -> list[tuple[int, i
 
 
 def _scan(part: Path, table: TableFile) -> pl.LazyFrame:
+    require_decodable(part, "arrow" if table.format == "arrow" else "parquet")
     options: dict[str, Any] = {"glob": False, "hive_partitioning": False}
     return pl.scan_ipc(part, **options) if table.format == "arrow" else pl.scan_parquet(part, **options)
 

@@ -54,6 +54,15 @@ def test_a_file_that_would_end_the_process_is_named(kind: Format, tmp_path: Path
         tables(path)
 
 
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_a_type_that_is_not_read_is_named(kind: Format, tmp_path: Path) -> None:
+    wide, path = RATED.with_columns(pl.col("time").cast(pl.Int128)), tmp_path / f"ratings.{kind}"
+    (wide.write_parquet if kind == "parquet" else wide.write_ipc)(path)
+    told = dataset(tmp_path, {"items.csv": items_csv()}, interactions=f'file = "{path.name}"')
+    with pytest.raises(DataError, match=r"more than 64 bits.*: store a plain number or text"):
+        tables(told)
+
+
 def test_a_file_is_decoded_again_when_it_has_changed(tmp_path: Path) -> None:
     path = tmp_path / "ratings.parquet"
     path.write_bytes(written("parquet"))
