@@ -56,9 +56,10 @@ def test_a_file_that_would_end_the_process_is_named(kind: Format, tmp_path: Path
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow"])
 def test_a_type_that_is_not_read_is_named(kind: Format, tmp_path: Path) -> None:
-    wide, path = RATED.with_columns(pl.col("time").cast(pl.Int128)), tmp_path / f"ratings.{kind}"
-    (wide.write_parquet if kind == "parquet" else wide.write_ipc)(path)
-    told = dataset(tmp_path, {"items.csv": items_csv()}, interactions=f'file = "{path.name}"')
+    wide, stream, name = RATED.with_columns(pl.col("time").cast(pl.Int128)), BytesIO(), f"ratings.{kind}"
+    (wide.write_parquet if kind == "parquet" else wide.write_ipc)(stream)
+    files = {name: stream.getvalue(), "items.csv": items_csv()}
+    told = dataset(tmp_path, files, interactions=f'file = "{name}"')
     with pytest.raises(DataError, match=r"more than 64 bits.*: store a plain number or text"):
         tables(told)
 
