@@ -400,7 +400,7 @@ GRAPH: tuple[Stage, ...] = (
             "paper_dataset": d.paper_dataset,
         },
         sections=ALL_SECTIONS,
-        code_version="3",
+        code_version="4",
     ),
 )
 

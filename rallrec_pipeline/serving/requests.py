@@ -74,9 +74,9 @@ def read_request(body: bytes, limits: ServingSettings) -> ScoreRequest:
     except ValidationError as error:
         faults = error.errors(include_url=False)
         misspelt = [fault for fault in faults if fault["type"] == "extra_forbidden"]
-        first, *others = misspelt or faults  # a key that is missing is most often one of these
+        first = (misspelt or faults)[0]  # a key that is missing is most often one of these
         place = clean_text(".".join(map(str, first["loc"])))
-        more = f" (and {len(others)} more)" if others else ""
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         message = clean_text(plain_problem(first, ScoreRequest))
         raise RequestError(UNFIT, f"{place}: {message}{more}" if place else message + more) from error
     _require_small(found, limits)

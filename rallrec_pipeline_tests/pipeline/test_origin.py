@@ -15,10 +15,14 @@ def test_settings_that_lie_over_a_profile_are_told_whatever_the_environment_says
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = tmp_path / "mine.toml"
-    mine.write_text("[prompts]\ntest_samples = 60\ntrain_samples = 1024\n[tuning]\nlearning_rate = 5e-4\n")
+    mine.write_text(
+        "[prompts]\ntest_samples = 60\ntrain_samples = 1024\n[tuning]\nlearning_rate = 5e-4\nepochs = 5\n"
+        "checkpoint_every = 3\n[serving]\ntargets = 7\n"  # these change no figure
+    )
     monkeypatch.setenv("RALLREC_SETTINGS", str(mine))
     full = looking_run(tmp_path, "shop", load_settings("full", lake=tmp_path))
-    assert laid_over(full) == {"prompts.test_samples": 60, "tuning.learning_rate": 5e-4}  # `full` has 1,024 samples
+    told = {"prompts.test_samples": 60, "tuning.learning_rate": 5e-4, "tuning.epochs": 5}
+    assert laid_over(full) == told  # `full` has 1,024 samples; five epochs are the default, which `full` departs from
     monkeypatch.delenv("RALLREC_SETTINGS")
     assert laid_over(looking_run(tmp_path, "shop", load_settings("full", lake=tmp_path))) == {}
 
