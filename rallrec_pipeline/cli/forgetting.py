@@ -82,7 +82,7 @@ def _has_database() -> bool:
 
 
 def _tell(certificate: Certificate, plan: bool) -> None:
-    table = Table("what", Column("count", justify="right"), "which")
+    table = Table("what", Column("count", justify="right"), "which", title="would go" if plan else "gone")
     for file in certificate.raw_files:
         table.add_row("raw rows", f"{file.rows:,}", Text(file.file))
     stages = dict.fromkeys(held.stage for held in certificate.results)
@@ -101,5 +101,7 @@ def _tell(certificate: Certificate, plan: bool) -> None:
         console.print(table)
     for variant, assets in certificate.to_be_made_anew.items():
         made = sum(one["variant"] == variant for one in certificate.made_anew)
-        console.print(Text(f"{variant}: {len(assets)} assets to be made anew, {made} of them are"), soft_wrap=True)
-    console.print("would go: all of this" if plan else "gone: all of this", highlight=False)
+        told = "would lose their results" if plan else f"lost their results, {made} of them have new ones"
+        console.print(Text(f"{variant}: {len(assets)} assets {told}"), soft_wrap=True)
+    if plan:
+        console.print("this is the plan: nothing has been removed", highlight=False)
