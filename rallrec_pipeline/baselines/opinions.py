@@ -6,24 +6,29 @@ the fits have seen nothing from the row's moment on either: there are fits on th
 foretold by fits on the others. Validation and test rows take the fits on the whole training split, so what is expected
 of them by the factorisation is what the expert `factorisation` says.
 
-Where experts are weighed, the weights of a row that they are fitted on come from the rows of other users.
+Where experts are weighed, the weights are fitted on the later training rows. Those of a row that is not foretold by the
+whole training split come from rows of other users, so that neither it nor a line of its prompt knows its answer; some
+of these are later than the row, and all that they tell it are 16 weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rallrec_pipeline.baselines.expectation import FACTORISATION, GROUPS, Weights, fit_weights, weigh_by_others
-from rallrec_pipeline.baselines.expert_features import Describer
-from rallrec_pipeline.baselines.rating_log import RatingLog, Rows, Seen, moments, rows_of
+from rallrec_pipeline.baselines.expectation import FACTORISATION, WEIGHED, Weights, fit_weights
+from rallrec_pipeline.baselines.expert_features import Describer, Group
+from rallrec_pipeline.baselines.rating_log import Codes, RatingLog, Rows, Seen, moments, rows_of
+from rallrec_pipeline.language_models.protocols import Progress
 from rallrec_pipeline.settings import ExpectedBy
 
 CUTS = (1 / 32, 1 / 16, *(eighth / 8 for eighth in range(1, 8)))  # shares of the training ratings
 PARTS = 8  # of the training ratings, where users are split
+USER_PARTS = 5  # of the users, each weighed by a fit on the others
 MOST = 20_000  # training samples that weights are fitted on
 
 Floats = NDArray[np.float32]
@@ -37,7 +42,7 @@ def expected_ratings(
     like_above: float,
     seed: int,
     by: ExpectedBy = "factorisation",
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> tuple[pl.DataFrame, Weights]:
     """`rows` with the column `expected` (Float32, in units of the rating), and what the features of later rows weigh.
 
@@ -48,17 +53,13 @@ def expected_ratings(
     if rows.is_empty():
         return rows.with_columns(pl.lit(None, pl.Float32).alias("expected")), FACTORISATION
     log = RatingLog.of(core, samples, item_ids)
-    asked = rows_of(rows, log.sequences)
-    judged = _judged(log) if by == "experts" else np.zeros(0, np.int64)
-    features = _features(log, _both(asked, log.rows[judged]), like_above, seed, by, progress)
-    of_asked = {name: values[: len(asked)] for name, values in features.items()}
-    of_judged = {name: values[len(asked) :] for name, values in features.items()}
-    weights = fit_weights(of_judged, log.values[judged]) if by == "experts" else FACTORISATION
-    expected = weights(of_asked)
-    if by == "experts":
-        own = weigh_by_others(of_judged, log.values[judged], log.rows[judged].users)
-        places, found = _same_rows(asked, log.rows[judged], len(item_ids))
-        expected[places] = own[found]
+    asked, judged = rows_of(rows, log.sequences), _judged(log) if by == "experts" else np.zeros(0, np.int64)
+    wanted = WEIGHED if by == "experts" else FACTORISATION.groups
+    found = _features(log, _both(asked, log.rows[judged]), like_above, seed, wanted, progress)
+    if by == "factorisation":
+        return rows.with_columns(pl.Series("expected", FACTORISATION(found.features), dtype=pl.Float32)), FACTORISATION
+    known, fitting = found[slice(0, len(asked))], found[slice(len(asked), None)]
+    expected, weights = _weighed(known, asked.users, fitting, log.rows.users[judged], log.values[judged])
     return rows.with_columns(pl.Series("expected", expected, dtype=pl.Float32)), weights
 
 
@@ -80,56 +81,70 @@ def _both(rows: Rows, others: Rows) -> Rows:
     return Rows(*(np.concatenate(pair) for pair in zip(vars(rows).values(), vars(others).values(), strict=True)))
 
 
-def _same_rows(rows: Rows, others: Rows, n_items: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places in `rows` whose user and target some of the `others` have, and the places of these."""
-    pairs, wanted = (one.users.astype(np.int64) * n_items + one.targets for one in (others, rows))
-    known, first = np.unique(pairs, return_index=True)
-    if not len(known):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    near = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-    places = np.flatnonzero(known[near] == wanted)
-    return places, first[near[places]]
+@dataclass(frozen=True)
+class _Described:
+    """Features (n,) of rows, and which rows were foretold by fits on the whole training split."""
+
+    features: Mapping[str, Floats]
+    is_whole: NDArray[np.bool_]
+
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> _Described:
+        return _Described({name: values[rows] for name, values in self.features.items()}, self.is_whole[rows])
+
+
+def _weighed(
+    rows: _Described, users: Codes, fitting: _Described, fitting_users: Codes, ratings: Floats
+) -> tuple[NDArray[np.float64], Weights]:
+    """What is expected of `rows` by weights of the rows `fitting`, and the weights of all of these."""
+    weights = fit_weights(fitting.features, ratings)
+    expected = weights(rows.features)
+    for part in range(USER_PARTS):
+        own = np.flatnonzero((users % USER_PARTS == part) & ~rows.is_whole)
+        others = np.flatnonzero(fitting_users % USER_PARTS != part)
+        expected[own] = fit_weights(fitting[others].features, ratings[others])(rows[own].features)
+    return expected, weights
 
 
 def _features(
-    log: RatingLog, rows: Rows, like_above: float, seed: int, by: ExpectedBy, progress: Callable[[int, int], None]
-) -> Mapping[str, Floats]:
-    """Features (n,) of `rows`, each by fits that have seen neither its answer nor anything later."""
+    log: RatingLog, rows: Rows, like_above: float, seed: int, groups: Sequence[Group], progress: Progress
+) -> _Described:
+    """Features of `rows`, each by fits that have seen neither its answer nor anything later."""
     describer = Describer(log, np.zeros((0, 0), np.float32), like_above, seed)
-    found, done = dict[str, Floats](), 0
-    for chosen, seen in _fits(log, rows, seed):
+    found, is_whole, done = dict[str, Floats](), np.zeros(len(rows), np.bool_), 0
+    for chosen, seen, whole in _fits(log, rows, seed):
         if not len(chosen):
             continue
         some = rows[chosen]
-        for group in GROUPS[by]:
+        for group in groups:
             for name, values in describer.features(group, seen, some).items():
                 found.setdefault(name, np.zeros(len(rows), np.float32))[chosen] = values
+        is_whole[chosen] = whole
         done += len(chosen)
         progress(done, len(rows))
-    return found
+    return _Described(found, is_whole)
 
 
-def _fits(log: RatingLog, rows: Rows, seed: int) -> Iterator[tuple[NDArray[np.int64], Seen]]:
-    """Places in `rows`, and what may be seen for them."""
+def _fits(log: RatingLog, rows: Rows, seed: int) -> Iterator[tuple[NDArray[np.int64], Seen, bool]]:
+    """Places in `rows`, what may be seen for them, and whether that is the whole training split."""
     if log.in_time:
         return _fits_in_time(log, rows)
     return _fits_in_parts(log, rows, seed)
 
 
-def _fits_in_time(log: RatingLog, rows: Rows) -> Iterator[tuple[NDArray[np.int64], Seen]]:
+def _fits_in_time(log: RatingLog, rows: Rows) -> Iterator[tuple[NDArray[np.int64], Seen, bool]]:
     asked = moments(rows, log.sequences, log.places)
     end = int(log.fitted.sum())  # training ratings are the first of the core
     cuts = np.unique([0, *(int(share * end) for share in CUTS), end])
     number = np.searchsorted(cuts, asked, side="right") - 1
     for place, cut in enumerate(cuts):
-        yield np.flatnonzero(number == place), log.before(int(cut))
+        yield np.flatnonzero(number == place), log.before(int(cut)), cut == end
 
 
-def _fits_in_parts(log: RatingLog, rows: Rows, seed: int) -> Iterator[tuple[NDArray[np.int64], Seen]]:
+def _fits_in_parts(log: RatingLog, rows: Rows, seed: int) -> Iterator[tuple[NDArray[np.int64], Seen, bool]]:
     sequences = log.sequences
     part = np.random.default_rng(seed).integers(0, PARTS, len(sequences.items))
     flat = np.minimum(sequences.offsets[rows.users] + rows.lengths, len(part) - 1)
     is_own = (sequences.items[flat] == rows.targets) & log.fitted[flat]
     number = np.where(is_own, part[flat], PARTS)
     for one in range(PARTS + 1):
-        yield np.flatnonzero(number == one), log.without(part == one)
+        yield np.flatnonzero(number == one), log.without(part == one), one == PARTS

@@ -116,7 +116,10 @@ def _spans(path: Path, parts: list[Path], table: TableFile) -> list[tuple[int, i
 
 
 def _scan(part: Path, table: TableFile) -> pl.LazyFrame:
-    require_decodable(part, "arrow" if table.format == "arrow" else "parquet")
+    try:
+        require_decodable(part, "arrow" if table.format == "arrow" else "parquet")
+    except (ValueError, OSError) as error:
+        raise DataError(f"{part} cannot be read: {error}") from error
     options: dict[str, Any] = {"glob": False, "hive_partitioning": False}
     return pl.scan_ipc(part, **options) if table.format == "arrow" else pl.scan_parquet(part, **options)
 

@@ -10,7 +10,7 @@ from rallrec_pipeline.descriptions import RENDERER_VERSION, template_of
 from rallrec_pipeline.inference.methods import methods, rescoring_method
 from rallrec_pipeline.inference.score import SCORING_VERSION
 from rallrec_pipeline.pipeline.stage import ALWAYS
-from rallrec_pipeline.settings import ROLES, Role, Settings, essential
+from rallrec_pipeline.settings import ROLES, PromptSettings, Role, Settings, essential
 
 RECOMMENDING_VERSION = "2"  # raise it when the computing changes its output by more than rounding
 BUDGET_VERSION = "2"  # the same of how tokens are counted where `recommendations.tokens_per_user` bounds them
@@ -45,9 +45,14 @@ def describing(settings: Settings, spec: DatasetSpec) -> dict[str, Any]:
     return numerics(settings, "writer") | item | {"seed": settings.seeds.sampling, "renderer": RENDERER_VERSION}
 
 
+def prompting(settings: Settings) -> PromptSettings:
+    """The settings of prompts without whose opinion they state: the table `expected_ratings` says that."""
+    return settings.prompts.model_copy(update={"expected_by": PromptSettings().expected_by})
+
+
 def wording(settings: Settings, spec: DatasetSpec) -> dict[str, Any]:
     """What decides how a prompt is worded."""
-    return {"prompts": settings.prompts, "words": spec.words, "label": spec.label, "fields": spec.user_fields}
+    return {"prompts": prompting(settings), "words": spec.words, "label": spec.label, "fields": spec.user_fields}
 
 
 def asked(settings: Settings) -> dict[str, Any]:
@@ -94,6 +99,13 @@ def reported(settings: Settings) -> dict[str, Any]:
         kept = {} if hidden is True else {key: v for key, v in (shown[name] or {}).items() if key not in hidden}
         shown[name] = kept
     return shown
+
+
+def is_reported(name: str) -> bool:
+    """Whether a figure of the report on methods may depend on the setting of the dotted `name`."""
+    section, _, key = name.partition(".")
+    hidden = _NOT_IN_REPORT.get(section, ())
+    return section not in _ELSEWHERE and hidden is not True and key.split(".")[0] not in hidden
 
 
 def with_sampling(seed: int, settings: Settings) -> dict[str, int]:

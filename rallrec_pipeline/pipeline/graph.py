@@ -20,6 +20,7 @@ from rallrec_pipeline.pipeline.decisive import (
     asked,
     describing,
     numerics,
+    prompting,
     reported,
     with_sampling,
     wording,
@@ -284,7 +285,7 @@ GRAPH: tuple[Stage, ...] = (
         lambda s, d: (
             numerics(s, "predictor")
             | {"load_in_8bit": s.role("predictor").load_in_8bit}
-            | {"tuning": s.tuning.decisive(), "prompts": s.prompts, "label": d.label, "seed": s.seeds.tuning}
+            | {"tuning": s.tuning.decisive(), "prompts": prompting(s), "label": d.label, "seed": s.seeds.tuning}
             | {"version": TUNING_VERSION, "adapters": adapters(s)}
         ),
         sections=(*ENGINE, "seeds"),

@@ -12,7 +12,7 @@ from typing import Any
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.language_models.dtypes import fetched_dtype, resolve_dtype
 from rallrec_pipeline.pipeline.context import StageRun
-from rallrec_pipeline.pipeline.decisive import reported
+from rallrec_pipeline.pipeline.decisive import is_reported
 from rallrec_pipeline.pipeline.readiness import model_record
 from rallrec_pipeline.pipeline.stage import flat
 from rallrec_pipeline.settings import Role, load_settings
@@ -56,9 +56,8 @@ def laid_over(run: StageRun) -> dict[str, Any]:
         alone = load_settings(run.settings.profile, lake=run.lake, overrides=NO_OVERLAY)
     except ConfigError:  # a variant of a study, or one whose file is gone
         return {}
-    seen, known = (flat(reported(settings)) for settings in (run.settings, alone))
-    changed = {name for name in seen.keys() | known.keys() if seen.get(name) != known.get(name)}
-    return {name: value for name, value in flat(run.settings.model_dump(mode="json")).items() if name in changed}
+    seen, known = (flat(settings.model_dump(mode="json")) for settings in (run.settings, alone))
+    return {name: value for name, value in seen.items() if known.get(name) != value and is_reported(name)}
 
 
 def code_origin() -> str:

@@ -2,7 +2,7 @@
 
 No fact knows its own answer: the target's mean is taken over earlier training ratings only (all of them for
 validation and test samples), and a history item's mean leaves out the rating of the user who is asked about. Expected
-ratings are out of time by themselves (`baselines/opinions.py`).
+ratings are out of time by themselves, but for the few weights of several experts (`baselines/opinions.py`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Facts:
     users: pl.DataFrame | None = None
     """sample_id and user_mean."""
     expected: pl.DataFrame | None = None
-    """user_id, item_id and expected, what the factorisation foretells."""
+    """user_id, item_id and expected, what experts foretell."""
 
     def target_mean(self, sample_ids: pl.Series) -> pl.Series:
         """Mean rating of each sample's target."""
@@ -49,7 +49,7 @@ class Facts:
         return _looked_up(sample_ids, self.users, "user_mean")
 
     def expected_rating(self, rows: pl.DataFrame) -> pl.Series:
-        """What the factorisation foretells of each of `rows` (user_id, item_id)."""
+        """What experts foretell of each of `rows` (user_id, item_id)."""
         if self.expected is None:
             return pl.repeat(None, rows.height, dtype=pl.Float64, eager=True).alias("expected")
         keys = ["user_id", "item_id"]

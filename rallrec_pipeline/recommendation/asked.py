@@ -6,13 +6,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rallrec_pipeline.baselines.expectation import Expectation, Weights
+from rallrec_pipeline.baselines.expectation import Expectation, Histories, Weights
 from rallrec_pipeline.baselines.expert_features import Describer
 from rallrec_pipeline.baselines.rating_log import Rows
 from rallrec_pipeline.datasets.statistics import SHRINKAGE
 from rallrec_pipeline.recommendation.recommender import Recommender
 from rallrec_pipeline.recommendation.today import Codes, Visits
-from rallrec_pipeline.settings import ExpectedBy
 
 TODAY = "today"
 """The split of a sample whose answer nobody knows."""
@@ -56,11 +55,11 @@ def statistics_of_today(recommender: Recommender, samples: pl.DataFrame) -> pl.D
     )
 
 
-def expectation_of_today(recommender: Recommender, by: ExpectedBy, weights: Weights) -> Expectation:
+def expectation_of_today(recommender: Recommender, weights: Weights) -> Expectation:
     """What is expected of today's ratings, as the stage `expected_ratings` has it of test rows."""
     text = np.zeros((0, 0), np.float32)
     describer = Describer(recommender.ratings, text, recommender.like_above, recommender.seed)
-    return Expectation(describer, recommender.fit.seen, by, weights, recommender.stated)
+    return Expectation(describer, recommender.fit.seen, weights, recommender.stated)
 
 
 def expected_of_today(
@@ -69,8 +68,12 @@ def expected_of_today(
     """The table `expected_ratings`, `expected`, with what is expected of `samples_of_today`."""
     sequences = recommender.ratings.sequences
     users, targets = sequences.user_codes(samples["user_id"]), sequences.item_codes(samples["item_id"])
-    rows = Rows(users, samples["history_length"].to_numpy().astype(np.int64), targets)
-    foretold = pl.Series("expected", expectation(rows), dtype=pl.Float32)
+    lengths = samples["history_length"].to_numpy().astype(np.int64)
+    visits, number = np.unique(np.stack([users, lengths]), axis=1, return_inverse=True)
+    items, ratings, runs = recommender.ratings.own(Visits(visits[0].astype(np.int32), visits[1]))
+    histories = Histories(items, ratings, np.append(runs.starts, len(items)), recommender.ratings.is_sampled)
+    rows = Rows(number.reshape(-1).astype(np.int32), lengths, targets)
+    foretold = pl.Series("expected", expectation(histories, rows), dtype=pl.Float32)
     own = samples.select("user_id", "item_id", foretold)
     others = expected.join(own, on=["user_id", "item_id"], how="anti")
     return pl.concat([own, others.select(own.columns)])

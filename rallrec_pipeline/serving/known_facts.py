@@ -43,8 +43,7 @@ class KnownFacts:
         fit = None
         if "expected_rating" in wanted:
             log = RatingLog.of(core, samples, run.read(tables.CORE_ITEMS)["item_id"].to_list())
-            by, weights = run.settings.prompts.expected_by, stated_weights(run)
-            fit = Expectation.of(log, run.spec.label.like_above, run.seeds.fits, by, weights)
+            fit = Expectation.of(log, run.spec.label.like_above, run.seeds.fits, stated_weights(run))
         return cls.of(core, samples, run.spec.is_implicit, run.read(tables.EXPECTED_RATINGS) if fit else None, fit)
 
     @classmethod
@@ -98,22 +97,19 @@ class KnownFacts:
 
         The table holds what was foretold at the moment of a rating, so it is taken where that moment is the question's.
         """
-        items = len(question.codes)
-        places = np.full(items, len(question.history), np.int32)
-        places[question.history] = np.arange(len(question.history))
-        found: NDArray[np.float32] = self._foretell(question, np.arange(items, dtype=np.int32), places)
-        expected = pl.Series(found, dtype=pl.Float32)
+        ids = pl.DataFrame({"item_id": pl.Series(question.ids, dtype=pl.String)})
+        found = ids.select(pl.lit(None, pl.Float32).alias("expected"))["expected"]
         if question.known_items and self.foretold is not None and question.user_id is not None:
             known = self.foretold.rows(question.user_id).filter(pl.col("item_id").is_in(list(question.known_items)))
-            known = known.select("item_id", pl.col("expected").alias("known"))
-            ids = pl.DataFrame({"item_id": pl.Series(question.ids, dtype=pl.String), "made": expected})
-            joined = ids.join(known, on="item_id", how="left", maintain_order="left")
-            expected = joined.select(pl.coalesce("known", "made")).to_series()
-        numbers = [str(number) for number in range(items)]
-        return pl.DataFrame({"user_id": [USER] * items, "item_id": numbers, "expected": expected})
+            found = ids.join(known, on="item_id", how="left", maintain_order="left")["expected"]
+        missing = np.flatnonzero(found.is_null().to_numpy()).astype(np.int32)
+        numbers = [str(number) for number in range(len(ids))]
+        expected = found.scatter(missing, self._foretell(question, missing)) if len(missing) else found
+        return pl.DataFrame({"user_id": [USER] * len(ids), "item_id": numbers, "expected": expected})
 
-    def _foretell(
-        self, question: Question, items: NDArray[np.int32], lengths: NDArray[np.int32]
-    ) -> NDArray[np.float32]:
+    def _foretell(self, question: Question, items: NDArray[np.int32]) -> NDArray[np.float32]:
+        """What is expected of `items`: of a line by the lines before it, of all others by the whole history."""
         assert self.fit is not None, "`read` makes a fit where a method states expected ratings"
-        return self.fit.of_one_user(question.codes, question.history, question.ratings, items, lengths)
+        lines = np.full(len(question.codes), len(question.history), np.int32)
+        lines[question.history] = np.arange(len(question.history))
+        return self.fit.of_one_user(question.codes, question.history, question.ratings, items, lines[items])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -7,8 +8,10 @@ import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from rallrec_pipeline.baselines.expectation import fit_weights, weigh_by_others
+from rallrec_pipeline.baselines.expectation import FACTORISATION, FEWEST, WEIGHED, Expectation, fit_weights
 from rallrec_pipeline.baselines.opinions import expected_ratings, rated_rows
+from rallrec_pipeline.baselines.rating_log import RatingLog
+from rallrec_pipeline.datasets.histories import training_interactions
 from rallrec_pipeline.settings import ExpectedBy
 from rallrec_pipeline_tests.baselines.worlds import LIKE_ABOVE, World, world
 
@@ -66,25 +69,64 @@ def test_where_users_are_split_the_rating_itself_changes_no_opinion() -> None:
         assert opinions(turned(made, own), rows)["expected"][number] == pytest.approx(before[number], abs=1e-4)
 
 
+@pytest.mark.parametrize("implicit", [False, True])
 @pytest.mark.parametrize("by", get_args(ExpectedBy))
-def test_an_opinion_does_not_depend_on_what_else_is_asked(by: ExpectedBy) -> None:
-    made = world()
+def test_an_opinion_does_not_depend_on_what_else_is_asked(by: ExpectedBy, implicit: bool) -> None:
+    """Sampled negatives of one user may be the same item at several moments."""
+    made = world(implicit=implicit)
     every, few = opinions(made, made.samples, by)[::9], opinions(made, made.samples[::9], by)
     assert few["expected"].to_numpy() == pytest.approx(every["expected"].to_numpy(), abs=1e-5)
 
 
-def test_rows_are_weighed_by_the_rows_of_other_users() -> None:
-    draw = np.random.default_rng(0)
-    features = {name: draw.normal(size=60).astype(np.float32) for name in ("one", "other")}
-    users, ratings = np.repeat(np.arange(12, dtype=np.int32), 5), draw.integers(1, 6, 60).astype(np.float32)
-    before = weigh_by_others(features, ratings, users)
-    after = weigh_by_others(features, np.where(users == 3, 6 - ratings, ratings).astype(np.float32), users)
-    assert (after[users == 3] == before[users == 3]).all() and (after[users == 4] != before[users == 4]).all()
+@pytest.mark.parametrize("split", ["time", "user"])
+def test_no_row_of_a_user_is_weighed_by_an_answer_of_theirs(split: str) -> None:
+    """Neither a training row nor a line of its prompt; the answer is changed where weights look for it alone."""
+    made = world(users=240, each=8, split=split)
+    late = made.samples.filter(pl.col("split") == "train")[-1]
+    answer = (pl.col("user_id") == late["user_id"][0]) & (pl.col("item_id") == late["item_id"][0])
+    turned = made.samples.with_columns(pl.when(answer).then(6 - pl.col("rating")).otherwise("rating").alias("rating"))
+    asked = rated_rows(made.core, made.core.select("user_id", "item_id"))
+    before, after = (opinions(replace(made, samples=one), asked, "experts") for one in (made.samples, turned))
+    changed = (before["expected"] - after["expected"]).abs() > 1e-5
+    training = training_interactions(made.core, made.samples).select("user_id", "item_id", seen=True)
+    rows = asked.with_columns(changed=changed).join(training, on=["user_id", "item_id"], how="left")
+    assert not rows.filter(pl.col("seen") & (pl.col("user_id") == late["user_id"][0]))["changed"].any()
+    assert rows.filter(pl.col("user_id") != late["user_id"][0])["changed"].any()
 
 
-def test_ratings_that_are_all_alike_leave_the_factorisation() -> None:
-    features = {"factorisation": np.arange(4, dtype=np.float32), "item_mean": np.ones(4, np.float32)}
-    assert fit_weights(features, np.full(4, 3, np.float32))(features).tolist() == [0, 1, 2, 3]
+@pytest.mark.parametrize("by", get_args(ExpectedBy))
+@pytest.mark.parametrize(("split", "implicit"), [("time", False), ("user", False), ("time", True)])
+def test_what_is_expected_of_a_question_is_what_the_table_has(split: str, implicit: bool, by: ExpectedBy) -> None:
+    made = world(users=240, each=8, split=split, implicit=implicit)
+    rows = made.samples.filter(pl.col("split") == "test")
+    found, weights = expected_ratings(made.core, made.samples, made.item_ids, rows, LIKE_ABOVE, 0, by)
+    assert weights.groups == (("factorisation",) if by == "factorisation" else WEIGHED)
+    fit = Expectation.of(RatingLog.of(made.core, made.samples, made.item_ids), LIKE_ABOVE, 0, weights)
+    for row in found[::17].iter_rows(named=True):
+        lines = made.core.filter(pl.col("user_id") == row["user_id"]).head(row["history_length"])
+        codes = np.array([made.item_ids.index(item) for item in (*lines["item_id"], row["item_id"])] + [-1], np.int32)
+        history, lengths = np.arange(lines.height, dtype=np.int32), np.full(2, lines.height, np.int32)
+        targets = np.array([lines.height, lines.height + 1], np.int32)
+        asked = fit.of_one_user(codes, history, lines["rating"].to_numpy(), targets, lengths)
+        assert asked[0] == pytest.approx(row["expected"], abs=1e-5)
+        assert by == "factorisation" or (0 if implicit else 1) <= asked[1] <= (1 if implicit else 5)  # an unknown item
+
+
+def test_ratings_that_are_all_alike_and_few_rows_leave_the_factorisation() -> None:
+    features = {name: np.arange(FEWEST, dtype=np.float32) for name in ("factorisation", "item_mean")}
+    some = np.resize(np.array([1, 3, 5], np.float32), FEWEST)
+    assert fit_weights(features, some).groups == WEIGHED
+    assert fit_weights(features, np.full(FEWEST, 3, np.float32)) is FACTORISATION
+    assert fit_weights({name: values[1:] for name, values in features.items()}, some[1:]) is FACTORISATION
+
+
+@pytest.mark.parametrize("users", [1, 2])
+def test_next_to_no_data_have_an_opinion(users: int) -> None:
+    made = world(users=users)
+    for samples in (made.samples, made.samples.clear()):
+        asked = rated_rows(made.core, made.core.select("user_id", "item_id"))
+        found = opinions(replace(made, samples=samples), asked, "experts")["expected"]
+        assert len(found) == made.core.height and found.is_finite().all()
 
 
 def test_ratings_of_a_history_get_the_length_of_what_came_before() -> None:

@@ -60,6 +60,7 @@ SETTINGS: dict[str, tuple[Any, set[str]]] = {
     "index.probes": (3, {"item_index"}),
     "prompts.train_samples": (5, PROMPTED | REPORT),
     "prompts.facts": (("user_mean",), PROMPTS | ASKED | REPORT),
+    "prompts.expected_by": ("experts", {"expected_ratings"} | REPORT),
     "only_methods": (("rallrec",), PROMPTS | ASKED | REPORT),
     "tuning.rank": (2, {"lora_adapter"} | REPORT),
     "tuning.checkpoint_every": (3, set()),

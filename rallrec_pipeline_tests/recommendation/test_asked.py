@@ -30,6 +30,6 @@ def test_a_target_without_training_ratings_is_expected_as_in_the_table(by: Expec
     found, weights = expected_ratings(core, samples, made.item_ids, rows, LIKE_ABOVE, seed=0, by=by)
     expected = found.select("user_id", "item_id", "expected")
     assert not one.catalogue.has_ratings[made.item_ids.index(cold)] and cold in asked["item_id"]
-    now = expected_of_today(one, asked, expected.clear(), expectation_of_today(one, by, weights))
+    now = expected_of_today(one, asked, expected.clear(), expectation_of_today(one, weights))
     assert now.drop("expected").equals(expected.drop("expected"))
     assert now["expected"].to_numpy() == pytest.approx(expected["expected"].to_numpy(), abs=1e-5)

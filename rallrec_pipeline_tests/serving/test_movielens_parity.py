@@ -59,7 +59,7 @@ class Ratings:
         asked, like_above = rated.select("user_id", "item_id", "history_length"), self.spec.label.like_above
         found, weights = expected_ratings(self.core, self.samples, self.item_ids, asked, like_above, SEED, by)
         log = RatingLog.of(self.core, self.samples, self.item_ids)
-        return found.select("user_id", "item_id", "expected"), Expectation.of(log, like_above, SEED, by, weights)
+        return found.select("user_id", "item_id", "expected"), Expectation.of(log, like_above, SEED, weights)
 
     def prompts(self, rows: pl.DataFrame, facts: tuple[Fact, ...], foretold: pl.DataFrame | None) -> list[str]:
         """As the stages make them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import polars as pl
 
@@ -36,14 +37,14 @@ def expected_ratings(run: StageRun) -> Made:
     item_ids = run.read(tables.CORE_ITEMS)["item_id"].to_list()
     by, progress = run.settings.prompts.expected_by, run.progress("expected ratings")
     found, weights = expected_of(core, samples, item_ids, asked, like_above, run.seeds.fits, by, progress)
-    told = {"intercept": weights.intercept, "weights": dict(weights.of)} if by == "experts" else {}
+    told = {"weights": asdict(weights)} if weights != FACTORISATION else {}
     return run.write(found.select(*pair, "expected"), tables.EXPECTED_RATINGS, **told)
 
 
 def stated_weights(run: StageRun) -> Weights:
     """What the input `expected_ratings` was weighed by."""
     told = run.given("expected_ratings").metadata
-    return Weights(float(told["intercept"]), told["weights"]) if "weights" in told else FACTORISATION
+    return Weights(**told["weights"]) if "weights" in told else FACTORISATION
 
 
 def tuning_prompts(run: StageRun) -> Made:

@@ -196,8 +196,7 @@ class LlmRescoring:
     @cached_property
     def _expectation(self) -> Expectation:
         """Fitted once for all that is asked."""
-        by = self.run.settings.prompts.expected_by
-        return expectation_of_today(self.recommender, by, stated_weights(self.run))
+        return expectation_of_today(self.recommender, stated_weights(self.run))
 
 
 def _merge_on_validation(run: StageRun, method: Method, core: Recommender, merge: MergeSettings) -> Merged:

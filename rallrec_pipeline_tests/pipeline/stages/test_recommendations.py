@@ -181,7 +181,7 @@ def test_a_method_of_the_llm_is_asked_what_it_is_asked_of_test_rows(copy: Path, 
         made = LlmRescoring.of(run, read_recommender(run, of_core=True), engines).prompts(hidden).sort("sample_id")
     assert not any("Third" in prompt and "title" in prompt for prompt in made["prompt"])  # it is longer than 8
     assert method.facts == facts and made["prompt"].to_list() == wanted["prompt"].to_list()
-    assert len(stated_weights(run).of) == (1 if by == "factorisation" else 16)
+    assert len(stated_weights(run).by_feature) == (1 if by == "factorisation" else 16)
     expected = KnownFacts.read(run, method.facts).fit
     assert not facts or (expected and expected.weights == stated_weights(run))  # so do requests
 
