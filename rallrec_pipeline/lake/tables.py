@@ -323,7 +323,7 @@ COLUMNS: dict[str, str] = {
     "sequential_ratings": "Ratings of `sequential`, in its order.",
     "reranked": "Items chosen by similarity and recency together (eq. 8), the best first.",
     "reranked_ratings": "Ratings of `reranked`, in its order.",
-    "expected": "What experts expect by earlier ratings the user to rate.",
+    "expected": "What the user is expected to rate, by earlier ratings.",
     "retriever": "Name of the retriever, which says by which vectors the relevant history was chosen.",
     "facts": "Names of the statistics that the prompt states.",
     "titles": "Whether the prompt shows the titles of items, or replaces them all.",
