@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as documents
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -14,6 +14,9 @@ from rallrec_pipeline.cli.terminal import console, say
 from rallrec_pipeline.settings import RecommendationSettings, lake_root, load_settings
 from rallrec_pipeline.text import clean_text, escaped_json
 
+if TYPE_CHECKING:
+    from rallrec_pipeline.pipeline.recommended import Recommended
+
 
 def recommend(
     dataset: Annotated[str, typer.Argument(help="A dataset.")],
@@ -22,7 +25,7 @@ def recommend(
     json: Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")] = False,
     profile: Profile = None,
 ) -> None:
-    """Print the next items of a user, as the profile has them (default: demo): P(yes), and the history lines behind."""
+    """Print the next items of a user, as the profile has them (default: demo): P(yes), rated items near."""
     from rallrec_pipeline.pipeline.recommended import as_json, recommended_to
 
     settings = load_settings(profile)
@@ -32,9 +35,9 @@ def recommend(
         return
     by = ("by",) if found.rows["method"].n_unique() > 1 else ()
     heading = Text(clean_text(f"{dataset} ({found.variant}): user {user_id}, made at {found.made_at}", 200))
-    table = Table("rank", "item", "title", "P(yes)", *by, "because of", title=heading)
+    table = Table("rank", "item", "title", "P(yes)", *by, "rated items beside it", title=heading)
     for row in found.rows.iter_rows(named=True):
-        why = ", ".join(clean_text(found.titles.get(item, item), 40) for item in row["because"])
+        why = ", ".join(_rated(found, item) for item in row["because"])
         title = clean_text(found.titles.get(row["item_id"], ""), 60)
         first = (str(row["rank"]), Text(clean_text(row["item_id"])), Text(title), f"{row['p_yes']:.3f}")
         table.add_row(*first, *([row["method"]] if by else []), Text(why))
@@ -51,5 +54,13 @@ def _how(methods: list[str], settings: RecommendationSettings) -> str:
     order = {"p_yes": "P(yes)", "source": near, "both": f"P(yes) times {near}"}[settings.order]
     return (
         f"P(yes) by {' and '.join(f'`{name}`' for name in methods)}, ranked by {order}; "
-        "the last column has the rated items that retrieval and reranking set against the item, liked or not"
+        "the last column has what a prompt about the item would show of the user's ratings, liked or not"
     )
+
+
+def _rated(found: Recommended, item: str) -> str:
+    """The title of an item, and what the user gave it."""
+    from rallrec_pipeline.prompts.render import rating_text
+
+    rating = f" ({rating_text(found.ratings[item])})" if item in found.ratings else ""
+    return clean_text(found.titles.get(item, item), 40) + rating

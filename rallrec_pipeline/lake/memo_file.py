@@ -42,7 +42,7 @@ class MemoFile:
                 wrong = self._faults(connection)
                 bad = self.kind.bad if file_format(connection) > 1 else "0"
                 total, bad = connection.execute(f"SELECT count(*), ifnull(sum({bad}), 0) FROM rows").fetchone()
-        except DamagedError as error:
+        except DataError as error:  # on a full disk nobody knows
             return 0, [str(error)]
         return total, wrong + ([f"{rows_are(bad)} damaged"] if bad else [])
 
@@ -213,7 +213,7 @@ class MemoFile:
         if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return DataError(f"{self.path} is in use by another run: run again when that has ended")
         full = code.startswith("SQLITE_FULL") or (isinstance(error, OSError) and is_full_disk(error))
-        if full or (code.startswith("SQLITE_IOERR") and self._is_disk_full()):
+        if full or (code.startswith(("SQLITE_IOERR", "SQLITE_CORRUPT")) and self._is_disk_full()):
             return DataError(f"no space left to write {self.path}: free some disk space and run again")
         if isinstance(error, OSError) or code.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
             return DataError(f"cannot write {self.path} ({reason}): make the folder writable and run again")
@@ -225,7 +225,7 @@ class MemoFile:
         return DamagedError(f"{self.path} is damaged ({reason}): run again, sound rows are kept, others made anew")
 
     def _is_disk_full(self) -> bool:
-        """SQLite calls a full disk an I/O error where it was the index of the journal that had no room."""
+        """Where the index of the journal had no room SQLite tells of an I/O error, or of a malformed file."""
         return shutil.disk_usage(self.path.parent).free < JOURNAL_INDEX
 
 

@@ -35,6 +35,8 @@ class Recommended:
     user_id: str
     rows: pl.DataFrame
     titles: Mapping[str, str]
+    ratings: Mapping[str, float]
+    """What the user gave the items that `because` names."""
     notes: list[str]
     fingerprint: str
     made_at: str
@@ -51,7 +53,7 @@ def recommended_to(lake: Path, dataset: str, user_id: str, settings: Settings, n
     plans = plan_stages(run, STAGES, [STAGE])
     plan, command = plans[STAGE], _command(dataset, settings)
     if plan.record is None:
-        raise StaleArtefactError(f"nothing is recommended to users of {dataset!r} yet: run `{command}` first")
+        raise StaleArtefactError(f"nothing is recommended to users of {dataset!r} in {lake} yet: run `{command}` first")
     run = everything(run, plans)
     history = _history_length(run, plan.record, user_id)
     own = run.scan(tables.RECOMMENDATIONS).filter(pl.col("user_id") == user_id).collect()  # of millions of rows a few
@@ -60,8 +62,11 @@ def recommended_to(lake: Path, dataset: str, user_id: str, settings: Settings, n
     items = run.scan(tables.ITEMS).filter(pl.col("item_id").is_in(list(named))).select("item_id", "title")
     notes = [*_stale(plan, command), *_few(rows, history, n, int(plan.record.metadata.get("n", n)))]
     titles = dict(items.collect().iter_rows())
+    rated = run.scan(tables.INTERACTIONS).filter(pl.col("user_id") == user_id).select("item_id", "rating")
+    ratings = {item: rating for item, rating in rated.collect().iter_rows() if item in named}
+    record = plan.record
     return Recommended(
-        dataset, settings.profile, user_id, rows, titles, notes, plan.record.fingerprint, plan.record.created_at
+        dataset, settings.profile, user_id, rows, titles, ratings, notes, record.fingerprint, record.created_at
     )
 
 
@@ -74,6 +79,7 @@ def as_json(found: Recommended) -> dict[str, Any]:
         "variant": found.variant,
         "user_id": found.user_id,
         "items": items,
+        "rated": found.ratings,
         "notes": found.notes,
         "fingerprint": found.fingerprint,
         "made_at": found.made_at,

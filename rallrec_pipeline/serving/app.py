@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -22,13 +23,14 @@ from rallrec_pipeline.serving.current import Current
 from rallrec_pipeline.serving.forgotten import Forgotten
 from rallrec_pipeline.serving.openapi import document
 from rallrec_pipeline.serving.questions import question_of
-from rallrec_pipeline.serving.requests import BAD, TOO_LARGE, ScoreRequest, read_request
+from rallrec_pipeline.serving.requests import BAD, TOO_LARGE, UNFIT, ScoreRequest, read_request
 from rallrec_pipeline.serving.snapshot import ServedMethod, Snapshot, without_lake
 from rallrec_pipeline.serving.work import Work
 from rallrec_pipeline.settings import ServingSettings
 from rallrec_pipeline.text import clean_text
 
 SHOWN, MOST_SHOWN = 10, 1000
+PARAMETERS = "n", "fingerprint"
 UNAVAILABLE, BROKEN = 503, 500
 
 
@@ -69,7 +71,7 @@ class _Server:
 
     async def recommendations(self, request: Request) -> Response:
         snapshot, user_id = self.current.snapshot, request.path_params["user_id"]
-        most = _count(request.query_params.get("n"))
+        most = _count(_known(request.query_params).get("n"))
         self.forgotten.require_not(user_id)
         found = snapshot.recommended(request.query_params.get("fingerprint"))
         rows = found.of(user_id, most)
@@ -154,12 +156,22 @@ def _head(snapshot: Snapshot) -> dict[str, Any]:
     return {"dataset": snapshot.dataset, "variant": snapshot.variant}
 
 
+def _known(parameters: QueryParams) -> QueryParams:
+    """Raises RequestError for a parameter that is unknown or there twice."""
+    names = [name for name, _ in parameters.multi_items()]
+    for name in names:
+        if name not in PARAMETERS or names.count(name) > 1:
+            fault = "is there twice" if name in PARAMETERS else f"is unknown: there are {' and '.join(PARAMETERS)}"
+            raise RequestError(UNFIT, f"the parameter {clean_text(name, 40)!r} {fault}")
+    return parameters
+
+
 def _count(text: str | None) -> int:
     """Raises RequestError for what is no number from 1 to `MOST_SHOWN`."""
     if text is None:
         return SHOWN
     if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= MOST_SHOWN):
-        raise RequestError(422, f"n is {clean_text(text, 20)!r}: give a number from 1 to {MOST_SHOWN:,}")
+        raise RequestError(UNFIT, f"n is {clean_text(text, 20)!r}: give a number from 1 to {MOST_SHOWN:,}")
     return int(text)
 
 

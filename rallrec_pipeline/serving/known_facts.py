@@ -98,7 +98,7 @@ class KnownFacts:
         The table holds what was foretold at the moment of a rating, so it is taken where that moment is the question's.
         """
         ids = pl.DataFrame({"item_id": pl.Series(question.ids, dtype=pl.String)})
-        found = ids.select(pl.lit(None, pl.Float32).alias("expected"))["expected"]
+        found = pl.repeat(None, len(ids), dtype=pl.Float32, eager=True)
         if question.known_items and self.foretold is not None and question.user_id is not None:
             known = self.foretold.rows(question.user_id).filter(pl.col("item_id").is_in(list(question.known_items)))
             found = ids.join(known, on="item_id", how="left", maintain_order="left")["expected"]

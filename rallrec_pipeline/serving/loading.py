@@ -199,7 +199,7 @@ def _llm_method(method: Method, record: Record, run: StageRun) -> tuple[LlmMetho
     predictor = run.in_role("predictor")
     require_fit_model(predictor, tunes=False)
     engine = load_engine(predictor, "score", adapter)
-    return LlmMethod(prompter, engine, calibration), engine
+    return LlmMethod(prompter, engine, calibration, run.settings.serving.targets), engine
 
 
 def _expert(run: StageRun) -> ExpertMethod:

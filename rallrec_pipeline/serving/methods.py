@@ -23,7 +23,11 @@ from rallrec_pipeline.reasoning.merge import Merged
 from rallrec_pipeline.serving.prompting import Prompter
 from rallrec_pipeline.serving.questions import Question
 from rallrec_pipeline.serving.requests import UNFIT
+from rallrec_pipeline.serving.work import require_wanted
+from rallrec_pipeline.settings import ServingSettings
 
+PART = 64
+"""Prompts between two looks whether anybody still waits: some seconds of a small LLM."""
 EXPERT = "factorisation"
 """The expert that is served: it folds any history in."""
 
@@ -49,14 +53,16 @@ class Answerer(Protocol):
 
 @dataclass(frozen=True)
 class LlmMethod:
-    """A method of the LLM: prompts as the batch's, scored in one call."""
+    """A method of the LLM: prompts as the batch's, `most` of them for one question."""
 
     prompter: Prompter
     scorer: AnswerScorer
     calibration: Platt | None
+    most: int = ServingSettings().targets
     uses_llm: bool = field(default=True, init=False)
 
     def answer(self, question: Question, explain: int) -> Answer:
+        """Raises RequestError when so many lines are to be explained that it takes more than `most` prompts."""
         context, method = self.prompter.context(question), self.prompter.method
 
         def p_yes_of(rows: pl.DataFrame) -> NDArray[np.float64]:
@@ -65,14 +71,23 @@ class LlmMethod:
         histories = self.prompter.histories(question)
         if not explain:
             return Answer(p_yes_of(histories))
-        found = explain_lines(histories, HISTORY_COLUMN[method.prompt_form], p_yes_of, explain)
+        column = HISTORY_COLUMN[method.prompt_form]
+        if (count := histories.height + int(histories[column].list.len().sum())) > self.most:
+            told = f"explain: a prompt for each target, and one without each of its lines, are {count:,} prompts"
+            raise RequestError(
+                UNFIT, f"{told}: at most {self.most:,} are read (serving.targets): ask for fewer targets"
+            )
+        found = explain_lines(histories, column, p_yes_of, explain)
         return Answer(found.p_yes, found.lines)
 
     def p_yes(self, prompts: Sequence[str]) -> NDArray[np.float64]:
         """P(yes) of prompts, calibrated as the batch's is."""
         form, spec = self.prompter.method.answer_form, self.prompter.spec
-        found = self.scorer.score(prompts, answer_texts(form, spec), in_chat(form))
-        p_yes = liking_probability(found, form, spec)
+        parts = list[NDArray[np.float64]]()
+        for first in range(0, len(prompts), PART):
+            require_wanted()
+            parts.append(self.scorer.score(prompts[first : first + PART], answer_texts(form, spec), in_chat(form)))
+        p_yes = liking_probability(np.concatenate(parts), form, spec)
         return self.calibration.apply(p_yes) if self.calibration else p_yes
 
 

@@ -21,7 +21,10 @@ def document(snapshot: Snapshot, limits: ServingSettings) -> dict[str, Any]:
     """The document; what it says of methods and limits is what holds now."""
     asked = ScoreRequest.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas = {**asked.pop("$defs"), "ScoreRequest": asked, **_answers()}
-    schemas["ScoreRequest"]["properties"]["method"]["examples"] = list(snapshot.methods)
+    told = schemas["ScoreRequest"]["properties"]
+    told["method"]["examples"] = list(snapshot.methods)
+    told["targets"]["maxItems"] = limits.targets
+    told["history"]["anyOf"][0]["maxItems"] = limits.history_lines
     return {
         "openapi": VERSION,
         "info": {

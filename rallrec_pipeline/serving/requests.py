@@ -13,6 +13,7 @@ from rallrec_pipeline.text import clean_text
 
 BAD, TOO_LARGE, UNFIT = 400, 413, 422
 MOST_EXPLAINED = 50
+MOST_DIGITS = 400  # more than any float has
 
 
 class Part(BaseModel):
@@ -32,6 +33,8 @@ class Item(Part):
     def _is_one_of_two(self) -> Item:
         if (self.item_id is None) == (self.title is None):
             raise ValueError("give either item_id or title")
+        if self.title is not None and not clean_text(self.title):
+            raise ValueError("the title is empty")
         if self.item_id is not None and self.fields:
             raise ValueError("fields go with a title, an item with an id has its own")
         return self
@@ -62,9 +65,14 @@ class ScoreRequest(Part):
 def read_request(body: bytes, limits: ServingSettings) -> ScoreRequest:
     """The body of `POST /score`. Raises RequestError for no JSON, a repeated key, NaN, a wrong shape, too much."""
     try:
-        value = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_number)
+        value = json.loads(
+            body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_number, parse_int=_whole_number
+        )
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError as error:
         raise RequestError(BAD, "the body is nested too deeply") from error
+    except UnicodeEncodeError as error:
+        raise RequestError(UNFIT, "a text has half of a surrogate pair, as \\ud800: send whole characters") from error
     except ValueError as error:  # no UTF-8, no JSON, a number of thousands of digits
         raise RequestError(BAD, f"the body is no JSON: {clean_text(unreadable(error))}") from error
     if not isinstance(value, dict):
@@ -85,19 +93,18 @@ def read_request(body: bytes, limits: ServingSettings) -> ScoreRequest:
 
 def _require_small(found: ScoreRequest, limits: ServingSettings) -> None:
     """Raises RequestError for more lines, targets or characters than `[serving]` allows."""
-    for name, count, most in (
-        ("history", len(found.history or ()), limits.history_lines),
-        ("targets", len(found.targets), limits.targets),
+    for name, count, setting in (
+        ("history", len(found.history or ()), "history_lines"),
+        ("targets", len(found.targets), "targets"),
     ):
-        if count > most:
-            raise RequestError(UNFIT, f"{name}: {count:,} entries, at most {most:,} are taken (serving.{name})")
+        if count > (most := getattr(limits, setting)):
+            raise RequestError(UNFIT, f"{name}: {count:,} entries, at most {most:,} are taken (serving.{setting})")
     texts = [text for item in (*(found.history or ()), *found.targets) for text in _texts(item)]
     texts += [*found.profile, *found.profile.values(), found.user_id or "", found.method or ""]
     longest = max(map(len, texts), default=0)
     if longest > limits.text_characters:
-        raise RequestError(
-            UNFIT, f"a text has {longest:,} characters, at most {limits.text_characters:,} are taken (serving)"
-        )
+        most = f"at most {limits.text_characters:,} are taken (serving.text_characters)"
+        raise RequestError(UNFIT, f"a text has {longest:,} characters, {most}")
 
 
 def _texts(item: Item) -> list[str]:
@@ -111,6 +118,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the key {clean_text(twice)!r} is there twice")
     return found
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a number of {len(digits):,} digits")
+    return int(digits)
 
 
 def _no_number(name: str) -> float:

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
@@ -17,6 +18,7 @@ from rallrec_pipeline.serving.loading import Loader
 from rallrec_pipeline.serving.work import Work
 from rallrec_pipeline.settings import load_settings
 
+GRACE_S = 2
 CONNECTIONS = 4096  # open at once; beyond, a caller is turned away before anything is read
 
 
@@ -40,8 +42,22 @@ def serve_dataset(
             access_log=False,
             server_header=False,
             limit_concurrency=CONNECTIONS,
+            timeout_graceful_shutdown=GRACE_S,
         )
-        uvicorn.Server(config).run(sockets=[listening])
+        _Server(config, log).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """Says that it stops: answers under way have `GRACE_S` left, and the LLM ends its part of one."""
+
+    def __init__(self, config: uvicorn.Config, log: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self._log = log
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            self._log("stopping")
+        super().handle_exit(sig, frame)
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -73,7 +73,7 @@ class Snapshot:
 
     def method(self, name: str | None, fingerprint: str | None) -> tuple[str, ServedMethod]:
         """The method of that name, or the first. Raises RequestError as `recommended` does, and for an unknown name."""
-        chosen = name or next(iter(self.methods))
+        chosen = next(iter(self.methods)) if name is None else name
         if chosen not in self.methods:
             there = ", ".join(self.methods)
             raise RequestError(UNKNOWN, f"no method {clean_text(chosen, 60)!r} is served: there are {there}")

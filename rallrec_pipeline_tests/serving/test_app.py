@@ -197,7 +197,7 @@ BAD: list[tuple[Any, int, str]] = [
     (b"[" * 100_000, 400, "nested too deeply"),
     (b'{"targets": NaN}', 400, "NaN"),
     (b'{"explain": 1e999, "targets": [{"item_id": "i1"}]}', 422, "explain"),
-    (b'{"explain": ' + b"9" * 5000 + b"}", 400, "no JSON"),
+    (b'{"explain": ' + b"9" * 5000 + b"}", 400, "no JSON: a number of 5,000 digits"),
     (b'{"targets": [], "targets": []}', 400, "'targets' is there twice"),
     (b"[]", 422, "the body must be a JSON object"),
     ({}, 422, "targets: it is missing"),
@@ -223,6 +223,15 @@ BAD: list[tuple[Any, int, str]] = [
     (rating(item_id=7), 422, "history.0.item_id"),
     (ASKED | {"history": [HISTORY[0], HISTORY[0]]}, 422, "history.1: the item 'i0' is there twice"),
     (ASKED | {"explain": 51}, 422, "explain"),
+    (ASKED | {"method": ""}, 404, "no method '' is served"),
+    (ASKED | {"targets": [{"title": " \u200b "}]}, 422, "targets.0: the title is empty"),
+    (b'{"history": [], "targets": [{"title": "a\\ud800"}]}', 422, "half of a surrogate pair"),
+    (b'{"\\ud800": 1}', 422, "half of a surrogate pair"),
+    (
+        ASKED | {"method": "rallrec", "explain": 1, "targets": [{"item_id": "i7"}] * 67},
+        422,
+        "explain: a prompt for each target, and one without each of its lines, are 201 prompts: at most 200 are read",
+    ),
 ]
 
 
@@ -232,7 +241,12 @@ def test_a_wrong_request_is_told_what_is_wrong(served: Served, body: Any, status
 
 
 def test_a_wrong_address_is_one_line_too(served: Served) -> None:
-    for path, status in (("/", 404), ("/score", 405), ("/users/u1", 404), ("/users/u1/recommendations?n=0", 422)):
+    for path, status in (
+        ("/", 404),
+        ("/score", 405),
+        ("/users/u1", 404),
+        *((f"/users/u1/recommendations?{query}", 422) for query in ("n=0", "m=3", "n=2&n=3")),
+    ):
         assert served.get(path, status)["error"], path
 
 

@@ -251,4 +251,4 @@ def _examples(run: StageRun, frame: pl.DataFrame) -> str:
         ]
         for user, rank, item, p, why in rows.iter_rows()
     )
-    return "\n".join(table(["user", "rank", "item", "P(yes)", "because of"], cells))
+    return "\n".join(table(["user", "rank", "item", "P(yes)", "rated items beside it"], cells))

@@ -111,7 +111,7 @@ def test_items_outside_the_core_are_described_and_recommended_and_lineage_says_s
 
 def test_the_command_shows_a_user_and_says_what_is_to_be_known(finished_lake: Path) -> None:
     status, output = command(SMALL, "u3", "-n", "1")
-    assert status == 0 and "because of" in output and "only" not in output
+    assert status == 0 and "rated items beside it" in output and "only" not in output
     assert "P(yes) by `factorisation`, ranked by P(yes) times the score of `item_knn`" in output
     status, output = command(SMALL, "u3", "-n", "10", "--json")
     found = json.loads(output)
