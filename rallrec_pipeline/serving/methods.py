@@ -26,7 +26,7 @@ from rallrec_pipeline.serving.requests import UNFIT
 from rallrec_pipeline.serving.work import require_wanted
 from rallrec_pipeline.settings import ServingSettings
 
-PART = 64
+PART = 32
 """Prompts between two looks whether anybody still waits: some seconds of a small LLM."""
 EXPERT = "factorisation"
 """The expert that is served: it folds any history in."""

@@ -49,6 +49,8 @@ class Work:
         except TimeoutError as error:
             why = "ask for less at once" if begun.is_set() else "others are being scored, try again later"
             raise RequestError(BUSY, f"no answer within {self._limits.timeout_s:g} s: {why}") from error
+        except asyncio.CancelledError as error:  # nobody else cancels a request
+            raise RequestError(BUSY, "the server is being stopped") from error
         finally:
             given_up.set()  # one that has not begun never will; one that has ends before its next part
 
