@@ -102,8 +102,10 @@ def test_nor_do_descriptions_vectors_and_baselines_of_the_others(runs: tuple[Don
         else:
             assert (vectors_of(ours) == vectors_of(theirs)).all()
     for baseline in ("item_mean", "logistic_regression", "factorisation"):
-        ours, theirs = (table(done, f"predictions/{baseline}")["p_yes"] for done in runs)
-        assert ours.equals(theirs), baseline
+        ours, theirs = (table(done, f"predictions/{baseline}").select("sample_id", "p_yes") for done in runs)
+        both = ours.join(theirs, on="sample_id", suffix="_plain")  # validation rows are drawn by their users' ids
+        near = 1e-3 if baseline == "factorisation" else 1e-9  # whose sums are in the order of the users' ids
+        assert both.height > 50 and both["p_yes"].to_list() == pytest.approx(both["p_yes_plain"].to_list(), abs=near)
 
 
 def _answers(done: Done) -> pl.DataFrame:

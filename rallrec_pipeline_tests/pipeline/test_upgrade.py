@@ -35,6 +35,8 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     subprocess.run(["tar", "-x", "-C", old], input=archive.stdout, check=True)
     made = make_world(tmp_path, monkeypatch, (SMALL,))
+    with (made / "catalog" / f"{SMALL}.toml").open("a", encoding="utf-8") as file:
+        file.write('\n[words]\nitem = "film"\nitems = "films"\n')  # later commits ask other questions about things
     command = [sys.executable, "-m", "rallrec_pipeline.cli", "run", SMALL]
     done = subprocess.run(
         command, cwd=old, env=os.environ | {"PYTHONPATH": str(old)}, capture_output=True, text=True, timeout=300
