@@ -23,6 +23,7 @@ from rallrec_pipeline.text import clean_text
 
 STAGE = "recommendations"
 SUGGESTED = 3
+SHOWN = 3  # reasons
 CANDIDATES = 20_000  # ids that are compared letter by letter
 
 
@@ -121,7 +122,8 @@ def _stale(plan: Plan, command: str) -> list[str]:
     """Why the rows may not be those of today."""
     if plan.is_fresh:
         return []
-    why = "; ".join(plan.reasons) or f"{', '.join(plan.waits_for)} changed"
+    more = f"; and {len(plan.reasons) - SHOWN} more" if len(plan.reasons) > SHOWN else ""
+    why = "; ".join(plan.reasons[:SHOWN]) + more or f"{', '.join(plan.waits_for)} changed"
     return [f"these are stale ({why}): `{command}` brings them up to date"]
 
 

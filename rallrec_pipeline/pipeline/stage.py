@@ -278,12 +278,16 @@ def declared(settings: Settings, sections: Sequence[str]) -> Settings:
 
 
 def changes(record: Record, inputs: Mapping[str, str], settings: Mapping[str, Any], code_version: str) -> list[str]:
-    """Why `record` no longer holds, in words: inputs by data version, settings by their dotted names, code."""
+    """Why `record` no longer holds, in words: inputs by data version, settings by their dotted names, code.
+
+    What stands in settings as it is comes before what is made of several of them, as `asked` of methods.
+    """
     given = {name: was.data_version for name, was in record.inputs.items()}
     reasons = [f"{name} changed" for name in inputs if given.get(name) != inputs[name]]
     reasons += [f"{name} is no input any more" for name in given if name not in inputs]
     before, after = flat(record.settings), flat(settings)
-    moved = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    moved = [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
+    moved.sort(key=lambda key: (key.partition(".")[0] not in Settings.model_fields, key))
     reasons += [f"setting {key} changed" for key in moved]
     reasons += ["the code changed"] if record.code_version != code_version else []
     return reasons or ["what it depends on changed"]

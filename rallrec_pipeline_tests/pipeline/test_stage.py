@@ -107,6 +107,13 @@ def test_a_stale_stage_always_says_why(record: Record, reason: str) -> None:
     assert changes(record, inputs, RECORD.settings, RECORD.code_version) == [reason]
 
 
+def test_what_a_user_has_set_is_told_before_what_is_made_of_it() -> None:
+    record = replace(RECORD, settings={"asked": {"adapter": "one"}, "recommendations": {"method": "recent"}})
+    inputs = {name: given.data_version for name, given in RECORD.inputs.items()}
+    told = changes(record, inputs, {}, RECORD.code_version)
+    assert told == ["setting recommendations.method changed", "setting asked.adapter changed"]
+
+
 def test_what_exists_is_up_to_date(lake: Path) -> None:
     assert {plan.reasons[0] for plan in plans(lake, CHAIN).values()} == {"never made"}
     assert worked(run_all(lake, CHAIN)) == list(CHAIN)
