@@ -63,12 +63,13 @@ class CtrSizes:
 class CtrPrediction:
     """P(yes) of the rows asked, (a,), and how it came about.
 
-    `seconds` are those that one core worked, `rounds` the number of the one that was kept; `note` is empty unless
-    something was in the way.
+    `seconds` are those that one core worked, `fit_seconds` those of the fit, `rounds` the number of the one that was
+    kept; `note` is empty unless something was in the way.
     """
 
     p_yes: Floats
     seconds: float
+    fit_seconds: float
     n_train: int
     rounds: int = 0
     validation_auc: float | None = None
@@ -131,7 +132,7 @@ def _unfitted(labels: NDArray[np.int8], rows: CtrRows, n_asked: int) -> CtrPredi
     share = float(liked.mean()) if n else 0.5
     why = f"fewer than {FEWEST_ROWS}" if n < FEWEST_ROWS else "of one class"
     note = f"not fitted: the {n} training rows are {why}, so P(yes) is {share:.3f} everywhere"
-    return CtrPrediction(np.full(n_asked, share), 0.0, n, note=note)
+    return CtrPrediction(np.full(n_asked, share), 0.0, 0.0, n, note=note)
 
 
 def _in_words(made: CtrPrediction) -> str:
@@ -190,8 +191,9 @@ class _Fit:
             note = f"{rounds} rounds taken: the {len(watched)} validation rows are not of both classes"
             for _ in range(rounds):
                 self._round()
+        fit_seconds = time.thread_time() - start
         p_yes = self.predict(asked)
-        return CtrPrediction(p_yes, time.thread_time() - start, len(self.train), rounds, auc, note)
+        return CtrPrediction(p_yes, time.thread_time() - start, fit_seconds, len(self.train), rounds, auc, note)
 
     def _best_round(self, watched: NDArray[np.int8]) -> tuple[int, float]:
         """Fit until no better round comes, and go back to the best: its number, and its AUC on validation rows."""

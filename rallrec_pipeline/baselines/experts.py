@@ -8,8 +8,9 @@ later (`rating_log.py`).
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -98,10 +99,11 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Predicted:
-    """P(yes) (n,) float64 by one expert, the seconds that it took, and on how many rows it was fitted."""
+    """P(yes) (n,) float64 by one expert, its seconds, those of its fit among them, and how many rows it was fitted on."""
 
     p_yes: Probabilities
     seconds: float
+    fit_seconds: float
     training_rows: int
 
 
@@ -129,15 +131,15 @@ def predict_experts(
 
 def _by_prompt_numbers(evidence: Evidence, log: RatingLog, asked: Ints) -> Predicted:
     """Fitted on the few-shot training samples that the LLM is tuned on, and no others."""
-    start = time.perf_counter()
-    core, samples = evidence.core, evidence.samples
+    clock, core, samples = _Clock(), evidence.core, evidence.samples
     training = samples.filter(pl.col("split") == "train") if log.is_sampled else training_interactions(core, samples)
     numbers = prompt_numbers(evidence.histories, core, samples, training)
     shown = evidence.histories
     is_train = (shown["split"] == "train").to_numpy()
     places = codes_in(samples["sample_id"].gather(asked), shown["sample_id"])
     fitting, asking = ({name: values[rows] for name, values in numbers.items()} for rows in (is_train, places))
-    return _fitted(logistic_regression(), fitting, shown["label"].to_numpy()[is_train], asking, start)
+    clock.stop("asking")  # of whom there are more
+    return _fitted(logistic_regression(), fitting, shown["label"].to_numpy()[is_train], asking, clock)
 
 
 def _by_graph(evidence: Evidence, log: RatingLog, asked: Ints) -> Predicted:
@@ -145,7 +147,7 @@ def _by_graph(evidence: Evidence, log: RatingLog, asked: Ints) -> Predicted:
 
     Where these are fewer than `FEWEST` or of one class, on the validation rows: a curve of four numbers.
     """
-    start = time.perf_counter()
+    clock = _Clock()
     pair = ["user_id", "item_id"]
     numbered = evidence.samples.with_row_index("place")
     spared = numbered.filter(pl.col("split") == "train").join(evidence.fitted, on=pair, how="anti")
@@ -153,8 +155,11 @@ def _by_graph(evidence: Evidence, log: RatingLog, asked: Ints) -> Predicted:
     if log.is_sampled or spared.height < FEWEST or spared["label"].n_unique() < 2:
         spared = numbered.filter(pl.col("split") == "valid")
     places = spared["place"].to_numpy().astype(np.int64)
-    made = [graph_features(log, evidence.collaborative, log.rows[rows]) for rows in (places, asked)]
-    return _fitted(logistic_regression(), made[0], log.labels[places], made[1], start)
+    fitting = graph_features(log, evidence.collaborative, log.rows[places])
+    clock.stop("fit")
+    asking = graph_features(log, evidence.collaborative, log.rows[asked])
+    clock.stop("asking")
+    return _fitted(logistic_regression(), fitting, log.labels[places], asking, clock)
 
 
 def _by_features(describer: Describer, log: RatingLog, asked: Ints, settings: ExpertSettings) -> dict[str, Predicted]:
@@ -162,17 +167,19 @@ def _by_features(describer: Describer, log: RatingLog, asked: Ints, settings: Ex
     folds = log.folds(describer.seed, settings.rows)
     labels = log.labels[np.concatenate([fold.rows for fold in folds])]
     whole = log.whole_training()
-    fitting, asking, seconds = dict[str, Features](), dict[str, Features](), dict[str, float]()
+    fitting, asking, clocks = dict[str, Features](), dict[str, Features](), dict[str, _Clock]()
     for group in GROUPS:
-        start = time.perf_counter()
+        clocks[group] = _Clock()
         fitting[group] = out_of_time(describer, log, folds, group)
-        asking[group] = describer.features(group, whole, log.rows[asked])
-        seconds[group] = time.perf_counter() - start
+        describe = describer.fitted(group, whole)
+        clocks[group].stop("fit")
+        asking[group] = describe(log.rows[asked])
+        clocks[group].stop("asking")
     found = {}
     for name, expert in BY_FEATURES.items():
-        start = time.perf_counter() - sum(seconds[group] for group in expert.groups)
+        clock = _Clock(clocks[group] for group in expert.groups)
         model = MeanOfTrees(describer.seed, settings.trees) if expert.is_trees else logistic_regression()
-        found[name] = _fitted(model, expert.chosen(fitting), labels, expert.chosen(asking), start)
+        found[name] = _fitted(model, expert.chosen(fitting), labels, expert.chosen(asking), clock)
     return found
 
 
@@ -182,12 +189,31 @@ def out_of_time(describer: Describer, log: RatingLog, folds: Sequence[Fold], gro
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _fitted(model: Classifier, fitting: Features, labels: Labels, asking: Features, start: float) -> Predicted:
+class _Clock:
+    """Seconds of a fit and of asking, those of `parts` included; the next begin at a stop."""
+
+    def __init__(self, parts: Iterable[_Clock] = ()) -> None:
+        self.seconds = {"fit": 0.0, "asking": 0.0}
+        for part in parts:
+            for name, seconds in part.seconds.items():
+                self.seconds[name] += seconds
+        self._since = time.perf_counter()
+
+    def stop(self, name: Literal["fit", "asking"]) -> None:
+        now = time.perf_counter()
+        self.seconds[name] += now - self._since
+        self._since = now
+
+
+def _fitted(model: Classifier, fitting: Features, labels: Labels, asking: Features, clock: _Clock) -> Predicted:
     """Where a few rows happen to be of one class nothing can be told apart: then their smoothed share of likes."""
     asked = matrix(asking)
     if np.unique(labels).size == 2:
         model.fit(matrix(fitting), labels)
+        clock.stop("fit")
         p_yes = model.predict_proba(asked)[:, 1]
     else:
         p_yes = np.full(len(asked), (labels.sum() + 1) / (len(labels) + 2))
-    return Predicted(p_yes.astype(np.float64), round(time.perf_counter() - start, 2), len(labels))
+    clock.stop("asking")
+    fit, asking_s = clock.seconds.values()
+    return Predicted(p_yes.astype(np.float64), round(fit + asking_s, 2), round(fit, 4), len(labels))

@@ -19,7 +19,8 @@ _UNKNOWN = {
 class Cost:
     """What a method took; None where it is not known.
 
-    `seconds` were spent on `predictions` rows, `prompt_tokens` on `token_rows` of them.
+    `seconds` were spent on `predictions` rows, `fit_seconds` of them on a fit before, which no further row costs again;
+    `prompt_tokens` were spent on `token_rows` of the rows.
     """
 
     seconds: float | None = None
@@ -28,11 +29,14 @@ class Cost:
     token_rows: int | None = None
     shares: Mapping[str, float] = field(default_factory=dict)
     """Of a merge the methods that it is made of, each with the share of rows that it is asked about."""
+    fit_seconds: float = 0.0
 
     @property
     def seconds_per_row(self) -> float | None:
-        """None where it is not known."""
-        return self.seconds / self.predictions if self.seconds is not None and self.predictions else None
+        """Without the fit; None where it is not known."""
+        if self.seconds is None or not self.predictions:
+            return None
+        return max(0.0, self.seconds - self.fit_seconds) / self.predictions
 
     @property
     def tokens_per_row(self) -> float | None:
@@ -65,6 +69,7 @@ def told_cost(cost: Cost) -> dict[str, Any]:
     """The cost as plain values, with what a million predictions would take, and why a value is null."""
     found: dict[str, Any] = {
         "seconds": cost.seconds,
+        "fit_seconds": cost.fit_seconds,
         "predictions": cost.predictions,
         "seconds_per_million": _per_million(cost.seconds_per_row),
         "prompt_tokens": cost.prompt_tokens,

@@ -340,6 +340,7 @@ GRAPH: tuple[Stage, ...] = (
             "seed": s.seeds.fits,
         },
         sections=("experts", *METHODS, "seeds"),
+        code_version="2",
     ),
     *RECOMMENDATION,
     # reports

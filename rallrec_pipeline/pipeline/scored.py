@@ -119,8 +119,9 @@ def _cost_of_llm(method: str, record: Record) -> Cost:
 
 def _cost_without_llm(method: str, record: Record) -> Cost:
     """It reads no tokens. The record has `seconds` by method, with the fit, and in `predicted` the rows of these."""
-    predicted = record.metadata.get("predicted")
-    return Cost(record.metadata["seconds"][method], predicted, 0, predicted)
+    told = record.metadata
+    predicted, fit = told.get("predicted"), told.get("fit_seconds", {}).get(method, 0.0)
+    return Cost(told["seconds"][method], predicted, 0, predicted, fit_seconds=fit)
 
 
 def scored_by_llm(method: Method, record: Record, lake: Path, spec: DatasetSpec) -> Scored:

@@ -19,6 +19,11 @@ def test_what_is_not_known_is_null_with_a_reason() -> None:
     assert all(told_cost(Cost())["not_defined"].values())
 
 
+def test_a_fit_is_paid_once_whatever_follows() -> None:
+    told = told_cost(Cost(3.0, 1000, 0, 1000, fit_seconds=2.5))
+    assert told["seconds"] == 3.0 and told["seconds_per_million"] == pytest.approx(500)
+
+
 def test_methods_without_an_llm_read_no_tokens() -> None:
     assert told_cost(Cost(1.0, 10, 0, 10))["tokens_per_million"] == 0
 

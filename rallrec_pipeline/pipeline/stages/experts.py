@@ -36,20 +36,24 @@ def expert_predictions(run: StageRun) -> Made:
     places = codes_in(asked["sample_id"], samples["sample_id"]).astype("int64")
     like_above = run.spec.label.like_above
     found = predict_experts(evidence, places, like_above, run.settings.experts, run.seeds.fits)
-    predicted = {name: (one.p_yes, one.seconds, one.training_rows) for name, one in found.items()}
+    predicted = {name: (one.p_yes, one.seconds, one.fit_seconds, one.training_rows) for name, one in found.items()}
     if run.settings.experts.deep:
         few = histories.filter(pl.col("split") == "train")
         deep = _on_ids(run, samples, few, asked, places)
-        predicted |= {name: (one.p_yes, round(one.seconds, 2), one.n_train) for name, one in deep.items()}
+        predicted |= {
+            name: (one.p_yes, round(one.seconds, 2), round(one.fit_seconds, 4), one.n_train)
+            for name, one in deep.items()
+        }
     files = []
-    for name, (p_yes, _, _) in predicted.items():
+    for name, (p_yes, *_) in predicted.items():
         frame = asked.select("sample_id", "split", "label").with_columns(
             pl.Series("p_yes", p_yes, dtype=pl.Float64), pl.lit(None, pl.List(pl.Float32)).alias("probabilities")
         )
         files.append(write_table(frame, tables.predictions_table(name), run.out, run.dataset))
     shown = {
-        "seconds": {name: seconds for name, (_, seconds, _) in predicted.items()},
-        "training_rows": {name: rows for name, (_, _, rows) in predicted.items()},
+        "seconds": {name: seconds for name, (_, seconds, _, _) in predicted.items()},
+        "fit_seconds": {name: seconds for name, (_, _, seconds, _) in predicted.items()},
+        "training_rows": {name: rows for name, (_, _, _, rows) in predicted.items()},
         "rows": asked.height,
         "predicted": asked.height,
         "retriever": retriever,
