@@ -99,7 +99,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Predicted:
-    """P(yes) (n,) float64 by one expert, its seconds, those of its fit among them, and how many rows it was fitted on."""
+    """P(yes) (n,) float64 by one expert, its seconds and those of its fit among them, and how many rows that had."""
 
     p_yes: Probabilities
     seconds: float
