@@ -359,7 +359,7 @@ COLUMNS: dict[str, str] = {
     "order": "How soon the row is asked: the highest first.",
     "asked": "Whether the dear model is asked about the row.",
     "rank": "Place of the item among those recommended to the user; the first is 1.",
-    "because": "The items of the user's history that retrieval sets against this one, the best first.",
+    "because": "What a prompt about this item shows of the user's history, liked or not, as retrieval chooses it.",
     "sources": "What proposed the item: index, expert, popularity or new.",
     "fit": "Whether the method was fitted with ratings of the item: with this item, or before this item.",
     "run_id": "The run that made the row.",
