@@ -36,6 +36,7 @@ def render_top_n_page(report: Report) -> str:
         lead=list(lead(report)),
         report=report,
         order=ordered(report),
+        finds_cold=any(one["cold_items"][f"recall_at_{DEPTHS[-1]}"]["value"] for one in report["methods"].values()),
         depths=DEPTHS,
         measures=MEASURES,
     )
