@@ -340,7 +340,6 @@ GRAPH: tuple[Stage, ...] = (
             "seed": s.seeds.fits,
         },
         sections=("experts", *METHODS, "seeds"),
-        code_version="2",
     ),
     *RECOMMENDATION,
     # reports
