@@ -21,6 +21,7 @@ STYLES = {"fresh": "green", "stale": "yellow", "missing": "red"}
 HELD = {LLM: "the LLM", SHARED: "the assets that all datasets share"}
 SHOWN = 3  # names in a cell; the JSON has all
 UNKNOWN = "?"
+COSTS = "LLM rows", "tokens", "minutes", "GB"
 
 
 def print_status(status: DatasetStatus, settings: Settings, console: Console) -> None:
@@ -74,11 +75,12 @@ def catching_up(status: DatasetStatus) -> str:
 def _table(status: DatasetStatus, settings: Settings) -> Table:
     table = Table(title=Text(f"{status.dataset} ({settings.profile})"))
     for name in ("asset", "state", "why"):
-        table.add_column(name, overflow="fold", no_wrap=name == "state")
-    for name in ("rows for the LLM", "tokens", "minutes", "GB"):
+        table.add_column(name, overflow="fold", no_wrap=name != "why")
+    costs = () if all(asset.state == "fresh" for asset in status.assets) else COSTS
+    for name in costs:
         table.add_column(name, justify="right", no_wrap=True)
     for asset in status.assets:
-        cells = [*_figures(asset.cost), _memory(asset)] if asset.state != "fresh" else [""] * 4
+        cells = [*_figures(asset.cost), _memory(asset)] if asset.state != "fresh" else [""] * len(costs)
         table.add_row(asset.asset, Text(asset.state, STYLES[asset.state]), Text(_why(asset)), *cells)
     return table
 
