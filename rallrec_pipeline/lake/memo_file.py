@@ -118,18 +118,18 @@ class MemoFile:
 
     def _salvage(self) -> int:
         """Replace the file by one with the rows that can still be read and are what was written; returns how many."""
-        with atomic_path(self.path) as temporary, closing(sqlite3.connect(temporary)) as connection:
-            add_checksum_function(connection)
-            self._create(connection)
-            saved = salvage_rows(self.path, connection, list(self.kind.schema), self.kind.table)
-            connection.execute(f"PRAGMA user_version = {FORMAT}")
-            self._drop_journal()
+        with atomic_path(self.path) as temporary:
+            try:
+                with closing(sqlite3.connect(temporary)) as connection:
+                    add_checksum_function(connection)
+                    self._create(connection)
+                    saved = salvage_rows(self.path, connection, list(self.kind.schema), self.kind.table)
+                    connection.execute(f"PRAGMA user_version = {FORMAT}")
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # closing says nothing of a full disk
+            finally:
+                _drop_journal(temporary)  # SQLite leaves it where the disk was full
+            _drop_journal(self.path)
         return saved
-
-    def _drop_journal(self) -> None:
-        """Remove what an earlier file has left beside it: a new one must not take it for its own."""
-        for suffix in ("-wal", "-shm"):
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     def _begin(self) -> None:
         """Make the file where there is none: it gets its name with its first page. So an empty one is damaged.
@@ -145,7 +145,7 @@ class MemoFile:
                         with closing(sqlite3.connect(draft)) as connection:
                             add_checksum_function(connection)
                             self._create(connection)
-                        self._drop_journal()
+                        _drop_journal(self.path)
                         draft.replace(self.path)
         if not self.path.stat().st_size:
             raise self._damaged("it is empty")
@@ -227,6 +227,12 @@ class MemoFile:
     def _is_disk_full(self) -> bool:
         """Where the index of the journal had no room SQLite tells of an I/O error, or of a malformed file."""
         return shutil.disk_usage(self.path.parent).free < JOURNAL_INDEX
+
+
+def _drop_journal(file: Path) -> None:
+    """Remove what an earlier file has left beside it: a new one must not take it for its own."""
+    for suffix in ("-wal", "-shm"):
+        file.with_name(file.name + suffix).unlink(missing_ok=True)
 
 
 def file_format(connection: sqlite3.Connection) -> int:
