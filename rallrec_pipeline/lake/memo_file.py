@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import sqlite3
@@ -21,6 +22,7 @@ from rallrec_pipeline.lake.salvage import header_is_sound, salvage_rows
 FORMAT = 2  # of the file; zero is one that is not filled from old caches yet, one had no checksums
 PAGE = 8192  # bytes: a vector of 384 float32 fits in without waste
 WAIT_S = 60  # for another writer
+SALVAGE_ROOM = 2**20  # bytes: more than the indexes of three journals
 JOURNAL_INDEX = 2**16  # bytes: SQLite makes the index of its journal in steps of half of that
 
 _mended: set[Path] = set()
@@ -117,7 +119,13 @@ class MemoFile:
             self.log(f"{self.path}: {rows_are(lost)} damaged and made anew if a run needs them")
 
     def _salvage(self) -> int:
-        """Replace the file by one with the rows that can still be read and are what was written; returns how many."""
+        """Replace the file by one with the rows that can still be read and are what was written; returns how many.
+
+        Raises DataError where the disk has no room for that: rows that cannot be copied would count as damaged.
+        """
+        held = sum(path.stat().st_size for path in self.path.parent.glob(f"{glob.escape(self.path.name)}*"))
+        if shutil.disk_usage(self.path.parent).free < 3 * held + SALVAGE_ROOM:  # a copy, the new file and its journal
+            raise DataError(f"no space left to mend {self.path}: free some disk space and run again")
         with atomic_path(self.path) as temporary:
             try:
                 with closing(sqlite3.connect(temporary)) as connection:
