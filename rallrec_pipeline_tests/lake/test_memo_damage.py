@@ -144,6 +144,20 @@ def test_who_waited_while_another_run_mended_the_file_keeps_what_that_has_stored
     assert found(second).height == 300 and second.damage() == (300, [])
 
 
+def test_a_file_is_mended_only_where_there_is_room_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memo = Memo(tmp_path, SCORES)
+    memo.add(rows_of(SCORES))
+    with memo.path.open("r+b") as file:
+        file.write(b"no header")
+    module._mended.clear()
+    with monkeypatch.context() as small:
+        small.setattr(module, "SALVAGE_ROOM", 1 << 60)
+        with pytest.raises(DataError, match=r"no space left to mend .*: free some disk space"):
+            memo.mend()
+    memo.mend()
+    assert found(memo).height == len(KEYS), "no row was lost meanwhile"
+
+
 def test_an_empty_file_is_named_and_who_looks_leaves_it_so(tmp_path: Path) -> None:
     memo = Memo(tmp_path, VECTORS)
     memo.add(rows_of(VECTORS))
