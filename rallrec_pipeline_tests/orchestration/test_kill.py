@@ -43,6 +43,7 @@ OWN = {
     "tokens_per_second",
     "seconds_per_epoch",
     "seconds_per_million",
+    "fit_seconds",
     "scored",
     "reused",
     "llm",
