@@ -12,7 +12,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rallrec_pipeline.baselines.expert_features import Describer, Fitted, Group, History, by_factorisation, matrix
+from rallrec_pipeline.baselines.expert_features import (
+    Describer,
+    Fitted,
+    Group,
+    History,
+    as_features,
+    by_factorisation,
+    matrix,
+)
 from rallrec_pipeline.baselines.factorisation import Codes, Factorisation, Floats
 from rallrec_pipeline.baselines.ragged import Runs
 from rallrec_pipeline.baselines.rating_log import RatingLog, Rows, Seen
@@ -92,8 +100,8 @@ class Expectation:
 
     def __call__(self, log: History, rows: Rows) -> Floats:
         """What is expected (n,), in units of the rating, of `rows`, whose histories are in `log`."""
-        described = [fit(log)(rows) for fit in self._fits]
-        features = {name: np.asarray(values, np.float32) for one in described for name, values in one.items()}
+        described = [as_features(fit(log))(rows) for fit in self._fits]
+        features = {name: values for one in described for name, values in one.items()}
         return self.weights(features).astype(np.float32)
 
     def of_one_user(self, codes: Codes, history: Codes, ratings: Floats, targets: Codes, lengths: Codes) -> Floats:
