@@ -29,7 +29,7 @@ test: $(DEV)  ## run all tests but the slow ones
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile -m 'not slow'
 
 test-slow: $(DEV)  ## run the tests that take minutes each: many kills, soak, fuzzing, stories of the UI
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m slow
 
 faults: $(DEV)  ## kill so many runs and damage so many files (KILLS=100 DAMAGES=200); docs/faults.json adds it up
 	$(BIN)/python -m rallrec_pipeline_tests.faults.harness --kills $(KILLS) --damages $(DAMAGES)

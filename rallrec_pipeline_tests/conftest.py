@@ -57,7 +57,7 @@ FILLED_LAKE = ("test_pipeline.py", "test_slice_lineage.py", "test_ui.py")
 LONG = {
     *FILLED_LAKE,
     *("test_daemon.py", "test_kill.py", "test_ray_engine.py", "test_recovery.py", "test_vllm_engine.py"),
-    *("test_lineage.py", "test_own_data.py", "test_prune.py", "test_resume.py"),
+    *("test_deterministic.py", "test_lineage.py", "test_own_data.py", "test_prune.py", "test_resume.py"),
 }
 """Files that take long begin first, so that no worker is left alone with one at the end."""
 
