@@ -17,9 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from rallrec_pipeline.errors import RallrecError
-from rallrec_pipeline.evaluation.csv_tables import FORMULA, methods_csv, slices_csv
-from rallrec_pipeline.evaluation.html import render_html
-from rallrec_pipeline.evaluation.markdown import code, plain
+from rallrec_pipeline.evaluation.pages.csv_tables import FORMULA, methods_csv, slices_csv
+from rallrec_pipeline.evaluation.pages.evaluation_page import render_html
+from rallrec_pipeline.evaluation.pages.markdown import code, plain
 from rallrec_pipeline.lake.files import read_json, write_json
 from rallrec_pipeline.language_models.engines.transformers_engine import TransformersEngine
 from rallrec_pipeline.language_models.tokens import TokenizedModel

@@ -43,6 +43,8 @@ RANK = {
     "cli": 14,
     "__init__": 14,
 }
+ROOMS = {"evaluation": ("measures", "reports", "plots", "pages")}
+"""Packages within a part, lowest first: a room imports its own modules and those of rooms below."""
 HEAVY = {
     "torch",
     "transformers",
@@ -87,6 +89,16 @@ def test_every_part_has_a_rank() -> None:
 def test_imports_point_down() -> None:
     upward = {_dotted(path): sorted(found) for path in MODULES if (found := _upward(path))}
     assert not upward, f"these must not import what stands beside them: {upward}"
+
+
+def test_rooms_of_a_part_import_those_below() -> None:
+    for part, rooms in ROOMS.items():
+        files = [path for path in MODULES if _part(path) == part and path.parent != PACKAGE / part]
+        assert {path.parent.name for path in files} == set(rooms)
+        for path in files:
+            known = {name.split(".")[1] for name in _own(path) if name.startswith(f"{part}.")}
+            above = known - set(rooms[: rooms.index(path.parent.name) + 1])
+            assert not above, f"{_dotted(path)} must not import {sorted(above)}"
 
 
 def test_only_the_skin_knows_dagster() -> None:

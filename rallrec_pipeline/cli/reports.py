@@ -22,7 +22,7 @@ KEPT = Path(__file__).resolve().parents[2] / "docs" / "results"
 def report(dataset: Annotated[str, typer.Argument(help="A dataset.")], profile: Profile = None) -> None:
     """Print the evaluation report of a dataset and where its files lie: that made last, or that of a variant."""
     from rallrec_pipeline.datasets.catalog import get_dataset
-    from rallrec_pipeline.evaluation.console import print_report
+    from rallrec_pipeline.evaluation.pages.console import print_report
 
     get_dataset(dataset, lake_root())
     folder = (lake_root() if profile is None else _folder_of(dataset, profile)) / "reports" / dataset
@@ -46,7 +46,7 @@ def _folder_of(dataset: str, profile: str) -> Path:
 
 def print_study_report(dataset: str, name: str) -> None:
     """Print the report of a study and where its files lie."""
-    from rallrec_pipeline.evaluation.console import print_study
+    from rallrec_pipeline.evaluation.pages.console import print_study
 
     folder = lake_root() / "reports" / dataset
     json_file, html_file = folder / f"study_{name}.json", folder / f"study_{name}.html"
@@ -63,9 +63,9 @@ def results(
     ] = None,
 ) -> None:
     """Tell which claims of the papers hold, from the reports of the studies in the lake and of those that are kept."""
-    from rallrec_pipeline.evaluation.kept import newest
-    from rallrec_pipeline.evaluation.results_page import claims_told, results_page
-    from rallrec_pipeline.evaluation.wording import counted
+    from rallrec_pipeline.evaluation.pages.results_page import claims_told, results_page
+    from rallrec_pipeline.evaluation.reports.kept import newest
+    from rallrec_pipeline.evaluation.reports.wording import counted
     from rallrec_pipeline.lake.files import write_text
     from rallrec_pipeline.pipeline.kept_studies import keep_studies, kept_studies, lake_studies
 

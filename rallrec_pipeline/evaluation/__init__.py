@@ -1,1 +1,1 @@
-"""Metrics, their errors, and the report: JSON, plots, HTML page and console table."""
+"""What predictions are worth: `measures` <- `reports` (figures as JSON) <- `plots` <- `pages` (HTML, CSV, terminal)."""

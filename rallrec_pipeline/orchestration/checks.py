@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from rallrec_pipeline.errors import RallrecError
-from rallrec_pipeline.evaluation.markdown import plain
+from rallrec_pipeline.evaluation.pages.markdown import plain
 from rallrec_pipeline.orchestration.resources import Project, stage_run
 from rallrec_pipeline.pipeline.checks.catalog import CHECKS
 from rallrec_pipeline.pipeline.checks.verdict import Check, Verdict, advice, failure

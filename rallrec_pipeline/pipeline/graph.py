@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from rallrec_pipeline.datasets.raw_files import kept_records, source_state
 from rallrec_pipeline.embeddings.text import ENCODER_VERSION
 from rallrec_pipeline.errors import ConfigError
-from rallrec_pipeline.evaluation.maps import projections
+from rallrec_pipeline.evaluation.measures.maps import projections
 from rallrec_pipeline.inference.methods import adapters, retrievers
 from rallrec_pipeline.inference.score import SCORING_VERSION
 from rallrec_pipeline.pipeline.decisive import (

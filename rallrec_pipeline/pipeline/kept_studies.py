@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rallrec_pipeline.evaluation.kept import kept_form, require_kept
-from rallrec_pipeline.evaluation.wording import Report
+from rallrec_pipeline.evaluation.reports.kept import kept_form, require_kept
+from rallrec_pipeline.evaluation.reports.wording import Report
 from rallrec_pipeline.lake.files import read_json, write_json
 from rallrec_pipeline.lake.sound import require_sound
 from rallrec_pipeline.lake.store import read_record

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rallrec_pipeline.evaluation.costs import Cost, merged_cost
+from rallrec_pipeline.evaluation.measures.costs import Cost, merged_cost
 from rallrec_pipeline.inference.methods import needs_of
 from rallrec_pipeline.settings import Settings
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rallrec_pipeline.evaluation.csv_tables import methods_csv, slices_csv
-from rallrec_pipeline.evaluation.plots import study_plots
-from rallrec_pipeline.evaluation.study_page import render_study
+from rallrec_pipeline.evaluation.pages.csv_tables import methods_csv, slices_csv
+from rallrec_pipeline.evaluation.pages.study_page import render_study
+from rallrec_pipeline.evaluation.plots.report_plots import study_plots
 from rallrec_pipeline.lake.files import write_json, write_text
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from rallrec_pipeline.evaluation.merge_curves import CascadeRows, Sweep
-from rallrec_pipeline.evaluation.responses import ReasoningParts
+from rallrec_pipeline.evaluation.measures.merge_curves import CascadeRows, Sweep
+from rallrec_pipeline.evaluation.reports.responses import ReasoningParts
 from rallrec_pipeline.inference.methods import merges, reasoned_methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import StageRun

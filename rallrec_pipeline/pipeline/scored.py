@@ -12,9 +12,9 @@ from rallrec_pipeline.baselines.common_sense import COMMON_SENSE
 from rallrec_pipeline.baselines.deep_ctr import DEEP_CTR
 from rallrec_pipeline.baselines.experts import EXPERTS
 from rallrec_pipeline.datasets.spec import DatasetSpec
-from rallrec_pipeline.evaluation.calibration import Platt, fit_platt
-from rallrec_pipeline.evaluation.costs import Cost
-from rallrec_pipeline.evaluation.report import Scored
+from rallrec_pipeline.evaluation.measures.calibration import Platt, fit_platt
+from rallrec_pipeline.evaluation.measures.costs import Cost
+from rallrec_pipeline.evaluation.reports.evaluation_report import Scored
 from rallrec_pipeline.inference.methods import Method, methods, reasoned_methods
 from rallrec_pipeline.inference.score import liking_probability
 from rallrec_pipeline.lake import tables

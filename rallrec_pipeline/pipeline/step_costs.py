@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from rallrec_pipeline.evaluation.costs import Cost, told_cost
+from rallrec_pipeline.evaluation.measures.costs import Cost, told_cost
 from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.lake.store import Record
 from rallrec_pipeline.recommendation.batch import CANDIDATES, CATALOGUE, SHORTLIST

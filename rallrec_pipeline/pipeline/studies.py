@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from rallrec_pipeline.errors import ConfigError
-from rallrec_pipeline.evaluation.papers import published_rows
+from rallrec_pipeline.evaluation.reports.papers import published_rows
 from rallrec_pipeline.pipeline.scored import ON_IDS
 from rallrec_pipeline.settings import (
     ABOVE_OF_STUDIES,
@@ -49,7 +49,7 @@ class StudyTable(Section):
     rows: dict[RowName, str] = Field(
         min_length=1, description="Rows in their order, each with the key of its published figures or an empty text."
     )
-    published: str = Field("", description="Key of a table in `evaluation/paper_tables.json`.")
+    published: str = Field("", description="Key of a table in `evaluation/reports/paper_tables.json`.")
     reference: RowName | None = Field(None, description="What its rows are compared with; None: the study's.")
 
 

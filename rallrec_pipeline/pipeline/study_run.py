@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.evaluation.markdown import picture, plain, table
-from rallrec_pipeline.evaluation.overview import CAPTION, overview_png
-from rallrec_pipeline.evaluation.report import Scored
-from rallrec_pipeline.evaluation.responses import ReasoningParts
-from rallrec_pipeline.evaluation.row_facts import row_facts
-from rallrec_pipeline.evaluation.study import StudyContext, build_study
-from rallrec_pipeline.evaluation.study_parts import StudyParts
-from rallrec_pipeline.evaluation.wording import number, rows_told, with_error
+from rallrec_pipeline.evaluation.measures.row_facts import row_facts
+from rallrec_pipeline.evaluation.pages.markdown import picture, plain, table
+from rallrec_pipeline.evaluation.plots.overview import CAPTION, overview_png
+from rallrec_pipeline.evaluation.reports.evaluation_report import Scored
+from rallrec_pipeline.evaluation.reports.responses import ReasoningParts
+from rallrec_pipeline.evaluation.reports.study import StudyContext, build_study
+from rallrec_pipeline.evaluation.reports.study_parts import StudyParts
+from rallrec_pipeline.evaluation.reports.wording import number, rows_told, with_error
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.store import Record, publish_links, read_ref
 from rallrec_pipeline.pipeline.checks.catalog import CHECKS

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rallrec_pipeline.baselines.folded import FoldedExpert
 from rallrec_pipeline.errors import RequestError
-from rallrec_pipeline.evaluation.calibration import Platt
+from rallrec_pipeline.evaluation.measures.calibration import Platt
 from rallrec_pipeline.inference.explain import LineEffect, explain_lines
 from rallrec_pipeline.inference.score import in_chat, liking_probability
 from rallrec_pipeline.language_models.protocols import AnswerScorer

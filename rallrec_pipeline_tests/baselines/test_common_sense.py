@@ -10,7 +10,7 @@ from rallrec_pipeline.baselines.common_sense import (
     predict_common_sense,
 )
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.evaluation.metrics import evaluate
+from rallrec_pipeline.evaluation.measures.metrics import evaluate
 
 
 def _world(rows: int = 3000, seed: int = 0) -> tuple[pl.DataFrame, pl.DataFrame]:

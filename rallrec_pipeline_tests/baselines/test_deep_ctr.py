@@ -10,7 +10,7 @@ import pytest
 
 from rallrec_pipeline.baselines.ctr_fields import CtrFields, ctr_fields
 from rallrec_pipeline.baselines.deep_ctr import DEEP_CTR, CtrRows, CtrSizes, fit_sizes, predict_deep_ctr
-from rallrec_pipeline.evaluation.metrics import evaluate
+from rallrec_pipeline.evaluation.measures.metrics import evaluate
 from rallrec_pipeline_tests.baselines.worlds import films
 
 USERS, ITEMS = 60, 40

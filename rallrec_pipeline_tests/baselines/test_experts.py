@@ -10,7 +10,7 @@ from rallrec_pipeline.baselines.expert_features import Describer
 from rallrec_pipeline.baselines.experts import EXPERTS, GROUPS, Predicted, predict_experts
 from rallrec_pipeline.baselines.rating_log import RatingLog
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.evaluation.metrics import evaluate
+from rallrec_pipeline.evaluation.measures.metrics import evaluate
 from rallrec_pipeline.settings import ExpertSettings
 from rallrec_pipeline_tests.baselines.worlds import LIKE_ABOVE, World, world
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from rallrec_pipeline.embeddings.alignment import info_nce, train_projector
 from rallrec_pipeline.embeddings.held_out import fit_held_out
 from rallrec_pipeline.embeddings.projectors import Attention, Known
-from rallrec_pipeline.evaluation.alignment import alignment_figures
+from rallrec_pipeline.evaluation.measures.alignment import alignment_figures
 from rallrec_pipeline.settings import AlignmentSettings
 
 SETTINGS = AlignmentSettings(hidden=32, epochs=60, learning_rate=5e-3)

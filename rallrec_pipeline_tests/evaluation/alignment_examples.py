@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.embeddings.held_out import fit_held_out, measurable_items
 from rallrec_pipeline.embeddings.mixture import mix
-from rallrec_pipeline.evaluation.alignment import too_few
-from rallrec_pipeline.evaluation.alignment_plots import maps_plots, measures_plots
-from rallrec_pipeline.evaluation.alignment_report import AlignmentInputs, build_alignment_report
-from rallrec_pipeline.evaluation.maps import categories, category_field, draw_maps
+from rallrec_pipeline.evaluation.measures.alignment import too_few
+from rallrec_pipeline.evaluation.measures.maps import categories, category_field, draw_maps
+from rallrec_pipeline.evaluation.plots.alignment_plots import maps_plots, measures_plots
+from rallrec_pipeline.evaluation.reports.alignment_report import AlignmentInputs, build_alignment_report
 from rallrec_pipeline.settings import AlignmentSettings
 from rallrec_pipeline_tests.datasets.worlds import make_spec
 

@@ -14,11 +14,11 @@ from rallrec_pipeline.datasets.histories import in_protocol_order, make_samples
 from rallrec_pipeline.datasets.kcore import core_of
 from rallrec_pipeline.datasets.profile import profile_dataset
 from rallrec_pipeline.datasets.spec import DatasetSpec
-from rallrec_pipeline.evaluation.costs import Cost
-from rallrec_pipeline.evaluation.metrics import Floats, Labels
-from rallrec_pipeline.evaluation.report import ReportContext, Scored, build_report
-from rallrec_pipeline.evaluation.study import StudyContext, build_study
-from rallrec_pipeline.evaluation.study_parts import StudyParts
+from rallrec_pipeline.evaluation.measures.costs import Cost
+from rallrec_pipeline.evaluation.measures.metrics import Floats, Labels
+from rallrec_pipeline.evaluation.reports.evaluation_report import ReportContext, Scored, build_report
+from rallrec_pipeline.evaluation.reports.study import StudyContext, build_study
+from rallrec_pipeline.evaluation.reports.study_parts import StudyParts
 from rallrec_pipeline_tests.datasets.worlds import frame, make_spec
 
 NOISE = {"zero_shot_rating": 1.5, "recent": 1.0, "rallrec": 0.4, "item_mean": 2.0, "boosted_trees": 0.5}

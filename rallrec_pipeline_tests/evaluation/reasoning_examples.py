@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from rallrec_pipeline.evaluation.merge_curves import CascadeRows, Sweep
-from rallrec_pipeline.evaluation.metrics import Floats
-from rallrec_pipeline.evaluation.responses import ReasoningParts
+from rallrec_pipeline.evaluation.measures.merge_curves import CascadeRows, Sweep
+from rallrec_pipeline.evaluation.measures.metrics import Floats
+from rallrec_pipeline.evaluation.reports.responses import ReasoningParts
 from rallrec_pipeline.reasoning.opinions import Opinion
 
 TITLES = {"reasoned": "reasoning, with retrieval", "reasoned_told": "reasoning, told the tuned LLM's answer"}

@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from rallrec_pipeline.evaluation.console import print_report, print_study
-from rallrec_pipeline.evaluation.csv_tables import methods_csv, slices_csv
-from rallrec_pipeline.evaluation.html import render_html
-from rallrec_pipeline.evaluation.metrics import MEASURES
-from rallrec_pipeline.evaluation.plots import report_plots, study_plots
-from rallrec_pipeline.evaluation.report import ReportContext, build_report
-from rallrec_pipeline.evaluation.study import build_study
-from rallrec_pipeline.evaluation.study_page import render_study
+from rallrec_pipeline.evaluation.measures.metrics import MEASURES
+from rallrec_pipeline.evaluation.pages.console import print_report, print_study
+from rallrec_pipeline.evaluation.pages.csv_tables import methods_csv, slices_csv
+from rallrec_pipeline.evaluation.pages.evaluation_page import render_html
+from rallrec_pipeline.evaluation.pages.study_page import render_study
+from rallrec_pipeline.evaluation.plots.report_plots import report_plots, study_plots
+from rallrec_pipeline.evaluation.reports.evaluation_report import ReportContext, build_report
+from rallrec_pipeline.evaluation.reports.study import build_study
 from rallrec_pipeline_tests.evaluation.examples import facts, predictions, scored, study_context
 
 CONTEXT = ReportContext("d", "D", "demo", 0, 10)

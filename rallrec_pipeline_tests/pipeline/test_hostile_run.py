@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rallrec_pipeline.cli import app
-from rallrec_pipeline.evaluation.csv_tables import FORMULA
+from rallrec_pipeline.evaluation.pages.csv_tables import FORMULA
 from rallrec_pipeline.lake.vectors import vectors_of
 from rallrec_pipeline.language_models.tokens import TokenizedModel
 from rallrec_pipeline.orchestration.jobs import materialize_dataset

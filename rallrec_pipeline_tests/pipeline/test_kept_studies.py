@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from rallrec_pipeline.cli import app, reports
 from rallrec_pipeline.cli.reports import KEPT
 from rallrec_pipeline.errors import DataError
-from rallrec_pipeline.evaluation.kept import kept_form, newest
-from rallrec_pipeline.evaluation.results_page import results_page
-from rallrec_pipeline.evaluation.study import build_study
+from rallrec_pipeline.evaluation.pages.results_page import results_page
+from rallrec_pipeline.evaluation.reports.kept import kept_form, newest
+from rallrec_pipeline.evaluation.reports.study import build_study
 from rallrec_pipeline.lake.files import write_json
 from rallrec_pipeline.lake.store import Record, finish_result, publish_links, unfinished_result
 from rallrec_pipeline.pipeline.kept_studies import keep_studies, kept_studies, lake_studies

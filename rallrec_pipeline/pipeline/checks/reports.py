@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rallrec_pipeline.evaluation.report import MAIN
+from rallrec_pipeline.evaluation.reports.evaluation_report import MAIN
 from rallrec_pipeline.lake.files import read_json
 from rallrec_pipeline.lake.store import Record, all_records
 from rallrec_pipeline.pipeline.checks.verdict import Verdict

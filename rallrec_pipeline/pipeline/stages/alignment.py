@@ -7,13 +7,13 @@ from typing import Any
 
 from rallrec_pipeline.datasets.histories import training_interactions
 from rallrec_pipeline.embeddings.held_out import HeldOutFit, fit_held_out, measurable_items
-from rallrec_pipeline.evaluation.alignment import NEAREST, too_few
-from rallrec_pipeline.evaluation.alignment_page import render_alignment_page
-from rallrec_pipeline.evaluation.alignment_plots import maps_plots, measures_plots
-from rallrec_pipeline.evaluation.alignment_report import AlignmentInputs, Report, build_alignment_report
-from rallrec_pipeline.evaluation.maps import categories, category_field, draw_maps, projections
-from rallrec_pipeline.evaluation.markdown import picture
-from rallrec_pipeline.evaluation.nearest import PARTS
+from rallrec_pipeline.evaluation.measures.alignment import NEAREST, too_few
+from rallrec_pipeline.evaluation.measures.maps import categories, category_field, draw_maps, projections
+from rallrec_pipeline.evaluation.measures.nearest import PARTS
+from rallrec_pipeline.evaluation.pages.alignment_page import render_alignment_page
+from rallrec_pipeline.evaluation.pages.markdown import picture
+from rallrec_pipeline.evaluation.plots.alignment_plots import maps_plots, measures_plots
+from rallrec_pipeline.evaluation.reports.alignment_report import AlignmentInputs, Report, build_alignment_report
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.origin import provenance_of

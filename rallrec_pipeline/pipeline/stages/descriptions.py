@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from rallrec_pipeline.descriptions import DescriptionResult, describe_items
-from rallrec_pipeline.evaluation.markdown import plain
+from rallrec_pipeline.evaluation.pages.markdown import plain
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.memo_rows import DESCRIPTIONS
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun

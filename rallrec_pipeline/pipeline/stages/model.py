@@ -12,8 +12,8 @@ import polars as pl
 
 from rallrec_pipeline.baselines.common_sense import predict_common_sense
 from rallrec_pipeline.datasets.statistics import rating_statistics
-from rallrec_pipeline.evaluation.calibration import Platt, fit_platt
-from rallrec_pipeline.evaluation.metrics import evaluate
+from rallrec_pipeline.evaluation.measures.calibration import Platt, fit_platt
+from rallrec_pipeline.evaluation.measures.metrics import evaluate
 from rallrec_pipeline.inference.methods import Method, adapters, methods, tuning_asked, validation_method
 from rallrec_pipeline.inference.score import ScoreStore, score_missing_prompts, score_prompts
 from rallrec_pipeline.lake import tables

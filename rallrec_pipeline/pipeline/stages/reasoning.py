@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from rallrec_pipeline.evaluation.calibration import Platt, fit_platt
-from rallrec_pipeline.evaluation.markdown import plain
+from rallrec_pipeline.evaluation.measures.calibration import Platt, fit_platt
+from rallrec_pipeline.evaluation.pages.markdown import plain
 from rallrec_pipeline.inference.methods import ReasonedMethod, methods, reasoned_methods
 from rallrec_pipeline.inference.score import ScoreStore, liking_probability
 from rallrec_pipeline.lake import tables

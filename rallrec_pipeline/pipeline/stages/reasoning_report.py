@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from rallrec_pipeline.evaluation.markdown import picture
-from rallrec_pipeline.evaluation.metrics import area_under_roc
-from rallrec_pipeline.evaluation.overview import CAPTION, overview_png
-from rallrec_pipeline.evaluation.row_facts import row_facts
-from rallrec_pipeline.evaluation.study import StudyContext, build_study
+from rallrec_pipeline.evaluation.measures.metrics import area_under_roc
+from rallrec_pipeline.evaluation.measures.row_facts import row_facts
+from rallrec_pipeline.evaluation.pages.markdown import picture
+from rallrec_pipeline.evaluation.plots.overview import CAPTION, overview_png
+from rallrec_pipeline.evaluation.reports.study import StudyContext, build_study
 from rallrec_pipeline.inference.methods import merges, reasoned_methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rallrec_pipeline.baselines.experts import EXPERTS
-from rallrec_pipeline.evaluation.markdown import picture
-from rallrec_pipeline.evaluation.top_n import Ranked, build_top_n
-from rallrec_pipeline.evaluation.top_n_page import CAPTION, render_top_n_page, summary, top_n_csv, top_n_png
+from rallrec_pipeline.evaluation.pages.markdown import picture
+from rallrec_pipeline.evaluation.pages.top_n_page import CAPTION, render_top_n_page, summary, top_n_csv, top_n_png
+from rallrec_pipeline.evaluation.reports.top_n import Ranked, build_top_n
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.origin import provenance_of

@@ -14,7 +14,7 @@ from rallrec_pipeline.datasets.draws import id_draws
 from rallrec_pipeline.datasets.histories import in_protocol_order
 from rallrec_pipeline.datasets.kcore import core_of
 from rallrec_pipeline.errors import StaleArtefactError
-from rallrec_pipeline.evaluation.markdown import code, table
+from rallrec_pipeline.evaluation.pages.markdown import code, table
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.increments import compare_rows
 from rallrec_pipeline.lake.marks import SCORE_KEYS

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from rallrec_pipeline.datasets.profile import Profile, profile_dataset
-from rallrec_pipeline.evaluation.csv_tables import methods_csv, slices_csv
-from rallrec_pipeline.evaluation.dataset_page import render_dataset_page
-from rallrec_pipeline.evaluation.dataset_plots import dataset_plots
-from rallrec_pipeline.evaluation.html import render_html
-from rallrec_pipeline.evaluation.markdown import picture, plain, table
-from rallrec_pipeline.evaluation.overview import CAPTION, overview_png
-from rallrec_pipeline.evaluation.plots import report_plots
-from rallrec_pipeline.evaluation.report import ReportContext, build_report
-from rallrec_pipeline.evaluation.row_facts import row_facts
-from rallrec_pipeline.evaluation.wording import LAID_OVER, measure_title, number, ranked, rows_told, with_error
+from rallrec_pipeline.evaluation.measures.row_facts import row_facts
+from rallrec_pipeline.evaluation.pages.csv_tables import methods_csv, slices_csv
+from rallrec_pipeline.evaluation.pages.dataset_page import render_dataset_page
+from rallrec_pipeline.evaluation.pages.evaluation_page import render_html
+from rallrec_pipeline.evaluation.pages.markdown import picture, plain, table
+from rallrec_pipeline.evaluation.plots.dataset_plots import dataset_plots
+from rallrec_pipeline.evaluation.plots.overview import CAPTION, overview_png
+from rallrec_pipeline.evaluation.plots.report_plots import report_plots
+from rallrec_pipeline.evaluation.reports.evaluation_report import ReportContext, build_report
+from rallrec_pipeline.evaluation.reports.wording import LAID_OVER, measure_title, number, ranked, rows_told, with_error
 from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.provenance import now

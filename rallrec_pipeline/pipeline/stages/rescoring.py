@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rallrec_pipeline.baselines.expectation import Expectation
 from rallrec_pipeline.datasets.histories import training_interactions
 from rallrec_pipeline.errors import ConfigError
-from rallrec_pipeline.evaluation.calibration import Platt
+from rallrec_pipeline.evaluation.measures.calibration import Platt
 from rallrec_pipeline.inference.methods import Method, methods, rescoring_method
 from rallrec_pipeline.inference.score import ScoreStore, in_chat, score_missing_prompts
 from rallrec_pipeline.inference.score import score_keys as score_keys_of

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rallrec_pipeline.datasets.histories import strictly_earlier
 from rallrec_pipeline.datasets.sequences import UserSequences
-from rallrec_pipeline.evaluation.markdown import code
+from rallrec_pipeline.evaluation.pages.markdown import code
 from rallrec_pipeline.inference.methods import retrievers
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun

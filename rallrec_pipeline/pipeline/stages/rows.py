@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 
 import polars as pl
 
-from rallrec_pipeline.evaluation.markdown import short, table
+from rallrec_pipeline.evaluation.pages.markdown import short, table
 from rallrec_pipeline.lake.increments import SOURCE, compare_rows
 from rallrec_pipeline.lake.provenance import hash_column, stable_hash
 from rallrec_pipeline.language_models.protocols import Usage

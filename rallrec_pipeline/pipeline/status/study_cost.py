@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 
-from rallrec_pipeline.evaluation.wording import counted, duration
+from rallrec_pipeline.evaluation.reports.wording import counted, duration
 from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.pipeline.context import StageRun

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rallrec_pipeline.evaluation.wording import duration
+from rallrec_pipeline.evaluation.reports.wording import duration
 from rallrec_pipeline.lake.increments import Increment
 from rallrec_pipeline.lake.locks import LLM
 from rallrec_pipeline.pipeline.context import SHARED
