@@ -67,7 +67,7 @@ def results(
     from rallrec_pipeline.evaluation.reports.kept import newest
     from rallrec_pipeline.evaluation.reports.wording import counted
     from rallrec_pipeline.lake.files import write_text
-    from rallrec_pipeline.pipeline.kept_studies import keep_studies, kept_studies, lake_studies
+    from rallrec_pipeline.pipeline.studies.kept import keep_studies, kept_studies, lake_studies
 
     own = lake_studies(lake_root())
     if keep is not None:

@@ -81,7 +81,7 @@ def _check(dataset: str, profile: str | None, study: str | None, names: Sequence
     from rallrec_pipeline.datasets.catalog import get_dataset
     from rallrec_pipeline.datasets.raw_files import require_raw_files
     from rallrec_pipeline.pipeline.graph import require_stages
-    from rallrec_pipeline.pipeline.studies import load_study, study_variants
+    from rallrec_pipeline.pipeline.studies.definition import load_study, study_variants
 
     settings, lake = load_settings(profile), lake_root()
     spec = get_dataset(dataset, lake, settings.protocol)

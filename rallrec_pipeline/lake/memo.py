@@ -18,6 +18,7 @@ from rallrec_pipeline.lake.memo_rows import insert_rows, rows_of
 from rallrec_pipeline.lake.row_checksums import CHECKSUM, row_checksum
 
 ASKED_AT_ONCE = 1_000_000  # keys
+FREE_SHARE = 0.02  # of a file's pages that may be empty; to give them back copies the whole file
 
 
 class Memo(MemoFile):
@@ -55,7 +56,7 @@ class Memo(MemoFile):
         Raises ValueError when a number in a list is not finite.
         """
         if rows.height:
-            with self.opened(create=True) as connection:
+            with self.writing() as connection:
                 insert_rows(connection, self.kind, "REPLACE", rows)
 
     def prune(
@@ -71,13 +72,15 @@ class Memo(MemoFile):
             "(NOT ifnull(key IN (SELECT key FROM kept)"
             f" OR (created_at >= ? AND key NOT IN (SELECT key FROM superseded)), 1) OR {self.kind.bad})"
         )
-        with self.opened() as connection:
+        with self.opened() if dry_run else self.writing(create=False) as connection:
             _put_keys(connection, "kept", keep)
             _put_keys(connection, "superseded", superseded)
             found = f"SELECT count(*), ifnull(sum({size}), 0) FROM rows WHERE {goes}"
             count, freed = connection.execute(found, [oldest]).fetchone()
             if count and not dry_run:
                 _delete(connection, goes, [oldest])
+            if not dry_run:
+                self._shrink(connection)
         return int(count), int(freed)
 
     def keep_only(self, keys: Collection[str], dry_run: bool = False) -> int:
@@ -85,20 +88,31 @@ class Memo(MemoFile):
 
         Returns how many; a dry run only counts.
         """
-        with self.opened() as connection:
+        with self.opened() if dry_run else self.writing(create=False) as connection:
             _put_keys(connection, "kept", keys)
             goes = "key NOT IN (SELECT key FROM kept)"
             count = int(connection.execute(f"SELECT count(*) FROM rows WHERE {goes}").fetchone()[0])
             if not dry_run:
                 _delete(connection, goes, [])
+                connection.execute("VACUUM")
         return count
+
+    def _shrink(self, connection: sqlite3.Connection) -> None:
+        """Give back the pages that held removed rows. Where the disk has no room for the copy, another prune will."""
+        if _number(connection, "freelist_count") > FREE_SHARE * _number(connection, "page_count"):
+            try:
+                connection.execute("VACUUM")
+            except sqlite3.OperationalError as error:
+                self.log(f"{self.path}: removed rows still take room ({error}): free space for a copy and prune again")
 
 
 def _delete(connection: sqlite3.Connection, goes: str, values: Sequence[str]) -> None:
-    """Remove rows, and the pages that held them."""
     with connection:
         connection.execute(f"DELETE FROM rows WHERE {goes}", values)
-    connection.execute("VACUUM")
+
+
+def _number(connection: sqlite3.Connection, pragma: str) -> int:
+    return int(connection.execute(f"PRAGMA {pragma}").fetchone()[0])
 
 
 def _put_keys(connection: sqlite3.Connection, table: str, keys: Iterable[str]) -> None:

@@ -89,6 +89,13 @@ class MemoFile:
         except (sqlite3.Error, OSError) as error:
             raise self._explained(error) from error
 
+    @contextmanager
+    def writing(self, create: bool = True) -> Iterator[sqlite3.Connection]:
+        """As `opened`, while nobody makes the file anew, who would lose what is written meanwhile."""
+        is_there = create or self.path.exists()
+        with self._locked() if is_there else nullcontext(), self.opened(create) as connection:
+            yield connection
+
     def _faults(self, connection: sqlite3.Connection) -> list[str]:
         """What is wrong with the structure of the file."""
         first = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0]).replace("\n", " ")
@@ -136,7 +143,7 @@ class MemoFile:
                     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # closing says nothing of a full disk
             finally:
                 _drop_journal(temporary)  # SQLite leaves it where the disk was full
-            _drop_journal(self.path)
+            _drop_journal(self.path)  # whoever reads may make another, but an empty one: to write takes the lock
         return saved
 
     def _begin(self) -> None:

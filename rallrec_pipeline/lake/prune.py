@@ -168,7 +168,8 @@ class _Pruning:
         superseded = row_keys(self.lake, self.marks.gone).to_list() if self.options.older_than is None else ()
         for kind in KINDS:
             try:
-                rows, size = Memo(self.lake, kind).prune(used, self.oldest, superseded, self.options.dry_run)
+                memo = Memo(self.lake, kind, self.pruned.notes.append)
+                rows, size = memo.prune(used, self.oldest, superseded, self.options.dry_run)
             except DataError as error:
                 self.pruned.notes.append(f"a cache was left alone: {error}")
                 continue

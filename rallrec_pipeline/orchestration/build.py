@@ -17,8 +17,8 @@ from rallrec_pipeline.orchestration.resources import Project, stage_run
 from rallrec_pipeline.pipeline.context import SHARED, StageRun
 from rallrec_pipeline.pipeline.graph import EVERY_STAGE, GRAPH, ON_REQUEST, STAGES
 from rallrec_pipeline.pipeline.stage import Stage, decisive_settings, looking, run_stage
-from rallrec_pipeline.pipeline.studies import known_studies
-from rallrec_pipeline.pipeline.study_run import run_study, stage_name
+from rallrec_pipeline.pipeline.studies.definition import known_studies
+from rallrec_pipeline.pipeline.studies.run import run_study, stage_name
 
 LLM_POOL = "llm"
 FULL_JOB = "recommender"

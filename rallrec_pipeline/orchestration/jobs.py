@@ -23,7 +23,7 @@ from rallrec_pipeline.orchestration.internals import (
 from rallrec_pipeline.orchestration.resources import Project
 from rallrec_pipeline.orchestration.storage import run_instance
 from rallrec_pipeline.pipeline.graph import STAGES, require_stages
-from rallrec_pipeline.pipeline.study_run import stage_name
+from rallrec_pipeline.pipeline.studies.run import stage_name
 from rallrec_pipeline.text import visible
 
 

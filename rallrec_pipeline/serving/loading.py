@@ -20,7 +20,7 @@ from rallrec_pipeline.language_models.protocols import Engine
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.graph import EVERY_STAGE
 from rallrec_pipeline.pipeline.readiness import require_fit_model
-from rallrec_pipeline.pipeline.scored import method_calibration
+from rallrec_pipeline.pipeline.reporting.scored import method_calibration
 from rallrec_pipeline.pipeline.stage import changes, decisive_settings, looking
 from rallrec_pipeline.pipeline.stages.engine import load_engine
 from rallrec_pipeline.pipeline.stages.model import checkpoint

@@ -20,7 +20,7 @@ from rallrec_pipeline.lake.tombstones import read_tombstones
 from rallrec_pipeline.language_models.sizing.architecture import find_architecture
 from rallrec_pipeline.pipeline.forgetting.certificate import read_certificate
 from rallrec_pipeline.pipeline.status.verify import verify_lake
-from rallrec_pipeline.pipeline.studies import load_study, study_variants
+from rallrec_pipeline.pipeline.studies.definition import load_study, study_variants
 from rallrec_pipeline.reasoning.answers import read_response
 from rallrec_pipeline.settings import load_settings
 from rallrec_pipeline.sources.record import has_changed

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import polars as pl
 
 from rallrec_pipeline.lake.store import Given, Record, Ref
-from rallrec_pipeline.pipeline import studies
+from rallrec_pipeline.pipeline.studies import definition as studies
 from rallrec_pipeline.settings.variants import PROFILES, variant_file
 from rallrec_pipeline_tests.datasets.brought import (
     Files,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.lake import memo as memo_module
 from rallrec_pipeline.lake import memo_file as module
 from rallrec_pipeline.lake.memo import Memo
 from rallrec_pipeline.lake.memo_rows import DESCRIPTIONS, SCORES, VECTORS
@@ -122,6 +125,29 @@ def test_prune_gives_the_room_back(tmp_path: Path) -> None:
     rows, size = memo.prune([f"{number:032x}" for number in range(20)], "2027")
     assert rows == 180 and size > 180 * 8192
     assert memo.path.stat().st_size < before / 5
+
+
+def test_rows_are_removed_where_their_room_cannot_be_given_back_and_the_next_prune_gives_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    memo, delete = Memo(tmp_path, VECTORS, said.append), memo_module._delete
+    keys = [f"{number:032x}" for number in range(200)]
+    memo.add(pl.DataFrame({"key": keys, "vector": [os.urandom(8192)] * 200, "created_at": "2026"}))
+    before = memo.path.stat().st_size
+    with closing(sqlite3.connect(memo.path)) as other, monkeypatch.context() as patch:
+
+        def and_another_begins(*arguments: Any) -> None:
+            delete(*arguments)
+            other.execute("BEGIN IMMEDIATE")
+
+        patch.setattr(memo_module, "_delete", and_another_begins)
+        patch.setattr(module, "WAIT_S", 0)
+        rows, _ = memo.prune(keys[:100], "2027")
+    assert rows == 100 and memo.known(keys) == set(keys[:100])
+    (line,) = said
+    assert "database is locked" in line and line.endswith("prune again")
+    assert memo.prune(keys[:100], "2027") == (0, 0) and memo.path.stat().st_size < 0.7 * before
 
 
 WRITER = """

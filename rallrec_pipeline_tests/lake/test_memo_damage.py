@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
+import threading
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -142,6 +144,30 @@ def test_who_waited_while_another_run_mended_the_file_keeps_what_that_has_stored
     monkeypatch.setattr(second, "_locked", after_the_first)
     second.mend()
     assert found(second).height == 300 and second.damage() == (300, [])
+
+
+def test_what_another_run_stores_while_a_file_is_mended_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memo, salvage = Memo(tmp_path, SCORES), module.salvage_rows
+    rows = rows_of(SCORES)
+    memo.add(rows[:200])
+    with memo.path.open("r+b") as file:
+        file.write(b"no header")
+    others: list[threading.Thread] = []
+
+    def salvaged(*arguments: Any) -> int:
+        saved = salvage(*arguments)
+        others.append(threading.Thread(target=Memo(tmp_path, SCORES).add, args=(rows[200:],)))
+        others[0].start()
+        others[0].join(0.2)  # it waits, where it must not write to what is about to be replaced
+        return saved
+
+    monkeypatch.setattr(module, "salvage_rows", salvaged)
+    module._mended.clear()
+    memo.mend()
+    others[0].join()
+    assert found(memo).height == len(KEYS) and memo.damage() == (300, [])
 
 
 def test_a_file_is_mended_only_where_there_is_room_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

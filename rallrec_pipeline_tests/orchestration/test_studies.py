@@ -10,7 +10,7 @@ import pytest
 from rallrec_pipeline.orchestration.build import FULL_JOB, REASONING_JOB, STUDIES, STUDY_JOB, build_definitions
 from rallrec_pipeline.orchestration.resources import Project
 from rallrec_pipeline.pipeline.graph import EVERY_STAGE, STAGES
-from rallrec_pipeline.pipeline.studies import known_studies
+from rallrec_pipeline.pipeline.studies.definition import known_studies
 from rallrec_pipeline_tests.orchestration.shop import make_shop
 
 BUILT_IN = dg.AssetKey("study_retrieval_vectors")

@@ -14,7 +14,7 @@ from rallrec_pipeline.errors import StaleArtefactError
 from rallrec_pipeline.lake.prune import PruneOptions, prune_lake
 from rallrec_pipeline.pipeline.context import Made, StageRun
 from rallrec_pipeline.pipeline.graph import STAGES
-from rallrec_pipeline.pipeline.scored import ON_IDS
+from rallrec_pipeline.pipeline.reporting.scored import ON_IDS
 from rallrec_pipeline.pipeline.stage import Stage, decisive_settings, looking, run_stage
 from rallrec_pipeline.settings import TAKEN, Settings
 

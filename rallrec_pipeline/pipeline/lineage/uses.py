@@ -15,7 +15,7 @@ from rallrec_pipeline.pipeline.lineage.item import counts
 from rallrec_pipeline.pipeline.lineage.model import Adapter, Histories, Predictions, Uses
 from rallrec_pipeline.pipeline.lineage.recommended import recommended_to
 from rallrec_pipeline.pipeline.lineage.state import ON_REQUEST_PREDICTORS, PREDICTORS, LakeState, gone
-from rallrec_pipeline.pipeline.scored import made_by
+from rallrec_pipeline.pipeline.reporting.scored import made_by
 from rallrec_pipeline.prompts.build import HISTORY_COLUMN
 from rallrec_pipeline.tuning.lora import PROVENANCE
 

@@ -17,7 +17,7 @@ from rallrec_pipeline.evaluation.reports.alignment_report import AlignmentInputs
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.origin import provenance_of
-from rallrec_pipeline.pipeline.report_files import write_report
+from rallrec_pipeline.pipeline.reporting.report_files import write_report
 from rallrec_pipeline.pipeline.stages.embeddings import read_vectors
 
 _MEASURES = ("alignment", "uniformity", "recall_at_1", f"recall_at_{NEAREST}")

@@ -19,7 +19,7 @@ from rallrec_pipeline.lake.parquet import write_table
 from rallrec_pipeline.lake.provenance import content_version
 from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.pipeline.context import Made, StageRun
-from rallrec_pipeline.pipeline.scored import made_by, scored_by
+from rallrec_pipeline.pipeline.reporting.scored import made_by, scored_by
 from rallrec_pipeline.reasoning.cascade import KnownBefore, Order, choose_cascade, orders, rows_asked
 from rallrec_pipeline.reasoning.merge import best_member, choose_consistency, consistency, plain_mean, stack
 from rallrec_pipeline.reasoning.opinions import Floats, Labels, Opinion, over_runs, row_losses

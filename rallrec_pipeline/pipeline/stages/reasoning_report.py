@@ -15,9 +15,9 @@ from rallrec_pipeline.evaluation.reports.study import StudyContext, build_study
 from rallrec_pipeline.inference.methods import merges, reasoned_methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
-from rallrec_pipeline.pipeline.report_files import write_study
-from rallrec_pipeline.pipeline.responses import reasoning_parts
-from rallrec_pipeline.pipeline.scored import WITHOUT_LLM, figures_shown, made_by, scored_by
+from rallrec_pipeline.pipeline.reporting.report_files import write_study
+from rallrec_pipeline.pipeline.reporting.responses import reasoning_parts
+from rallrec_pipeline.pipeline.reporting.scored import WITHOUT_LLM, figures_shown, made_by, scored_by
 from rallrec_pipeline.settings import Settings
 
 TITLE = "Reasoning, and what merging makes of it"

@@ -18,10 +18,10 @@ from rallrec_pipeline.evaluation.reports.top_n import Ranked, build_top_n
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.origin import provenance_of
-from rallrec_pipeline.pipeline.report_files import write_report
+from rallrec_pipeline.pipeline.reporting.report_files import write_report
+from rallrec_pipeline.pipeline.reporting.step_costs import step_costs
 from rallrec_pipeline.pipeline.stages.held_out import held_out_users, read_answers
 from rallrec_pipeline.pipeline.stages.recommendations import read_recommender
-from rallrec_pipeline.pipeline.step_costs import step_costs
 from rallrec_pipeline.recommendation.cascade import Answers, rescored
 from rallrec_pipeline.recommendation.fit import fit_expert
 from rallrec_pipeline.recommendation.measures import (

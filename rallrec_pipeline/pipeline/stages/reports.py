@@ -23,8 +23,8 @@ from rallrec_pipeline.lake.provenance import now
 from rallrec_pipeline.language_models.dtypes import dtype_told
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
 from rallrec_pipeline.pipeline.origin import code_origin, laid_over
-from rallrec_pipeline.pipeline.report_files import write_report
-from rallrec_pipeline.pipeline.scored import WITHOUT_LLM, figures_shown, scored_by_llm, scored_without_llm
+from rallrec_pipeline.pipeline.reporting.report_files import write_report
+from rallrec_pipeline.pipeline.reporting.scored import WITHOUT_LLM, figures_shown, scored_by_llm, scored_without_llm
 from rallrec_pipeline.settings import MIXTURE
 
 PROFILED = ("interactions", "rejected_rows", "items", "core_interactions", "core_items", "samples")

@@ -24,7 +24,7 @@ from rallrec_pipeline.lake.provenance import stable_hash
 from rallrec_pipeline.language_models.models import model_folder
 from rallrec_pipeline.language_models.tokens import TokenizedModel, load_tokenizer
 from rallrec_pipeline.pipeline.context import StageRun
-from rallrec_pipeline.pipeline.scored import method_calibration
+from rallrec_pipeline.pipeline.reporting.scored import method_calibration
 from rallrec_pipeline.pipeline.stages.engine import OneEngine
 from rallrec_pipeline.pipeline.stages.model import checkpoint, score_store
 from rallrec_pipeline.pipeline.stages.new_items import catalogue_items

@@ -21,6 +21,7 @@ from rallrec_pipeline.lake.store import all_records, recorded_datasets
 from rallrec_pipeline.pipeline.adoption import OLD, adopt_dataset
 from rallrec_pipeline.pipeline.context import SHARED, StageRun
 from rallrec_pipeline.pipeline.graph import EVERY_STAGE, STAGES
+from rallrec_pipeline.pipeline.reporting.step_costs import step_costs, step_to_come
 from rallrec_pipeline.pipeline.stage import ALL, Plan, everything, looking, plan_stages
 from rallrec_pipeline.pipeline.status.cost import UNKNOWN, Estimate, estimate_llm, estimate_whole, total
 from rallrec_pipeline.pipeline.status.pending import Pending, pending_rows
@@ -28,7 +29,6 @@ from rallrec_pipeline.pipeline.status.planned import planned_rows
 from rallrec_pipeline.pipeline.status.speeds import Speeds
 from rallrec_pipeline.pipeline.status.stage_memory import llm_memory, table_memory
 from rallrec_pipeline.pipeline.status.verify import Verified
-from rallrec_pipeline.pipeline.step_costs import step_costs, step_to_come
 from rallrec_pipeline.recommendation.batch import CANDIDATES, CATALOGUE
 from rallrec_pipeline.settings import Settings, essential
 

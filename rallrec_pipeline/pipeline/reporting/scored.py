@@ -21,7 +21,7 @@ from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.parquet import read_table
 from rallrec_pipeline.lake.store import Record
 from rallrec_pipeline.pipeline.context import StageRun
-from rallrec_pipeline.pipeline.merge_costs import cost_of_merge
+from rallrec_pipeline.pipeline.reporting.merge_costs import cost_of_merge
 from rallrec_pipeline.prompts.render import answer_texts
 from rallrec_pipeline.settings import Settings
 

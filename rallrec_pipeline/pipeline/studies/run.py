@@ -22,9 +22,9 @@ from rallrec_pipeline.lake.store import Record, publish_links, read_ref
 from rallrec_pipeline.pipeline.checks.catalog import CHECKS
 from rallrec_pipeline.pipeline.checks.verdict import failure
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
-from rallrec_pipeline.pipeline.report_files import write_study
-from rallrec_pipeline.pipeline.responses import READ, reasoning_parts
-from rallrec_pipeline.pipeline.scored import figures_shown, made_by, scored_by, title_of
+from rallrec_pipeline.pipeline.reporting.report_files import write_study
+from rallrec_pipeline.pipeline.reporting.responses import READ, reasoning_parts
+from rallrec_pipeline.pipeline.reporting.scored import figures_shown, made_by, scored_by, title_of
 from rallrec_pipeline.pipeline.stage import (
     Graph,
     Outcome,
@@ -35,7 +35,7 @@ from rallrec_pipeline.pipeline.stage import (
     upstream,
 )
 from rallrec_pipeline.pipeline.status.study_cost import study_cost
-from rallrec_pipeline.pipeline.studies import Study, load_study, row_name, study_variants
+from rallrec_pipeline.pipeline.studies.definition import Study, load_study, row_name, study_variants
 from rallrec_pipeline.settings import OF_STUDIES, Settings
 
 FACTS = ("core_interactions", "samples")

@@ -19,7 +19,7 @@ from rallrec_pipeline.pipeline.context import SHARED, StageRun
 from rallrec_pipeline.pipeline.graph import STAGES
 from rallrec_pipeline.pipeline.stage import Outcome, run_stage, upstream
 from rallrec_pipeline.pipeline.status.study_cost import study_cost
-from rallrec_pipeline.pipeline.study_run import run_study, stage_name
+from rallrec_pipeline.pipeline.studies.run import run_study, stage_name
 from rallrec_pipeline.settings import load_settings
 from rallrec_pipeline_tests.pipeline.tiny import DATASET as TOML
 from rallrec_pipeline_tests.pipeline.tiny import SMALL, copied_world, ratings_file, write_ratings

@@ -12,7 +12,7 @@ from rallrec_pipeline.evaluation.reports.responses import ReasoningParts
 from rallrec_pipeline.inference.methods import merges, reasoned_methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.pipeline.context import StageRun
-from rallrec_pipeline.pipeline.scored import title_of
+from rallrec_pipeline.pipeline.reporting.scored import title_of
 from rallrec_pipeline.pipeline.stages.reasoning import guide
 from rallrec_pipeline.reasoning.opinions import Opinion
 

@@ -18,7 +18,7 @@ from rallrec_pipeline.evaluation.reports.kept import kept_form, newest
 from rallrec_pipeline.evaluation.reports.study import build_study
 from rallrec_pipeline.lake.files import write_json
 from rallrec_pipeline.lake.store import Record, finish_result, publish_links, unfinished_result
-from rallrec_pipeline.pipeline.kept_studies import keep_studies, kept_studies, lake_studies
+from rallrec_pipeline.pipeline.studies.kept import keep_studies, kept_studies, lake_studies
 from rallrec_pipeline_tests.evaluation.examples import facts, parts, predictions, scored, study, study_context
 from rallrec_pipeline_tests.evaluation.reasoning_examples import responses
 

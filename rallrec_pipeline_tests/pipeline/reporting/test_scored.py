@@ -9,7 +9,7 @@ import pytest
 
 from rallrec_pipeline.inference.methods import methods
 from rallrec_pipeline.lake import tables
-from rallrec_pipeline.pipeline.scored import scored_by_llm, scored_without_llm
+from rallrec_pipeline.pipeline.reporting.scored import scored_by_llm, scored_without_llm
 from rallrec_pipeline.settings import PromptSettings, Settings
 from rallrec_pipeline_tests.pipeline.given import give, looking_run
 

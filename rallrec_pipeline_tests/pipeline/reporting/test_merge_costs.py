@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rallrec_pipeline.evaluation.measures.costs import Cost
-from rallrec_pipeline.pipeline.merge_costs import cost_of_merge, shares_asked
+from rallrec_pipeline.pipeline.reporting.merge_costs import cost_of_merge, shares_asked
 from rallrec_pipeline.settings import MergeSettings, Settings
 
 MERGES = {

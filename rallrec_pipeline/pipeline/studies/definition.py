@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.evaluation.reports.papers import published_rows
-from rallrec_pipeline.pipeline.scored import ON_IDS
+from rallrec_pipeline.pipeline.reporting.scored import ON_IDS
 from rallrec_pipeline.settings import (
     ABOVE_OF_STUDIES,
     OF_STUDIES,
@@ -28,7 +28,7 @@ from rallrec_pipeline.settings import (
     unreadable,
 )
 
-_BUILT_IN = Path(__file__).parent / "studies"
+_BUILT_IN = Path(__file__).parent
 STUDY_NAME = re.compile(r"[a-z0-9_]{1,48}")
 ONE = "one"
 """Name of the variant of a study that lists none."""

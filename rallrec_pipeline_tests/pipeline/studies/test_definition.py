@@ -8,8 +8,8 @@ import pytest
 
 from rallrec_pipeline.errors import ConfigError
 from rallrec_pipeline.inference.methods import methods
-from rallrec_pipeline.pipeline.scored import made_by
-from rallrec_pipeline.pipeline.studies import ONE, Study, known_studies, load_study, study_variants
+from rallrec_pipeline.pipeline.reporting.scored import made_by
+from rallrec_pipeline.pipeline.studies.definition import ONE, Study, known_studies, load_study, study_variants
 from rallrec_pipeline.settings import PROFILES, Settings
 
 pytestmark = pytest.mark.usefixtures("built_in_settings_only")

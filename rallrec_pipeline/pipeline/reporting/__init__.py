@@ -1,0 +1,1 @@
+"""What reports are told: predictions, responses and costs, read from tables and records."""
