@@ -128,7 +128,7 @@ def requests(
         "recent": ServedMethod("bench", catalogue, llm_method(engine, data, log, settings, k)),
     }
     users = data.core["user_id"].unique(maintain_order=True).to_list()
-    snapshot = Snapshot(data.spec.name, "bench", "", recommended(users, data), served, data.spec)
+    snapshot = Snapshot(data.spec.name, "bench", "", recommended(users, data), served)
     asked = unseen(catalogue, user, ASKED).model_dump(exclude_none=True)
     with_expert, with_llm = ({**asked, "method": name} for name in served)
     with running(snapshot) as ask:

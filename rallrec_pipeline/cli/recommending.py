@@ -25,8 +25,9 @@ def recommend(
     json: Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")] = False,
     profile: Profile = None,
 ) -> None:
-    """Print the next items of a user, as the profile has them (default: demo): P(yes), rated items near."""
+    """Print the next items of a user, as the profile has them: P(yes), rated items near."""
     from rallrec_pipeline.pipeline.recommended import as_json, recommended_to
+    from rallrec_pipeline.prompts.render import shown_title
 
     settings = load_settings(profile)
     found = recommended_to(lake_root(), dataset, user_id, settings, n)
@@ -38,22 +39,26 @@ def recommend(
     table = Table("rank", "item", "title", "P(yes)", *by, "rated items beside it", title=heading)
     for row in found.rows.iter_rows(named=True):
         why = ", ".join(_rated(found, item) for item in row["because"])
-        title = clean_text(found.titles.get(row["item_id"], ""), 60)
-        first = (str(row["rank"]), Text(clean_text(row["item_id"])), Text(title), f"{row['p_yes']:.3f}")
+        title = Text(shown_title(found.titles.get(row["item_id"]), 60))
+        first = (str(row["rank"]), Text(clean_text(row["item_id"])), title, f"{row['p_yes']:.3f}")
         table.add_row(*first, *([row["method"]] if by else []), Text(why))
     console.print(table)
     if found.rows.height:
-        say(_how(found.rows["method"].unique(maintain_order=True).to_list(), settings.recommendations))
+        methods = found.rows["method"].unique(maintain_order=True).to_list()
+        say(_how(methods, settings.recommendations if found.is_fresh else None))
     for note in found.notes:
         say(note)
 
 
-def _how(methods: list[str], settings: RecommendationSettings) -> str:
-    """Whose P(yes) it is, what the rank goes by, and what the lines of the history are."""
-    near = f"the score of `{settings.source}`"
-    order = {"p_yes": "P(yes)", "source": near, "both": f"P(yes) times {near}"}[settings.order]
+def _how(methods: list[str], settings: RecommendationSettings | None) -> str:
+    """Whose P(yes) it is, what the rank goes by where the `settings` are known, and what the last column is."""
+    ranked = ""
+    if settings is not None:
+        near = f"the score of `{settings.source}`"
+        order = {"p_yes": "P(yes)", "source": near, "both": f"P(yes) times {near}"}[settings.order]
+        ranked = f", ranked by {order}"
     return (
-        f"P(yes) by {' and '.join(f'`{name}`' for name in methods)}, ranked by {order}; "
+        f"P(yes) by {' and '.join(f'`{name}`' for name in methods)}{ranked}; "
         "the last column has what a prompt about the item would show of the user's ratings, liked or not"
     )
 
@@ -63,4 +68,4 @@ def _rated(found: Recommended, item: str) -> str:
     from rallrec_pipeline.prompts.render import rating_text
 
     rating = f" ({rating_text(found.ratings[item])})" if item in found.ratings else ""
-    return clean_text(found.titles.get(item, item), 40) + rating
+    return clean_text(found.titles.get(item) or item, 40) + rating

@@ -41,6 +41,8 @@ class Recommended:
     notes: list[str]
     fingerprint: str
     made_at: str
+    is_fresh: bool
+    """Whether the settings of today are those that made the rows."""
 
 
 def recommended_to(lake: Path, dataset: str, user_id: str, settings: Settings, n: int) -> Recommended:
@@ -65,10 +67,8 @@ def recommended_to(lake: Path, dataset: str, user_id: str, settings: Settings, n
     titles = dict(items.collect().iter_rows())
     rated = run.scan(tables.INTERACTIONS).filter(pl.col("user_id") == user_id).select("item_id", "rating")
     ratings = {item: rating for item, rating in rated.collect().iter_rows() if item in named}
-    record = plan.record
-    return Recommended(
-        dataset, settings.profile, user_id, rows, titles, ratings, notes, record.fingerprint, record.created_at
-    )
+    made = plan.record.fingerprint, plan.record.created_at
+    return Recommended(dataset, settings.profile, user_id, rows, titles, ratings, notes, *made, plan.is_fresh)
 
 
 def as_json(found: Recommended) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from rallrec_pipeline.errors import RallrecError, RequestError
 from rallrec_pipeline.finite import finite
 from rallrec_pipeline.serving.current import Current
 from rallrec_pipeline.serving.forgotten import Forgotten
-from rallrec_pipeline.serving.openapi import document
+from rallrec_pipeline.serving.openapi import MOST_SHOWN, SHOWN, document
 from rallrec_pipeline.serving.questions import question_of
 from rallrec_pipeline.serving.requests import BAD, TOO_LARGE, UNFIT, ScoreRequest, read_request
 from rallrec_pipeline.serving.snapshot import ServedMethod, Snapshot, without_lake
@@ -29,9 +29,10 @@ from rallrec_pipeline.serving.work import Work
 from rallrec_pipeline.settings import ServingSettings
 from rallrec_pipeline.text import clean_text
 
-SHOWN, MOST_SHOWN = 10, 1000
 PARAMETERS = "n", "fingerprint"
 UNAVAILABLE, BROKEN = 503, 500
+TOO_SLOW = 408
+LONG_BODY = 16_384  # bytes; to look at more may take some milliseconds
 
 
 def make_app(current: Current, work: Work, limits: ServingSettings, lake: Path) -> Starlette:
@@ -49,7 +50,8 @@ def make_app(current: Current, work: Work, limits: ServingSettings, lake: Path) 
 
     async def told(request: Request, error: Exception) -> Response:
         status = error.status if isinstance(error, RequestError) else UNAVAILABLE
-        return _fault(status, without_lake(str(error), lake))
+        ends = {"connection": "close"} if status in (TOO_SLOW, TOO_LARGE) else {}  # whose body was not read to its end
+        return _fault(status, without_lake(str(error), lake), ends)
 
     server = _Server(current, Forgotten(lake, current.snapshot.dataset), work, limits)
     return Starlette(
@@ -74,15 +76,24 @@ class _Server:
         most = _count(_known(request.query_params).get("n"))
         self.forgotten.require_not(user_id)
         found = snapshot.recommended(request.query_params.get("fingerprint"))
-        rows = found.of(user_id, most)
-        return _json(_head(snapshot) | {"fingerprint": found.fingerprint, "user_id": user_id, "recommendations": rows})
+        rows, kept = found.of(user_id, most)
+        answer = {"fingerprint": found.fingerprint, "user_id": user_id, "kept": kept, "recommendations": rows}
+        return _json(_head(snapshot) | answer)
 
     async def score(self, request: Request) -> Response:
-        asked = read_request(await self._body(request), self.limits)
+        body = await self._body(request)
+        if len(body) > LONG_BODY:  # others are answered while it is read
+            asked = await asyncio.to_thread(read_request, body, self.limits)
+        else:
+            asked = read_request(body, self.limits)
         snapshot = self.current.snapshot
         self.forgotten.require_not(asked.user_id)
         name, method = snapshot.method(asked.method, asked.fingerprint)
-        answer = await self.work.run(lambda: _answer(method, asked), method.answerer.uses_llm)
+        gone = asyncio.create_task(_gone(request))
+        try:
+            answer = await self.work.run(lambda: _answer(method, asked), method.answerer.uses_llm, gone)
+        finally:
+            gone.cancel()
         self.forgotten.require_not(asked.user_id)  # who was forgotten meanwhile is not answered either
         return _json(_head(snapshot) | {"method": name, "fingerprint": method.fingerprint, "targets": answer})
 
@@ -99,6 +110,7 @@ class _Server:
             name: {"missing": str(part)}
             if isinstance(part, RallrecError)
             else {"fingerprint": part.fingerprint, "made_from": snapshot.versions[name]}
+            | ({"newer_failed": snapshot.failed[name]} if name in snapshot.failed else {})
             for name, part in parts.items()
         }
         own = {"program": rallrec_pipeline.__version__, "taken_at": snapshot.taken_at}
@@ -120,13 +132,19 @@ class _Server:
                     if len(body) > self.limits.body_bytes:
                         raise self._too_large()
         except TimeoutError as error:
-            raise RequestError(408, f"the body did not come within {self.limits.timeout_s:g} s") from error
+            raise RequestError(TOO_SLOW, f"the body did not come within {self.limits.timeout_s:g} s") from error
         except ClientDisconnect as error:
             raise RequestError(BAD, "the caller has gone") from error
         return bytes(body)
 
     def _too_large(self) -> RequestError:
         return RequestError(TOO_LARGE, f"the body has more than {self.limits.body_bytes:,} bytes (serving.body_bytes)")
+
+
+async def _gone(request: Request) -> None:
+    """Ends when the caller of a request, whose body was read, has closed the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _answer(method: ServedMethod, asked: ScoreRequest) -> list[dict[str, Any]]:

@@ -17,8 +17,8 @@ class Current:
 
     def __init__(self, loader: Loader, work: Work, log: Callable[[str], None]) -> None:
         self._loader, self._work, self._log = loader, work, log
+        self._state = loader.state()  # before it is loaded: what lands meanwhile is noticed
         self.snapshot, _ = loader.load()
-        self._state = loader.state(self.snapshot.variant)
         self._tried = time.monotonic()
         self._failure = ""  # the last one of the watch, until a load succeeds
 
@@ -36,17 +36,17 @@ class Current:
                     self._log(f"what was loaded before is kept: {self._failure}")
 
     def _is_due(self) -> bool:
-        if self._loader.state(self.snapshot.variant) != self._state:
+        if self._loader.state() != self._state:
             return True
         has_failed = bool(self._failure) or self._loader.has_failed
         return has_failed and time.monotonic() > self._tried + RETRY_S
 
     async def _renew(self) -> None:
-        self._state, self._tried = self._loader.state(self.snapshot.variant), time.monotonic()
+        self._state, self._tried = self._loader.state(), time.monotonic()
         before = self.snapshot.versions
         snapshot, gone = await asyncio.to_thread(self._loader.load)
         self.snapshot = snapshot  # no request is between two lines of this loop
         if snapshot.versions != before:
             self._log(f"a new result of {snapshot.dataset} is in force")
-        for engine in gone:
-            self._work.after_all(engine.close)
+        for close in gone:
+            self._work.after_all(close)

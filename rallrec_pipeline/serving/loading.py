@@ -14,9 +14,9 @@ from rallrec_pipeline.inference.methods import Method, methods
 from rallrec_pipeline.lake import tables
 from rallrec_pipeline.lake.files import file_states
 from rallrec_pipeline.lake.provenance import now, stable_hash
+from rallrec_pipeline.lake.sound import require_sound
 from rallrec_pipeline.lake.store import Record, Ref, read_ref, record_of, ref_file, with_inputs
 from rallrec_pipeline.lake.tombstones import tombstone_file
-from rallrec_pipeline.language_models.protocols import Engine
 from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.graph import EVERY_STAGE
 from rallrec_pipeline.pipeline.readiness import require_fit_model
@@ -27,7 +27,7 @@ from rallrec_pipeline.pipeline.stages.model import checkpoint
 from rallrec_pipeline.serving.catalogue import ByUser, Catalogue
 from rallrec_pipeline.serving.known_facts import KnownFacts
 from rallrec_pipeline.serving.merging import NOT_ONLINE, fitted_merge, served_member
-from rallrec_pipeline.serving.methods import EXPERT, Answerer, ExpertMethod, LlmMethod
+from rallrec_pipeline.serving.methods import EXPERT, ExpertMethod, LlmMethod
 from rallrec_pipeline.serving.new_items import NewItems
 from rallrec_pipeline.serving.prompting import Prompter, ServedRetriever
 from rallrec_pipeline.serving.snapshot import Recommendations, ServedMethod, Snapshot, without_lake
@@ -40,11 +40,11 @@ SETTLED = ("raw", "data", "models", "reports")
 
 @dataclass(frozen=True)
 class Loaded:
-    """A part, what it was made from, and what must be closed when it is no longer used."""
+    """A part, what it was made from, and how its engines are closed when it is no longer used."""
 
     part: Recommendations | ServedMethod
     versions: Mapping[str, str]
-    engine: Engine | None = None
+    close: Callable[[], None] = lambda: None
 
 
 class Loader:
@@ -52,6 +52,7 @@ class Loader:
 
     def __init__(self, lake: Path, dataset: str, profile: str | None, log: Callable[[str], None]) -> None:
         self.lake, self.dataset, self.profile, self.log = lake, dataset, profile, log
+        self.variant = load_settings(profile, lake=lake).profile
         self._loaded: dict[str, Loaded] = {}
         self._failed: dict[str, str] = {}
         self._catalogue: tuple[tuple[object, ...], Catalogue] | None = None
@@ -61,33 +62,27 @@ class Loader:
         """Whether a part could not be loaded the last time."""
         return bool(self._failed)
 
-    def state(self, variant: str) -> list[list[object]]:
+    def state(self) -> list[list[object]]:
         """Cheap to compare: changes whenever another result is put in force, or a user is forgotten."""
-        return file_states([ref_file(self.lake, self.dataset, variant), tombstone_file(self.lake, self.dataset)])
+        return file_states([ref_file(self.lake, self.dataset, self.variant), tombstone_file(self.lake, self.dataset)])
 
-    def load(self) -> tuple[Snapshot, list[Engine]]:
-        """What is in force now, and engines of parts that were replaced.
+    def load(self) -> tuple[Snapshot, list[Callable[[], None]]]:
+        """What is in force now, and what closes the engines of parts that were replaced or are no longer asked for.
 
         A part that cannot be loaded stays what it was; it is an error where it never was.
         """
         settings = load_settings(self.profile, lake=self.lake)
-        run = looking(self.lake, self.dataset, settings)
+        run = replace(looking(self.lake, self.dataset, settings), log=self.log)
         ref = read_ref(self.lake, self.dataset, settings.profile)
         before = dict(self._loaded)
         recommended = self._part(RECOMMENDED, RECOMMENDED, run, ref)
         served = {name: self._part(name, _made_by(name, settings), run, ref) for name in settings.serving.methods}
-        kept = {id(one.engine) for one in self._loaded.values()}
-        gone = [one.engine for one in before.values() if one.engine is not None and id(one.engine) not in kept]
+        for name in self._loaded.keys() - {RECOMMENDED, *served}:  # taken out of the settings
+            del self._loaded[name]
+        self._failed = {name: why for name, why in self._failed.items() if name in (RECOMMENDED, *served)}
+        gone = [one.close for name, one in before.items() if self._loaded.get(name) is not one]
         versions = {name: one.versions for name, one in self._loaded.items()}
-        snapshot = Snapshot(
-            self.dataset,
-            settings.profile,
-            now(),
-            recommended,
-            served,
-            run.spec,
-            versions,
-        )
+        snapshot = Snapshot(self.dataset, settings.profile, now(), recommended, served, versions, dict(self._failed))
         return snapshot, gone
 
     def _part(self, name: str, stage: str, run: StageRun, ref: Ref | None) -> Any:
@@ -95,8 +90,7 @@ class Loader:
         try:
             record = record_of(self.lake, self.dataset, ref, stage)
             if record is None:
-                command = f"rallrec run {self.dataset} --profile {run.settings.profile}"
-                raise StaleArtefactError(f"{stage} of {self.dataset!r} was never made: run `{command}` first")
+                raise StaleArtefactError(f"{stage} of {self.dataset!r} was never made: run `{command_of(run)}` first")
             if before is None or before.part.fingerprint != part_fingerprint(name, record, run):
                 self._loaded[name] = self._load(name, record, run)
         except Exception as error:  # memory that runs out, or a record of an older version: other parts are served
@@ -120,18 +114,15 @@ class Loader:
             return Loaded(Recommendations(record.fingerprint, rows, titles), versions)
         require_same_settings(run)
         catalogue, fingerprint = self._catalogue_of(run), part_fingerprint(name, record, run)
-        answerer: Answerer
-        engine: Engine | None = None
         if name in run.settings.merges:
             method = _scored(served_member(name, run.settings), run)
             merged = fitted_merge(name, record, run, _expert(run))  # may fail: before there is an engine to close
-            llm, engine = _llm_method(method, record, run)
-            answerer = merged(llm)
-        elif record.stage == "predictions":
-            answerer, engine = _llm_method(_scored(name, run), record, run)
-        else:
-            answerer = _expert(run)
-        return Loaded(ServedMethod(fingerprint, catalogue, answerer), versions, engine)
+            llm, close = _llm_method(method, record, run)
+            return Loaded(ServedMethod(fingerprint, catalogue, merged(llm)), versions, close)
+        if record.stage == "predictions":
+            llm, close = _llm_method(_scored(name, run), record, run)
+            return Loaded(ServedMethod(fingerprint, catalogue, llm), versions, close)
+        return Loaded(ServedMethod(fingerprint, catalogue, _expert(run)), versions)
 
     def _catalogue_of(self, run: StageRun) -> Catalogue:
         """Methods that know the same items, users and ratings share one."""
@@ -163,7 +154,12 @@ def require_same_settings(run: StageRun) -> None:
         if (record.code_version, dict(record.settings)) != (stage.code_version, settings):
             given = {source: one.data_version for source, one in record.inputs.items()}
             why = ", ".join(changes(record, given, settings, stage.code_version))
-            raise StaleArtefactError(f"{name} of {run.dataset!r} is stale ({why}): run `rallrec run {run.dataset}`")
+            raise StaleArtefactError(f"{name} of {run.dataset!r} is stale ({why}): run `{command_of(run)}`")
+
+
+def command_of(run: StageRun) -> str:
+    """What brings the results of a dataset and variant up to date."""
+    return f"rallrec run {run.dataset} --profile {run.settings.profile}"
 
 
 def _made_by(name: str, settings: Settings) -> str:
@@ -188,18 +184,27 @@ def _scored(name: str, run: StageRun) -> Method:
     return method
 
 
-def _llm_method(method: Method, record: Record, run: StageRun) -> tuple[LlmMethod, Engine]:
+def _llm_method(method: Method, record: Record, run: StageRun) -> tuple[LlmMethod, Callable[[], None]]:
+    """The method, and what closes its engines."""
     facts = KnownFacts.read(run, method.facts) if method.facts else None
     retriever, longest = ServedRetriever.read(run, method), run.settings.prompts.title_characters
-    prompter = Prompter(method, run.spec, retriever, facts, NewItems(run), longest)
+    new_items = NewItems(run)
+    prompter = Prompter(method, run.spec, retriever, facts, new_items, longest)
     calibration = (
         method_calibration(method, record, run.lake, run.spec) if run.settings.scoring.calibration == "platt" else None
     )
     adapter = checkpoint(run, method.adapter) if method.adapter else None
+    if adapter is not None:
+        require_sound(adapter.iterdir())
     predictor = run.in_role("predictor")
     require_fit_model(predictor, tunes=False)
     engine = load_engine(predictor, "score", adapter)
-    return LlmMethod(prompter, engine, calibration, run.settings.serving.targets), engine
+
+    def close() -> None:
+        engine.close()
+        new_items.close()
+
+    return LlmMethod(prompter, engine, calibration, run.settings.serving.targets), close
 
 
 def _expert(run: StageRun) -> ExpertMethod:

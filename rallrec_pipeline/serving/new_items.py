@@ -48,6 +48,12 @@ class NewItems:
         weights = self._run.given("item_embeddings").metadata["weights"]
         return {**parts, "item": mix(parts, weights)}  # type: ignore[arg-type]
 
+    def close(self) -> None:
+        """Close the encoder, if it was loaded."""
+        with self._lock:
+            if (encoder := self.__dict__.pop("_encoder", None)) is not None:
+                encoder.close()
+
     @cached_property
     def _encoder(self) -> Engine:
         run = self._run.in_role("encoder")

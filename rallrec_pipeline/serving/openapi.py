@@ -10,6 +10,7 @@ from rallrec_pipeline.serving.snapshot import Snapshot
 from rallrec_pipeline.settings import ServingSettings
 
 VERSION = "3.1.0"
+SHOWN, MOST_SHOWN = 10, 1000  # recommendations in an answer: without `n`, and at most
 _TEXT, _NUMBER, _OBJECT = {"type": "string"}, {"type": "number"}, {"type": "object"}
 _TEXTS = {"type": "array", "items": _TEXT}
 _ID = {"type": ["string", "null"]}
@@ -39,7 +40,8 @@ def document(snapshot: Snapshot, limits: ServingSettings) -> dict[str, Any]:
 
 def _paths(limits: ServingSettings) -> dict[str, Any]:
     user = {"name": "user_id", "in": "path", "required": True, "schema": _TEXT}
-    n = {"name": "n", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 10}}
+    number = {"type": "integer", "minimum": 1, "maximum": MOST_SHOWN, "default": SHOWN}
+    n = {"name": "n", "in": "query", "schema": number}
     fingerprint = {"name": "fingerprint", "in": "query", "schema": _TEXT, "description": "Answer only by this result."}
     faults = {
         "400": "The body is no JSON.",
@@ -93,7 +95,9 @@ def _answers() -> dict[str, Any]:
     texts = dict.fromkeys(("item_id", "title", "method", "fit", "model_fingerprint"), _TEXT)
     row = _object(**texts, rank={"type": "integer"}, p_yes=_PROBABILITY, because=_TEXTS, sources=_TEXTS)
     return {
-        "Recommended": _object(**_HEAD, fingerprint=_TEXT, user_id=_TEXT, recommendations=_list(row)),
+        "Recommended": _object(
+            **_HEAD, fingerprint=_TEXT, user_id=_TEXT, kept={"type": "integer"}, recommendations=_list(row)
+        ),
         "Scored": _object(**_HEAD, method=_TEXT, fingerprint=_TEXT, targets=_list(target)),
         "Health": _object(status=_TEXT),
         "Version": _object(**_HEAD, program=_TEXT, taken_at=_TEXT, parts=_OBJECT),

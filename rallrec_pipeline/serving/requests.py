@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -77,6 +78,7 @@ def read_request(body: bytes, limits: ServingSettings) -> ScoreRequest:
         raise RequestError(BAD, f"the body is no JSON: {clean_text(unreadable(error))}") from error
     if not isinstance(value, dict):
         raise RequestError(UNFIT, 'the body must be a JSON object, as {"targets": [{"item_id": "i1"}]}')
+    _require_few(value, limits)
     try:
         found = ScoreRequest.model_validate(value)
     except ValidationError as error:
@@ -87,18 +89,21 @@ def read_request(body: bytes, limits: ServingSettings) -> ScoreRequest:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         message = clean_text(plain_problem(first, ScoreRequest))
         raise RequestError(UNFIT, f"{place}: {message}{more}" if place else message + more) from error
-    _require_small(found, limits)
+    _require_short(found, limits)
     return found
 
 
-def _require_small(found: ScoreRequest, limits: ServingSettings) -> None:
-    """Raises RequestError for more lines, targets or characters than `[serving]` allows."""
-    for name, count, setting in (
-        ("history", len(found.history or ()), "history_lines"),
-        ("targets", len(found.targets), "targets"),
-    ):
-        if count > (most := getattr(limits, setting)):
-            raise RequestError(UNFIT, f"{name}: {count:,} entries, at most {most:,} are taken (serving.{setting})")
+def _require_few(value: dict[str, Any], limits: ServingSettings) -> None:
+    """Raises RequestError for more lines or targets than `[serving]` allows, before each is looked at."""
+    for name, setting in (("history", "history_lines"), ("targets", "targets")):
+        most, entries = getattr(limits, setting), value.get(name)
+        if isinstance(entries, list) and len(entries) > most:
+            told = f"{len(entries):,} entries, at most {most:,} are taken (serving.{setting})"
+            raise RequestError(UNFIT, f"{name}: {told}")
+
+
+def _require_short(found: ScoreRequest, limits: ServingSettings) -> None:
+    """Raises RequestError for a text of more characters than `[serving]` allows."""
     texts = [text for item in (*(found.history or ()), *found.targets) for text in _texts(item)]
     texts += [*found.profile, *found.profile.values(), found.user_id or "", found.method or ""]
     longest = max(map(len, texts), default=0)
@@ -114,8 +119,7 @@ def _texts(item: Item) -> list[str]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         raise ValueError(f"the key {clean_text(twice)!r} is there twice")
     return found
 

@@ -19,7 +19,7 @@ from rallrec_pipeline.serving.work import Work
 from rallrec_pipeline.settings import load_settings
 
 GRACE_S = 2
-CONNECTIONS = 4096  # open at once; beyond, a caller is turned away before anything is read
+CONNECTIONS = 4096  # open at once; beyond, a request is turned away before its body is read
 
 
 def serve_dataset(
@@ -28,23 +28,24 @@ def serve_dataset(
     """Serve until it is stopped. Raises ConfigError when the address cannot be taken."""
     settings = load_settings(profile, lake=lake)
     limits, variant = settings.serving, settings.profile
-    with _bound(host, port) as listening:
+    with _bound(host, port) as bound:
         log(f"loading recommendations of {dataset}, to score {', '.join(limits.methods)} (profile {variant})")
         work = Work(limits)
         current = Current(Loader(lake, dataset, profile, log), work, log)
-        address = "http://{}:{}".format(*listening.getsockname()[:2])
-        log(f"serving {dataset} ({current.snapshot.variant}) on {address}; Ctrl-C stops it")
-        if not current.snapshot.versions:
-            log(f"nothing of {dataset} is there yet: requests get 503 until `rallrec run {dataset}` has made it")
+        app = make_app(current, work, limits, lake)
         config = uvicorn.Config(
-            make_app(current, work, limits, lake),
+            app,
             log_level="warning",
             access_log=False,
             server_header=False,
             limit_concurrency=CONNECTIONS,
             timeout_graceful_shutdown=GRACE_S,
         )
-        _Server(config, log).run(sockets=[listening])
+        _listen(bound, host, port)
+        log(f"serving {dataset} ({variant}) on {_address(bound)}; Ctrl-C stops it")
+        if current.snapshot.is_empty:
+            log("nothing can be answered yet, for the reasons above: until then requests get 503")
+        _Server(config, log).run(sockets=[bound])
 
 
 class _Server(uvicorn.Server):
@@ -61,13 +62,32 @@ class _Server(uvicorn.Server):
 
 
 def _bound(host: str, port: int) -> socket.socket:
+    """The address is taken, and nobody is let in until the first load is done."""
+    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        return socket.create_server((host, port), backlog=2048)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((host, port))
     except (OSError, OverflowError) as error:
-        code = error.errno if isinstance(error, OSError) else None
-        if code == errno.EADDRINUSE:
-            raise ConfigError(
-                f"cannot listen on {host}:{port}: the address is in use, choose another --port"
-            ) from error
-        reason = os.strerror(code) if code and code > 0 else getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"cannot listen on {host}:{port} ({reason}): choose another --port or --host") from error
+        found.close()
+        raise _refused(host, port, error) from error
+    return found
+
+
+def _listen(bound: socket.socket, host: str, port: int) -> None:
+    try:
+        bound.listen(2048)
+    except OSError as error:  # another process has bound it, too, and was first
+        raise _refused(host, port, error) from error
+
+
+def _address(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _refused(host: str, port: int, error: OSError | OverflowError) -> ConfigError:
+    code = error.errno if isinstance(error, OSError) else None
+    if code == errno.EADDRINUSE:
+        return ConfigError(f"cannot listen on {host}:{port}: the address is in use, choose another --port")
+    reason = os.strerror(code) if code and code > 0 else getattr(error, "strerror", None) or str(error)
+    return ConfigError(f"cannot listen on {host}:{port} ({reason}): choose another --port or --host")

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from rallrec_pipeline.datasets.spec import DatasetSpec
 from rallrec_pipeline.errors import RallrecError, RequestError
 from rallrec_pipeline.prompts.render import shown_title
 from rallrec_pipeline.serving.catalogue import ByUser, Catalogue
@@ -30,13 +29,14 @@ class Recommendations:
     rows: ByUser
     titles: Mapping[str, str]
 
-    def of(self, user_id: str, most: int) -> list[dict[str, object]]:
-        """The first items of a user. Raises RequestError for one who has none."""
+    def of(self, user_id: str, most: int) -> tuple[list[dict[str, object]], int]:
+        """The first items of a user, and how many there are. Raises RequestError for one who has none."""
         if user_id not in self.rows:
             raise RequestError(UNKNOWN, f"no recommendations for the user {clean_text(user_id, 60)!r}")
         columns = ("rank", "item_id", "p_yes", "because", "sources", "method", "fit", "model_fingerprint")
-        found = self.rows.rows(user_id).select(columns).head(most).rows(named=True)
-        return [{**row, "title": shown_title(self.titles.get(row["item_id"]))} for row in found]
+        kept = self.rows.rows(user_id)
+        found = kept.select(columns).head(most).rows(named=True)
+        return [{**row, "title": shown_title(self.titles.get(row["item_id"]))} for row in found], kept.height
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,10 @@ class Snapshot:
     taken_at: str
     recommendations: Recommendations | RallrecError
     methods: Mapping[str, ServedMethod | RallrecError]
-    spec: DatasetSpec
     versions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Fingerprints of all results that each part was made from, by stage."""
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Parts whose last load failed, and why: what was loaded of them before is kept."""
 
     @property
     def is_empty(self) -> bool:

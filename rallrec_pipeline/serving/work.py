@@ -17,7 +17,7 @@ from rallrec_pipeline.errors import RequestError
 from rallrec_pipeline.settings import ServingSettings
 
 T = TypeVar("T")
-BUSY = 503
+BAD, BUSY = 400, 503
 _GIVEN_UP: ContextVar[Event] = ContextVar("given_up")
 
 
@@ -29,8 +29,8 @@ class Work:
         self._llm = ThreadPoolExecutor(1, "llm")  # an engine computes one call at a time
         self._expert = ThreadPoolExecutor(1, "expert")
 
-    async def run(self, call: Callable[[], T], uses_llm: bool) -> T:
-        """What `call` gives. Raises RequestError when too much waits, or when it takes too long."""
+    async def run(self, call: Callable[[], T], uses_llm: bool, gone: asyncio.Future[None] | None = None) -> T:
+        """What `call` gives. Raises RequestError when too much waits, it takes too long, or its caller is `gone`."""
         if len(self._under_way) >= self._limits.waiting:
             raise RequestError(BUSY, f"{len(self._under_way)} requests are being scored: try again later")
         loop, given_up, begun = asyncio.get_running_loop(), Event(), Event()
@@ -44,15 +44,21 @@ class Work:
         future = (self._llm if uses_llm else self._expert).submit(work)
         self._under_way[future] = given_up
         future.add_done_callback(lambda done: self._tell(loop, done))
+        answer = asyncio.wrap_future(future)
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), self._limits.timeout_s)
-        except TimeoutError as error:
+            either = (answer,) if gone is None else (answer, gone)
+            await asyncio.wait(either, timeout=self._limits.timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                return answer.result()
+            if gone is not None and gone.done():
+                raise RequestError(BAD, "the caller has gone")
             why = "ask for less at once" if begun.is_set() else "others are being scored, try again later"
-            raise RequestError(BUSY, f"no answer within {self._limits.timeout_s:g} s: {why}") from error
+            raise RequestError(BUSY, f"no answer within {self._limits.timeout_s:g} s: {why}")
         except asyncio.CancelledError as error:  # nobody else cancels a request
             raise RequestError(BUSY, "the server is being stopped") from error
         finally:
-            given_up.set()  # one that has not begun never will; one that has ends before its next part
+            answer.cancel()  # one that has not begun never will
+            given_up.set()  # one that has ends before its next part
 
     def after_all(self, call: Callable[[], Any]) -> Future[Any]:
         """Call it when everything that uses the LLM now is done."""

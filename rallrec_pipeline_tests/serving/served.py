@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import uvicorn
 from starlette.testclient import TestClient
 
 from rallrec_pipeline.lake import tables
@@ -18,7 +21,7 @@ from rallrec_pipeline.serving.app import make_app
 from rallrec_pipeline.serving.current import Current
 from rallrec_pipeline.serving.loading import Loader
 from rallrec_pipeline.serving.work import Work
-from rallrec_pipeline.settings import lake_root, load_settings
+from rallrec_pipeline.settings import ServingSettings, lake_root, load_settings
 from rallrec_pipeline_tests.pipeline.given import in_force_now, store
 from rallrec_pipeline_tests.pipeline.tiny import SMALL
 
@@ -60,6 +63,27 @@ def serving(loader: type[Loader] = Loader, **changed: Any) -> Iterator[Served]:
     current = Current(loader(lake_root(), SMALL, None, lines.append), work, lines.append)
     with TestClient(make_app(current, work, limits, lake_root()), raise_server_exceptions=False) as client:
         yield Served(client, current, lines)
+
+
+@contextmanager
+def listening(current: Current, work: Work, limits: ServingSettings) -> Iterator[socket.socket]:
+    """The same server on a real socket, and a connection to it."""
+    config = uvicorn.Config(make_app(current, work, limits, lake_root()), log_level="warning")
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+        thread.start()
+        try:
+            with socket.create_connection(bound.getsockname(), timeout=30) as connection:
+                yield connection
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def posted(body: bytes, length: int | None = None) -> bytes:
+    """`POST /score` as it goes over the wire; `length` is what it says of its body."""
+    return b"POST /score HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n" % (length or len(body)) + body
 
 
 def until(served: Served, path: str, holds: Any, tries: int = 400) -> Any:

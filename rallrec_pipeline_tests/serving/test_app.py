@@ -82,7 +82,8 @@ def test_recommendations_are_those_in_force_and_a_new_result_needs_no_restart(ow
         rows = found["recommendations"]
         assert [(row["rank"], row["item_id"]) for row in rows] == [(1, "i3"), (2, "i4")]
         assert rows[0]["title"] == "[red]Third[/red] title"  # JSON: markup means nothing in it
-        assert len(served.get("/users/u1/recommendations?n=1")["recommendations"]) == 1
+        one = served.get("/users/u1/recommendations?n=1")
+        assert len(one["recommendations"]) == 1 and one["kept"] == 2
         odd = served.get("/users/a%2Fb%20%C3%BC/recommendations")["recommendations"]
         assert "\x1b" not in odd[0]["title"] and "\u202e" not in odd[0]["title"] and "\x1b" in RARE
         second = put_recommendations(own_lake, {"u1": ["i5"]})
@@ -162,6 +163,8 @@ def test_what_cannot_be_loaded_leaves_what_was_loaded_before(own_lake: Path) -> 
         for _ in range(20):
             assert served.get("/users/u1/recommendations")["fingerprint"] in (second, third)
         assert first != second
+        part = until(served, "/version", lambda answer: "newer_failed" in answer["parts"]["recommendations"])
+        assert third in part["parts"]["recommendations"]["newer_failed"]
 
 
 def test_a_method_whose_settings_have_changed_is_not_served(

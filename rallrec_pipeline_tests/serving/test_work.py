@@ -58,10 +58,12 @@ def test_one_that_had_no_turn_is_told_so_and_a_third_is_turned_away(work: Work) 
 
 def test_a_caller_who_goes_and_a_server_that_stops_end_the_work(work: Work) -> None:
     async def asked() -> None:
-        task = asyncio.create_task(work.run(in_parts, uses_llm=True))
+        gone = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(work.run(in_parts, True, gone))
         await asyncio.sleep(0.05)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        gone.set_result(None)
+        with pytest.raises(RequestError, match="the caller has gone"):
+            await task
         assert await work.run(lambda: True, uses_llm=True)
         last = asyncio.create_task(work.run(in_parts, uses_llm=True))
         await asyncio.sleep(0.05)

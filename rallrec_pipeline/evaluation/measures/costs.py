@@ -7,12 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MILLION = 1_000_000
-_UNKNOWN = {
-    "seconds": "the seconds were not recorded",
-    "predictions": "the number of predictions was not recorded",
-    "prompt": "no row was scored by the run that made the table, so no tokens were counted",
-    "tokens": "no row was scored by the run that made the table, so no tokens were counted",
-}
+NO_SECONDS = "the seconds were not recorded"
+NO_PREDICTIONS = "the number of predictions was not recorded, or is 0"
+NO_TOKENS = "no tokens were counted: the run that made the table scored no row, or its record is of an earlier version"
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,9 @@ def told_cost(cost: Cost) -> dict[str, Any]:
         "prompt_tokens": cost.prompt_tokens,
         "tokens_per_million": _per_million(cost.tokens_per_row),
     }
-    why = {key: _UNKNOWN[key.split("_")[0]] for key, value in found.items() if value is None}
+    per_million = NO_SECONDS if cost.seconds is None else NO_PREDICTIONS
+    reasons = {"seconds": NO_SECONDS, "predictions": NO_PREDICTIONS, "seconds_per_million": per_million}
+    why = {key: reasons.get(key, NO_TOKENS) for key, value in found.items() if value is None}
     return found | ({"shares": dict(cost.shares)} if cost.shares else {}) | {"not_defined": why}
 
 

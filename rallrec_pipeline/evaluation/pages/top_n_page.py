@@ -59,9 +59,13 @@ def lead(report: Report) -> Iterator[str]:
         f"Chosen on validation users is {one['title']}: NDCG@10 {figures['ndcg_at_10']} and recall@10"
         f" {figures['recall_at_10']} over {counted(report['test_users'], 'test user')} (± over users)."
     )
-    beaten = [other for other, found in report["against_chosen"].items() if _better(found)]
-    total = len(report["against_chosen"])
-    yield f"By NDCG@10 it is told apart from {len(beaten)} of {total} others at 5%, after Holm's correction."
+    others = [found["ndcg_at_10"] for found in report["against_chosen"].values()]
+    differences = [one["difference"] for one in others if one["significant"]]
+    better = sum(difference > 0 for difference in differences)
+    yield (
+        f"Of {counted(len(others), 'other')} it is better by NDCG@10 than {better} and worse than"
+        f" {len(differences) - better}, told apart at 5% after Holm's correction."
+    )
     for asked, found in report["pairs"].items():
         told = found["ndcg_at_10"]
         change = f"{number(told['difference'], sign=True)} ± {number(told['se'])}"
@@ -113,11 +117,6 @@ def _lines(report: Report) -> Iterator[dict[str, Any]]:
                 line |= {measure: told["value"], f"{measure}_se": told["se"]}
                 line |= {f"{measure}_low": low, f"{measure}_high": high}
             yield line | (dict(one["coverage"]) if part == "test" else {})
-
-
-def _better(found: Mapping[str, Any]) -> bool:
-    told = found["ndcg_at_10"]
-    return bool(told["significant"] and told["difference"] > 0)
 
 
 def _facts(report: Report) -> list[str]:

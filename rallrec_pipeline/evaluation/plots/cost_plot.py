@@ -7,11 +7,8 @@ from rallrec_pipeline.evaluation.plots.lines import legend_below, lines_of
 from rallrec_pipeline.evaluation.reports.wording import Report
 
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
-_TICKS = {
-    10.0**power * unit: f"{10**power:g} {name}"
-    for unit, name, powers in ((1, "s", range(-6, 2)), (_MINUTE, "min", (0, 1)), (_HOUR, "h", (0, 1)))
-    for power in powers
-} | {10.0**power * _DAY: f"{10**power:,} d" for power in range(1, 6)}
+_UNITS = (1e-6, "µs", 3), (1e-3, "ms", 3), (1, "s", 2), (_MINUTE, "min", 2), (_HOUR, "h", 2), (_DAY, "d", 6)
+_TICKS = {unit * 10**power: f"{10**power:,} {name}" for unit, name, powers in _UNITS for power in range(powers)}
 """Seconds, and how they are told."""
 
 

@@ -200,7 +200,7 @@ def with_inputs(lake: Path, record: Record) -> dict[str, Record]:
             if made is None:
                 raise StaleArtefactError(
                     f"{stage} of {given.dataset!r}, of which {one.stage} was made, was removed: "
-                    f"run `rallrec run {record.dataset}` again"
+                    f"run `rallrec run {record.dataset}` again, with the variant that it is of"
                 )
             found[stage] = made
             waiting.append(made)

@@ -17,6 +17,8 @@ def test_what_is_not_known_is_null_with_a_reason() -> None:
     assert told["prompt_tokens"] is told["tokens_per_million"] is None
     assert set(told["not_defined"]) == {"prompt_tokens", "tokens_per_million"}
     assert all(told_cost(Cost())["not_defined"].values())
+    uncounted = told_cost(Cost(seconds=12.0))["not_defined"]
+    assert "seconds" not in uncounted and "number of predictions" in uncounted["seconds_per_million"]
 
 
 def test_a_fit_is_paid_once_whatever_follows() -> None:

@@ -69,6 +69,8 @@ def test_validation_chooses_and_test_is_told_with_paired_differences() -> None:
     assert against["popularity"]["ndcg_at_10"]["difference"] == pytest.approx(0.2, abs=0.02)
     assert against["popularity"]["ndcg_at_10"]["significant"] and against["lucky"]["ndcg_at_10"]["difference"] < 0
     assert found["methods"]["item_knn"]["seconds_per_million"] == 2.0
+    (line,) = (one for one in lead(found) if "Holm's" in one)
+    assert "Of 2 others it is better by NDCG@10 than 1 and worse than 1, told apart" in line
     json.dumps(found, allow_nan=False)
 
 
