@@ -216,4 +216,4 @@ def _fitted(model: Classifier, fitting: Features, labels: Labels, asking: Featur
         p_yes = np.full(len(asked), (labels.sum() + 1) / (len(labels) + 2))
     clock.stop("asking")
     fit, asking_s = clock.seconds.values()
-    return Predicted(p_yes.astype(np.float64), round(fit + asking_s, 2), round(fit, 4), len(labels))
+    return Predicted(p_yes.astype(np.float64), round(fit + asking_s, 6), round(fit, 6), len(labels))

@@ -401,7 +401,7 @@ GRAPH: tuple[Stage, ...] = (
             "paper_dataset": d.paper_dataset,
         },
         sections=ALL_SECTIONS,
-        code_version="4",
+        code_version="5",
     ),
 )
 

@@ -86,6 +86,6 @@ REASONING: tuple[Stage, ...] = (
             "paper_dataset": d.paper_dataset,
         },
         sections=_SECTIONS,
-        code_version="2",
+        code_version="3",
     ),
 )

@@ -96,5 +96,6 @@ RECOMMENDATION: tuple[Stage, ...] = (
             "title": d.title,
         },
         sections=("recommendations", "experts", "collaborative", "scoring", "seeds", *METHODS),
+        code_version="2",
     ),
 )

@@ -15,7 +15,7 @@ class ScoringSettings(Section):
     calibration: Literal["none", "platt"] = Field("none", description="Fitted on validation rows only.")
     flush_every: int = Field(256, gt=0, description="Finished rows are stored this often.")
     bootstrap: int = Field(
-        5000, gt=0, description="Resamples of the intervals; no p is below 1 / this, times the comparisons of a table."
+        5000, gt=0, description="Resamples of the intervals; no p is below 2 / this, times the comparisons of a table."
     )
 
 

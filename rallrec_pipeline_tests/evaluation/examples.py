@@ -130,7 +130,7 @@ def study(**changes: Any) -> dict[str, Any]:
     frames = predictions()
     if changes.pop("one_class", False):
         frames = {name: frame.with_columns(label=pl.lit(1, pl.Int8)) for name, frame in frames.items()}
-    return build_study(study_context(**changes), scored(frames, titles), 100, facts())
+    return build_study(study_context(**changes), scored(frames, titles), 400, facts())
 
 
 def parts(title: str = "The main comparison") -> StudyParts:

@@ -132,7 +132,7 @@ def _variants() -> list[bytes]:
 
 
 def _studies() -> list[bytes]:
-    return [path.read_bytes() for path in sorted(Path(str(studies.__file__)).parent.glob("studies/*.toml"))]
+    return [path.read_bytes() for path in sorted(Path(str(studies.__file__)).parent.glob("*.toml"))]
 
 
 def _record() -> bytes:

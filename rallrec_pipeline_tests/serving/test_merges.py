@@ -105,6 +105,7 @@ def test_a_merge_has_a_fingerprint_of_its_own_and_is_fitted_anew_under_other_set
     settings = tmp_path / "merges.toml"
     text = (finished_world / "settings.toml").read_text() + MERGES
     monkeypatch.setenv("RALLREC_SETTINGS", str(settings))
+    settings.write_text(text)
     loader, found = Loader(own_lake, SMALL, None, print), []
     for kind in ("mean", "mean", "logistic"):
         settings.write_text(text.replace('kind = "mean"', f'kind = "{kind}"'))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,11 @@ def table(measured: Measured, pairs: Mapping[str, tuple[str, str]]) -> Table:
         for name, told in _family(measured, pairs, measure).items():
             found[name][measure] = told
     return found
+
+
+def claims(measured: Measured, asked: Sequence[tuple[str, str, str]]) -> list[dict[str, Any]]:
+    """First minus second of each (first, second, measure), as `table` has it. Holm's correction is over all of them."""
+    return _corrected([_difference(measured, *one) for one in asked])
 
 
 def best(measured: Measured) -> dict[str, dict[str, Any] | None]:
@@ -53,15 +58,19 @@ def _best(measured: Measured, measure: str) -> dict[str, Any] | None:
 
 def _family(measured: Measured, pairs: Mapping[str, tuple[str, str]], measure: str) -> dict[str, dict[str, Any]]:
     """The differences of one measure, which Holm's correction is over."""
-    column = COLUMNS.index(measure)
-    found = {name: _difference(measured, *pair, column) for name, pair in pairs.items()}
-    corrected = holm([told["p_value"] for told in found.values()])
-    for told, p in zip(found.values(), corrected, strict=True):
+    found = _corrected([_difference(measured, *pair, measure) for pair in pairs.values()])
+    return dict(zip(pairs, found, strict=True))
+
+
+def _corrected(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    for told, p in zip(found, holm([told["p_value"] for told in found]), strict=True):
         told |= {"p_holm": p, "significant": bool(p < ALPHA)}
     return found
 
 
-def _difference(measured: Measured, first: str, second: str, column: int) -> dict[str, Any]:
+def _difference(measured: Measured, first: str, second: str, measure: str) -> dict[str, Any]:
+    """By users and by rows. That of ECE has no p: noise raises an ECE, and more that of finer predictions."""
+    column = COLUMNS.index(measure)
     point = float(measured.points[first][column] - measured.points[second][column])
     none = np.zeros(0)
 
@@ -74,8 +83,8 @@ def _difference(measured: Measured, first: str, second: str, column: int) -> dic
         "difference": point,
         "se": users.se,
         "ci": [users.low, users.high],
-        "p_value": users.p_value,
+        "p_value": users.p_value if measure != "ece" else float("nan"),
         "se_rows": rows.se,
         "ci_rows": [rows.low, rows.high],
-        "p_value_rows": rows.p_value,
+        "p_value_rows": rows.p_value if measure != "ece" else float("nan"),
     }

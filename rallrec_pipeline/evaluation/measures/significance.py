@@ -27,8 +27,8 @@ class Interval:
 class Difference:
     """One measure of a first method minus that of a second, with its paired bootstrap error.
 
-    `p_value` is two-sided: twice the share of resamples on the far side of zero (at least 1 / (resamples + 1)); NaN
-    where fewer than two resamples define the difference.
+    `p_value` is two-sided: twice the share of resamples on the far side of zero, the observed difference counting as
+    one of them, so at least `smallest_p`; NaN where fewer than two resamples define the difference.
     """
 
     difference: float
@@ -50,8 +50,8 @@ def interval(resampled: Floats) -> Interval:
 def reflected(resampled: Floats, point: float) -> Interval:
     """The interval of a measure that noise can only raise, such as ECE: the percentile interval mirrored at `point`.
 
-    Resampling adds noise a second time, so the resamples lie as far above the figure as the figure above the truth.
-    The interval holds the figure and nothing below zero.
+    Resampling adds noise a second time, so the resamples lie about as far above the figure as the figure above the
+    truth, and less so near 0: of a perfectly calibrated method it holds 0 half the time. It holds nothing below zero.
     """
     found = interval(resampled)
     if np.isnan(found.se):
@@ -67,7 +67,12 @@ def difference(first: Floats, second: Floats, point: float) -> Difference:
         return Difference(point, _NAN, _NAN, _NAN, _NAN)
     finite = values[np.isfinite(values)]
     tail = min(int((finite <= 0).sum()), int((finite >= 0).sum()))
-    return Difference(point, found.se, found.low, found.high, min(1.0, (2 * tail + 1) / (finite.size + 1)))
+    return Difference(point, found.se, found.low, found.high, min(1.0, (tail + 1) * smallest_p(finite.size)))
+
+
+def smallest_p(resamples: int) -> float:
+    """The least two-sided p that so many resamples can give."""
+    return 2 / (resamples + 1)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -38,7 +38,7 @@ def _cascade(cascade: Report, where: str) -> Iterator[str]:
     yield from (
         "",
         f"**{where}{cascade['title']}: over the share of rows asked** (in order of {cascade['order']}; "
-        f"knee of validation rows {cascade['knee']:.0%})",
+        f"knee of validation rows {cascade['knee']:.0%}; probabilities before calibration)",
         "",
     )
     measures = ("auc", "uauc", "log_loss")

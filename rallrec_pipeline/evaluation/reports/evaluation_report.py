@@ -16,6 +16,7 @@ from rallrec_pipeline.evaluation.measures.costs import Cost, told_cost
 from rallrec_pipeline.evaluation.measures.measured import Comparison, compare_methods, figures, not_defined
 from rallrec_pipeline.evaluation.measures.metrics import Labels
 from rallrec_pipeline.evaluation.measures.reliability import histogram, roc_points, told_reliability
+from rallrec_pipeline.evaluation.measures.significance import smallest_p
 from rallrec_pipeline.evaluation.measures.slices import sliced
 from rallrec_pipeline.evaluation.reports.papers import paper_figures
 from rallrec_pipeline.finite import finite
@@ -23,7 +24,7 @@ from rallrec_pipeline.finite import finite
 MAIN = "rallrec"
 FALLBACK = "boosted_trees"
 """The reference where no validation row can choose one."""
-Kind = Literal["llm", "baseline", "expert"]
+Kind = Literal["llm", "baseline"]
 """`expert`: a recommender model without an LLM; `baseline`: a few numbers about item and user."""
 
 
@@ -124,7 +125,7 @@ def shared_told(found: Comparison, resamples: int, seed: int) -> dict[str, Any]:
         "users": {"n": measured.n_users, "with_both_answers": measured.users_with_both},
         "validation": {"n": int(validation.size), "share_liked": float(validation.mean()) if validation.size else None},
         "resamples": resamples,
-        "smallest_p": 1 / (resamples + 1),
+        "smallest_p": smallest_p(resamples),
         "best": best(measured),
         "curves": {method: _curves(measured.labels, scores) for method, scores in measured.scores.items()},
         "slices": sliced(found, resamples, seed),

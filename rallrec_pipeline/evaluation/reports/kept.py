@@ -14,8 +14,8 @@ _ABOUT = (
     *("n_test", "share_liked", "users", "reference"),
 )
 _DIFFERENCE = ("difference", "se", "p_holm")
-_DIGITS = 6
-"""Decimals that are kept. The page shows four at most, so it is the same with them as with all."""
+_DIGITS = 9
+"""Decimals that are kept. The page shows four at most, and the least p is 2 / 5,001."""
 
 
 def kept_form(report: Report) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def kept_form(report: Report) -> dict[str, Any]:
             variant: {"cascades": told["cascades"], "responses": _responses(told)}
             for variant, told in report.get("responses", {}).items()
         },
-        "provenance": {"command": origin["command"], "made": origin["made"]},
+        "provenance": _only(origin, ("command", "laid_over", "made")),
     }
     rounded: dict[str, Any] = _rounded(found)
     return rounded

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rallrec_pipeline.evaluation.measures.comparisons import claims as claimed
 from rallrec_pipeline.evaluation.measures.comparisons import table
 from rallrec_pipeline.evaluation.measures.measured import Measured
 from rallrec_pipeline.evaluation.measures.metrics import HIGHER_IS_BETTER, METRICS
@@ -77,16 +78,14 @@ def _figure(spec: Spec, methods: Mapping[str, Spec]) -> dict[str, Any]:
 def _claims(claims: Sequence[Spec], measured: Measured) -> list[dict[str, Any]]:
     """Each claim with its paired difference, the better row minus the other, and whether it `holds`.
 
-    It holds where the difference is in its favour and significant after Holm's correction over all claims of the study,
-    is `refuted` where it is significant the other way, and is `open` where the rows cannot be told apart.
+    It holds where the difference, by its own measure, is in its favour and significant after Holm's correction over all
+    claims of the study, is `refuted` where it is significant the other way, and is `open` where nothing can be told.
     """
-    pairs = {str(number): (claim["better"], claim["than"]) for number, claim in enumerate(claims)}
-    paired = table(measured, pairs)
+    asked = [(str(claim["better"]), str(claim["than"]), str(claim["by"])) for claim in claims]
     told = []
-    for number, claim in enumerate(claims):
-        found = paired[str(number)][claim["by"]]
+    for claim, found in zip(claims, claimed(measured, asked), strict=True):
         sign = 1 if claim["by"] in HIGHER_IS_BETTER else -1
         favours = found["difference"] * sign > 0
         verdict = "open" if not found["significant"] else "holds" if favours else "refuted"
-        told.append(dict(claim) | {"verdict": verdict, "paired": paired[str(number)]})
+        told.append(dict(claim) | {"verdict": verdict, "paired": {claim["by"]: found}})
     return told

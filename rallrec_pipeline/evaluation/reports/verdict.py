@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isnan
 from typing import Any
 
 from rallrec_pipeline.evaluation.measures.metrics import HIGHER_IS_BETTER
@@ -31,8 +32,8 @@ def verdict(report: Report) -> str:
     if reference is None or pair is None:
         return "Whether the LLM earns its cost is open: RALLRec and a method without an LLM were not both scored."
     judged = {measure: pair[measure] for measure in JUDGED if measure in pair}  # an earlier version has no UAUC
-    ours, theirs = (report["methods"][name]["seconds"] for name in (MAIN, reference))
-    took = f". Scoring took {duration(ours)} against {duration(theirs)}, without tuning"
+    ours, theirs = (report["methods"][name].get("cost", {}).get("seconds_per_million") for name in (MAIN, reference))
+    took = f". A million predictions take {duration(ours)} against {duration(theirs)}, without tuning and fits"
     cost = "" if None in (ours, theirs) else took
     told = ", ".join(_told(measure, found) for measure, found in judged.items())
     return (
@@ -43,7 +44,7 @@ def verdict(report: Report) -> str:
 
 def answer(judged: Mapping[str, Mapping[str, Any]]) -> str:
     """The verdict itself, from differences by measure."""
-    sides = {measure: favour(measure, found) for measure, found in judged.items()}
+    sides = {measure: favour(measure, found) for measure, found in judged.items() if _has_p(found)}
     better, worse = (_listed([m for m, side in sides.items() if side == wanted], "and") for wanted in (1, -1))
     if better and worse:
         return f"Whether the LLM earns its cost depends on the use: it is better in {better} and worse in {worse}"
@@ -51,6 +52,8 @@ def answer(judged: Mapping[str, Mapping[str, Any]]) -> str:
         return f"The LLM earns its cost: it is better in {better}"
     if worse:
         return f"The LLM does not earn its cost: it is worse in {worse}"
+    if not sides:
+        return "Whether the LLM earns its cost is open: too few users tell of an error"
     every = _listed(list(sides), "or")
     return f"The LLM does not show that it earns its cost: the two cannot be told apart in {every}"
 
@@ -58,6 +61,11 @@ def answer(judged: Mapping[str, Mapping[str, Any]]) -> str:
 def favour(measure: str, found: Mapping[str, Any]) -> int:
     """1 where the first method is told apart as the better one, -1 as the worse, else 0."""
     return direction(found) * (1 if measure in HIGHER_IS_BETTER else -1)
+
+
+def _has_p(found: Mapping[str, Any]) -> bool:
+    p = found.get("p_holm", found.get("p_value"))  # an earlier version corrected nothing
+    return p is not None and not isnan(p)
 
 
 def _told(measure: str, found: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -133,6 +134,14 @@ class Study(Section):
                         f"tables.{name}: {row}: {key!r} is no row of {table.published or 'a published table'}"
                     )
         return self
+
+    @field_validator("claims")
+    @classmethod
+    def _said_once(cls, claims: tuple[StudyClaim, ...]) -> tuple[StudyClaim, ...]:
+        said = Counter(claim.says for claim in claims)
+        if twice := [words for words, count in said.items() if count > 1]:
+            raise ValueError(f"two claims say {twice[0]!r}")
+        return claims
 
     @field_validator("methods")
     @classmethod

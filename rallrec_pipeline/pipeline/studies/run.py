@@ -22,6 +22,7 @@ from rallrec_pipeline.lake.store import Record, publish_links, read_ref
 from rallrec_pipeline.pipeline.checks.catalog import CHECKS
 from rallrec_pipeline.pipeline.checks.verdict import failure
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
+from rallrec_pipeline.pipeline.origin import laid_over
 from rallrec_pipeline.pipeline.reporting.report_files import write_study
 from rallrec_pipeline.pipeline.reporting.responses import READ, reasoning_parts
 from rallrec_pipeline.pipeline.reporting.scored import figures_shown, made_by, scored_by, title_of
@@ -36,11 +37,11 @@ from rallrec_pipeline.pipeline.stage import (
 )
 from rallrec_pipeline.pipeline.status.study_cost import study_cost
 from rallrec_pipeline.pipeline.studies.definition import Study, load_study, row_name, study_variants
-from rallrec_pipeline.settings import OF_STUDIES, Settings
+from rallrec_pipeline.settings import OF_STUDIES, Settings, load_settings
 
 FACTS = ("core_interactions", "samples")
 """What a report knows of its test rows, which are the same in all variants."""
-VERSION = "3"
+VERSION = "4"
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,12 @@ def _check(run: StageRun, name: str, variant: str, shared: Shared) -> None:
         shared.checked.add(asked)
 
 
+def _laid_over(run: StageRun, profile: str) -> dict[str, Any]:
+    """What the command alone would not give: settings that RALLREC_SETTINGS lays over the profile."""
+    found = laid_over(replace(run, settings=load_settings(profile, lake=run.lake)))
+    return {"laid_over": found} if found else {}
+
+
 def _report(
     run: StageRun,
     name: str,
@@ -212,6 +219,7 @@ def _report(
             "run_id": run.run_id,
             "command": f"rallrec run {run.dataset} --study {name} --profile {profile}",
             "study": study.told(),
+            **_laid_over(run, profile),
             **shared.as_metadata(),
         },
         _parts(study, run.spec.paper_dataset),

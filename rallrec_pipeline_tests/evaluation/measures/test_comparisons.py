@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from rallrec_pipeline.evaluation.measures.comparisons import best, strongest, table
+from rallrec_pipeline.evaluation.measures.comparisons import best, claims, strongest, table
 from rallrec_pipeline.evaluation.measures.measured import calibrate, compare_methods
 from rallrec_pipeline.evaluation.measures.significance import holm
 from rallrec_pipeline_tests.evaluation.examples import facts, predictions
@@ -24,6 +24,23 @@ def test_holms_correction_is_over_the_comparisons_of_a_table_for_each_measure() 
     back = table(measured, {"back": ("item_mean", "rallrec")})["back"]["auc"]
     assert back["difference"] == -found["item_mean"]["auc"]["difference"]
     assert back["p_value"] == found["item_mean"]["auc"]["p_value"]
+
+
+def test_holms_correction_of_claims_is_over_all_of_them_each_by_its_own_measure() -> None:
+    measured = compare_methods(predictions(), facts(), 200, seed=0).measured
+    asked = [("rallrec", "recent", "auc"), ("rallrec", "item_mean", "uauc"), ("rallrec", "boosted_trees", "log_loss")]
+    found = claims(measured, asked)
+    alone = [table(measured, {"one": (first, second)})["one"][by] for first, second, by in asked]
+    assert [one["p_value"] for one in found] == [one["p_value"] for one in alone]
+    assert [one["p_holm"] for one in found] == holm([one["p_value"] for one in alone])
+
+
+def test_a_difference_of_ece_has_no_p_and_decides_nothing() -> None:
+    measured = compare_methods(predictions(), facts(), 200, seed=0).measured
+    found = table(measured, {other: ("rallrec", other) for other in OTHERS})
+    assert all(np.isnan(found[other]["ece"]["p_value"]) and not found[other]["ece"]["significant"] for other in OTHERS)
+    winner = best(measured)["ece"]
+    assert winner is not None and not winner["significant"]
 
 
 def test_the_winner_is_significant_only_where_the_next_is_told_apart() -> None:

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from rallrec_pipeline.evaluation.measures.bootstrap import COLUMNS, Scores, bootstrap, measure, rows_as_clusters
 from rallrec_pipeline.evaluation.measures.metrics import Floats
-from rallrec_pipeline.evaluation.measures.significance import Difference, difference, holm, interval, reflected
+from rallrec_pipeline.evaluation.measures.significance import (
+    Difference,
+    difference,
+    holm,
+    interval,
+    reflected,
+    smallest_p,
+)
 from rallrec_pipeline_tests.evaluation.examples import rows_of
 
 AUC = COLUMNS.index("auc")
@@ -59,6 +66,17 @@ def test_resamples_of_one_class_are_left_out_of_the_error() -> None:
     labels, p = np.array([0, 1, 1], np.int8), np.array([0.1, 0.9, 0.4])
     found = interval(bootstrap(labels, {"a": Scores(p, p)}, rows_as_clusters(3), 200, 0)["a"][:, AUC])
     assert np.isfinite([found.se, found.low, found.high]).all()
+
+
+@pytest.mark.parametrize("resamples", [9, 39])
+def test_p_is_no_smaller_than_chance_at_its_smallest(resamples: int) -> None:
+    draws = np.random.default_rng(4).normal(size=(20_000, resamples))
+    observed = np.random.default_rng(5).normal(size=20_000)
+    p = [
+        difference(own + point, np.zeros(resamples), point).p_value for own, point in zip(draws, observed, strict=True)
+    ]
+    least = smallest_p(resamples)
+    assert min(p) == pytest.approx(least) and np.mean(np.array(p) <= least + 1e-12) == pytest.approx(least, rel=0.2)
 
 
 def test_fewer_than_two_resamples_give_no_error_and_no_p() -> None:

@@ -105,6 +105,7 @@ def test_a_study_lies_over_the_settings_file_too(tmp_path: Path) -> None:
         (GOOD.replace('title = "Does it help?"', ""), "title: it is missing"),
         (GOOD.replace('reference = "recent"', 'reference = "best"'), "reference: 'best' is none of its methods"),
         (GOOD.replace('"rallrec", "recent"', '"recent", "recent"'), "methods: a method is named twice"),
+        (GOOD + 2 * '[[claims]]\nsays = "A"\nbetter = "rallrec"\nthan = "recent"\n', "claims: two claims say 'A'"),
         (GOOD + '[variants."a/b"]', "variants.a/b"),
         (GOOD + "[variants.a]\n[variants.b.seeds]\ndata = 7", "its variants differ in seeds.data"),
         (GOOD + "[variants.a]\n[variants.b]\nseed = 7", "its variants differ in seeds.data"),

@@ -77,7 +77,8 @@ def _bare(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def test_a_cascade_is_told_at_a_few_shares_with_its_knee_and_its_tokens() -> None:
     page = results_page([told(responses={"one": responses()})])
-    table = page.split("over the share of rows asked** (in order of doubt; knee of validation rows 35%)")[1]
+    heading, table = page.split("over the share of rows asked** ")[1].split("\n", 1)
+    assert heading == "(in order of doubt; knee of validation rows 35%; probabilities before calibration)"
     lines = [line for line in table.splitlines() if line.startswith("|")]
     assert [line.split(" | ")[0] for line in lines[2:7]] == ["| 0%", "| 10%", "| 20%", "| 50%", "| 100%"]
     assert lines[6].endswith("| 420,000,000 |") and lines[6].count("±") == 3
