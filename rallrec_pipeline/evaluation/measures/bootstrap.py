@@ -28,6 +28,7 @@ from rallrec_pipeline.evaluation.measures.reliability import bin_codes, reliabil
 
 COLUMNS = (*MEASURES, *RAW)
 EXACT = 256  # clusters; above, the AUC of a resample is taken to first order
+EXACT_OF_ALL = 1024  # the same where all test rows are resampled, which is done once for a report
 _CELLS = 1 << 22  # counts held at a time: 32 MB
 
 
@@ -73,15 +74,15 @@ def measure(labels: Labels, scores: Scores, users: Codes | None) -> Floats:
 
 
 def bootstrap(
-    labels: Labels, scores: Mapping[str, Scores], clusters: Clusters, resamples: int, seed: int
+    labels: Labels, scores: Mapping[str, Scores], clusters: Clusters, resamples: int, seed: int, exact: int = EXACT
 ) -> dict[str, Floats]:
     """Measures of every method on the same resamples: method -> (resamples, len(COLUMNS)) in the order of COLUMNS.
 
     A measure that a resample does not define is NaN there. UAUC and GAUC are those of users, so they are NaN unless
-    users are resampled.
+    users are resampled. Above `exact` clusters AUC is taken to first order.
     """
     rows = _Rows(labels, clusters)
-    scorers = {method: _Scorer(labels, found, clusters) for method, found in scores.items()}
+    scorers = {method: _Scorer(labels, found, clusters, exact) for method, found in scores.items()}
     results: dict[str, list[Floats]] = {method: [] for method in scorers}
     for counts in draws(clusters.count, resamples, np.random.default_rng(seed)):
         drawn = rows(counts)
@@ -120,13 +121,14 @@ class _Scorer:
     """Measures of one method by how often each cluster is drawn; what resampling does not change is done once.
 
     AUC: with P and N liked and disliked rows by cluster, and R the rightly ranked pairs by the clusters of both rows, a
-    resample w has the AUC w'Rw / (w'P · w'N). R is kept up to EXACT clusters. Above, w'Rw - AUC · w'P · w'N is taken to
-    first order around w = 1, as `moves`; what is left out shrinks with the number of clusters.
+    resample w has the AUC w'Rw / (w'P · w'N). R is kept up to `exact` clusters. Above, w'Rw - AUC · w'P · w'N is taken
+    to first order around w = 1, as `moves`; what is left out shrinks with the number of clusters, unless one of them
+    has a large part of the rows.
     """
 
-    def __init__(self, labels: Labels, scores: Scores, clusters: Clusters) -> None:
+    def __init__(self, labels: Labels, scores: Scores, clusters: Clusters, exact: int) -> None:
         self._auc = area_under_roc(labels, scores.given)
-        self._pairs = _right_pairs(labels, scores.given, clusters) if clusters.count <= EXACT else None
+        self._pairs = _right_pairs(labels, scores.given, clusters) if clusters.count <= exact else None
         moves = np.zeros(clusters.count) if self._pairs is not None else _moves(labels, scores.given, clusters)
         by_user = _user_sums(labels, scores.given, clusters)
         calibrated = _probability_sums(labels, scores.calibrated, clusters)

@@ -11,6 +11,8 @@ import polars as pl
 
 from rallrec_pipeline.evaluation.measures.bootstrap import (
     COLUMNS,
+    EXACT,
+    EXACT_OF_ALL,
     Scores,
     bootstrap,
     measure,
@@ -130,7 +132,8 @@ def measure_methods(
     unsure = _unsure(users, both, undefined)
     by_users = by_rows = None
     if users is not None and len(unsure) + len(undefined) < len(MEASURES):
-        by_users = bootstrap(labels, scores, users_as_clusters(users), resamples, seed)
+        exact = EXACT_OF_ALL if rows_too else EXACT
+        by_users = bootstrap(labels, scores, users_as_clusters(users), resamples, seed, exact)
         for name in unsure:
             for found in by_users.values():
                 found[:, COLUMNS.index(name)] = np.nan
