@@ -15,7 +15,7 @@ from rallrec_pipeline.pipeline.context import StageRun
 from rallrec_pipeline.pipeline.decisive import is_reported
 from rallrec_pipeline.pipeline.readiness import model_record
 from rallrec_pipeline.pipeline.stage import flat
-from rallrec_pipeline.settings import Role, load_settings
+from rallrec_pipeline.settings import Role, Settings, load_settings
 
 NO_OVERLAY = Path(os.devnull)
 PREFIX = "rallrec/"
@@ -56,7 +56,12 @@ def laid_over(run: StageRun) -> dict[str, Any]:
         alone = load_settings(run.settings.profile, lake=run.lake, overrides=NO_OVERLAY)
     except ConfigError:  # a variant of a study, or one whose file is gone
         return {}
-    seen, known = (flat(settings.model_dump(mode="json")) for settings in (run.settings, alone))
+    return differing(run.settings, alone)
+
+
+def differing(settings: Settings, alone: Settings) -> dict[str, Any]:
+    """What `settings` have otherwise than `alone` has it, by dotted name, of what changes a figure of the report."""
+    seen, known = (flat(found.model_dump(mode="json")) for found in (settings, alone))
     return {name: value for name, value in seen.items() if known.get(name) != value and is_reported(name)}
 
 

@@ -32,6 +32,7 @@ from rallrec_pipeline.text import clean_text
 PARAMETERS = "n", "fingerprint"
 UNAVAILABLE, BROKEN = 503, 500
 TOO_SLOW = 408
+THROWN_AWAY = 8  # times the longest body that is taken: so much of a longer one is read to its end
 LONG_BODY = 16_384  # bytes; to look at more may take some milliseconds
 
 
@@ -120,21 +121,25 @@ class _Server:
         return _json(document(self.current.snapshot, self.limits))
 
     async def _body(self, request: Request) -> bytes:
-        """The body, read no further than it may go. Raises RequestError."""
-        stated = request.headers.get("content-length", "")
-        if stated.isdigit() and int(stated) > self.limits.body_bytes:
-            raise self._too_large()
-        body = bytearray()
+        """The body. Raises RequestError for one that is too long, after most of it was thrown away.
+
+        A connection that is closed over what nobody has read is reset, and the answer is lost.
+        """
+        body, read = bytearray(), 0
         try:
             async with asyncio.timeout(self.limits.timeout_s):
                 async for part in request.stream():
-                    body += part
-                    if len(body) > self.limits.body_bytes:
-                        raise self._too_large()
+                    read += len(part)
+                    if read <= self.limits.body_bytes:
+                        body += part
+                    elif read > THROWN_AWAY * self.limits.body_bytes:
+                        break
         except TimeoutError as error:
             raise RequestError(TOO_SLOW, f"the body did not come within {self.limits.timeout_s:g} s") from error
         except ClientDisconnect as error:
             raise RequestError(BAD, "the caller has gone") from error
+        if read > self.limits.body_bytes:
+            raise self._too_large()
         return bytes(body)
 
     def _too_large(self) -> RequestError:

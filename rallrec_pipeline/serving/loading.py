@@ -74,9 +74,12 @@ class Loader:
         settings = load_settings(self.profile, lake=self.lake)
         run = replace(looking(self.lake, self.dataset, settings), log=self.log)
         ref = read_ref(self.lake, self.dataset, settings.profile)
+        made_by = {
+            name: _made_by(name, settings) for name in settings.serving.methods
+        }  # raises before anything is loaded
         before = dict(self._loaded)
         recommended = self._part(RECOMMENDED, RECOMMENDED, run, ref)
-        served = {name: self._part(name, _made_by(name, settings), run, ref) for name in settings.serving.methods}
+        served = {name: self._part(name, stage, run, ref) for name, stage in made_by.items()}
         for name in self._loaded.keys() - {RECOMMENDED, *served}:  # taken out of the settings
             del self._loaded[name]
         self._failed = {name: why for name, why in self._failed.items() if name in (RECOMMENDED, *served)}
@@ -201,8 +204,10 @@ def _llm_method(method: Method, record: Record, run: StageRun) -> tuple[LlmMetho
     engine = load_engine(predictor, "score", adapter)
 
     def close() -> None:
-        engine.close()
-        new_items.close()
+        try:
+            engine.close()
+        finally:
+            new_items.close()
 
     return LlmMethod(prompter, engine, calibration, run.settings.serving.targets), close
 

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
@@ -63,13 +64,16 @@ class _Server(uvicorn.Server):
 
 def _bound(host: str, port: int) -> socket.socket:
     """The address is taken, and nobody is let in until the first load is done."""
-    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind((host, port))
-    except (OSError, OverflowError) as error:
-        found.close()
-        raise _refused(host, port, error) from error
+    with ExitStack() as failing:
+        try:
+            found = failing.enter_context(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET))
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if found.family == socket.AF_INET6:
+                found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            found.bind((host, port))
+        except (OSError, OverflowError) as error:
+            raise _refused(host, port, error) from error
+        failing.pop_all()  # it stays open
     return found
 
 

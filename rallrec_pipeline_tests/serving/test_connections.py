@@ -63,7 +63,7 @@ def test_a_body_that_is_too_long_closes_the_connection(finished_lake: Path) -> N
     work = Work(limits)
     current = Current(Loader(lake_root(), SMALL, None, print), work, print)
     with listening(current, work, limits) as connection:
-        connection.sendall(posted(b"{", limits.body_bytes + 1))
+        connection.sendall(posted(b"x" * (3 * limits.body_bytes)))  # a caller sends all of it before it listens
         told = b""
         while part := connection.recv(4096):  # ends when the server has closed it
             told += part

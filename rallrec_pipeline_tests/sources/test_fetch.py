@@ -34,10 +34,11 @@ METADATA = "tiny_ratings-1.0.dist-info"
 
 
 def zipped(members: dict[str, bytes]) -> bytes:
+    """An archive that is the same whenever it is made: `writestr` by name would store the time of the clock."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as packed:
         for name, content in members.items():
-            packed.writestr(name, content)
+            packed.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
     return stream.getvalue()
 
 

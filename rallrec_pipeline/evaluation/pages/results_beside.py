@@ -26,7 +26,10 @@ def beside_told(reports: Sequence[Report]) -> Iterator[str]:
 def _table(reports: Sequence[Report]) -> list[str]:
     header = [f"{report['study']}: {measure_title(measure)}" for report in reports for measure in _SHOWN]
     rows = [rows_told(report) for report in reports for _ in _SHOWN]
-    titles = {method: one["title"] for report in reversed(reports) for method, one in report["methods"].items()}
+    titles: dict[str, str] = {}
+    for report in reports:
+        for method, one in report["methods"].items():
+            titles.setdefault(method, one["title"])
     figures = (
         [cell(title), *(_figure(report["methods"].get(method), name) for report in reports for name in _SHOWN)]
         for method, title in titles.items()

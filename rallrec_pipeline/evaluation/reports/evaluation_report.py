@@ -25,7 +25,7 @@ MAIN = "rallrec"
 FALLBACK = "boosted_trees"
 """The reference where no validation row can choose one."""
 Kind = Literal["llm", "baseline"]
-"""`expert`: a recommender model without an LLM; `baseline`: a few numbers about item and user."""
+"""`baseline`: all that is no LLM."""
 
 
 @dataclass(frozen=True)

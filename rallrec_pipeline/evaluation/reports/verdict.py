@@ -33,7 +33,7 @@ def verdict(report: Report) -> str:
         return "Whether the LLM earns its cost is open: RALLRec and a method without an LLM were not both scored."
     judged = {measure: pair[measure] for measure in JUDGED if measure in pair}  # an earlier version has no UAUC
     ours, theirs = (report["methods"][name].get("cost", {}).get("seconds_per_million") for name in (MAIN, reference))
-    took = f". A million predictions take {duration(ours)} against {duration(theirs)}, without tuning and fits"
+    took = f". A million predictions take {duration(ours)} against {duration(theirs)}, without tuning"
     cost = "" if None in (ours, theirs) else took
     told = ", ".join(_told(measure, found) for measure, found in judged.items())
     return (

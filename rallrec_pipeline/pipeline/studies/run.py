@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rallrec_pipeline.errors import DataError
+from rallrec_pipeline.errors import ConfigError, DataError
 from rallrec_pipeline.evaluation.measures.row_facts import row_facts
 from rallrec_pipeline.evaluation.pages.markdown import picture, plain, table
 from rallrec_pipeline.evaluation.plots.overview import CAPTION, overview_png
@@ -22,7 +22,7 @@ from rallrec_pipeline.lake.store import Record, publish_links, read_ref
 from rallrec_pipeline.pipeline.checks.catalog import CHECKS
 from rallrec_pipeline.pipeline.checks.verdict import failure
 from rallrec_pipeline.pipeline.context import Made, Markdown, StageRun
-from rallrec_pipeline.pipeline.origin import laid_over
+from rallrec_pipeline.pipeline.origin import NO_OVERLAY, differing
 from rallrec_pipeline.pipeline.reporting.report_files import write_study
 from rallrec_pipeline.pipeline.reporting.responses import READ, reasoning_parts
 from rallrec_pipeline.pipeline.reporting.scored import figures_shown, made_by, scored_by, title_of
@@ -37,10 +37,12 @@ from rallrec_pipeline.pipeline.stage import (
 )
 from rallrec_pipeline.pipeline.status.study_cost import study_cost
 from rallrec_pipeline.pipeline.studies.definition import Study, load_study, row_name, study_variants
-from rallrec_pipeline.settings import OF_STUDIES, Settings, load_settings
+from rallrec_pipeline.settings import OF_STUDIES, Settings
 
 FACTS = ("core_interactions", "samples")
 """What a report knows of its test rows, which are the same in all variants."""
+Laid = Mapping[str, Any]
+"""Settings by dotted name."""
 VERSION = "4"
 
 
@@ -95,6 +97,7 @@ def run_study(run: StageRun, graph: Graph, name: str, profile: str | None, overr
     """
     study = load_study(name, run.lake)
     variants = study_variants(name, study, profile, run.lake, overrides)
+    laid = _laid_over(name, study, profile, run.lake, variants)
     shared, given = Shared(), dict[str, Record]()
     needed = [(settings, _needed(graph, _compared(study, settings))) for settings in variants.values()]
     for line in study_cost(run, graph, needed) or ["nothing is left to ask the LLM"]:
@@ -116,10 +119,11 @@ def run_study(run: StageRun, graph: Graph, name: str, profile: str | None, overr
         "studies",
         (*given, *facts),
         study.title,
-        lambda own: _report(own, name, study, run.settings.profile, asked, shared),
+        lambda own: _report(own, name, study, run.settings.profile, asked, shared, laid),
         lambda s, d: {
             "study": study.told(),
             "profile": run.settings.profile,
+            **({"laid_over": laid} if laid else {}),
             "title": d.title,
             "titles": {row: (place.variant, place.method, place.title) for row, place in asked.items()},
             "seed": s.seeds.data,
@@ -190,10 +194,13 @@ def _check(run: StageRun, name: str, variant: str, shared: Shared) -> None:
         shared.checked.add(asked)
 
 
-def _laid_over(run: StageRun, profile: str) -> dict[str, Any]:
-    """What the command alone would not give: settings that RALLREC_SETTINGS lays over the profile."""
-    found = laid_over(replace(run, settings=load_settings(profile, lake=run.lake)))
-    return {"laid_over": found} if found else {}
+def _laid_over(name: str, study: Study, profile: str | None, lake: Path, variants: Mapping[str, Settings]) -> Laid:
+    """What the command alone would not give: settings of RALLREC_SETTINGS that the study itself does not set."""
+    try:
+        alone = study_variants(name, study, profile, lake, NO_OVERLAY)
+    except ConfigError:  # one that only these settings make whole
+        return {}
+    return {key: value for variant, own in variants.items() for key, value in differing(own, alone[variant]).items()}
 
 
 def _report(
@@ -203,6 +210,7 @@ def _report(
     profile: str,
     asked: Mapping[str, Row],
     shared: Shared,
+    laid: Laid,
 ) -> Made:
     scored = {row: _scored(run, place, study) for row, place in asked.items()}
     reference = next(row for row, place in asked.items() if place.method == study.reference)
@@ -219,7 +227,7 @@ def _report(
             "run_id": run.run_id,
             "command": f"rallrec run {run.dataset} --study {name} --profile {profile}",
             "study": study.told(),
-            **_laid_over(run, profile),
+            **({"laid_over": laid} if laid else {}),
             **shared.as_metadata(),
         },
         _parts(study, run.spec.paper_dataset),

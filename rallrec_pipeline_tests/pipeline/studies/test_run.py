@@ -209,6 +209,8 @@ def test_figures_table_page_and_picture_lie_together(studied: Studied) -> None:
     assert {(world.lake / name).resolve() for name in record.outputs} == {file.resolve() for file in files}
     page = files[3].read_text(encoding="utf-8")
     assert "Do fits matter?" in page and "seeds.fits = 7" in page and "--study fits --profile demo" in page
+    laid = world.report()["provenance"]["laid_over"]
+    assert laid["prompts.train_samples"] == 6 and "seeds.fits" not in laid, "of RALLREC_SETTINGS, not of the study"
     assert record.metadata["picture"]["markdown"].count("data:image/png;base64,") == 1
     assert record.metadata["methods"]["markdown"].count("\n") == 3 + 4
 
