@@ -61,33 +61,39 @@ def test_a_result_that_lands_during_the_first_load_is_noticed(own_lake: Path) ->
         until(served, "/users/u1/recommendations", lambda answer: answer["recommendations"][0]["item_id"] == "i5")
 
 
-def test_a_method_that_is_taken_out_of_the_settings_is_let_go(
-    own_lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def serve(own_lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Lets the settings name the methods that are served."""
     settings, text = tmp_path / "own.toml", Path(os.environ["RALLREC_SETTINGS"]).read_text(encoding="utf-8")
     monkeypatch.setenv("RALLREC_SETTINGS", str(settings))
-    settings.write_text(text + '\n[serving]\nmethods = ["zero_shot", "factorisation"]\n', encoding="utf-8")
+
+    def write(*methods: str) -> None:
+        settings.write_text(f"{text}\n[serving]\nmethods = {list(methods)}\n", encoding="utf-8")
+
+    return write
+
+
+def test_a_method_that_is_taken_out_of_the_settings_is_let_go(
+    own_lake: Path, serve: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve("zero_shot", "factorisation")
     loader, closed = Loader(own_lake, SMALL, None, print), list[str]()
     loader.load()
     engine = vars(loader._loaded["zero_shot"].part)["answerer"].scorer
     monkeypatch.setattr(engine, "close", lambda: closed.append("engine"))
-    settings.write_text(text + '\n[serving]\nmethods = ["factorisation"]\n', encoding="utf-8")
+    serve("factorisation")
     snapshot, gone = loader.load()
     for close in gone:
         close()
     assert list(snapshot.methods) == ["factorisation"] and closed == ["engine"] and "zero_shot" not in snapshot.versions
 
 
-def test_a_method_that_failed_and_is_taken_out_is_not_tried_again(
-    own_lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings, text = tmp_path / "own.toml", Path(os.environ["RALLREC_SETTINGS"]).read_text(encoding="utf-8")
-    monkeypatch.setenv("RALLREC_SETTINGS", str(settings))
-    settings.write_text(text + '\n[serving]\nmethods = ["rallrec", "factorisation"]\n', encoding="utf-8")
+def test_a_method_that_failed_and_is_taken_out_is_not_tried_again(own_lake: Path, serve: Callable[..., None]) -> None:
+    serve("rallrec", "factorisation")
     shutil.rmtree(own_lake / "results" / SMALL / "predictions")
     loader = Loader(own_lake, SMALL, None, print)
     assert "rallrec" in loader.load()[0].failed
-    settings.write_text(text + '\n[serving]\nmethods = ["factorisation"]\n', encoding="utf-8")
+    serve("factorisation")
     assert "rallrec" not in loader.load()[0].failed
 
 
